@@ -1,0 +1,93 @@
+"""Ragged lists of catalogue rows as two flat arrays: watch histories, candidates, exclusions.
+
+Shape legend: B lists in a batch, N rows in all lists together.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int32]
+Offsets = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class RaggedRows:
+    """B lists of catalogue rows, stored one after the other.
+
+    `rows` is int32 [N]; list i is `rows[offsets[i]:offsets[i + 1]]`; `offsets` is int64 [B + 1], starting at 0 and never
+    falling. A watch history is ordered oldest first.
+    """
+
+    rows: Rows
+    offsets: Offsets
+
+    @classmethod
+    def from_lengths(cls, rows: Rows, lengths: NDArray[np.integer]) -> Self:
+        """Build from rows [N] and the length of each list [B].
+
+        Raises ValueError where a length is negative or the lengths do not sum to N.
+        """
+        if lengths.size and int(lengths.min()) < 0:
+            position = int(np.argmax(lengths < 0))
+            raise ValueError(f"lengths[{position}] is {int(lengths[position])}: a length cannot be negative")
+        offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        if offsets[-1] != len(rows):
+            raise ValueError(f"lengths sum to {int(offsets[-1])}, but there are {len(rows)} rows")
+        return cls(rows, offsets)
+
+    @classmethod
+    def from_lists(cls, lists: Iterable[Sequence[int] | Rows]) -> Self:
+        """Build from one sequence of rows a list."""
+        arrays = [np.asarray(rows, dtype=np.int32) for rows in lists]
+        lengths = np.fromiter(map(len, arrays), dtype=np.int64, count=len(arrays))
+        return cls.from_lengths(np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int32), lengths)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["RaggedRows"]) -> Self:
+        """All lists of all parts, in order."""
+        return cls.from_lengths(
+            np.concatenate([part.rows for part in parts]), np.concatenate([part.lengths for part in parts])
+        )
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, position: int) -> Rows:
+        return self.rows[self.offsets[position] : self.offsets[position + 1]]
+
+    @property
+    def lengths(self) -> Offsets:
+        """The length of each list, int64 [B]."""
+        return np.diff(self.offsets)
+
+    def slice(self, start: int, stop: int) -> "RaggedRows":
+        """Lists start..stop without copying their rows."""
+        offsets = self.offsets[start : stop + 1]
+        return RaggedRows(self.rows[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    def last(self, limit: int) -> "RaggedRows":
+        """Keep the last `limit` rows of each list: the most recent watches of a history."""
+        lengths = self.lengths
+        if not lengths.size or int(lengths.max()) <= limit:
+            return self
+        kept = np.minimum(lengths, limit)
+        ends = self.offsets[1:]
+        positions = np.arange(int(kept.sum())) + np.repeat(ends - np.cumsum(kept), kept)
+        return RaggedRows.from_lengths(self.rows[positions], kept)
+
+    def check_rows(self, item_count: int, name: str) -> None:
+        """Raise ValueError, naming the first offender, unless every row lies in [0, item_count)."""
+        # One unsigned comparison sees negative rows too: they wrap to the top of the range.
+        outside = self.rows.view(np.uint32) >= np.uint32(item_count)
+        if outside.any():
+            position = int(np.argmax(outside))
+            list_position = int(np.searchsorted(self.offsets, position, side="right")) - 1
+            within = position - int(self.offsets[list_position])
+            raise ValueError(
+                f"{name}[{list_position}][{within}] is row {int(self.rows[position])}: rows lie in [0, {item_count})"
+            )

@@ -1,0 +1,56 @@
+"""Ragged lists on a device: the form in which training and serving feed the networks."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from winnow.history import RaggedRows
+
+
+class PackedTensor(NamedTuple):
+    """B lists of catalogue rows: `rows` integer [N], `offsets` integer [B + 1] of the same dtype."""
+
+    rows: Tensor
+    offsets: Tensor
+
+    @property
+    def lengths(self) -> Tensor:
+        """The length of each list, [B]."""
+        return self.offsets.diff()
+
+
+def pack(lists: RaggedRows, item_count: int, name: str, device: torch.device) -> PackedTensor:
+    """Check rows against the catalogue and move them to the device.
+
+    Raises ValueError that names the first row outside [0, item_count).
+    """
+    lists.check_rows(item_count, name)
+    return PackedTensor(
+        torch.from_numpy(lists.rows).to(device), torch.from_numpy(lists.offsets).to(torch.int32).to(device)
+    )
+
+
+def pack_tensors(lists: Sequence[Tensor], item_count: int, name: str) -> PackedTensor:
+    """Pack integer tensors of rows, one a list, as the notebook passes them.
+
+    Raises ValueError that names the first element that is not an integer vector, or the first row outside the catalogue.
+    """
+    for position, rows in enumerate(lists):
+        if rows.dim() != 1 or rows.is_floating_point() or rows.dtype == torch.bool:
+            raise ValueError(f"{name}[{position}] has shape {tuple(rows.shape)} and dtype {rows.dtype}: "
+                             "it has to be a vector of integers")  # fmt: skip
+        outside = (rows < 0) | (rows >= item_count)
+        if bool(outside.any()):
+            within = int(outside.nonzero()[0])
+            raise ValueError(f"{name}[{position}][{within}] is row {int(rows[within])}: rows lie in [0, {item_count})")
+    offsets = torch.tensor([0, *(len(rows) for rows in lists)]).cumsum(0)
+    rows = torch.cat([rows.long() for rows in lists]) if lists else torch.empty(0, dtype=torch.long)
+    return PackedTensor(rows, offsets.to(rows.device))
+
+
+def average(table: Tensor, lists: PackedTensor) -> Tensor:
+    """Average the table's rows over each list: [n_items, D] -> [B, D]; an empty list gives the zero vector."""
+    return F.embedding_bag(lists.rows, table, lists.offsets, mode="mean", include_last_offset=True)

@@ -1,0 +1,33 @@
+"""What the two networks have in common: a checked shape and a narrowing tower of ReLU layers."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+
+def check_shape(**dimensions: int) -> None:
+    """Raise ValueError, naming the argument, unless every dimension is an integer of at least 1."""
+    for name, value in dimensions.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{name} is {value!r}: it has to be an integer")
+        if value < 1:
+            raise ValueError(f"{name} is {value}: it has to be at least 1")
+
+
+def tower_widths(input_dim: int, hidden_dim: int, n_hidden_layers: int) -> list[int]:
+    """Widths from the input to the last layer: each hidden layer is twice as wide as the next (paper, section 3.5)."""
+    return [input_dim, *(hidden_dim * 2**power for power in reversed(range(n_hidden_layers)))]
+
+
+def build_tower(input_dim: int, hidden_dim: int, n_hidden_layers: int) -> nn.ModuleList:
+    """Bias-free linear layers, drawn from the generator in order from the input to the output."""
+    widths = tower_widths(input_dim, hidden_dim, n_hidden_layers)
+    return nn.ModuleList(nn.Linear(before, after, bias=False) for before, after in pairwise(widths))
+
+
+def climb(tower: nn.ModuleList, x: Tensor) -> Tensor:
+    """Apply every layer of the tower, each followed by ReLU, the last one too."""
+    for layer in tower:
+        x = torch.relu(layer(x))
+    return x

@@ -1,0 +1,61 @@
+"""Item ids as strings at the edge, rows of the networks' tables everywhere else."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from winnow.history import Rows
+
+
+class Vocabulary:
+    """The items a release knows: row r of every table belongs to the r-th item id.
+
+    Paper, section 4.1.2: the top N items by frequency; what is outside has no row and contributes nothing.
+    """
+
+    def __init__(self, item_ids: Sequence[str]) -> None:
+        """Raise ValueError where an id stands twice."""
+        self._item_ids = list(item_ids)
+        self._row_of = dict(zip(self._item_ids, range(len(self._item_ids)), strict=True))
+        if len(self._row_of) != len(self._item_ids):
+            twice = next(id_ for row, id_ in enumerate(self._item_ids) if self._row_of[id_] != row)
+            raise ValueError(f"item id {twice!r} stands twice in the vocabulary")
+
+    def __len__(self) -> int:
+        return len(self._item_ids)
+
+    def __contains__(self, item_id: str) -> bool:
+        return item_id in self._row_of
+
+    def rows(self, item_ids: Iterable[str]) -> tuple[Rows, int]:
+        """Return the rows of the known ids, int32, in order, and how many ids are unknown."""
+        found = list(map(self._row_of.get, item_ids))
+        known = [row for row in found if row is not None]
+        return np.array(known, dtype=np.int32), len(found) - len(known)
+
+    def item_ids(self, rows: Rows) -> list[str]:
+        """Return the item id of each row."""
+        ids = self._item_ids
+        return [ids[row] for row in rows.tolist()]
+
+    def save(self, path: Path) -> None:
+        """Write the ids as one UTF-8 blob and the end of each id in it."""
+        encoded = [item_id.encode() for item_id in self._item_ids]
+        ends = np.cumsum([len(id_) for id_ in encoded], dtype=np.int64)
+        save_file({"utf8": np.frombuffer(b"".join(encoded), dtype=np.uint8), "ends": ends}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote. Raises ValueError where the file is not a vocabulary."""
+        tensors = load_file(path)
+        try:
+            blob, ends = tensors["utf8"].tobytes(), tensors["ends"].tolist()
+        except KeyError as missing:
+            raise ValueError(f"{path.name} has no tensor {missing}") from None
+        starts = [0, *ends[:-1]]
+        if ends and (ends[-1] != len(blob) or any(start > end for start, end in zip(starts, ends, strict=True))):
+            raise ValueError(f"{path.name}: the ends of the ids do not fit their text")
+        return cls([blob[start:end].decode() for start, end in zip(starts, ends, strict=True)])
