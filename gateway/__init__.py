@@ -1,1 +1,1 @@
-"""TODO."""
+"""The gateway: chains the two stages for back-end services. Never imports torch."""

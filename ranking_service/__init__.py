@@ -1,1 +1,1 @@
-"""TODO."""
+"""The ranking service: watch histories and candidates -> scores."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Winnow: a two-stage recommender over gRPC."""

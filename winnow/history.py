@@ -18,8 +18,8 @@ Offsets = NDArray[np.int64]
 class RaggedRows:
     """B lists of catalogue rows, stored one after the other.
 
-    `rows` is int32 [N]; list i is `rows[offsets[i]:offsets[i + 1]]`; `offsets` is int64 [B + 1], starting at 0 and never
-    falling. A watch history is ordered oldest first.
+    `rows` is int32 [N], `offsets` int64 [B + 1], starting at 0 and never falling; list i is
+    `rows[offsets[i]:offsets[i + 1]]`. A watch history is ordered oldest first.
     """
 
     rows: Rows
@@ -70,10 +70,10 @@ class RaggedRows:
         offsets = self.offsets[start : stop + 1]
         return RaggedRows(self.rows[offsets[0] : offsets[-1]], offsets - offsets[0])
 
-    def last(self, limit: int) -> "RaggedRows":
-        """Keep the last `limit` rows of each list: the most recent watches of a history."""
+    def last(self, limit: int | None) -> "RaggedRows":
+        """Keep the last `limit` rows of each list, the most recent watches of a history; None keeps all."""
         lengths = self.lengths
-        if not lengths.size or int(lengths.max()) <= limit:
+        if limit is None or int(lengths.max(initial=0)) <= limit:
             return self
         kept = np.minimum(lengths, limit)
         ends = self.offsets[1:]

@@ -36,10 +36,10 @@ class Vocabulary:
         known = [row for row in found if row is not None]
         return np.array(known, dtype=np.int32), len(found) - len(known)
 
-    def item_ids(self, rows: Rows) -> list[str]:
+    def item_ids(self, rows: Iterable[int]) -> list[str]:
         """Return the item id of each row."""
         ids = self._item_ids
-        return [ids[row] for row in rows.tolist()]
+        return [ids[row] for row in rows]
 
     def save(self, path: Path) -> None:
         """Write the ids as one UTF-8 blob and the end of each id in it."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Maximum-inner-product search over the catalogue, behind one small protocol."""

@@ -1,0 +1,83 @@
+"""The candidate service over gRPC: messages <-> arrays, and nothing else."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import numpy as np
+import torch
+
+from candidate_service.retriever import RetrievalQueries, Retriever
+from candidate_service.settings import CandidateSettings
+from winnow.index.protocol import Retrieved
+from winnow.release.reader import Release
+from winnow.serving.errors import InvalidRequestError, Violation
+from winnow.serving.server import remaining_seconds
+from winnow.serving.stage import Stage
+from winnow.serving.wire import pack_float32, pack_rows, unpack_int32, unpack_rows
+from winnow.v1 import candidate_pb2, candidate_pb2_grpc
+
+
+class CandidateService(candidate_pb2_grpc.CandidateServiceServicer):
+    """Implements winnow.v1.CandidateService."""
+
+    name = "candidate_service"
+    grpc_service_names = (candidate_pb2.DESCRIPTOR.services_by_name["CandidateService"].full_name,)
+
+    def __init__(self, settings: CandidateSettings) -> None:
+        self._settings = settings
+        self._stage: Stage[RetrievalQueries, Retrieved] = Stage(settings, self._build)
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """See Service.register."""
+        candidate_pb2_grpc.add_CandidateServiceServicer_to_server(self, server)
+
+    async def load(self) -> None:
+        """See Service.load."""
+        await self._stage.load()
+
+    async def close(self) -> None:
+        """See Service.close."""
+        await self._stage.close()
+
+    async def RetrieveCandidates(
+        self, request: candidate_pb2.RetrieveCandidatesRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> candidate_pb2.RetrieveCandidatesResponse:
+        """Answer every query of the call from the release that it is pinned to."""
+        deadline = asyncio.get_running_loop().time() + remaining_seconds(context, self._settings)
+        held = self._stage.held(request.release_id)
+        try:
+            queries = self._queries(request, held.item_count)
+        except ValueError as error:
+            raise InvalidRequestError([Violation("request", str(error))]) from None
+        if not len(queries.counts):
+            return candidate_pb2.RetrieveCandidatesResponse()
+        computed = await held.batcher.submit(queries, deadline=deadline, weight=len(queries.counts))
+        return candidate_pb2.RetrieveCandidatesResponse(
+            candidates=pack_rows(computed.answers.rows),
+            scores=pack_float32(computed.answers.scores),
+            compute_microseconds=computed.compute_microseconds,
+        )
+
+    def _queries(self, request: candidate_pb2.RetrieveCandidatesRequest, item_count: int) -> RetrievalQueries:
+        histories = unpack_rows(request.histories, "histories")
+        exclusions = unpack_rows(request.exclusions, "exclusions")
+        counts = unpack_int32(request.counts, "counts")
+        if not len(histories) == len(exclusions) == len(counts):
+            raise ValueError(
+                f"{len(histories)} histories, {len(exclusions)} exclusions and {len(counts)} counts: "
+                "a query has one of each"
+            )
+        if len(counts) > self._settings.max_batch_queries:
+            raise ValueError(f"{len(counts)} queries: a call carries at most {self._settings.max_batch_queries}")
+        invalid = (counts < 1) | (counts > self._settings.max_candidates)
+        if invalid.any():
+            first = int(np.argmax(invalid))
+            raise ValueError(f"counts[{first}] is {int(counts[first])}: it lies in 1..{self._settings.max_candidates}")
+        histories.check_rows(item_count, "histories")
+        exclusions.check_rows(item_count, "exclusions")
+        return RetrievalQueries(histories=histories, counts=counts, exclusions=exclusions)
+
+    def _build(self, release: Release) -> Retriever:
+        torch.set_num_threads(self._settings.torch_threads)
+        return Retriever.from_release(release, torch.device(self._settings.device))

@@ -1,0 +1,18 @@
+"""Settings of the candidate service."""
+
+from pydantic_settings import SettingsConfigDict
+
+from winnow.serving.settings import SETTINGS_CONFIG, Port, PositiveInt, StageSettings
+
+
+class CandidateSettings(StageSettings):
+    """Candidate service: watch histories -> the best items of the whole catalogue."""
+
+    model_config = SettingsConfigDict(
+        **SETTINGS_CONFIG, env_prefix="WINNOW_CANDIDATE_", cli_prog_name="candidate_service"
+    )
+
+    port: Port = 50051
+    """Port to listen on; 0 lets the system choose, and the log says which."""
+    max_candidates: PositiveInt = 2000
+    """Most candidates that one query may ask for."""

@@ -1,0 +1,44 @@
+"""What the gateway holds of a release: ids, popularity and titles; no network."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.history import Rows
+from winnow.release.items import ItemCatalogue
+from winnow.release.reader import current_release_id, open_release, popular_rows
+from winnow.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Catalogue:
+    """One release as the gateway sees it."""
+
+    release_id: str
+    vocabulary: Vocabulary
+    popularity: NDArray[np.float32]
+    """Each item's share of all watches, by row."""
+    popular_rows: Rows
+    """All rows, the most popular first."""
+    items: ItemCatalogue
+
+    @classmethod
+    def load_current(cls, releases: Path) -> "Catalogue":
+        """Verify and load the current release. Raises ReleaseError that says what is wrong with it."""
+        release = open_release(releases / current_release_id(releases))
+        popularity = release.popularity()
+        return cls(
+            release_id=release.release_id,
+            vocabulary=release.vocabulary(),
+            popularity=popularity,
+            popular_rows=popular_rows(popularity),
+            items=release.items(),
+        )
+
+    def popular(self, count: int, excluded_rows: Rows) -> Rows:
+        """Return the `count` most popular rows that are not excluded; fewer where the catalogue has no more."""
+        # Enough of the list that `count` remain even if every excluded row is among them.
+        head = self.popular_rows[: count + len(excluded_rows)]
+        return head[~np.isin(head, excluded_rows)][:count]

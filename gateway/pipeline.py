@@ -1,0 +1,200 @@
+"""The path of one request: retrieve -> rank -> select."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.catalogue import Catalogue
+from gateway.requests import Query, RankQuery
+from gateway.settings import GatewaySettings
+from gateway.stages import Candidates, CandidateStage, RankingQuery, RankingStage, RetrievalQuery, Scores, StageFailure
+from winnow.history import Rows
+from winnow.serving.errors import DeadlineError, UnavailableError
+from winnow.v1.recommendation_pb2 import CandidateOrigin, DegradationStep, ScoreOrigin
+
+
+@dataclass(kw_only=True)
+class Timing:
+    """Where the time of one request went, in microseconds."""
+
+    candidate: int = 0
+    candidate_compute: int = 0
+    ranking: int = 0
+    ranking_compute: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recommendation:
+    """An answer in rows: best first, no duplicates, none of them excluded."""
+
+    rows: Rows
+    scores: NDArray[np.float32]
+    score_origin: ScoreOrigin.ValueType
+    candidate_origin: CandidateOrigin.ValueType
+    candidate_count: int
+    degradation: DegradationStep.ValueType = DegradationStep.DEGRADATION_STEP_UNSPECIFIED
+    degradation_reason: str = ""
+    timing: Timing = field(default_factory=Timing)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Retrieved:
+    candidates: Candidates
+    origin: CandidateOrigin.ValueType
+    failure: StageFailure | None = None
+
+
+class Pipeline:
+    """Answers queries from one release. Deadlines are event-loop times."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        candidate_stage: CandidateStage,
+        ranking_stage: RankingStage,
+        settings: GatewaySettings,
+    ) -> None:
+        self._catalogue = catalogue
+        self._candidate_stage = candidate_stage
+        self._ranking_stage = ranking_stage
+        self._settings = settings
+
+    async def recommend(self, query: Query, deadline: float) -> Recommendation:
+        """Retrieve, rank, select.
+
+        Falls back step by step where a stage gives no answer, and says so. Raises UnavailableError where the caller
+        refuses that, OverloadedError where too much work is waiting.
+        """
+        timing = Timing()
+        candidate_count = max(query.count, self._settings.candidate_count)
+        retrieved = await self._retrieve(query, candidate_count, deadline, timing)
+        if retrieved.failure is not None:
+            _refuse_if_required(query, retrieved.failure)
+        try:
+            scores = await self._rank(query.history, retrieved.candidates.rows, deadline, timing)
+        except StageFailure as failure:
+            _refuse_if_required(query, failure)
+            return _unranked(query, retrieved, failure, timing)
+        return _ranked(query, retrieved, scores, timing)
+
+    async def retrieve(self, query: Query, deadline: float) -> Recommendation:
+        """Retrieve only. Raises UnavailableError where the candidate stage gives no answer; else as `recommend`."""
+        timing = Timing()
+        retrieved = await self._retrieve(query, query.count, deadline, timing)
+        if retrieved.failure is not None:
+            raise UnavailableError(retrieved.failure.reason) from retrieved.failure
+        return _unranked(query, retrieved, None, timing)
+
+    async def rank(self, query: RankQuery, deadline: float) -> Recommendation:
+        """Score the caller's items. Raises UnavailableError where the ranking stage gives no answer."""
+        timing = Timing()
+        try:
+            scores = await self._rank(query.history, query.rows, deadline, timing)
+        except StageFailure as failure:
+            raise UnavailableError(failure.reason) from failure
+        order = _descending(scores)
+        return Recommendation(
+            rows=query.rows[order],
+            scores=scores[order],
+            score_origin=ScoreOrigin.SCORE_ORIGIN_RANKING,
+            candidate_origin=CandidateOrigin.CANDIDATE_ORIGIN_CALLER,
+            candidate_count=len(query.rows),
+            timing=timing,
+        )
+
+    async def _retrieve(self, query: Query, count: int, deadline: float, timing: Timing) -> _Retrieved:
+        """Ask the candidate stage; popular items where the history says nothing, or where the stage gives no answer."""
+        if not len(query.history):
+            # The user vector of an empty history is zero: every item would score the same.
+            return self._popular(query, count, None)
+        started = time.perf_counter_ns()
+        now = asyncio.get_running_loop().time()
+        share = self._settings.candidate_timeout_share * (deadline - self._settings.reserve_seconds - now)
+        try:
+            candidates = await self._candidate_stage.retrieve(
+                RetrievalQuery(query.history, count, query.excluded), now + share
+            )
+        except StageFailure as failure:
+            return self._popular(query, count, failure)
+        except DeadlineError:
+            return self._popular(query, count, StageFailure("candidate", grpc.StatusCode.DEADLINE_EXCEEDED))
+        finally:
+            timing.candidate = (time.perf_counter_ns() - started) // 1000
+        timing.candidate_compute = candidates.compute_microseconds
+        return _Retrieved(candidates=candidates, origin=CandidateOrigin.CANDIDATE_ORIGIN_NETWORK)
+
+    def _popular(self, query: Query, count: int, failure: StageFailure | None) -> _Retrieved:
+        rows = self._catalogue.popular(count, query.excluded)
+        return _Retrieved(
+            candidates=Candidates(rows, self._catalogue.popularity[rows], 0),
+            origin=CandidateOrigin.CANDIDATE_ORIGIN_POPULAR,
+            failure=failure,
+        )
+
+    async def _rank(self, history: Rows, rows: Rows, deadline: float, timing: Timing) -> NDArray[np.float32]:
+        if not len(rows):
+            return np.empty(0, dtype=np.float32)
+        started = time.perf_counter_ns()
+        try:
+            answer: Scores = await self._ranking_stage.rank(
+                RankingQuery(history, rows), deadline - self._settings.reserve_seconds
+            )
+        except DeadlineError as error:
+            raise StageFailure("ranking", grpc.StatusCode.DEADLINE_EXCEEDED) from error
+        finally:
+            timing.ranking = (time.perf_counter_ns() - started) // 1000
+        timing.ranking_compute = answer.compute_microseconds
+        return answer.scores
+
+
+def _refuse_if_required(query: Query, failure: StageFailure) -> None:
+    if query.require_ranked:
+        raise UnavailableError(f"the full chain gave no answer ({failure.reason})") from failure
+
+
+def _ranked(query: Query, retrieved: _Retrieved, scores: NDArray[np.float32], timing: Timing) -> Recommendation:
+    best = _descending(scores)[: query.count]
+    step = DegradationStep.DEGRADATION_STEP_UNSPECIFIED
+    if retrieved.failure is not None:
+        step = DegradationStep.DEGRADATION_STEP_POPULAR_RANKED
+    return Recommendation(
+        rows=retrieved.candidates.rows[best],
+        scores=scores[best],
+        score_origin=ScoreOrigin.SCORE_ORIGIN_RANKING,
+        candidate_origin=retrieved.origin,
+        candidate_count=len(scores),
+        degradation=step,
+        degradation_reason=retrieved.failure.reason if retrieved.failure else "",
+        timing=timing,
+    )
+
+
+def _unranked(
+    query: Query, retrieved: _Retrieved, ranking_failure: StageFailure | None, timing: Timing
+) -> Recommendation:
+    """Keep the candidates' own order: by logit, or by popularity."""
+    popular = retrieved.origin == CandidateOrigin.CANDIDATE_ORIGIN_POPULAR
+    step = DegradationStep.DEGRADATION_STEP_UNSPECIFIED
+    if ranking_failure is not None:
+        step = DegradationStep.DEGRADATION_STEP_POPULAR if popular else DegradationStep.DEGRADATION_STEP_CANDIDATE_ORDER
+    return Recommendation(
+        rows=retrieved.candidates.rows[: query.count],
+        scores=retrieved.candidates.scores[: query.count],
+        score_origin=ScoreOrigin.SCORE_ORIGIN_POPULARITY if popular else ScoreOrigin.SCORE_ORIGIN_CANDIDATE,
+        candidate_origin=retrieved.origin,
+        candidate_count=len(retrieved.candidates.rows),
+        degradation=step,
+        degradation_reason=", ".join(
+            failure.reason for failure in (retrieved.failure, ranking_failure) if failure is not None
+        ),
+        timing=timing,
+    )
+
+
+def _descending(scores: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Positions by descending score; equal scores stay in candidate order."""
+    return np.argsort(-scores, kind="stable")

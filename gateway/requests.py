@@ -1,0 +1,143 @@
+"""Requests at the edge: messages with item ids -> checked queries with rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gateway.catalogue import Catalogue
+from gateway.settings import GatewaySettings
+from winnow.history import Rows
+from winnow.serving.errors import InvalidRequestError, Violation
+from winnow.v1 import catalogue_pb2, recommendation_pb2
+
+MAX_ID_BYTES = 512
+DEFAULT_ITEMS, MAX_ITEMS = 20, 100
+DEFAULT_CANDIDATES, MAX_CANDIDATES = 200, 1000
+MAX_LOOKED_UP_ITEMS = 1000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Query:
+    """A request that can be answered. Rows are int32."""
+
+    history: Rows
+    """Watched rows, oldest first."""
+    count: int
+    """How many items to answer with, defaults and maxima applied."""
+    excluded: Rows
+    """Rows that must not be in the answer, the watched ones among them unless they were asked for; no duplicates."""
+    unknown_history_count: int
+    unknown_excluded_count: int
+    require_ranked: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RankQuery:
+    """A RankItems request that can be answered."""
+
+    history: Rows
+    rows: Rows
+    """The rows to score, no duplicates."""
+    unknown_history_count: int
+    unknown_item_count: int
+
+
+class RequestReader:
+    """Checks requests against the gateway's limits and turns ids into rows.
+
+    Every method raises InvalidRequestError that names all fields that are wrong.
+    """
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+
+    def recommend(self, request: recommendation_pb2.RecommendItemsRequest, catalogue: Catalogue) -> Query:
+        """Read a RecommendItems request."""
+        return self._query(request, catalogue, request.count or DEFAULT_ITEMS, MAX_ITEMS, request.require_ranked)
+
+    def retrieve(self, request: recommendation_pb2.RetrieveItemsRequest, catalogue: Catalogue) -> Query:
+        """Read a RetrieveItems request."""
+        return self._query(request, catalogue, request.count or DEFAULT_CANDIDATES, MAX_CANDIDATES, False)
+
+    def rank(self, request: recommendation_pb2.RankItemsRequest, catalogue: Catalogue) -> RankQuery:
+        """Read a RankItems request."""
+        violations = _id_violations("history", request.history, self._settings.max_history_items)
+        violations += _id_violations("item_ids", request.item_ids, self._settings.max_ranked_items)
+        if not request.item_ids:
+            violations.append(Violation("item_ids", "is empty: there is nothing to score"))
+        _refuse(violations)
+        history, unknown_history_count = catalogue.vocabulary.rows(request.history)
+        rows, unknown_item_count = catalogue.vocabulary.rows(request.item_ids)
+        return RankQuery(
+            history=history,
+            rows=_without_duplicates(rows),
+            unknown_history_count=unknown_history_count,
+            unknown_item_count=unknown_item_count,
+        )
+
+    def get_items(self, request: catalogue_pb2.GetItemsRequest) -> Sequence[str]:
+        """Read a GetItems request."""
+        _refuse(_id_violations("item_ids", request.item_ids, MAX_LOOKED_UP_ITEMS))
+        return request.item_ids
+
+    def search_items(self, request: catalogue_pb2.SearchItemsRequest) -> tuple[str, int]:
+        """Read a SearchItems request: the text and how many items."""
+        violations = _count_violations(request.count)
+        if not 1 <= len(request.title_contains.encode()) <= MAX_ID_BYTES:
+            violations.append(Violation("title_contains", f"has to be 1 to {MAX_ID_BYTES} bytes long"))
+        _refuse(violations)
+        return request.title_contains, min(request.count or DEFAULT_ITEMS, MAX_ITEMS)
+
+    def _query(
+        self,
+        request: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RetrieveItemsRequest,
+        catalogue: Catalogue,
+        count: int,
+        max_count: int,
+        require_ranked: bool,
+    ) -> Query:
+        violations = _id_violations("history", request.history, self._settings.max_history_items)
+        violations += _id_violations("excluded_item_ids", request.excluded_item_ids, self._settings.max_excluded_items)
+        _refuse(violations + _count_violations(count))
+        history, unknown_history_count = catalogue.vocabulary.rows(request.history)
+        excluded, unknown_excluded_count = catalogue.vocabulary.rows(request.excluded_item_ids)
+        return Query(
+            history=history,
+            count=min(count, max_count),
+            excluded=np.unique(excluded if request.include_watched else np.concatenate([excluded, history])),
+            unknown_history_count=unknown_history_count,
+            unknown_excluded_count=unknown_excluded_count,
+            require_ranked=require_ranked,
+        )
+
+
+def _id_violations(field: str, ids: Sequence[str], max_count: int) -> list[Violation]:
+    if len(ids) > max_count:
+        return [Violation(field, f"has {len(ids)} ids: at most {max_count}")]
+    # UTF-8 has at most 4 bytes a character: nearly every request ends here, without a loop over its ids.
+    if not ids or (all(ids) and max(map(len, ids)) <= MAX_ID_BYTES // 4):
+        return []
+    violations = []
+    for position, item_id in enumerate(ids):
+        if not item_id:
+            violations.append(Violation(f"{field}[{position}]", "is empty"))
+        elif len(item_id.encode()) > MAX_ID_BYTES:
+            violations.append(
+                Violation(f"{field}[{position}]", f"is {len(item_id.encode())} bytes long: at most {MAX_ID_BYTES}")
+            )
+    return violations
+
+
+def _count_violations(count: int) -> list[Violation]:
+    return [Violation("count", f"is {count}: it cannot be negative")] if count < 0 else []
+
+
+def _refuse(violations: list[Violation]) -> None:
+    if violations:
+        raise InvalidRequestError(violations)
+
+
+def _without_duplicates(rows: Rows) -> Rows:
+    _, first = np.unique(rows, return_index=True)
+    return rows[np.sort(first)]

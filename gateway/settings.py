@@ -1,0 +1,43 @@
+"""Settings of the gateway."""
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from winnow.serving.settings import SETTINGS_CONFIG, Port, PositiveInt, ServerSettings
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class GatewaySettings(ServerSettings):
+    """Gateway: chains candidate generation and ranking for back-end services."""
+
+    model_config = SettingsConfigDict(**SETTINGS_CONFIG, env_prefix="WINNOW_GATEWAY_", cli_prog_name="gateway")
+
+    port: Port = 50050
+    """Port to listen on; 0 lets the system choose, and the log says which."""
+    candidate_target: str = "localhost:50051"
+    """gRPC target of the candidate service; a name with several addresses is balanced round robin."""
+    ranking_target: str = "localhost:50052"
+    """gRPC target of the ranking service; a name with several addresses is balanced round robin."""
+    candidate_count: Annotated[int, Field(ge=100, le=1000)] = 200
+    """How many candidates are retrieved and ranked for one recommendation."""
+    max_history_items: PositiveInt = 1000
+    """Longest watch history that a request may carry."""
+    max_excluded_items: PositiveInt = 1000
+    """Most excluded ids that a request may carry."""
+    max_ranked_items: Annotated[int, Field(ge=1, le=2000)] = 1000
+    """Most ids that one RankItems request may carry."""
+    candidate_timeout_share: Share = 0.5
+    """Part of the time left that candidate generation may take; ranking may take what is left after it."""
+    reserve_seconds: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Kept back from the stages' time for the answer itself."""
+    max_batch_queries: Annotated[int, Field(ge=1, le=256)] = 64
+    """Most queries that one call to a stage carries."""
+    max_flights: PositiveInt = 2
+    """Most calls to each stage under way at once; requests that arrive meanwhile share the next ones."""
+    max_queued_queries: PositiveInt = 1024
+    """Most queries that wait for a stage; beyond that a request is rejected with RESOURCE_EXHAUSTED."""
+    retry_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Retries of UNAVAILABLE stage calls, as a share of all stage calls: a budget, so that retries cannot pile up."""

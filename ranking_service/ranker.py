@@ -1,0 +1,65 @@
+"""Ranking of one release: histories and candidates -> probabilities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from winnow.history import RaggedRows
+from winnow.networks.packed import pack
+from winnow.networks.ranking import DeepRankingModel
+from winnow.release.golden import GoldenRequests, check_scores
+from winnow.release.networks import load_ranking_network
+from winnow.release.reader import Release
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RankingQueries:
+    """B queries: watched rows and the rows to score for them."""
+
+    histories: RaggedRows
+    candidates: RaggedRows
+
+
+class Ranker:
+    """Scores batches of queries on one device."""
+
+    def __init__(self, network: DeepRankingModel, device: torch.device) -> None:
+        self._network = network
+        self._device = device
+
+    @classmethod
+    def from_release(cls, release: Release, device: torch.device) -> "Ranker":
+        """Load the network. Raises ReleaseError where it does not fit the release."""
+        return cls(load_ranking_network(release, device), device)
+
+    @property
+    def item_count(self) -> int:
+        """Rows lie in [0, item_count)."""
+        return self._network.n_items
+
+    @torch.inference_mode()
+    def rank(self, queries: RankingQueries) -> NDArray[np.float32]:
+        """Return the probability of every candidate, float32 [N], in the order of the candidates."""
+        recent = queries.histories.last(self._network.history_length)
+        histories = pack(recent, self.item_count, "histories", self._device)
+        candidates = pack(queries.candidates, self.item_count, "candidates", self._device)
+        return torch.sigmoid(self._network.logits(histories, candidates)).cpu().numpy()
+
+    def compute(self, batch: Sequence[RankingQueries]) -> list[NDArray[np.float32]]:
+        """Answer several calls' queries as one."""
+        scores = self.rank(
+            RankingQueries(
+                histories=RaggedRows.concatenate([queries.histories for queries in batch]),
+                candidates=RaggedRows.concatenate([queries.candidates for queries in batch]),
+            )
+        )
+        ends = np.cumsum([len(queries.candidates.rows) for queries in batch])
+        return np.split(scores, ends[:-1])
+
+    def check_golden(self, golden: GoldenRequests) -> None:
+        """Raise GoldenMismatchError unless the golden requests are answered as when the release was made."""
+        scores = self.rank(RankingQueries(histories=golden.histories, candidates=golden.candidates))
+        check_scores("ranking network", golden.ranking_scores, scores)

@@ -1,0 +1,76 @@
+"""The ranking service over gRPC: messages <-> arrays, and nothing else."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ranking_service.ranker import Ranker, RankingQueries
+from ranking_service.settings import RankingSettings
+from winnow.release.reader import Release
+from winnow.serving.errors import InvalidRequestError, Violation
+from winnow.serving.server import remaining_seconds
+from winnow.serving.stage import Stage
+from winnow.serving.wire import pack_float32, unpack_rows
+from winnow.v1 import ranking_pb2, ranking_pb2_grpc
+
+
+class RankingService(ranking_pb2_grpc.RankingServiceServicer):
+    """Implements winnow.v1.RankingService."""
+
+    name = "ranking_service"
+    grpc_service_names = (ranking_pb2.DESCRIPTOR.services_by_name["RankingService"].full_name,)
+
+    def __init__(self, settings: RankingSettings) -> None:
+        self._settings = settings
+        self._stage: Stage[RankingQueries, NDArray[np.float32]] = Stage(settings, self._build)
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """See Service.register."""
+        ranking_pb2_grpc.add_RankingServiceServicer_to_server(self, server)
+
+    async def load(self) -> None:
+        """See Service.load."""
+        await self._stage.load()
+
+    async def close(self) -> None:
+        """See Service.close."""
+        await self._stage.close()
+
+    async def RankCandidates(
+        self, request: ranking_pb2.RankCandidatesRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> ranking_pb2.RankCandidatesResponse:
+        """Answer every query of the call from the release that it is pinned to."""
+        deadline = asyncio.get_running_loop().time() + remaining_seconds(context, self._settings)
+        held = self._stage.held(request.release_id)
+        try:
+            queries = self._queries(request, held.item_count)
+        except ValueError as error:
+            raise InvalidRequestError([Violation("request", str(error))]) from None
+        if not len(queries.candidates.rows):
+            return ranking_pb2.RankCandidatesResponse()
+        computed = await held.batcher.submit(queries, deadline=deadline, weight=len(queries.histories))
+        return ranking_pb2.RankCandidatesResponse(
+            scores=pack_float32(computed.answers), compute_microseconds=computed.compute_microseconds
+        )
+
+    def _queries(self, request: ranking_pb2.RankCandidatesRequest, item_count: int) -> RankingQueries:
+        histories = unpack_rows(request.histories, "histories")
+        candidates = unpack_rows(request.candidates, "candidates")
+        if len(histories) != len(candidates):
+            raise ValueError(f"{len(histories)} histories and {len(candidates)} lists of candidates")
+        if len(histories) > self._settings.max_batch_queries:
+            raise ValueError(f"{len(histories)} queries: a call carries at most {self._settings.max_batch_queries}")
+        most = int(candidates.lengths.max(initial=0))
+        if most > self._settings.max_candidates:
+            raise ValueError(f"{most} candidates for one query: at most {self._settings.max_candidates}")
+        histories.check_rows(item_count, "histories")
+        candidates.check_rows(item_count, "candidates")
+        return RankingQueries(histories=histories, candidates=candidates)
+
+    def _build(self, release: Release) -> Ranker:
+        torch.set_num_threads(self._settings.torch_threads)
+        return Ranker.from_release(release, torch.device(self._settings.device))

@@ -1,0 +1,62 @@
+"""Exact search: a matrix product and a top-k, block by block, on any device.
+
+Shape legend: B queries, I items, H width of a vector, K the largest count asked, J the items of one block.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from winnow.history import RaggedRows
+from winnow.index.protocol import Retrieved
+
+# Scores held at once: 16 M float32 are 64 MiB, whatever the catalogue and the batch.
+BLOCK_SCORES = 16 * 1024 * 1024
+
+
+class ExactIndex:
+    """Scans every item. Memory is bounded by `block_scores`, not by the size of the catalogue."""
+
+    def __init__(self, item_vectors_IH: Tensor, block_scores: int = BLOCK_SCORES) -> None:
+        self._item_vectors_IH = item_vectors_IH.detach()
+        self._block_scores = block_scores
+
+    @property
+    def exact(self) -> bool:
+        """Always: nothing is approximated."""
+        return True
+
+    @torch.inference_mode()
+    def search(self, user_BH: Tensor, counts: NDArray[np.int32], exclusions: RaggedRows) -> Retrieved:
+        """See CandidateIndex.search."""
+        item_count = len(self._item_vectors_IH)
+        query_count = len(user_BH)
+        if not query_count:
+            return Retrieved(RaggedRows.from_lists([]), np.empty(0, dtype=np.float32))
+        device = self._item_vectors_IH.device
+        excluded_rows = torch.from_numpy(exclusions.rows).to(device, torch.long)
+        excluded_queries = torch.from_numpy(np.repeat(np.arange(query_count), exclusions.lengths)).to(device)
+        most = min(int(counts.max()), item_count)
+
+        best_scores_BK = user_BH.new_empty(query_count, 0)
+        best_rows_BK = torch.empty(query_count, 0, dtype=torch.long, device=device)
+        block_items = max(self._block_scores // query_count, most, 1)
+        for start in range(0, item_count, block_items):
+            scores_BJ = user_BH @ self._item_vectors_IH[start : start + block_items].T
+            here = (excluded_rows >= start) & (excluded_rows < start + scores_BJ.shape[1])
+            scores_BJ[excluded_queries[here], excluded_rows[here] - start] = -torch.inf
+            scores_BK, rows_BK = scores_BJ.topk(min(most, scores_BJ.shape[1]))
+            best_scores_BK = torch.cat([best_scores_BK, scores_BK], dim=1)
+            best_rows_BK = torch.cat([best_rows_BK, rows_BK + start], dim=1)
+            if best_scores_BK.shape[1] > most:
+                best_scores_BK, positions_BK = best_scores_BK.topk(most)
+                best_rows_BK = best_rows_BK.gather(1, positions_BK)
+        return cut_to_counts(best_rows_BK.cpu().numpy(), best_scores_BK.cpu().numpy(), counts)
+
+
+def cut_to_counts(rows_BK: NDArray[np.int64], scores_BK: NDArray[np.float32], counts: NDArray[np.int32]) -> Retrieved:
+    """Turn rectangular results, best first, into ragged ones; -inf marks what is excluded or missing."""
+    kept_BK = (np.arange(rows_BK.shape[1]) < counts[:, None]) & (scores_BK > -np.inf)
+    rows = RaggedRows.from_lengths(rows_BK[kept_BK].astype(np.int32), kept_BK.sum(axis=1))
+    return Retrieved(rows, scores_BK[kept_BK].astype(np.float32, copy=False))

@@ -1,0 +1,67 @@
+"""Golden requests: a few real histories with the answers that the networks gave when the release was made.
+
+Each service recomputes them before it offers a release, so that a broken file, device or library is found there.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from winnow.history import RaggedRows
+
+# Float32 on other hardware sums in another order; what is broken differs by far more.
+TOLERANCE = 1e-3
+
+
+class GoldenMismatchError(ValueError):
+    """A golden request is answered differently from when the release was made."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GoldenRequests:
+    """Histories, the best candidates of each with their logits, and the ranking probability of each candidate."""
+
+    histories: RaggedRows
+    candidates: RaggedRows
+    candidate_scores: NDArray[np.float32]
+    ranking_scores: NDArray[np.float32]
+
+    def save(self, path: Path) -> None:
+        """Write all arrays into one safetensors file."""
+        save_file(
+            {
+                "history_rows": self.histories.rows,
+                "history_lengths": self.histories.lengths,
+                "candidate_rows": self.candidates.rows,
+                "candidate_lengths": self.candidates.lengths,
+                "candidate_scores": self.candidate_scores,
+                "ranking_scores": self.ranking_scores,
+            },
+            path,
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> "GoldenRequests":
+        """Read what `save` wrote. Raises KeyError or ValueError where the file is something else."""
+        tensors = load_file(path)
+        return cls(
+            histories=RaggedRows.from_lengths(tensors["history_rows"], tensors["history_lengths"]),
+            candidates=RaggedRows.from_lengths(tensors["candidate_rows"], tensors["candidate_lengths"]),
+            candidate_scores=tensors["candidate_scores"],
+            ranking_scores=tensors["ranking_scores"],
+        )
+
+
+def check_scores(stage: str, expected: NDArray[np.float32], found: NDArray[np.float32]) -> None:
+    """Raise GoldenMismatchError unless the scores agree; scale-free, since logits have no fixed scale."""
+    if expected.shape != found.shape:
+        raise GoldenMismatchError(f"{stage}: {found.size} scores for golden requests that have {expected.size}")
+    if not np.isfinite(found).all():
+        raise GoldenMismatchError(f"{stage}: a golden request gives a score that is not finite")
+    scale = max(1.0, float(np.abs(expected).max(initial=0.0)))
+    worst = float(np.abs(expected - found).max(initial=0.0))
+    if worst > TOLERANCE * scale:
+        raise GoldenMismatchError(f"{stage}: a golden score is off by {worst:.3g}, more than {TOLERANCE * scale:.3g}")

@@ -1,0 +1,47 @@
+"""The manifest: what a release holds, which shapes its networks have, how it was trained and how well it does."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT_VERSION: Literal[1] = 1
+MANIFEST_FILE = "manifest.json"
+CURRENT_FILE = "CURRENT"
+
+VOCABULARY_FILE = "vocabulary.safetensors"
+POPULARITY_FILE = "popularity.safetensors"
+ITEMS_FILE = "items.jsonl"
+CANDIDATE_NETWORK_FILE = "candidate_network.safetensors"
+RANKING_NETWORK_FILE = "ranking_network.safetensors"
+GOLDEN_FILE = "golden.safetensors"
+
+
+class FileEntry(BaseModel):
+    """One file of the release."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size_bytes: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Manifest(BaseModel):
+    """`manifest.json`. Reading refuses unknown format versions and unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1]
+    release_id: Annotated[str, Field(pattern=r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}$")]
+    """When it was made, and the first digits of the hash over `files`: two releases never share an id."""
+    created_at: datetime
+    item_count: Annotated[int, Field(ge=1)]
+    candidate_network: dict[str, Any]
+    """Constructor arguments of DeepCandidateGenerationModel."""
+    ranking_network: dict[str, Any]
+    """Constructor arguments of DeepRankingModel."""
+    training: dict[str, Any]
+    """Settings, seed, fingerprint of the data, versions: what it takes to make this release again."""
+    figures: dict[str, Any]
+    """Evaluation figures, chosen on validation, reported on test."""
+    files: dict[str, FileEntry]

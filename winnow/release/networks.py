@@ -1,0 +1,48 @@
+"""The networks of a release, rebuilt from their constructor arguments and their weights."""
+
+from typing import TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.ranking import DeepRankingModel
+from winnow.release.manifest import CANDIDATE_NETWORK_FILE, RANKING_NETWORK_FILE
+from winnow.release.reader import Release, ReleaseError
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def load_candidate_network(release: Release, device: torch.device) -> DeepCandidateGenerationModel:
+    """Return the network on the device, in evaluation mode. Raises ReleaseError where shapes or weights do not fit."""
+    return _load(
+        release, DeepCandidateGenerationModel, release.manifest.candidate_network, CANDIDATE_NETWORK_FILE, device
+    )
+
+
+def load_ranking_network(release: Release, device: torch.device) -> DeepRankingModel:
+    """Return the network on the device, in evaluation mode. Raises ReleaseError where shapes or weights do not fit."""
+    return _load(release, DeepRankingModel, release.manifest.ranking_network, RANKING_NETWORK_FILE, device)
+
+
+def _load(
+    release: Release, network_class: type[Network], arguments: dict[str, object], file: str, device: torch.device
+) -> Network:
+    def refused(reason: str) -> ReleaseError:
+        return ReleaseError(f"release {release.release_id}: {file}: {reason}")
+
+    if arguments.get("n_items") != release.manifest.item_count:
+        raise refused(f"made for {arguments.get('n_items')} items, not {release.manifest.item_count}")
+    try:
+        # On the meta device no weight is allocated or drawn: they come from the file.
+        with torch.device("meta"):
+            network = network_class(**arguments)
+        network.load_state_dict(load_file(release.path / file, device=str(device)), assign=True)
+    except (TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise refused(str(error)) from error
+    for name, weights in network.state_dict().items():
+        if weights.is_floating_point() and not bool(weights.isfinite().all()):
+            raise refused(f"{name} holds a value that is not finite")
+    return network.eval().requires_grad_(requires_grad=False)

@@ -1,0 +1,149 @@
+"""Adaptive micro-batching without a timer: batches form only while every slot is busy.
+
+At most `max_flights` batches are under way. What arrives while a slot is free leaves at once; what arrives while all
+are busy waits, and leaves together, in order of arrival, when one frees up. So there is no delay to tune: no waiting at
+low load, large batches at high load. The gateway uses this towards each stage, each stage towards its device.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from winnow.serving.errors import DeadlineError, OverloadedError, UnavailableError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchingLimits:
+    """Bounds of one batcher. An item's weight is how much of a batch it fills, for example its number of queries."""
+
+    max_batch_weight: int
+    max_flights: int
+    max_queued_weight: int
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting(Generic[Item, Result]):
+    item: Item
+    weight: int
+    deadline: float
+    future: asyncio.Future[Result]
+
+
+class MicroBatcher(Generic[Item, Result]):
+    """Runs `fly` on batches of items and hands each caller its own result.
+
+    `fly` gets 1 to many items, oldest first, and the latest deadline among them (event-loop time); it returns one
+    result an item, in order. If it raises, every item of that batch fails with that exception and no other is touched.
+    """
+
+    def __init__(
+        self,
+        fly: Callable[[Sequence[Item], float], Awaitable[Sequence[Result]]],
+        limits: BatchingLimits,
+    ) -> None:
+        self._fly = fly
+        self._limits = limits
+        self._queue: deque[_Waiting[Item, Result]] = deque()
+        self._queued_weight = 0
+        self._flights: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def submit(self, item: Item, *, deadline: float, weight: int = 1) -> Result:
+        """Return the item's result.
+
+        `deadline` is event-loop time. Raises OverloadedError where the queue is full, DeadlineError where the deadline
+        passes first (the item is not computed if it is still waiting), UnavailableError after `close`, ValueError for a
+        weight that fits no batch. Cancelling the caller takes a waiting item out.
+        """
+        if not 1 <= weight <= self._limits.max_batch_weight:
+            raise ValueError(f"weight is {weight}: a batch holds 1 to {self._limits.max_batch_weight}")
+        if self._closed:
+            raise UnavailableError("shutting down")
+        loop = asyncio.get_running_loop()
+        if deadline <= loop.time():
+            raise DeadlineError("the deadline had passed on arrival")
+        if self._queued_weight + weight > self._limits.max_queued_weight:
+            raise OverloadedError("too much work is waiting", retry_after_seconds=deadline - loop.time())
+        waiting = _Waiting(item, weight, deadline, loop.create_future())
+        self._queue.append(waiting)
+        self._queued_weight += weight
+        self._take_off(loop)
+        expiry = loop.call_at(deadline, _expire, waiting.future)
+        try:
+            result: Result = await waiting.future
+            return result
+        finally:
+            expiry.cancel()
+
+    async def close(self) -> None:
+        """Refuse new items, fail those that wait, and return when no batch is under way."""
+        self._closed = True
+        while self._queue:
+            waiting = self._queue.popleft()
+            if not waiting.future.done():
+                waiting.future.set_exception(UnavailableError("shutting down"))
+        self._queued_weight = 0
+        if self._flights:
+            await asyncio.wait(self._flights)
+
+    def _take_off(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._queue and len(self._flights) < self._limits.max_flights:
+            batch = self._next_batch(loop.time())
+            if batch:
+                flight = loop.create_task(self._run(batch))
+                self._flights.add(flight)
+                flight.add_done_callback(self._land)
+
+    def _next_batch(self, now: float) -> list[_Waiting[Item, Result]]:
+        batch: list[_Waiting[Item, Result]] = []
+        weight = 0
+        while self._queue:
+            head = self._queue[0]
+            gone = head.future.done()  # its caller was cancelled, or it expired
+            if not gone and weight + head.weight > self._limits.max_batch_weight:
+                break
+            self._queue.popleft()
+            self._queued_weight -= head.weight
+            if gone:
+                continue
+            if head.deadline <= now:
+                _expire(head.future)
+                continue
+            batch.append(head)
+            weight += head.weight
+        return batch
+
+    async def _run(self, batch: list[_Waiting[Item, Result]]) -> None:
+        try:
+            results = await self._fly([waiting.item for waiting in batch], max(waiting.deadline for waiting in batch))
+            assert len(results) == len(batch)  # noqa: S101 - a promise to ourselves
+        except asyncio.CancelledError:
+            # Re-raising it into the callers would end their calls without a status.
+            self._fail(batch, UnavailableError("shutting down"))
+            raise
+        except Exception as error:
+            self._fail(batch, error)
+        else:
+            for waiting, result in zip(batch, results, strict=True):
+                if not waiting.future.done():
+                    waiting.future.set_result(result)
+
+    def _land(self, flight: asyncio.Task[None]) -> None:
+        self._flights.discard(flight)
+        self._take_off(flight.get_loop())
+
+    @staticmethod
+    def _fail(batch: list[_Waiting[Item, Result]], error: Exception) -> None:
+        for waiting in batch:
+            if not waiting.future.done():
+                waiting.future.set_exception(error)
+
+
+def _expire(future: "asyncio.Future[Result]") -> None:
+    if not future.done():
+        future.set_exception(DeadlineError("the deadline passed while the work was waiting or under way"))

@@ -1,0 +1,123 @@
+"""Errors that a caller may see: each carries its status code, and nothing but its own text reaches the caller."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+# Details travel in trailers, which fail beyond 8 KB: 20 violations of at most 200 characters stay below that.
+MAX_VIOLATIONS = 20
+MAX_DESCRIPTION_CHARACTERS = 200
+
+
+class Violation(NamedTuple):
+    """What is wrong with one field of a request."""
+
+    field: str
+    """Path of the field, for example `history[3]`."""
+    description: str
+
+
+class ServiceError(Exception):
+    """An error whose code and text are meant for the caller."""
+
+    code = grpc.StatusCode.INTERNAL
+
+    def details(self) -> Sequence[AnyMessage]:
+        """google.rpc details to send along."""
+        return ()
+
+    def status(self) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
+        """Code, text and trailing metadata."""
+        details = self.details()
+        if not details:
+            return self.code, str(self), ()
+        number, _ = self.code.value
+        status = rpc_status.to_status(status_pb2.Status(code=number, message=str(self), details=details))
+        return status.code, status.details, tuple(status.trailing_metadata)
+
+
+class InvalidRequestError(ServiceError):
+    """The request cannot be answered as it is: the caller's fault, and no use to send again."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        self.violations = [
+            Violation(field, description[:MAX_DESCRIPTION_CHARACTERS])
+            for field, description in violations[:MAX_VIOLATIONS]
+        ]
+        more = len(violations) - 1
+        first = self.violations[0]
+        super().__init__(f"{first.field}: {first.description}" + (f" (and {more} more)" if more else ""))
+
+    def details(self) -> Sequence[AnyMessage]:
+        """google.rpc.BadRequest with one violation a field."""
+        bad_request = error_details_pb2.BadRequest(
+            field_violations=[
+                error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
+                for field, description in self.violations
+            ]
+        )
+        return (_as_any(bad_request),)
+
+
+class ReleaseNotHeldError(ServiceError):
+    """The stage does not hold the release that the request is pinned to."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class OverloadedError(ServiceError):
+    """Work was rejected at once instead of being queued beyond what can be done in time. Not to be retried at once."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+    def details(self) -> Sequence[AnyMessage]:
+        """google.rpc.RetryInfo: when another try may succeed."""
+        retry_info = error_details_pb2.RetryInfo()
+        retry_info.retry_delay.FromMicroseconds(int(self.retry_after_seconds * 1e6))
+        return (_as_any(retry_info),)
+
+
+class UnavailableError(ServiceError):
+    """Loading, draining, or a stage that does not answer: another try, or another replica, may succeed."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class DeadlineError(ServiceError):
+    """The deadline passed before there was an answer."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def violations_of(error: grpc.RpcError) -> list[Violation]:
+    """Read the field violations out of a failed call, as a client sees it; empty where there are none."""
+    if not isinstance(error, grpc.aio.AioRpcError | grpc.Call):
+        return []
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            status = status_pb2.Status.FromString(value)
+            if status.code == code_pb2.INVALID_ARGUMENT:
+                bad_request = error_details_pb2.BadRequest()
+                return [
+                    Violation(violation.field, violation.description)
+                    for detail in status.details
+                    if detail.Unpack(bad_request)
+                    for violation in bad_request.field_violations
+                ]
+    return []
+
+
+def _as_any(message: error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(message)
+    return packed

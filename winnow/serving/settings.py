@@ -1,0 +1,81 @@
+"""Settings that every service has. Each comes from a flag, else from the environment, else from its default.
+
+The text below each field is its documentation: it is what `--help` prints and what docs/operations.md repeats.
+"""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+
+from winnow.serving.logs import LogFormat, LogLevel
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=3600)]
+
+SETTINGS_CONFIG = SettingsConfigDict(
+    frozen=True,
+    use_attribute_docstrings=True,
+    cli_kebab_case=True,
+    cli_implicit_flags=True,
+    cli_avoid_json=True,
+    env_ignore_empty=True,
+)
+
+
+class ServerSettings(BaseSettings):
+    """What candidate service, ranking service and gateway have in common."""
+
+    model_config = SETTINGS_CONFIG
+
+    releases: Path = Path("releases")
+    """Directory of releases; the one that its CURRENT file names is served."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 or [::] for all."""
+    reflection: bool = True
+    """Offer gRPC server reflection, so that grpcurl and the like can list and call methods."""
+    max_message_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 16 * 1024 * 1024
+    """Largest message the server takes or sends, in bytes."""
+    default_timeout_seconds: PositiveSeconds = 1.0
+    """Deadline of a call whose caller gave none."""
+    max_timeout_seconds: PositiveSeconds = 10.0
+    """Longest deadline that is honoured; a caller that gives more is treated as if it had given this."""
+    max_connection_age_seconds: PositiveSeconds = 120.0
+    """Age at which a connection is asked to be renewed, so that clients see new replicas."""
+    drain_seconds: Annotated[float, Field(ge=0, le=600)] = 1.0
+    """After SIGTERM: how long to go on serving with health NOT_SERVING, so that clients can turn away."""
+    stop_grace_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
+    """After draining: how long calls under way may take to end."""
+    log_format: LogFormat = "human"
+    """`human` for aligned text, `json` for one object a line."""
+    log_level: LogLevel = "info"
+    """Least severe level to log."""
+
+    @classmethod
+    def from_command_line(cls, arguments: list[str]) -> Self:
+        """Read flags and environment. Exits with a message that names the setting where one is invalid."""
+        try:
+            return CliApp.run(cls, cli_args=arguments)
+        except ValidationError as error:
+            prefix = cls.model_config.get("env_prefix", "")
+            lines = []
+            for problem in error.errors(include_url=False):
+                name = str(problem["loc"][0]) if problem["loc"] else "settings"
+                given = "" if problem["type"] == "missing" else f" (given: {problem['input']!r})"
+                lines.append(f"--{name.replace('_', '-')} or {prefix}{name.upper()}: {problem['msg']}{given}")
+            raise SystemExit("\n".join(lines)) from None
+
+
+class StageSettings(ServerSettings):
+    """What the two stages have in common."""
+
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = "cpu"
+    """Where the network runs: `cpu`, `cuda`, or one GPU of several, `cuda:1`."""
+    torch_threads: PositiveInt = 1
+    """Threads of one computation on the CPU. One is right where several processes share the cores."""
+    max_batch_queries: PositiveInt = 256
+    """Most queries computed at once, and the most that one call may carry."""
+    max_queued_queries: PositiveInt = 2048
+    """Most queries that wait for the device; beyond that a call is rejected with RESOURCE_EXHAUSTED."""

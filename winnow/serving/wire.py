@@ -1,0 +1,54 @@
+"""Arrays between gateway and stages: little-endian bytes that NumPy reads in place.
+
+Lengths are checked before anything is built from them; every ValueError names the field.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.history import RaggedRows
+from winnow.v1 import packed_pb2
+
+INT32 = np.dtype("<i4")
+FLOAT32 = np.dtype("<f4")
+
+
+def pack_rows(lists: RaggedRows) -> packed_pb2.PackedRows:
+    """Ragged rows as a message."""
+    return packed_pb2.PackedRows(rows=pack_int32(lists.rows), lengths=pack_int32(lists.lengths))
+
+
+def unpack_rows(message: packed_pb2.PackedRows, field: str) -> RaggedRows:
+    """Ragged rows from a message. Raises ValueError, naming the field, where rows and lengths do not fit together."""
+    rows = unpack_int32(message.rows, f"{field}.rows")
+    lengths = unpack_int32(message.lengths, f"{field}.lengths")
+    try:
+        return RaggedRows.from_lengths(rows, lengths)
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from None
+
+
+def pack_int32(values: NDArray[np.integer]) -> bytes:
+    """Integers as little-endian int32."""
+    return values.astype(INT32, copy=False).tobytes()
+
+
+def pack_float32(values: NDArray[np.floating]) -> bytes:
+    """Floats as little-endian float32."""
+    return values.astype(FLOAT32, copy=False).tobytes()
+
+
+def unpack_int32(buffer: bytes, field: str) -> NDArray[np.int32]:
+    """Read-only int32 array over the bytes. Raises ValueError, naming the field, for a broken length."""
+    return _unpack(buffer, INT32, field).astype(np.int32, copy=False)
+
+
+def unpack_float32(buffer: bytes, field: str) -> NDArray[np.float32]:
+    """Read-only float32 array over the bytes. Raises ValueError, naming the field, for a broken length."""
+    return _unpack(buffer, FLOAT32, field).astype(np.float32, copy=False)
+
+
+def _unpack(buffer: bytes, dtype: np.dtype[np.generic], field: str) -> NDArray[np.generic]:
+    if len(buffer) % dtype.itemsize:
+        raise ValueError(f"{field} has {len(buffer)} bytes: not a multiple of {dtype.itemsize}")
+    return np.frombuffer(buffer, dtype=dtype)
