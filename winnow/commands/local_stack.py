@@ -78,6 +78,10 @@ class LocalStack:
         Raises ReleaseError where there is no release, StackError where a service cannot start; nothing keeps running.
         """
         current_release_id(self._settings.releases)
+        for service, port in self._ports.items():
+            # Whoever has the port may well be healthy, and would be taken for ours below.
+            if not is_free(self._settings.host, port):
+                raise StackError(f"{service} cannot start: {self.address(service)} is taken")
         try:
             for service in self._ports:
                 self.start_service(service)
@@ -161,10 +165,26 @@ def healthy(target: str, timeout_seconds: float = 1.0) -> bool:
 
 def free_port(host: str) -> int:
     """Return a port that was free a moment ago."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
+    with _bindable_socket(host) as probe:
         probe.bind((host.strip("[]"), 0))
         return int(probe.getsockname()[1])
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether a server could listen on the port."""
+    with _bindable_socket(host) as probe:
+        try:
+            probe.bind((host.strip("[]"), port))
+        except OSError:
+            return False
+    return True
+
+
+def _bindable_socket(host: str) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    # As servers do: connections of an earlier server that are still closing do not take the port.
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return made
 
 
 def forward_signals_as_exit() -> None:

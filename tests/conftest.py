@@ -1,0 +1,35 @@
+"""Fixtures that several kinds of tests share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.releases import write_random_release
+from winnow.commands.local_stack import LocalStack, StackSettings
+
+
+@pytest.fixture(scope="session")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with one release of untrained networks."""
+    directory = tmp_path_factory.mktemp("releases")
+    write_random_release(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def stack(releases: Path) -> Iterator[LocalStack]:
+    """The three services as processes, serving that release."""
+    with LocalStack(stack_settings(releases)) as running:
+        yield running
+
+
+def stack_settings(releases: Path) -> StackSettings:
+    """Free ports, and no pause on stopping: nobody needs to turn away in a test."""
+    return StackSettings(
+        releases=releases,
+        gateway_port=0,
+        candidate_port=0,
+        ranking_port=0,
+        flags={"all": ["--drain-seconds=0", "--default-timeout-seconds=5"]},
+    )

@@ -1,0 +1,172 @@
+"""The three services together: the same answers as the plain computation, and honest ones when a stage is away."""
+
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from tests.conftest import stack_settings
+from tests.reference import DirectRecommender
+from tests.releases import ITEM_COUNT, item_id
+from winnow.client import Answer, WinnowClient, WinnowError
+from winnow.commands.local_stack import LocalStack
+
+
+def random_history(seed: int) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [item_id(row) for row in rng.integers(0, ITEM_COUNT, rng.integers(1, 60)).tolist()]
+
+
+def assert_same(answer: Answer, expected: list[tuple[str, float]]) -> None:
+    assert [item.item_id for item in answer.items] == [wanted for wanted, _ in expected]
+    np.testing.assert_allclose(
+        [item.score for item in answer.items], [score for _, score in expected], atol=1e-5, rtol=0
+    )
+
+
+def test_served_rankings_equal_the_plain_computation(stack: LocalStack, releases: Path) -> None:
+    direct = DirectRecommender(releases)
+    with WinnowClient(stack.gateway_target, timeout_seconds=5) as client:
+        for seed in range(20):
+            history = random_history(seed)
+            answer = client.recommend(history, count=50)
+            assert answer.release_id == direct.release_id
+            assert answer.degradation is None
+            assert_same(answer, direct.recommend(history, 50))
+
+
+def test_many_at_once_get_the_answers_they_would_get_alone(stack: LocalStack, releases: Path) -> None:
+    direct = DirectRecommender(releases)
+    histories = [random_history(seed) for seed in range(200)]
+    with (
+        WinnowClient(stack.gateway_target, timeout_seconds=10) as client,
+        ThreadPoolExecutor(max_workers=24) as callers,
+    ):
+        answers = list(callers.map(lambda history: client.recommend(history, count=10), histories))
+    for history, answer in zip(histories, answers, strict=True):
+        assert_same(answer, direct.recommend(history, 10))
+
+
+def test_the_time_of_each_stage_is_told(stack: LocalStack) -> None:
+    with WinnowClient(stack.gateway_target, timeout_seconds=5) as client:
+        times = client.recommend(random_history(1)).times
+    assert 0 < times.candidate_compute_milliseconds <= times.candidate_milliseconds
+    assert 0 < times.ranking_compute_milliseconds <= times.ranking_milliseconds
+    assert times.candidate_milliseconds + times.ranking_milliseconds <= times.total_milliseconds
+
+
+def test_the_ladder_of_degraded_answers_and_back(releases: Path) -> None:
+    history = random_history(7)
+    with (
+        LocalStack(stack_settings(releases)) as stack,
+        WinnowClient(stack.gateway_target, timeout_seconds=5) as client,
+    ):
+        full = client.recommend(history)
+        candidates = client.retrieve(history, count=20)
+
+        stop(stack, "ranking_service")
+        unranked = client.recommend(history)
+        assert unranked.degradation == "CANDIDATE_ORDER"
+        assert unranked.degradation_reason == "ranking: UNAVAILABLE"
+        assert unranked.score_origin == "CANDIDATE"
+        assert unranked.items == candidates.items
+        assert client.recommend([]).degradation == "POPULAR"
+        refused(client, history, "ranking: UNAVAILABLE")
+
+        stop(stack, "candidate_service")
+        popular = client.recommend(history)
+        assert popular.degradation == "POPULAR"
+        assert popular.degradation_reason == "candidate: UNAVAILABLE, ranking: UNAVAILABLE"
+        assert [item.item_id for item in popular.items] == [
+            item_id(row) for row in range(ITEM_COUNT) if item_id(row) not in history
+        ][:20]
+        with pytest.raises(WinnowError, match="candidate: UNAVAILABLE"):
+            client.retrieve(history)
+
+        stack.start_service("ranking_service")
+        ranked = eventually(client, history, "POPULAR_RANKED")
+        assert (ranked.candidate_origin, ranked.score_origin) == ("POPULAR", "RANKING")
+        refused(client, history, "candidate: UNAVAILABLE")
+
+        stack.start_service("candidate_service")
+        assert eventually(client, history, None).items == full.items
+
+
+def stop(stack: LocalStack, service: str) -> None:
+    process = stack.processes[service]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+
+
+def refused(client: WinnowClient, history: list[str], reason: str) -> None:
+    with pytest.raises(WinnowError, match=reason) as failure:
+        client.recommend(history, require_ranked=True)
+    assert failure.value.code is grpc.StatusCode.UNAVAILABLE
+
+
+def eventually(client: WinnowClient, history: list[str], degradation: str | None) -> Answer:
+    give_up = time.monotonic() + 30
+    while True:
+        answer = client.recommend(history)
+        if answer.degradation == degradation:
+            return answer
+        assert time.monotonic() < give_up, f"still {answer.degradation} after 30 seconds"
+        time.sleep(0.1)
+
+
+def test_winnow_serve_stops_all_three_on_sigterm(releases: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "winnow.cli", "serve", f"--releases={releases}", "--port=0", "--candidate-port=0",
+         "--ranking-port=0"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if "Winnow answers on" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    _, rest = process.communicate(timeout=40)
+    assert process.returncode == 0
+    assert rest.count("stopped") == 3
+
+
+def test_winnow_serve_fails_as_a_whole(releases: Path, stack: LocalStack, tmp_path: Path) -> None:
+    taken = stack.gateway_target.split(":")[1]
+    command = [sys.executable, "-m", "winnow.cli", "serve", "--candidate-port=0", "--ranking-port=0"]
+    result = subprocess.run(
+        [*command, f"--releases={releases}", f"--port={taken}"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 1
+    assert f"gateway cannot start: {stack.gateway_target} is taken" in result.stderr
+
+    result = subprocess.run(
+        [*command, f"--releases={tmp_path}", "--port=0"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 1
+    assert f"no release in {tmp_path}" in " ".join(result.stderr.split())
+
+
+def test_winnow_recommend_prints_titles(stack: LocalStack) -> None:
+    command = [sys.executable, "-m", "winnow.cli", "recommend", f"--target={stack.gateway_target}"]
+    result = subprocess.run(
+        [*command, "item-4", "--title", "title 12", "--count=3"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Watched: Title 4, Title 12" in result.stdout
+    assert "release 2" in result.stdout
+
+    result = subprocess.run([*command, "--count=-1"], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert "count is -1: it cannot be negative" in result.stderr

@@ -1,0 +1,35 @@
+"""The plain computation that every served answer is compared with: the notebook's `forward`, one user at a time."""
+
+from pathlib import Path
+
+import torch
+
+from winnow.release.networks import load_candidate_network, load_ranking_network
+from winnow.release.reader import current_release_id, open_release
+
+
+class DirectRecommender:
+    """Answers from a release without any service: softmax over all items, one user, no batching, no index."""
+
+    def __init__(self, releases: Path) -> None:
+        release = open_release(releases / current_release_id(releases))
+        self.release_id = release.release_id
+        self.vocabulary = release.vocabulary()
+        self.candidate_network = load_candidate_network(release, torch.device("cpu"))
+        self.ranking_network = load_ranking_network(release, torch.device("cpu"))
+
+    def recommend(self, history: list[str], count: int, candidate_count: int = 200) -> list[tuple[str, float]]:
+        """Return the `count` best unwatched items and their probabilities."""
+        watched, _ = self.vocabulary.rows(history)
+        rows = torch.from_numpy(watched).long()
+        probabilities = self.candidate_network([_last(rows, self.candidate_network.history_length)])[0]
+        probabilities[rows] = -1
+        candidates = probabilities.argsort(descending=True)[: min(candidate_count, int((probabilities >= 0).sum()))]
+        scores = self.ranking_network(_last(rows, self.ranking_network.history_length), candidates)[:, 0]
+        best = scores.argsort(descending=True, stable=True)[:count]
+        item_ids = self.vocabulary.item_ids(candidates[best].tolist())
+        return list(zip(item_ids, scores[best].tolist(), strict=True))
+
+
+def _last(rows: torch.Tensor, limit: int | None) -> torch.Tensor:
+    return rows if limit is None else rows[-limit:]

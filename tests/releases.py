@@ -1,0 +1,37 @@
+"""Small releases for tests: random networks over a catalogue whose ids show what ids may look like."""
+
+from pathlib import Path
+
+import numpy as np
+
+from winnow.history import RaggedRows
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.ranking import DeepRankingModel
+from winnow.release.writer import ReleaseContents, write_release
+from winnow.vocabulary import Vocabulary
+
+ITEM_COUNT = 300
+
+
+def item_id(row: int) -> str:
+    """Ids of any form: spaces, quotes, other scripts."""
+    return ["item-{}", "The Item, Part {} (1995)", "映画{}", "{}"][row % 4].format(row)
+
+
+def write_random_release(releases: Path, seed: int = 0, item_count: int = ITEM_COUNT) -> str:
+    """Write a release of untrained networks and return its id. Row 0 is the most popular item."""
+    rng = np.random.default_rng(seed)
+    return write_release(
+        releases,
+        ReleaseContents(
+            vocabulary=Vocabulary([item_id(row) for row in range(item_count)]),
+            candidate_network=DeepCandidateGenerationModel(item_count, 12, 8, 2, seed=seed),
+            ranking_network=DeepRankingModel(item_count, 12, 8, 2, seed=seed + 1),
+            popularity=np.linspace(0.01, 0.001, item_count, dtype=np.float32),
+            titles=[f"Title {row}" for row in range(item_count)],
+            attributes=[{"year": "1995"} if row % 2 else {} for row in range(item_count)],
+            sample_histories=RaggedRows.from_lists([rng.integers(0, item_count, 7).tolist() for _ in range(4)]),
+            training={"seed": seed},
+            figures={"test": {"chain": {"hr_at_10": 0.0}}},
+        ),
+    )

@@ -1,0 +1,43 @@
+"""One service as a real process, for tests that talk to it alone."""
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from winnow.commands.local_stack import free_port, healthy
+
+
+@dataclass(frozen=True)
+class RunningService:
+    process: "subprocess.Popen[str]"
+    target: str
+    channel: grpc.Channel
+
+
+def start(module: str, *flags: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen([sys.executable, "-m", module, *flags], stderr=subprocess.PIPE, text=True)
+
+
+@contextlib.contextmanager
+def running(module: str, releases: Path, *flags: str) -> Iterator[RunningService]:
+    """Start a service on a free port, wait until it is healthy, and kill it in the end if it still runs."""
+    port = free_port("127.0.0.1")
+    process = start(module, f"--releases={releases}", f"--port={port}", "--drain-seconds=0", *flags)
+    target = f"127.0.0.1:{port}"
+    try:
+        give_up = time.monotonic() + 60
+        while not healthy(target):
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < give_up, "not healthy after 60 seconds"
+            time.sleep(0.05)
+        with grpc.insecure_channel(target) as channel:
+            yield RunningService(process, target, channel)
+    finally:
+        process.kill()
+        process.communicate()

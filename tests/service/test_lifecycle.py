@@ -1,0 +1,132 @@
+"""Start, health, reflection, refusal and stop, for each of the three services."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from tests.releases import write_random_release
+from tests.service.process import running, start
+
+SERVICES = {
+    "candidate_service": ["winnow.v1.CandidateService"],
+    "ranking_service": ["winnow.v1.RankingService"],
+    "gateway": ["winnow.v1.RecommendationService", "winnow.v1.CatalogueService"],
+}
+
+
+def reflected_services(channel: grpc.Channel) -> set[str]:
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    (response,) = stub.ServerReflectionInfo(iter([request]), timeout=5)
+    return {service.name for service in response.list_services_response.service}
+
+
+@pytest.mark.parametrize("module", SERVICES)
+def test_serves_until_sigterm_then_exits_0(module: str, releases: Path) -> None:
+    with running(module, releases, "--log-format=json") as service:
+        health = health_pb2_grpc.HealthStub(service.channel)
+        for name in ["", *SERVICES[module]]:
+            answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        assert set(SERVICES[module]) < reflected_services(service.channel)
+
+        service.process.send_signal(signal.SIGTERM)
+        _, log = service.process.communicate(timeout=20)
+    assert service.process.returncode == 0, log
+    events = [json.loads(line)["event"] for line in log.splitlines()]
+    assert events == ["listening", "release loaded", "serving", "draining", "stopped"]
+
+
+@pytest.mark.parametrize("module", SERVICES)
+def test_a_taken_port_is_named(module: str, releases: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        process = start(module, f"--releases={releases}", f"--port={port}")
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}: is the port taken?" in log
+
+
+def test_a_second_server_on_the_same_port_fails(releases: Path) -> None:
+    with running("gateway", releases) as service:
+        second = start("gateway", f"--releases={releases}", f"--port={service.target.split(':')[1]}")
+        _, log = second.communicate(timeout=30)
+        assert second.returncode == 1
+        assert "is the port taken?" in log
+
+
+@pytest.mark.parametrize("module", SERVICES)
+def test_a_missing_release_is_named(module: str, tmp_path: Path) -> None:
+    process = start(module, f"--releases={tmp_path}", "--port=0", "--drain-seconds=0")
+    _, log = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert f"no release in {tmp_path}" in log
+
+
+@pytest.mark.parametrize("module", SERVICES)
+def test_a_damaged_release_is_refused_with_the_reason(module: str, tmp_path: Path) -> None:
+    release = tmp_path / write_random_release(tmp_path)
+    path = release / "golden.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    process = start(module, f"--releases={tmp_path}", "--port=0", "--drain-seconds=0")
+    _, log = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert f"release {release.name}: golden.safetensors has" in log
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--port=70000", "--port or WINNOW_CANDIDATE_PORT"),
+        ("--device=tpu", "--device or WINNOW_CANDIDATE_DEVICE"),
+        ("--torch-threads=0", "--torch-threads or WINNOW_CANDIDATE_TORCH_THREADS"),
+        ("--no-such-flag=1", "--no-such-flag"),
+    ],
+)
+def test_an_invalid_setting_is_named(flag: str, message: str) -> None:
+    process = start("candidate_service", flag)
+    _, log = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert message in log
+    assert "Traceback" not in log
+
+
+def test_settings_come_from_the_environment(releases: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "ranking_service"],
+        env={"PATH": "", "WINNOW_RANKING_RELEASES": str(releases / "absent"), "WINNOW_RANKING_PORT": "0",
+             "WINNOW_RANKING_DRAIN_SECONDS": "0"},
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert f"no release in {releases / 'absent'}" in result.stderr
+
+
+def test_reflection_can_be_turned_off(releases: Path) -> None:
+    with running("gateway", releases, "--no-reflection") as service, pytest.raises(grpc.RpcError) as failure:
+        reflected_services(service.channel)
+    assert failure.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_sigterm_while_loading_ends_the_process(releases: Path) -> None:
+    process = start("candidate_service", f"--releases={releases}", "--port=0", "--drain-seconds=0")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if re.search(r"listening", line):
+            break
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert time.monotonic() - started < 15

@@ -1,0 +1,153 @@
+"""A release is written whole or not at all, and what is damaged is refused with a reason."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.releases import ITEM_COUNT, item_id, write_random_release
+from winnow.release.golden import GoldenMismatchError, check_scores
+from winnow.release.networks import load_candidate_network, load_ranking_network
+from winnow.release.reader import ReleaseError, current_release_id, describe_file, digest_of_files, open_release
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    return tmp_path / write_random_release(tmp_path)
+
+
+def rewrite_manifest(release: Path, change: Callable[[dict[str, object]], None]) -> Path:
+    """Change the manifest and make its hashes and its id right again: damage that only loading can find."""
+    manifest = json.loads((release / "manifest.json").read_text())
+    change(manifest)
+    files = {path.name: describe_file(path) for path in release.iterdir() if path.name != "manifest.json"}
+    manifest["files"] = {name: entry.model_dump() for name, entry in files.items()}
+    manifest["release_id"] = f"{release.name[:17]}{digest_of_files(files)}"
+    (release / "manifest.json").write_text(json.dumps(manifest))
+    return release.rename(release.parent / manifest["release_id"])
+
+
+def test_what_was_written_is_read(release: Path) -> None:
+    opened = open_release(release)
+    assert opened.vocabulary().item_ids([0, 1, 2]) == [item_id(0), item_id(1), item_id(2)]
+    assert opened.items()[1].title == "Title 1"
+    assert opened.items()[1].attributes == {"year": "1995"}
+    assert opened.items()[2].attributes == {}
+    assert opened.popularity().shape == (ITEM_COUNT,)
+    assert opened.manifest.training == {"seed": 0}
+    assert current_release_id(release.parent) == release.name
+
+
+def test_loaded_networks_compute_as_before(release: Path) -> None:
+    from winnow.networks.candidate import DeepCandidateGenerationModel
+
+    loaded = load_candidate_network(open_release(release), torch.device("cpu"))
+    made = DeepCandidateGenerationModel(ITEM_COUNT, 12, 8, 2, seed=0)
+    history = [torch.tensor([1, 2, 3])]
+    assert torch.equal(loaded(history), made(history))
+
+
+def test_nothing_is_left_behind_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("winnow.release.writer.save_tensors", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_random_release(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_releases_stand_side_by_side_and_current_names_the_newer(tmp_path: Path) -> None:
+    first, second = write_random_release(tmp_path, seed=0), write_random_release(tmp_path, seed=5)
+    assert first != second
+    assert current_release_id(tmp_path) == second
+    open_release(tmp_path / first)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vocabulary.safetensors",
+        "popularity.safetensors",
+        "items.jsonl",
+        "candidate_network.safetensors",
+        "ranking_network.safetensors",
+        "golden.safetensors",
+    ],
+)
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "missing"])
+def test_a_damaged_file_is_named(release: Path, name: str, damage: str) -> None:
+    path = release / name
+    data = bytearray(path.read_bytes())
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(data[:-1])
+    else:
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    with pytest.raises(ReleaseError, match=f"{release.name}: {name}"):
+        open_release(release)
+
+
+def test_a_changed_manifest_is_refused(release: Path) -> None:
+    manifest = json.loads((release / "manifest.json").read_text())
+    for change, reason in [
+        ({"format_version": 2}, "format_version"),
+        ({"release_id": "20200101T000000Z-000000000000"}, "its manifest says it is"),
+        ({"files": {}}, "not the one it was made with"),
+        ({"item_count": "many"}, "item_count"),
+        ({"surprise": 1}, "surprise"),
+    ]:
+        (release / "manifest.json").write_text(json.dumps(manifest | change))
+        with pytest.raises(ReleaseError, match=reason):
+            open_release(release)
+    (release / "manifest.json").write_text("{")
+    with pytest.raises(ReleaseError, match=r"manifest\.json"):
+        open_release(release)
+
+
+def test_weights_of_another_shape_are_refused(release: Path) -> None:
+    def widen(manifest: dict[str, object]) -> None:
+        manifest["candidate_network"]["hidden_dim"] = 16  # type: ignore[index]
+
+    changed = rewrite_manifest(release, widen)
+    with pytest.raises(ReleaseError, match=r"(?s)candidate_network\.safetensors.*size mismatch"):
+        load_candidate_network(open_release(changed), torch.device("cpu"))
+
+
+def test_weights_that_are_not_finite_are_refused(release: Path) -> None:
+    weights = load_file(release / "ranking_network.safetensors")
+    weights["embedding.weight"][3, 2] = torch.nan
+    save_file(weights, release / "ranking_network.safetensors")
+    changed = rewrite_manifest(release, lambda manifest: None)
+    with pytest.raises(ReleaseError, match=r"embedding\.weight holds a value that is not finite"):
+        load_ranking_network(open_release(changed), torch.device("cpu"))
+
+
+def test_a_pickle_in_disguise_is_refused(release: Path) -> None:
+    torch.save({"embedding.weight": torch.zeros(3)}, release / "ranking_network.safetensors")
+    changed = rewrite_manifest(release, lambda manifest: None)
+    with pytest.raises(ReleaseError, match=r"ranking_network\.safetensors"):
+        load_ranking_network(open_release(changed), torch.device("cpu"))
+
+
+def test_a_missing_or_wild_current_pointer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match="CURRENT cannot be read"):
+        current_release_id(tmp_path)
+    for text in ["", "../elsewhere", ".hidden"]:
+        (tmp_path / "CURRENT").write_text(text)
+        with pytest.raises(ReleaseError, match="does not name a release"):
+            current_release_id(tmp_path)
+
+
+def test_golden_scores_allow_rounding_and_nothing_else() -> None:
+    expected = np.array([1.0, -20.0], dtype=np.float32)
+    check_scores("stage", expected, expected + 1e-4)
+    for wrong in [expected + 1, expected[:1], np.array([1.0, np.nan], dtype=np.float32)]:
+        with pytest.raises(GoldenMismatchError, match="stage"):
+            check_scores("stage", expected, wrong)

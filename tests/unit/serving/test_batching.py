@@ -1,0 +1,218 @@
+"""The invariants of the batcher, under a clock that only moves when nothing else can happen."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from winnow.serving.batching import BatchingLimits, MicroBatcher
+from winnow.serving.errors import DeadlineError, OverloadedError, UnavailableError
+
+FOREVER = 1e9
+
+
+class SimulatedLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time jumps to the next timer as soon as there is nothing to run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    def _run_once(self) -> None:
+        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
+            self.now = max(self.now, self._scheduled[0].when())  # type: ignore[attr-defined]
+        super()._run_once()  # type: ignore[misc]
+
+
+def simulate(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
+        runner.run(main())
+
+
+class Stage:
+    """Doubles numbers, `seconds` a batch, and remembers the batches."""
+
+    def __init__(self, seconds: float = 1.0) -> None:
+        self.seconds = seconds
+        self.batches: list[list[int]] = []
+        self.under_way = 0
+        self.most_under_way = 0
+
+    async def fly(self, items: Sequence[int], deadline: float) -> list[int]:
+        self.batches.append(list(items))
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        await asyncio.sleep(self.seconds)
+        self.under_way -= 1
+        return [2 * item for item in items]
+
+
+def limits(weight: int = 8, flights: int = 1, queued: int = 1000) -> BatchingLimits:
+    return BatchingLimits(max_batch_weight=weight, max_flights=flights, max_queued_weight=queued)
+
+
+@settings(deadline=None)
+@given(
+    arrivals=st.lists(st.tuples(st.floats(0, 10), st.integers(1, 4), st.floats(0.1, 20)), min_size=1, max_size=60),
+    weight=st.integers(4, 10),
+    flights=st.integers(1, 3),
+    seconds=st.floats(0.01, 3),
+)
+def test_every_item_is_answered_once_in_order_within_bounds(
+    arrivals: list[tuple[float, int, float]], weight: int, flights: int, seconds: float
+) -> None:
+    stage = Stage(seconds)
+    outcomes: dict[int, object] = {}
+    weights = {number: item_weight for number, (_, item_weight, _) in enumerate(arrivals)}
+    finished: dict[int, float] = {}
+    arrived: list[int] = []
+
+    async def main() -> None:
+        batcher = MicroBatcher(stage.fly, limits(weight, flights))
+        loop = asyncio.get_running_loop()
+
+        async def request(number: int, at: float, item_weight: int, patience: float) -> None:
+            await asyncio.sleep(at)
+            arrived.append(number)
+            try:
+                outcomes[number] = await batcher.submit(number, weight=item_weight, deadline=at + patience)
+            except DeadlineError as error:
+                outcomes[number] = error
+            finished[number] = loop.time()
+
+        await asyncio.gather(*(request(number, *arrival) for number, arrival in enumerate(arrivals)))
+        await batcher.close()
+
+    simulate(main)
+    flown = [item for batch in stage.batches for item in batch]
+    assert sorted(outcomes) == list(range(len(arrivals)))
+    assert len(flown) == len(set(flown)), "an item is computed at most once"
+    assert all(outcome == 2 * number for number, outcome in outcomes.items() if not isinstance(outcome, Exception))
+    assert all(number in flown for number, outcome in outcomes.items() if not isinstance(outcome, Exception))
+    assert all(sum(weights[item] for item in batch) <= weight for batch in stage.batches)
+    assert stage.most_under_way <= flights
+    assert flown == [number for number in arrived if number in set(flown)], "first come, first computed"
+    for number, (at, _, patience) in enumerate(arrivals):
+        assert finished[number] <= at + patience + 1e-6, "nobody waits beyond the deadline"
+
+
+def test_alone_when_idle_together_when_busy() -> None:
+    stage = Stage()
+
+    async def main() -> None:
+        batcher = MicroBatcher(stage.fly, limits())
+        await batcher.submit(0, deadline=FOREVER)
+        assert asyncio.get_running_loop().time() == 1, "no waiting when idle"
+        await asyncio.gather(*(batcher.submit(number, deadline=FOREVER) for number in range(1, 6)))
+
+    simulate(main)
+    assert stage.batches == [[0], [1], [2, 3, 4, 5]]
+
+
+def test_expired_work_is_not_computed() -> None:
+    stage = Stage(seconds=5)
+
+    async def main() -> None:
+        batcher = MicroBatcher(stage.fly, limits())
+        first = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
+        await asyncio.sleep(0)
+        with pytest.raises(DeadlineError):
+            await batcher.submit(2, deadline=3)
+        assert asyncio.get_running_loop().time() == 3
+        assert await first == 2
+        with pytest.raises(DeadlineError):
+            await batcher.submit(3, deadline=0)
+
+    simulate(main)
+    assert stage.batches == [[1]]
+
+
+def test_cancelled_work_is_not_computed() -> None:
+    stage = Stage()
+
+    async def main() -> None:
+        batcher = MicroBatcher(stage.fly, limits())
+        first = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
+        second = asyncio.ensure_future(batcher.submit(2, deadline=FOREVER))
+        third = asyncio.ensure_future(batcher.submit(3, deadline=FOREVER))
+        await asyncio.sleep(0.5)
+        second.cancel()
+        assert [await first, await third] == [2, 6]
+
+    simulate(main)
+    assert stage.batches == [[1], [3]]
+
+
+def test_a_full_queue_rejects_at_once() -> None:
+    stage = Stage()
+
+    async def main() -> None:
+        batcher = MicroBatcher(stage.fly, limits(queued=2))
+        accepted = [asyncio.ensure_future(batcher.submit(number, deadline=FOREVER)) for number in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError):
+            await batcher.submit(3, deadline=FOREVER)
+        assert asyncio.get_running_loop().time() == 0
+        assert await asyncio.gather(*accepted) == [0, 2, 4]
+
+    simulate(main)
+
+
+def test_a_failing_batch_fails_its_own_items_only() -> None:
+    async def fly(items: Sequence[int], deadline: float) -> list[int]:
+        await asyncio.sleep(1)
+        if 1 in items:
+            raise RuntimeError("broken")
+        return list(items)
+
+    async def main() -> None:
+        batcher = MicroBatcher(fly, limits(weight=2))
+        outcomes = await asyncio.gather(
+            *(batcher.submit(number, deadline=FOREVER) for number in range(5)), return_exceptions=True
+        )
+        assert [type(outcome).__name__ for outcome in outcomes] == ["int", "RuntimeError", "RuntimeError", "int", "int"]
+
+    simulate(main)
+
+
+def test_closing_finishes_what_flies_and_refuses_the_rest() -> None:
+    stage = Stage()
+
+    async def main() -> None:
+        batcher = MicroBatcher(stage.fly, limits())
+        flying = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
+        waiting = asyncio.ensure_future(batcher.submit(2, deadline=FOREVER))
+        await asyncio.sleep(0.1)
+        await batcher.close()
+        assert await flying == 2
+        with pytest.raises(UnavailableError):
+            await waiting
+        with pytest.raises(UnavailableError):
+            await batcher.submit(3, deadline=FOREVER)
+
+    simulate(main)
+
+
+def test_a_cancelled_flight_is_unavailable_to_its_callers() -> None:
+    async def fly(items: Sequence[int], deadline: float) -> list[int]:
+        raise asyncio.CancelledError
+
+    async def main() -> None:
+        with pytest.raises(UnavailableError):
+            await MicroBatcher(fly, limits()).submit(1, deadline=FOREVER)
+
+    simulate(main)
+
+
+def test_a_weight_that_fits_no_batch_is_refused() -> None:
+    async def main() -> None:
+        with pytest.raises(ValueError, match="weight is 9: a batch holds 1 to 8"):
+            await MicroBatcher(Stage().fly, limits()).submit(1, weight=9, deadline=FOREVER)
+
+    simulate(main)
