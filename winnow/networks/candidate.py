@@ -1,13 +1,16 @@
 """The candidate-generation network (paper, section 3): a watch history -> a probability for every item.
 
-Shape legend: B users, N watches of all users together, I items, E embedding_dim, H hidden_dim.
+Shape legend: B users, N watches of all users together, I items, E embedding_dim, K history bags, H hidden_dim.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from winnow.networks.history_bags import HistoryBags
 from winnow.networks.packed import PackedTensor, average, pack_tensors
 from winnow.networks.tower import build_tower, check_shape, climb
 
@@ -19,23 +22,63 @@ class DeepCandidateGenerationModel(nn.Module):
     whose product with the output table gives one logit an item. No layer has a bias, so the logits of an empty history
     are all zero. At serving time the softmax is not needed: the best candidates are the largest logits, that is a
     maximum-inner-product search for the user vector in `item_vectors_IH`.
+
+    Options beyond the paper, off by default: `history_length` limits the history to its latest watches; `bag_decays`
+    replaces the plain average by weighted ones whose weights are learned (see HistoryBags); `linear_skip` adds a linear
+    map of the averages to the user vector, so that what is additive in the watches need not pass through the ReLUs;
+    `embedding_std` scales the first embeddings (1 is torch's default, a few hundredths train faster).
     """
 
-    def __init__(self, n_items: int, embedding_dim: int, hidden_dim: int, n_hidden_layers: int, seed: int) -> None:
-        """Draw all weights from `seed`. Raises ValueError that names an argument that is not an integer >= 1."""
+    def __init__(
+        self,
+        n_items: int,
+        embedding_dim: int,
+        hidden_dim: int,
+        n_hidden_layers: int,
+        seed: int,
+        *,
+        history_length: int | None = None,
+        bag_decays: Sequence[float] | None = None,
+        linear_skip: bool = False,
+        embedding_std: float = 1.0,
+    ) -> None:
+        """Draw all weights from `seed`. Raises ValueError that names an invalid argument."""
         super().__init__()
         check_shape(
             n_items=n_items, embedding_dim=embedding_dim, hidden_dim=hidden_dim, n_hidden_layers=n_hidden_layers
         )
+        if bag_decays is not None and history_length is None:
+            raise ValueError("history_length is None: bag_decays needs a history of limited length")
         self.n_items = n_items
+        self.history_length = history_length
+        self.bags = None if history_length is None else HistoryBags(history_length, bag_decays)
+        summary_dim = embedding_dim * (1 if self.bags is None else self.bags.n_bags)
+        self._constructor_arguments: dict[str, Any] = {
+            "n_items": n_items,
+            "embedding_dim": embedding_dim,
+            "hidden_dim": hidden_dim,
+            "n_hidden_layers": n_hidden_layers,
+            "seed": seed,
+            "history_length": history_length,
+            "bag_decays": None if bag_decays is None else list(bag_decays),
+            "linear_skip": linear_skip,
+            "embedding_std": embedding_std,
+        }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.embedding = nn.Embedding(n_items, embedding_dim)
-            self.tower = build_tower(embedding_dim, hidden_dim, n_hidden_layers)
+            self.tower = build_tower(summary_dim, hidden_dim, n_hidden_layers)
             self.output = nn.Linear(hidden_dim, n_items, bias=False)
+            self.skip = nn.Linear(summary_dim, hidden_dim, bias=False) if linear_skip else None
+        with torch.no_grad():
+            self.embedding.weight.mul_(embedding_std)
+
+    def constructor_arguments(self) -> dict[str, Any]:
+        """Return JSON values with which `DeepCandidateGenerationModel(**arguments)` builds the same shape."""
+        return dict(self._constructor_arguments)
 
     @property
-    def item_vectors_IH(self) -> Tensor:  # noqa: N802 - shapes are capitals
+    def item_vectors_IH(self) -> Tensor:
         """What the index searches: float [I, H]."""
         return self.output.weight
 
@@ -49,12 +92,25 @@ class DeepCandidateGenerationModel(nn.Module):
 
     def user_vectors(self, histories: PackedTensor) -> Tensor:
         """Return the user vector of each packed history, [B, H]."""
-        return self.user_vectors_of_summaries(average(self.embedding.weight, histories))
+        return self.user_vectors_of_summaries(self.summaries(histories))
 
-    def user_vectors_of_summaries(self, summary_BE: Tensor) -> Tensor:  # noqa: N803
-        """Return the user vector of each summarised history, [..., E] -> [..., H]."""
-        return climb(self.tower, summary_BE)
+    def summaries(self, histories: PackedTensor) -> Tensor:
+        """Return the average, or averages, of each packed history, [B, K * E]."""
+        if self.bags is None:
+            return average(self.embedding.weight, histories)
+        summaries: Tensor = self.bags(self.embedding.weight, histories)
+        return summaries
 
-    def logits(self, user_BH: Tensor) -> Tensor:  # noqa: N803
+    def user_vectors_of_summaries(self, summary: Tensor, dropout: float = 0.0) -> Tensor:
+        """Return the user vector of each summarised history, [..., K * E] -> [..., H].
+
+        `dropout` is for training: the share of the inputs of every layer that is zeroed.
+        """
+        summary = F.dropout(summary, dropout) if dropout else summary
+        user = climb(self.tower, summary, dropout)
+        return user if self.skip is None else user + self.skip(summary)
+
+    def logits(self, user_BH: Tensor) -> Tensor:
         """Return the logit of every item, [B, H] -> [B, I]."""
-        return self.output(user_BH)
+        logits_BI: Tensor = self.output(user_BH)
+        return logits_BI

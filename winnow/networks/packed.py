@@ -36,7 +36,7 @@ def pack(lists: RaggedRows, item_count: int, name: str, device: torch.device) ->
 def pack_tensors(lists: Sequence[Tensor], item_count: int, name: str) -> PackedTensor:
     """Pack integer tensors of rows, one a list, as the notebook passes them.
 
-    Raises ValueError that names the first element that is not an integer vector, or the first row outside the catalogue.
+    Raises ValueError that names the first element that is not an integer vector or the first row outside the catalogue.
     """
     for position, rows in enumerate(lists):
         if rows.dim() != 1 or rows.is_floating_point() or rows.dtype == torch.bool:

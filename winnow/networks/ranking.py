@@ -1,11 +1,17 @@
 """The ranking network (paper, section 4): a watch history and an item -> the probability of a watch.
 
-Shape legend: B users, N candidates of all users together, E embedding_dim, H hidden_dim.
+Shape legend: B users, N candidates of all users together, I items, E embedding_dim, K history bags, H hidden_dim.
 """
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.history_bags import HistoryBags
 from winnow.networks.packed import PackedTensor, average, pack_tensors
 from winnow.networks.tower import build_tower, check_shape, climb
 
@@ -14,23 +20,74 @@ class DeepRankingModel(nn.Module):
     """Logistic regression on top of a ReLU tower over [average of the watched items; scored item].
 
     Both halves use one embedding table (paper, section 4.1.2: embeddings are shared between features).
+
+    Options beyond the paper, off by default: `history_length`, `bag_decays` and `embedding_std` as in the candidate
+    network; `matching`, the constructor arguments of a candidate network, whose logit of the item for the history is
+    added to the tower's. That network is part of this one but not trained with it: the tower learns what to correct in
+    the order of the candidates, and needs nothing but the same rows to do so.
     """
 
-    def __init__(self, n_items: int, embedding_dim: int, hidden_dim: int, n_hidden_layers: int, seed: int) -> None:
-        """Draw all weights from `seed`. Raises ValueError that names an argument that is not an integer >= 1."""
+    def __init__(
+        self,
+        n_items: int,
+        embedding_dim: int,
+        hidden_dim: int,
+        n_hidden_layers: int,
+        seed: int,
+        *,
+        history_length: int | None = None,
+        bag_decays: Sequence[float] | None = None,
+        embedding_std: float = 1.0,
+        matching: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Draw all weights from `seed`. Raises ValueError that names an invalid argument."""
         super().__init__()
         check_shape(
             n_items=n_items, embedding_dim=embedding_dim, hidden_dim=hidden_dim, n_hidden_layers=n_hidden_layers
         )
+        if bag_decays is not None and history_length is None:
+            raise ValueError("history_length is None: bag_decays needs a history of limited length")
         self.n_items = n_items
+        self.bags = None if history_length is None else HistoryBags(history_length, bag_decays)
+        summary_dim = embedding_dim * (1 if self.bags is None else self.bags.n_bags)
+        self._constructor_arguments: dict[str, Any] = {
+            "n_items": n_items,
+            "embedding_dim": embedding_dim,
+            "hidden_dim": hidden_dim,
+            "n_hidden_layers": n_hidden_layers,
+            "seed": seed,
+            "history_length": history_length,
+            "bag_decays": None if bag_decays is None else list(bag_decays),
+            "embedding_std": embedding_std,
+            "matching": None if matching is None else dict(matching),
+        }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.embedding = nn.Embedding(n_items, embedding_dim)
             # The notebook's author drew an unused layer here: 36 numbers for hidden_dim 6. Its printed outputs follow
             # from the same seed only if they are drawn too; at other sizes any count would do.
             torch.rand(hidden_dim * hidden_dim)
-            self.tower = build_tower(2 * embedding_dim, hidden_dim, n_hidden_layers)
+            self.tower = build_tower(summary_dim + embedding_dim, hidden_dim, n_hidden_layers)
             self.output = nn.Linear(hidden_dim, 1)
+        with torch.no_grad():
+            self.embedding.weight.mul_(embedding_std)
+        self.matching = None if matching is None else DeepCandidateGenerationModel(**matching)
+        if self.matching is not None:
+            if self.matching.n_items != n_items:
+                raise ValueError(f"matching is a network of {self.matching.n_items} items, not of {n_items}")
+            self.matching.requires_grad_(requires_grad=False)
+
+    def constructor_arguments(self) -> dict[str, Any]:
+        """Return JSON values with which `DeepRankingModel(**arguments)` builds the same shape."""
+        return dict(self._constructor_arguments)
+
+    @property
+    def history_length(self) -> int | None:
+        """How many of the latest watches the network looks at; None is all of them."""
+        lengths = [self._constructor_arguments["history_length"]]
+        if self.matching is not None:
+            lengths.append(self.matching.history_length)
+        return None if None in lengths else max(lengths)
 
     def forward(self, user_history: Tensor, scored_item: Tensor) -> Tensor:
         """Return the probability of each scored item for one user, [N, 1], from two integer vectors of rows.
@@ -41,10 +98,42 @@ class DeepRankingModel(nn.Module):
         candidates = pack_tensors([scored_item], self.n_items, "scored_item")
         return torch.sigmoid(self.logits(histories, candidates)).unsqueeze(1)
 
-    def logits(self, histories: PackedTensor, candidates: PackedTensor) -> Tensor:
-        """Return the logit of every candidate, [N]: list b of `candidates` is scored for history b."""
-        user_BE = average(self.embedding.weight, histories)  # noqa: N806
-        user_NE = user_BE.repeat_interleave(candidates.lengths, dim=0, output_size=len(candidates.rows))  # noqa: N806
-        item_NE = self.embedding(candidates.rows)  # noqa: N806
-        hidden_NH = climb(self.tower, torch.cat([user_NE, item_NE], dim=1))  # noqa: N806
-        return self.output(hidden_NH).squeeze(1)
+    def item_halves(self) -> Tensor:
+        """Return each item's share of the first layer's output, [I, D], D its width.
+
+        The first layer is linear in [user; item]: W [u; v] = W_user u + W_item v. The second term does not depend on
+        the request, so it can be computed once for the whole catalogue and given to `logits`.
+        """
+        _, item_weights = self._first_layer_halves()
+        return F.linear(self.embedding.weight, item_weights)
+
+    def logits(self, histories: PackedTensor, candidates: PackedTensor, item_halves_ID: Tensor | None = None) -> Tensor:
+        """Return the logit of every candidate, [N]: list b of `candidates` is scored for history b.
+
+        `item_halves_ID` is what `item_halves` returned for these weights; without it, the candidates' are computed.
+        """
+        lengths_B, count = candidates.lengths, len(candidates.rows)
+        user_N = torch.arange(len(lengths_B), device=lengths_B.device).repeat_interleave(lengths_B, output_size=count)
+        user_weights, item_weights = self._first_layer_halves()
+        user_BD = F.linear(self._summaries(histories), user_weights)
+        if item_halves_ID is None:
+            item_ND = F.linear(self.embedding(candidates.rows), item_weights)
+        else:
+            item_ND = F.embedding(candidates.rows, item_halves_ID)
+        hidden_ND = torch.relu(F.embedding(user_N, user_BD) + item_ND)
+        logits_N: Tensor = self.output(climb(self.tower[1:], hidden_ND)).squeeze(1)
+        if self.matching is None:
+            return logits_N
+        user_NH = F.embedding(user_N, self.matching.user_vectors(histories))
+        return logits_N + (user_NH * F.embedding(candidates.rows, self.matching.item_vectors_IH)).sum(dim=1)
+
+    def _first_layer_halves(self) -> tuple[Tensor, Tensor]:
+        weights: Tensor = self.tower[0].get_parameter("weight")
+        embedding_dim = self.embedding.embedding_dim
+        return weights[:, :-embedding_dim], weights[:, -embedding_dim:]
+
+    def _summaries(self, histories: PackedTensor) -> Tensor:
+        if self.bags is None:
+            return average(self.embedding.weight, histories)
+        summaries: Tensor = self.bags(self.embedding.weight, histories)
+        return summaries

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def check_shape(**dimensions: int) -> None:
@@ -26,8 +27,13 @@ def build_tower(input_dim: int, hidden_dim: int, n_hidden_layers: int) -> nn.Mod
     return nn.ModuleList(nn.Linear(before, after, bias=False) for before, after in pairwise(widths))
 
 
-def climb(tower: nn.ModuleList, x: Tensor) -> Tensor:
-    """Apply every layer of the tower, each followed by ReLU, the last one too."""
-    for layer in tower:
+def climb(tower: nn.ModuleList, x: Tensor, dropout: float = 0.0) -> Tensor:
+    """Apply every layer of the tower, each followed by ReLU, the last one too.
+
+    `dropout` is for training: the share of what passes from one layer to the next that is zeroed.
+    """
+    for depth, layer in enumerate(tower):
+        if dropout and depth:
+            x = F.dropout(x, dropout)
         x = torch.relu(layer(x))
     return x

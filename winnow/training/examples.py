@@ -1,0 +1,84 @@
+"""Next-watch examples by rollback: for every watch, the history is what the same user had watched before it.
+
+Paper, section 3.4: predicting a held-out watch from both sides of it leaks the future; rolling back does not. All
+examples of a user share one sequence, so it is cut into chunks of consecutive targets instead of being copied.
+
+Shape legend: B chunks in a batch, C targets a chunk, L history_length, S = L + C watches a chunk with its context.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.history import RaggedRows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChunkBatch:
+    """Targets and the watches that are visible to them.
+
+    `rows`, int64 [B, S], holds L watches of context and then the C targets, in time order, 0 where `present`, bool
+    [B, S], says there is none. Target c of chunk b is `rows[b, L + c]`; it counts where `labelled`, bool [B, C],
+    is set, that is where it exists and has a history. `history_lengths`, int64 [B, C], counts all the watches before
+    each target, those beyond the context included. `users`, int64 [B], says whose chunk it is.
+    """
+
+    rows: NDArray[np.int64]
+    present: NDArray[np.bool_]
+    history_lengths: NDArray[np.int64]
+    labelled: NDArray[np.bool_]
+    users: NDArray[np.int64]
+
+
+class RollbackChunks:
+    """All next-watch examples of a set of histories, one list a user, ordered oldest first."""
+
+    def __init__(self, histories: RaggedRows, *, chunk_length: int, history_length: int) -> None:
+        self._histories = histories
+        self._chunk_length = chunk_length
+        self._history_length = history_length
+        # A list of a single watch has no target with a history.
+        chunk_counts = np.where(histories.lengths > 1, -(-histories.lengths // chunk_length), 0)
+        self._users = np.repeat(np.arange(len(histories)), chunk_counts)
+        firsts = np.cumsum(chunk_counts) - chunk_counts
+        self._starts = (np.arange(len(self._users)) - np.repeat(firsts, chunk_counts)) * chunk_length
+
+    def __len__(self) -> int:
+        """The number of chunks."""
+        return len(self._users)
+
+    @property
+    def example_count(self) -> int:
+        """The number of targets that have a history."""
+        lengths = self._histories.lengths
+        return int((lengths - 1).clip(min=0).sum())
+
+    def batch(self, chunks: NDArray[np.int64]) -> ChunkBatch:
+        """Gather the given chunks, int64 [B] of positions in [0, len(self))."""
+        users = self._users[chunks]
+        lengths = self._histories.lengths[users, None]
+        begins = self._histories.offsets[users, None]
+        positions_BC = self._starts[chunks, None] + np.arange(self._chunk_length)
+        positions_BS = self._starts[chunks, None] + np.arange(-self._history_length, self._chunk_length)
+        present_BS = (positions_BS >= 0) & (positions_BS < lengths)
+        rows_BS = np.where(present_BS, self._histories.rows[np.where(present_BS, begins + positions_BS, 0)], 0)
+        return ChunkBatch(
+            rows=rows_BS.astype(np.int64),
+            present=present_BS,
+            history_lengths=positions_BC,
+            labelled=(positions_BC > 0) & (positions_BC < lengths),
+            users=users,
+        )
+
+    def first_watches(self, users: NDArray[np.int64], item_count: int) -> NDArray[np.int32]:
+        """When each of the given users first watched each item: int32 [B, item_count], the largest int32 for never.
+
+        A watch counts as its position in the user's history.
+        """
+        first = np.full((len(users), item_count), np.iinfo(np.int32).max, dtype=np.int32)
+        for row, user in zip(first, users.tolist(), strict=True):
+            watched = self._histories[user]
+            # Latest first: of several assignments to one element, the last one stays.
+            row[watched[::-1]] = np.arange(len(watched) - 1, -1, -1, dtype=np.int32)
+        return first

@@ -1,0 +1,114 @@
+"""Every setting of a training run, and the presets, in one place."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateSettings:
+    """How the candidate network looks and is trained."""
+
+    # The shape: see DeepCandidateGenerationModel.
+    embedding_dim: int
+    hidden_dim: int
+    n_hidden_layers: int
+    history_length: int
+    bag_decays: tuple[float, ...] | None
+    linear_skip: bool
+    embedding_std: float
+    # Adam's largest step size, after a linear warm-up and before a cosine decay.
+    learning_rate: float
+    # The weights of positions are few and move far: their step size is this many times larger.
+    position_learning_rate_factor: float
+    # Share of each layer's inputs that is zeroed in training.
+    dropout: float
+    epochs: int
+    # Targets a chunk, and chunks a step: their product bounds the examples of a step.
+    chunk_length: int
+    chunks_per_batch: int
+    # "auto" is the full softmax up to FULL_SOFTMAX_ITEM_LIMIT items.
+    softmax: Literal["auto", "full", "sampled"]
+    # Of the sampled softmax: negatives that all examples of a step share.
+    negative_count: int
+    # Of the full softmax: items that a user has watched leave it, as they leave the candidates when serving.
+    exclude_watched: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingSettings:
+    """How the ranking network looks and is trained."""
+
+    # The tower: see DeepRankingModel. Without `matching` its embeddings begin as random ones, with it they and the
+    # history bags begin as the candidate network's, and have its embedding_dim.
+    embedding_dim: int
+    hidden_dim: int
+    n_hidden_layers: int
+    # Add the candidate network's logit to the tower's.
+    matching: bool
+    learning_rate: float
+    epochs: int
+    # A user's watches that serve as examples in one epoch, new ones in each (paper, section 3.4: no user counts more).
+    examples_per_user: int
+    # Candidates of the candidate stage that an example's target is ranked among, and how many of those are drawn as
+    # negatives in a step; they stand for the rest of the list by their weight.
+    candidate_count: int
+    negative_count: int
+    # What the target's term in the loss is multiplied by, besides the watch's weight in the log.
+    positive_weight: float
+    examples_per_batch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """A whole run: the catalogue, both networks, the seed."""
+
+    # The vocabulary: the most frequent items, of those that are watched this often.
+    vocabulary_size: int
+    min_item_count: int
+    candidate: CandidateSettings
+    ranking: RankingSettings
+    # "bfloat16" multiplies matrices in half precision, "auto" does so where the device has instructions for it.
+    precision: Literal["auto", "float32", "bfloat16"]
+    seed: int
+
+
+DEMO = TrainingSettings(
+    vocabulary_size=1_000_000,
+    min_item_count=5,
+    candidate=CandidateSettings(
+        embedding_dim=64,
+        hidden_dim=64,
+        n_hidden_layers=2,
+        history_length=50,
+        # The whole history, the last evening, the last few watches.
+        bag_decays=(0.0, 0.05, 0.5),
+        linear_skip=True,
+        embedding_std=0.05,
+        learning_rate=4e-3,
+        position_learning_rate_factor=5.0,
+        dropout=0.2,
+        epochs=3,
+        chunk_length=64,
+        chunks_per_batch=32,
+        softmax="auto",
+        negative_count=4096,
+        exclude_watched=True,
+    ),
+    ranking=RankingSettings(
+        embedding_dim=64,
+        hidden_dim=32,
+        n_hidden_layers=2,
+        matching=True,
+        learning_rate=1e-3,
+        epochs=2,
+        examples_per_user=10,
+        candidate_count=200,
+        negative_count=64,
+        positive_weight=200.0,
+        examples_per_batch=256,
+    ),
+    precision="auto",
+    seed=1,
+)
+
+PRESETS = {"demo": DEMO}

@@ -1,0 +1,82 @@
+"""What a person sees while a network trains: a bar with the live loss, or plain lines where there is no terminal."""
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+# Without a terminal, a line at most this often.
+SECONDS_A_LINE = 15.0
+
+
+class TrainingProgress:
+    """Reports the steps of one stage. Use as a context manager around its epochs."""
+
+    def __init__(self, console: Console, stage: str) -> None:
+        self._console = console
+        self._stage = stage
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("[bold]{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:,.0f} examples/s"),
+                TimeRemainingColumn(),
+                console=console,
+                transient=True,
+            )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def start_epoch(self, epoch: int, epochs: int, steps: int) -> None:
+        """Begin an epoch, counted from 1."""
+        self._label = f"{self._stage}, epoch {epoch} of {epochs}"
+        self._step, self._steps = 0, steps
+        self._loss_sum, self._example_count = 0.0, 0
+        self._began = self._last_line = time.monotonic()
+        if self._bar is not None:
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._task = self._bar.add_task(self._label, total=steps, loss=0.0, rate=0.0)
+
+    def advance(self, loss: float, example_count: int) -> None:
+        """Count one step: the mean loss of its examples."""
+        self._step += 1
+        self._loss_sum += loss * example_count
+        self._example_count += example_count
+        now = time.monotonic()
+        rate = self._example_count / max(now - self._began, 1e-9)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=1, loss=self.mean_loss, rate=rate)
+        elif now - self._last_line > SECONDS_A_LINE:
+            self._last_line = now
+            remaining = (now - self._began) * (self._steps - self._step) / self._step
+            self._console.print(
+                f"{self._label}: step {self._step} of {self._steps}, loss {self.mean_loss:.4f}, "
+                f"{rate:,.0f} examples/s, {remaining:.0f} s left"
+            )
+
+    def end_epoch(self, figures: Mapping[str, float]) -> None:
+        """Print what the epoch came to: its mean loss, its duration and the figures on validation."""
+        seconds = time.monotonic() - self._began
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        self._console.print(f"{self._label}: loss {self.mean_loss:.4f} in {seconds:.0f} s  {shown}", highlight=False)
+
+    @property
+    def mean_loss(self) -> float:
+        """The mean loss of the epoch's examples so far."""
+        return self._loss_sum / max(self._example_count, 1)

@@ -1,0 +1,25 @@
+"""Shows evaluation figures to a person."""
+
+from collections.abc import Mapping
+
+from rich.table import Table
+
+HEADINGS = {
+    "hr_at_10": "HR@10",
+    "hr_at_50": "HR@50",
+    "hr_at_100": "HR@100",
+    "hr_at_200": "HR@200",
+    "ndcg_at_10": "NDCG@10",
+    "mrr": "MRR",
+}
+
+
+def figures_table(title: str, figures: Mapping[str, Mapping[str, float]]) -> Table:
+    """Build a table with a row for each ranking (popularity, candidate, chain)."""
+    table = Table(title=title)
+    table.add_column("ranked by")
+    for heading in HEADINGS.values():
+        table.add_column(heading, justify="right")
+    for name, values in figures.items():
+        table.add_row(name, *(f"{values[key]:.4f}" for key in HEADINGS))
+    return table

@@ -1,0 +1,172 @@
+"""A whole training run: from an interaction log to a release."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from winnow.history import RaggedRows
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.ranking import DeepRankingModel
+from winnow.release.writer import ReleaseContents, write_release
+from winnow.training.candidate_stage import CandidateStage
+from winnow.training.evaluation import evaluate
+from winnow.training.interactions import Interactions, read_interactions
+from winnow.training.items import read_items
+from winnow.training.loop import train
+from winnow.training.precision import Precision
+from winnow.training.presets import TrainingSettings
+from winnow.training.ranking_stage import RankingStage
+from winnow.training.split import LeaveLastOut
+
+SAMPLE_HISTORY_COUNT = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPaths:
+    """What a run reads and where it writes."""
+
+    interactions: Path
+    items: Path | None
+    releases: Path
+    checkpoints: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """The release that a run wrote, and its figures by part of the data and stage."""
+
+    release_id: str
+    figures: Mapping[str, Mapping[str, Mapping[str, float]]]
+
+
+def run(
+    paths: RunPaths, settings: TrainingSettings, *, resume: bool, device: torch.device, console: Console
+) -> RunResult:
+    """Train both networks, evaluate them and write a release.
+
+    Nothing is written before all input has been read. Raises InteractionLogError where it cannot be used, and
+    CheckpointError where `resume` meets a checkpoint of another run.
+    """
+    interactions = read_interactions(
+        paths.interactions, vocabulary_size=settings.vocabulary_size, min_item_count=settings.min_item_count
+    )
+    descriptions = read_items(paths.items, interactions.vocabulary)
+    console.print(
+        f"{len(interactions.histories.rows):,} watches of {len(interactions.vocabulary):,} items "
+        f"by {len(interactions.user_ids):,} users"
+    )
+    split = LeaveLastOut.of(interactions.histories, interactions.weights)
+    watch_counts = np.bincount(split.training.rows, minlength=len(interactions.vocabulary))
+    candidate_network, ranking_network = _train_networks(
+        split,
+        watch_counts,
+        settings,
+        fingerprint=interactions.fingerprint,
+        checkpoints=paths.checkpoints,
+        resume=resume,
+        device=device,
+        console=console,
+    )
+    figures = {
+        name: evaluate(
+            candidate_network,
+            ranking_network,
+            held_out,
+            watch_counts=watch_counts,
+            candidate_count=settings.ranking.candidate_count,
+        )
+        for name, held_out in (("validation", split.validation), ("test", split.test))
+        if len(held_out)
+    }
+    release_id = write_release(
+        paths.releases,
+        ReleaseContents(
+            vocabulary=interactions.vocabulary,
+            candidate_network=candidate_network.cpu(),
+            ranking_network=ranking_network.cpu(),
+            popularity=_popularity(interactions),
+            titles=descriptions.titles,
+            attributes=descriptions.attributes,
+            sample_histories=_sample_histories(split, settings.candidate.history_length),
+            training=_provenance(settings, interactions),
+            figures=figures,
+        ),
+    )
+    return RunResult(release_id=release_id, figures=figures)
+
+
+def _train_networks(
+    split: LeaveLastOut,
+    watch_counts: NDArray[np.int64],
+    settings: TrainingSettings,
+    *,
+    fingerprint: str,
+    checkpoints: Path,
+    resume: bool,
+    device: torch.device,
+    console: Console,
+) -> tuple[DeepCandidateGenerationModel, DeepRankingModel]:
+    """Train the candidate network, then the ranking network on what it returns."""
+    precision = Precision.choose(settings.precision, device)
+    candidate = CandidateStage(
+        split, watch_counts, settings.candidate, seed=settings.seed, precision=precision, device=device
+    )
+    identity = _identity(fingerprint, settings.candidate, settings.seed)
+    train(
+        candidate,
+        epochs=settings.candidate.epochs,
+        seed=settings.seed,
+        identity=identity,
+        checkpoint=checkpoints / "candidate.safetensors",
+        resume=resume,
+        console=console,
+    )
+    ranking = RankingStage(split, candidate.network, settings.ranking, seed=settings.seed, device=device)
+    train(
+        ranking,
+        epochs=settings.ranking.epochs,
+        seed=settings.seed,
+        identity=_identity(identity, settings.ranking, settings.seed),
+        checkpoint=checkpoints / "ranking.safetensors",
+        resume=resume,
+        console=console,
+    )
+    return candidate.network, ranking.network
+
+
+def _identity(data: str, settings: Any, seed: int) -> str:
+    """Name what a checkpoint is of, so that it is not continued with anything else."""
+    content = json.dumps([data, dataclasses.asdict(settings), seed], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _popularity(interactions: Interactions) -> NDArray[np.float32]:
+    counts = np.bincount(interactions.histories.rows, minlength=len(interactions.vocabulary))
+    share: NDArray[np.float32] = (counts / counts.sum()).astype(np.float32)
+    return share
+
+
+def _sample_histories(split: LeaveLastOut, history_length: int) -> RaggedRows:
+    """Take users spread evenly over the log: of the test, or of the training where nobody has watches to spare."""
+    histories = split.test.histories if len(split.test) else split.training
+    users = np.linspace(0, len(histories) - 1, min(SAMPLE_HISTORY_COUNT, len(histories))).astype(np.int64)
+    return RaggedRows.from_lists([histories[user] for user in users.tolist()]).last(history_length)
+
+
+def _provenance(settings: TrainingSettings, interactions: Interactions) -> dict[str, Any]:
+    return {
+        "settings": dataclasses.asdict(settings),
+        "data_sha256": interactions.fingerprint,
+        "user_count": len(interactions.user_ids),
+        "watch_count": len(interactions.histories.rows),
+        "torch_version": torch.__version__,
+    }
