@@ -1,0 +1,73 @@
+"""Releases of the presets, written once and kept under runs/."""
+
+import platform
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.presets import Preset
+from benchmarks.synthetic import make_networks
+from winnow.history import RaggedRows
+from winnow.release.manifest import CURRENT_FILE
+from winnow.release.writer import ReleaseContents, write_release
+from winnow.v1 import recommendation_pb2
+from winnow.vocabulary import Vocabulary
+
+RELEASES = Path("runs/benchmarks")
+
+# Held-out histories on which the index is tuned, and others with which everything is measured.
+TUNING_HISTORIES, LOAD_HISTORIES = 500, 2_000
+TUNING_SEED, LOAD_SEED = 1, 2
+
+
+def item_id(row: int) -> str:
+    """An id as long as those of real catalogues (YouTube's have 11 characters)."""
+    return f"item{row:07d}"
+
+
+def ensure_release(preset: Preset) -> Path:
+    """Return the directory with the preset's release, made if it is not there."""
+    directory = RELEASES / preset.name
+    if not (directory / CURRENT_FILE).exists():
+        write(preset, directory)
+    return directory
+
+
+def write(preset: Preset, directory: Path) -> None:
+    """Make the networks and write their release."""
+    networks = make_networks(preset)
+    tuning = networks.catalogue.histories(TUNING_HISTORIES, preset.history_length, TUNING_SEED)
+    load = networks.catalogue.histories(LOAD_HISTORIES, preset.history_length, LOAD_SEED)
+    directory.mkdir(parents=True, exist_ok=True)
+    np.savez(directory / "histories.npz", rows=load.rows, lengths=load.lengths)
+    write_release(
+        directory,
+        ReleaseContents(
+            vocabulary=Vocabulary([item_id(row) for row in range(preset.item_count)]),
+            candidate_network=networks.candidate,
+            ranking_network=networks.ranking,
+            popularity=networks.catalogue.popularity,
+            titles=[f"Title {row}" for row in range(preset.item_count)],
+            attributes=[{}] * preset.item_count,
+            sample_histories=tuning.slice(0, 8),
+            training={"synthetic": preset.name, "torch": torch.__version__, "python": platform.python_version()},
+            figures={},
+        ),
+    )
+
+
+def load_histories(directory: Path) -> RaggedRows:
+    """The histories that the load is made of; none of them was used to tune the index."""
+    arrays = np.load(directory / "histories.npz")
+    return RaggedRows.from_lengths(arrays["rows"], arrays["lengths"])
+
+
+def requests(directory: Path, answer_length: int) -> list[bytes]:
+    """One serialized request a history."""
+    return [
+        recommendation_pb2.RecommendItemsRequest(
+            history=[item_id(row) for row in history.tolist()], count=answer_length
+        ).SerializeToString()
+        for history in map(load_histories(directory).__getitem__, range(LOAD_HISTORIES))
+    ]

@@ -1,0 +1,134 @@
+"""The systems under comparison as groups of processes on this machine."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from winnow.commands.local_stack import LocalStack, StackSettings, free_port
+
+HOST = "127.0.0.1"
+START_TIMEOUT_SECONDS = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningSystem:
+    """A system that answers RecommendItems at `target`."""
+
+    name: str
+    target: str
+    processes: dict[str, int]
+    """Process ids by role."""
+
+    def cpu_seconds(self) -> float:
+        """CPU time, user and system, that all its processes have used so far."""
+        return sum(map(cpu_seconds, self.processes.values()))
+
+    def resident_mebibytes(self, role: str) -> float:
+        """Memory of one process that no file backs: what it would still need if all its files left the page cache."""
+        for line in Path(f"/proc/{self.processes[role]}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) / 1024
+        raise LookupError(f"no memory figure for {role}")
+
+
+def cpu_seconds(process_id: int) -> float:
+    """User and system time of a process, all threads."""
+    # The command's name may hold spaces: what follows its closing parenthesis does not.
+    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def noop_single_hop(_releases: Path) -> Iterator[RunningSystem]:
+    """(a)."""
+    port = free_port(HOST)
+    with _processes({"edge": ["benchmarks.peers.noop_single_hop", str(port)]}) as processes:
+        yield _wait_for(RunningSystem(name="noop_single_hop", target=f"{HOST}:{port}", processes=processes))
+
+
+@contextlib.contextmanager
+def noop_chain(_releases: Path) -> Iterator[RunningSystem]:
+    """(b)."""
+    with _chain("noop_chain", ()) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def naive_chain(releases: Path) -> Iterator[RunningSystem]:
+    """(c)."""
+    with _chain("naive_chain", (str(releases),)) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def winnow(releases: Path) -> Iterator[RunningSystem]:
+    """(d), as `winnow serve` starts it."""
+    settings = StackSettings(
+        releases=releases,
+        gateway_port=0,
+        candidate_port=0,
+        ranking_port=0,
+        start_timeout_seconds=START_TIMEOUT_SECONDS,
+        flags={"all": ["--log-level=warning", "--drain-seconds=0"]},
+    )
+    with LocalStack(settings) as stack:
+        processes = {service: process.pid for service, process in stack.processes.items()}
+        yield RunningSystem(name="winnow", target=stack.gateway_target, processes=processes)
+
+
+SYSTEMS: dict[str, Callable[[Path], contextlib.AbstractContextManager[RunningSystem]]] = {
+    "noop_single_hop": noop_single_hop,
+    "noop_chain": noop_chain,
+    "naive_chain": naive_chain,
+    "winnow": winnow,
+}
+
+
+@contextlib.contextmanager
+def _chain(name: str, stage_arguments: tuple[str, ...]) -> Iterator[RunningSystem]:
+    module = f"benchmarks.peers.{name}"
+    candidates, ranking, gateway = (free_port(HOST) for _ in range(3))
+    with _processes(
+        {
+            "candidates": [module, "candidates", str(candidates), *stage_arguments],
+            "ranking": [module, "ranking", str(ranking), *stage_arguments],
+            "gateway": [module, "gateway", str(gateway), f"{HOST}:{candidates}", f"{HOST}:{ranking}"],
+        }
+    ) as processes:
+        for port in (candidates, ranking):
+            _connect(f"{HOST}:{port}")
+        yield _wait_for(RunningSystem(name=name, target=f"{HOST}:{gateway}", processes=processes))
+
+
+@contextlib.contextmanager
+def _processes(commands: dict[str, list[str]]) -> Iterator[dict[str, int]]:
+    processes = {role: subprocess.Popen([sys.executable, "-m", *command]) for role, command in commands.items()}
+    try:
+        yield {role: process.pid for role, process in processes.items()}
+    finally:
+        for process in processes.values():
+            process.terminate()
+        for process in processes.values():
+            process.wait()
+
+
+def _wait_for(system: RunningSystem) -> RunningSystem:
+    _connect(system.target)
+    return system
+
+
+def _connect(target: str) -> None:
+    give_up = time.monotonic() + START_TIMEOUT_SECONDS
+    while time.monotonic() < give_up:
+        channel = grpc.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
+        with channel, contextlib.suppress(grpc.FutureTimeoutError):
+            grpc.channel_ready_future(channel).result(timeout=1)
+            return
+    raise TimeoutError(f"{target} did not answer within {START_TIMEOUT_SECONDS:g} seconds")
