@@ -24,7 +24,7 @@ class EpochLog:
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int | None = None
-    best_score: float = float("-inf")
+    best_score: list[float] = field(default_factory=list)
 
 
 def save_checkpoint(
@@ -74,7 +74,9 @@ def load_checkpoint(
         state: dict[int, dict[str, Any]] = {}
         for key, value in _below(tensors, f"optimizer.{number}.").items():
             parameter, name = key.split(".")
-            state.setdefault(int(parameter), {})[name] = value
+            # A step counter that was an integer has to be one again: as a tensor it would be computed with in float32.
+            whole = value.dim() == 0 and not value.is_floating_point()
+            state.setdefault(int(parameter), {})[name] = value.item() if whole else value
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     log = EpochLog(epochs=metadata["epochs"], best_epoch=metadata["best_epoch"], best_score=metadata["best_score"])
     return log, _below(tensors, "best.")

@@ -48,7 +48,10 @@ class Stage(Protocol):
         ...
 
     def validate(self) -> Mapping[str, float]:
-        """Return the figures on validation; the first one, larger is better, chooses the epoch that is kept."""
+        """Return the figures on validation, the most important one first; larger is better.
+
+        They choose the epoch that is kept: by the first figure, among equals by the second, and so on.
+        """
         ...
 
 
@@ -85,7 +88,7 @@ def train(
             figures = stage.validate()
             progress.end_epoch(figures)
             log.epochs.append({"loss": progress.mean_loss, **figures})
-            score = next(iter(figures.values()))
+            score = list(figures.values())
             if score > log.best_score:
                 log.best_epoch, log.best_score = epoch + 1, score
                 best = {name: tensor.clone() for name, tensor in stage.network.state_dict().items()}

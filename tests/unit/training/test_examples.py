@@ -1,0 +1,85 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from winnow.history import RaggedRows
+from winnow.training.examples import RollbackChunks
+from winnow.training.ranking_stage import sample_examples
+from winnow.training.split import LeaveLastOut, visible_before
+
+# Every row is used once in all histories together, so that a row says which event it is.
+history_lengths = st.lists(st.integers(0, 12), min_size=1, max_size=6)
+
+
+def numbered(lengths: list[int]) -> RaggedRows:
+    return RaggedRows.from_lengths(np.arange(sum(lengths), dtype=np.int32), np.array(lengths, dtype=np.int64))
+
+
+@given(lengths=history_lengths, chunk_length=st.integers(1, 7), history_length=st.integers(1, 9))
+def test_only_earlier_events_of_the_same_user_are_visible(
+    lengths: list[int], chunk_length: int, history_length: int
+) -> None:
+    histories = numbered(lengths)
+    chunks = RollbackChunks(histories, chunk_length=chunk_length, history_length=history_length)
+    batch = chunks.batch(np.arange(len(chunks)))
+    labels = []
+    for chunk, target in np.argwhere(batch.labelled):
+        user = int(batch.users[chunk])
+        label = batch.rows[chunk, history_length + target]
+        labels.append(int(label))
+        # What the network sees of the row of watches: the band before the target.
+        band = slice(target, history_length + target)
+        visible = batch.rows[chunk, band][batch.present[chunk, band]]
+        before = histories[user][histories[user] < label]
+        np.testing.assert_array_equal(visible, before[-history_length:])
+        assert batch.history_lengths[chunk, target] == len(before)
+    expected = [int(row) for user in range(len(lengths)) for row in histories[user][1:]]
+    assert sorted(labels) == expected
+    assert chunks.example_count == len(expected)
+
+
+@given(lengths=history_lengths, limit=st.none() | st.integers(1, 5))
+def test_visible_before_is_a_prefix(lengths: list[int], limit: int | None) -> None:
+    histories = numbered(lengths)
+    users, positions = np.divmod(np.arange(13 * len(lengths)), 13)
+    possible = positions <= histories.lengths[users]
+    users, positions = users[possible], positions[possible]
+    visible = visible_before(histories, users, positions, limit)
+    for number, (user, position) in enumerate(zip(users, positions, strict=True)):
+        expected = histories[int(user)][:position]
+        np.testing.assert_array_equal(visible[number], expected if limit is None else expected[-limit:])
+
+
+@given(lengths=history_lengths)
+def test_held_out_watches_are_in_no_history_before_them(lengths: list[int]) -> None:
+    histories = numbered(lengths)
+    weights = np.arange(len(histories.rows), dtype=np.float32)
+    split = LeaveLastOut.of(histories, weights)
+    enough = [user for user, length in enumerate(lengths) if length >= 3]
+    for held_out, position_from_end in ((split.validation, 2), (split.test, 1)):
+        assert len(held_out) == len(enough)
+        for number, user in enumerate(enough):
+            assert held_out.targets[number] == histories[user][-position_from_end]
+            np.testing.assert_array_equal(held_out.histories[number], histories[user][:-position_from_end])
+    for user, length in enumerate(lengths):
+        np.testing.assert_array_equal(split.training[user], histories[user][:-2] if length >= 3 else histories[user])
+    np.testing.assert_array_equal(split.training_weights, split.training.rows)
+
+
+@given(lengths=history_lengths, examples_per_user=st.integers(1, 6), seed=st.integers(0, 3))
+def test_a_sample_takes_no_watch_twice_and_no_first_one(lengths: list[int], examples_per_user: int, seed: int) -> None:
+    users, positions = sample_examples(numbered(lengths), examples_per_user, np.random.default_rng(seed))
+    assert len(set(zip(users.tolist(), positions.tolist(), strict=True))) == len(users)
+    for user, length in enumerate(lengths):
+        chosen = positions[users == user]
+        assert len(chosen) == min(examples_per_user, max(length - 1, 0))
+        assert all(0 < position < length for position in chosen)
+
+
+def test_first_watches() -> None:
+    histories = RaggedRows.from_lists([[3, 1, 3], [0]])
+    never = np.iinfo(np.int32).max
+    chunks = RollbackChunks(histories, chunk_length=2, history_length=2)
+    np.testing.assert_array_equal(
+        chunks.first_watches(np.array([1, 0]), 4), [[0, never, never, never], [never, 1, never, 0]]
+    )

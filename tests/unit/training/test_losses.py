@@ -1,0 +1,74 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from winnow.training.losses import NegativeSampler, full_softmax_loss, sampled_softmax_loss
+
+EXAMPLE_COUNT, ITEM_COUNT, DIM = 6, 30, 5
+
+
+@pytest.fixture
+def tensors() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    user = torch.randn(EXAMPLE_COUNT, DIM, generator=generator, requires_grad=True)
+    items = torch.randn(ITEM_COUNT, DIM, generator=generator, requires_grad=True)
+    return user, items, torch.randint(ITEM_COUNT, (EXAMPLE_COUNT,), generator=generator)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_full_softmax_is_cross_entropy(tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor], masked: bool) -> None:
+    user, items, targets = tensors
+    excluded = torch.rand(EXAMPLE_COUNT, ITEM_COUNT, generator=torch.Generator().manual_seed(2)) < 0.4
+    # One target is among its own excluded items: it stays in.
+    excluded[0, targets[0]] = True
+    logits = user @ items.T
+    if masked:
+        keep = ~excluded
+        keep[torch.arange(EXAMPLE_COUNT), targets] = True
+        logits = logits.masked_fill(~keep, -torch.inf)
+    expected = F.cross_entropy(logits, targets)
+    loss = full_softmax_loss(user, items, targets, excluded if masked else None)
+    torch.testing.assert_close(loss, expected)
+    for ours, theirs in zip(
+        torch.autograd.grad(3 * loss, [user, items]), torch.autograd.grad(3 * expected, [user, items]), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_sampled_softmax_over_all_items_is_the_full_softmax(
+    tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> None:
+    user, items, targets = tensors
+    everything = torch.arange(ITEM_COUNT)
+    sampled = sampled_softmax_loss(user, items[targets], targets, items, everything, torch.zeros(ITEM_COUNT))
+    full = full_softmax_loss(user, items, targets, None)
+    torch.testing.assert_close(sampled, full)
+    for ours, theirs in zip(
+        torch.autograd.grad(sampled, [user, items]), torch.autograd.grad(full, [user, items]), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_correction_makes_the_sample_stand_for_the_catalogue(
+    tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> None:
+    user, items, targets = tensors
+    counts = torch.arange(1, ITEM_COUNT + 1).flip(0).square()
+    sampler = NegativeSampler(counts, sample_count=20_000, generator=torch.Generator().manual_seed(3))
+    negatives, log_expected_counts = sampler.draw()
+    sampled = sampled_softmax_loss(user, items[targets], targets, items[negatives], negatives, log_expected_counts)
+    torch.testing.assert_close(sampled, full_softmax_loss(user, items, targets, None), rtol=0.02, atol=0.02)
+    uncorrected = sampled_softmax_loss(
+        user, items[targets], targets, items[negatives], negatives, torch.zeros_like(log_expected_counts)
+    )
+    assert (uncorrected - sampled).abs() > 1
+
+
+def test_negatives_are_half_popular_and_half_uniform() -> None:
+    counts = torch.tensor([0, 90, 10])
+    sampler = NegativeSampler(counts, sample_count=100_000, generator=torch.Generator().manual_seed(3))
+    negatives, log_expected_counts = sampler.draw()
+    drawn = torch.bincount(negatives, minlength=3).double() / 100_000
+    expected = torch.tensor([1 / 6, 0.45 + 1 / 6, 0.05 + 1 / 6], dtype=torch.float64)
+    torch.testing.assert_close(drawn, expected, rtol=0, atol=0.01)
+    torch.testing.assert_close(log_expected_counts.double(), (expected * 100_000).log()[negatives])
