@@ -7,5 +7,4 @@ from candidate_service.settings import CandidateSettings
 from winnow.serving.server import run_service
 
 if __name__ == "__main__":
-    settings = CandidateSettings.from_command_line(sys.argv[1:])
-    sys.exit(run_service(settings, lambda: CandidateService(settings), settings.port))
+    sys.exit(run_service(CandidateService, CandidateSettings.from_command_line(sys.argv[1:])))

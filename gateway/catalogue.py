@@ -1,14 +1,13 @@
 """What the gateway holds of a release: ids, popularity and titles; no network."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from winnow.history import Rows
 from winnow.release.items import ItemCatalogue
-from winnow.release.reader import current_release_id, open_release, popular_rows
+from winnow.release.reader import Release, popular_rows
 from winnow.vocabulary import Vocabulary
 
 
@@ -25,9 +24,8 @@ class Catalogue:
     items: ItemCatalogue
 
     @classmethod
-    def load_current(cls, releases: Path) -> "Catalogue":
-        """Verify and load the current release. Raises ReleaseError that says what is wrong with it."""
-        release = open_release(releases / current_release_id(releases))
+    def load(cls, release: Release) -> "Catalogue":
+        """Load what the gateway needs. Raises ReleaseError that says what is wrong with it."""
         popularity = release.popularity()
         return cls(
             release_id=release.release_id,

@@ -2,16 +2,17 @@
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.calls import StageFailure
 from gateway.catalogue import Catalogue
 from gateway.requests import Query, RankQuery
 from gateway.settings import GatewaySettings
-from gateway.stages import Candidates, CandidateStage, RankingQuery, RankingStage, RetrievalQuery, Scores, StageFailure
+from gateway.stages import Candidates, CandidateStage, RankingQuery, RankingStage, RetrievalQuery, Scores
 from winnow.history import Rows
 from winnow.serving.errors import DeadlineError, UnavailableError
 from winnow.v1.recommendation_pb2 import CandidateOrigin, DegradationStep, ScoreOrigin
@@ -36,6 +37,9 @@ class Recommendation:
     score_origin: ScoreOrigin.ValueType
     candidate_origin: CandidateOrigin.ValueType
     candidate_count: int
+    """How many candidates were ranked."""
+    retrieved_count: int
+    """How many were retrieved; more than were ranked where little time was left."""
     degradation: DegradationStep.ValueType = DegradationStep.DEGRADATION_STEP_UNSPECIFIED
     degradation_reason: str = ""
     timing: Timing = field(default_factory=Timing)
@@ -46,6 +50,30 @@ class _Retrieved:
     candidates: Candidates
     origin: CandidateOrigin.ValueType
     failure: StageFailure | None = None
+
+
+class RankingPace:
+    """How long ranking takes of late, to judge how many candidates the time left allows."""
+
+    # The newest call weighs this much: a change of load shows within a few calls.
+    WEIGHT = 0.2
+    # Ranking gets no more than this part of the time left by its usual pace: half of all calls are slower than usual.
+    CAUTION = 0.5
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._candidates = 0.0
+
+    def ranked(self, candidate_count: int, seconds: float) -> None:
+        """Learn from one call."""
+        self._seconds += self.WEIGHT * (seconds - self._seconds)
+        self._candidates += self.WEIGHT * (candidate_count - self._candidates)
+
+    def affordable(self, candidate_count: int, remaining_seconds: float) -> int:
+        """Return how many of so many candidates the time left allows."""
+        if not self._seconds or self._seconds <= self.CAUTION * remaining_seconds:
+            return candidate_count
+        return max(0, int(self._candidates * self.CAUTION * remaining_seconds / self._seconds))
 
 
 class Pipeline:
@@ -62,39 +90,46 @@ class Pipeline:
         self._candidate_stage = candidate_stage
         self._ranking_stage = ranking_stage
         self._settings = settings
+        self._pace = RankingPace()
 
-    async def recommend(self, query: Query, deadline: float) -> Recommendation:
+    async def recommend(self, query: Query, deadline: float, *, another_release: bool = False) -> Recommendation:
         """Retrieve, rank, select.
 
         Falls back step by step where a stage gives no answer, and says so. Raises UnavailableError where the caller
-        refuses that, OverloadedError where too much work is waiting.
+        refuses that, OverloadedError where too much work is waiting, and StageFailure where a replica does not hold the
+        release and there is `another_release` to answer from.
         """
         timing = Timing()
         candidate_count = max(query.count, self._settings.candidate_count)
         retrieved = await self._retrieve(query, candidate_count, deadline, timing)
         if retrieved.failure is not None:
-            _refuse_if_required(query, retrieved.failure)
+            _raise_if_not_to_be_degraded(query, retrieved.failure, another_release)
+        chosen = self._affordable(retrieved, query.count, deadline)
         try:
-            scores = await self._rank(query.history, retrieved.candidates.rows, deadline, timing)
+            scores = await self._rank(query.history, chosen.candidates.rows, deadline, timing)
         except StageFailure as failure:
-            _refuse_if_required(query, failure)
+            _raise_if_not_to_be_degraded(query, failure, another_release)
             return _unranked(query, retrieved, failure, timing)
-        return _ranked(query, retrieved, scores, timing)
+        return _ranked(query, chosen, len(retrieved.candidates.rows), scores, timing)
 
-    async def retrieve(self, query: Query, deadline: float) -> Recommendation:
+    async def retrieve(self, query: Query, deadline: float, *, another_release: bool = False) -> Recommendation:
         """Retrieve only. Raises UnavailableError where the candidate stage gives no answer; else as `recommend`."""
         timing = Timing()
         retrieved = await self._retrieve(query, query.count, deadline, timing)
         if retrieved.failure is not None:
+            if retrieved.failure.release_missing and another_release:
+                raise retrieved.failure
             raise UnavailableError(retrieved.failure.reason) from retrieved.failure
         return _unranked(query, retrieved, None, timing)
 
-    async def rank(self, query: RankQuery, deadline: float) -> Recommendation:
-        """Score the caller's items. Raises UnavailableError where the ranking stage gives no answer."""
+    async def rank(self, query: RankQuery, deadline: float, *, another_release: bool = False) -> Recommendation:
+        """Score the caller's items. Raises UnavailableError where the ranking stage gives none; else as `recommend`."""
         timing = Timing()
         try:
             scores = await self._rank(query.history, query.rows, deadline, timing)
         except StageFailure as failure:
+            if failure.release_missing and another_release:
+                raise
             raise UnavailableError(failure.reason) from failure
         order = _descending(scores)
         return Recommendation(
@@ -103,6 +138,7 @@ class Pipeline:
             score_origin=ScoreOrigin.SCORE_ORIGIN_RANKING,
             candidate_origin=CandidateOrigin.CANDIDATE_ORIGIN_CALLER,
             candidate_count=len(query.rows),
+            retrieved_count=0,
             timing=timing,
         )
 
@@ -115,7 +151,7 @@ class Pipeline:
         now = asyncio.get_running_loop().time()
         share = self._settings.candidate_timeout_share * (deadline - self._settings.reserve_seconds - now)
         try:
-            candidates = await self._candidate_stage.retrieve(
+            candidates = await self._candidate_stage.ask(
                 RetrievalQuery(query.history, count, query.excluded), now + share
             )
         except StageFailure as failure:
@@ -135,12 +171,23 @@ class Pipeline:
             failure=failure,
         )
 
+    def _affordable(self, retrieved: _Retrieved, count: int, deadline: float) -> _Retrieved:
+        """Keep as many of the best candidates as can be ranked in the time left, and never fewer than asked for."""
+        candidates = retrieved.candidates
+        remaining = deadline - self._settings.reserve_seconds - asyncio.get_running_loop().time()
+        affordable = self._pace.affordable(len(candidates.rows), remaining)
+        kept = max(count, affordable)
+        if kept >= len(candidates.rows):
+            return retrieved
+        cut = Candidates(candidates.rows[:kept], candidates.scores[:kept], candidates.compute_microseconds)
+        return replace(retrieved, candidates=cut)
+
     async def _rank(self, history: Rows, rows: Rows, deadline: float, timing: Timing) -> NDArray[np.float32]:
         if not len(rows):
             return np.empty(0, dtype=np.float32)
         started = time.perf_counter_ns()
         try:
-            answer: Scores = await self._ranking_stage.rank(
+            answer: Scores = await self._ranking_stage.ask(
                 RankingQuery(history, rows), deadline - self._settings.reserve_seconds
             )
         except DeadlineError as error:
@@ -148,15 +195,20 @@ class Pipeline:
         finally:
             timing.ranking = (time.perf_counter_ns() - started) // 1000
         timing.ranking_compute = answer.compute_microseconds
+        self._pace.ranked(len(rows), timing.ranking / 1e6)
         return answer.scores
 
 
-def _refuse_if_required(query: Query, failure: StageFailure) -> None:
+def _raise_if_not_to_be_degraded(query: Query, failure: StageFailure, another_release: bool) -> None:
+    if failure.release_missing and another_release:
+        raise failure
     if query.require_ranked:
         raise UnavailableError(f"the full chain gave no answer ({failure.reason})") from failure
 
 
-def _ranked(query: Query, retrieved: _Retrieved, scores: NDArray[np.float32], timing: Timing) -> Recommendation:
+def _ranked(
+    query: Query, retrieved: _Retrieved, retrieved_count: int, scores: NDArray[np.float32], timing: Timing
+) -> Recommendation:
     best = _descending(scores)[: query.count]
     step = DegradationStep.DEGRADATION_STEP_UNSPECIFIED
     if retrieved.failure is not None:
@@ -167,6 +219,7 @@ def _ranked(query: Query, retrieved: _Retrieved, scores: NDArray[np.float32], ti
         score_origin=ScoreOrigin.SCORE_ORIGIN_RANKING,
         candidate_origin=retrieved.origin,
         candidate_count=len(scores),
+        retrieved_count=retrieved_count,
         degradation=step,
         degradation_reason=retrieved.failure.reason if retrieved.failure else "",
         timing=timing,
@@ -186,7 +239,8 @@ def _unranked(
         scores=retrieved.candidates.scores[: query.count],
         score_origin=ScoreOrigin.SCORE_ORIGIN_POPULARITY if popular else ScoreOrigin.SCORE_ORIGIN_CANDIDATE,
         candidate_origin=retrieved.origin,
-        candidate_count=len(retrieved.candidates.rows),
+        candidate_count=0,
+        retrieved_count=len(retrieved.candidates.rows),
         degradation=step,
         degradation_reason=", ".join(
             failure.reason for failure in (retrieved.failure, ranking_failure) if failure is not None

@@ -1,5 +1,6 @@
 """Settings of the gateway."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -39,5 +40,13 @@ class GatewaySettings(ServerSettings):
     """Most calls to each stage under way at once; requests that arrive meanwhile share the next ones."""
     max_queued_queries: PositiveInt = 1024
     """Most queries that wait for a stage; beyond that a request is rejected with RESOURCE_EXHAUSTED."""
+    stage_ca_file: Path | None = None
+    """PEM certificates of the authorities that sign the stages' certificates; TLS to the stages is on if set."""
+    stage_certificate_file: Path | None = None
+    """PEM certificate that the gateway shows to the stages (mutual TLS)."""
+    stage_key_file: Path | None = None
+    """PEM private key of that certificate."""
+    tokens_file: Path | None = None
+    """File with one bearer token a line; if set, every call needs one of them. Read again when it changes."""
     retry_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Retries of UNAVAILABLE stage calls, as a share of all stage calls: a budget, so that retries cannot pile up."""

@@ -7,5 +7,4 @@ from ranking_service.settings import RankingSettings
 from winnow.serving.server import run_service
 
 if __name__ == "__main__":
-    settings = RankingSettings.from_command_line(sys.argv[1:])
-    sys.exit(run_service(settings, lambda: RankingService(settings), settings.port))
+    sys.exit(run_service(RankingService, RankingSettings.from_command_line(sys.argv[1:])))

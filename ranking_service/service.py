@@ -1,6 +1,7 @@
 """The ranking service over gRPC: messages <-> arrays, and nothing else."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -11,7 +12,10 @@ from numpy.typing import NDArray
 from ranking_service.ranker import Ranker, RankingQueries
 from ranking_service.settings import RankingSettings
 from winnow.release.reader import Release
+from winnow.serving.boundary import Gatekeeper
 from winnow.serving.errors import InvalidRequestError, Violation
+from winnow.serving.metrics import Metrics
+from winnow.serving.releases import ReleaseStatus
 from winnow.serving.server import remaining_seconds
 from winnow.serving.stage import Stage
 from winnow.serving.wire import pack_float32, unpack_rows
@@ -24,9 +28,9 @@ class RankingService(ranking_pb2_grpc.RankingServiceServicer):
     name = "ranking_service"
     grpc_service_names = (ranking_pb2.DESCRIPTOR.services_by_name["RankingService"].full_name,)
 
-    def __init__(self, settings: RankingSettings) -> None:
+    def __init__(self, settings: RankingSettings, metrics: Metrics) -> None:
         self._settings = settings
-        self._stage: Stage[RankingQueries, NDArray[np.float32]] = Stage(settings, self._build)
+        self._stage: Stage[RankingQueries, NDArray[np.float32]] = Stage("ranking", settings, self._build, metrics)
 
     def register(self, server: grpc.aio.Server) -> None:
         """See Service.register."""
@@ -34,7 +38,27 @@ class RankingService(ranking_pb2_grpc.RankingServiceServicer):
 
     async def load(self) -> None:
         """See Service.load."""
-        await self._stage.load()
+        await self._stage.keeper.load_current()
+
+    async def watch(self) -> None:
+        """See Service.watch."""
+        await self._stage.keeper.watch()
+
+    def look_now(self) -> None:
+        """See Service.look_now."""
+        self._stage.keeper.look_now()
+
+    def releases(self) -> Sequence[ReleaseStatus]:
+        """See Service.releases."""
+        return self._stage.keeper.status()
+
+    def gatekeepers(self) -> Sequence[Gatekeeper]:
+        """See Service.gatekeepers: only the gateway's edge has any."""
+        return ()
+
+    def alive(self) -> bool:
+        """See Service.alive."""
+        return self._stage.alive()
 
     async def close(self) -> None:
         """See Service.close."""
@@ -45,14 +69,14 @@ class RankingService(ranking_pb2_grpc.RankingServiceServicer):
     ) -> ranking_pb2.RankCandidatesResponse:
         """Answer every query of the call from the release that it is pinned to."""
         deadline = asyncio.get_running_loop().time() + remaining_seconds(context, self._settings)
-        held = self._stage.held(request.release_id)
-        try:
-            queries = self._queries(request, held.item_count)
-        except ValueError as error:
-            raise InvalidRequestError([Violation("request", str(error))]) from None
-        if not len(queries.candidates.rows):
-            return ranking_pb2.RankCandidatesResponse()
-        computed = await held.batcher.submit(queries, deadline=deadline, weight=len(queries.histories))
+        with self._stage.pinned(request.release_id) as model:
+            try:
+                queries = self._queries(request, model.item_count)
+            except ValueError as error:
+                raise InvalidRequestError([Violation("request", str(error))]) from None
+            if not len(queries.candidates.rows):
+                return ranking_pb2.RankCandidatesResponse()
+            computed = await model.batcher.submit(queries, deadline=deadline, weight=len(queries.histories))
         return ranking_pb2.RankCandidatesResponse(
             scores=pack_float32(computed.answers), compute_microseconds=computed.compute_microseconds
         )

@@ -81,6 +81,9 @@ class Answer:
     candidate_origin: str = "CALLER"
     """NETWORK, POPULAR or CALLER."""
     candidate_count: int = 0
+    """How many candidates were ranked."""
+    retrieved_count: int = 0
+    """How many were retrieved; more than were ranked where too little time was left for all."""
     unknown_history_count: int = 0
     unknown_excluded_count: int = 0
     unknown_item_count: int = 0
@@ -158,6 +161,7 @@ class WinnowClient:
                 recommendation_pb2.CandidateOrigin.Name(response.candidate_origin), "CANDIDATE_ORIGIN_"
             ),
             candidate_count=response.candidate_count,
+            retrieved_count=response.retrieved_count,
             unknown_history_count=response.unknown_history_count,
             unknown_excluded_count=response.unknown_excluded_count,
             degradation=_short(recommendation_pb2.DegradationStep.Name(step), "DEGRADATION_STEP_") if step else None,
@@ -187,7 +191,7 @@ class WinnowClient:
             candidate_origin=_short(
                 recommendation_pb2.CandidateOrigin.Name(response.candidate_origin), "CANDIDATE_ORIGIN_"
             ),
-            candidate_count=len(response.items),
+            retrieved_count=len(response.items),
             unknown_history_count=response.unknown_history_count,
             unknown_excluded_count=response.unknown_excluded_count,
         )

@@ -39,5 +39,6 @@ def running(module: str, releases: Path, *flags: str) -> Iterator[RunningService
         with grpc.insecure_channel(target) as channel:
             yield RunningService(process, target, channel)
     finally:
-        process.kill()
-        process.communicate()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()

@@ -164,7 +164,7 @@ def test_no_bytes_make_a_stage_fail(
     request = candidate_pb2.RetrieveCandidatesRequest(
         release_id=direct.release_id, histories=packed, exclusions=packed, counts=counts
     )
-    raw: "grpc.UnaryUnaryMultiCallable[bytes, bytes]" = candidate_service.channel.unary_unary(
+    raw: grpc.UnaryUnaryMultiCallable[bytes, bytes] = candidate_service.channel.unary_unary(
         "/winnow.v1.CandidateService/RetrieveCandidates"
     )
     for data in (request.SerializeToString(), garbage):

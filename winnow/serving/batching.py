@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from winnow.serving.errors import DeadlineError, OverloadedError, UnavailableError
+from winnow.serving.metrics import QueueMetrics
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,6 +32,7 @@ class _Waiting(Generic[Item, Result]):
     item: Item
     weight: int
     deadline: float
+    arrived: float
     future: asyncio.Future[Result]
 
 
@@ -45,9 +47,12 @@ class MicroBatcher(Generic[Item, Result]):
         self,
         fly: Callable[[Sequence[Item], float], Awaitable[Sequence[Result]]],
         limits: BatchingLimits,
+        metrics: QueueMetrics,
     ) -> None:
         self._fly = fly
         self._limits = limits
+        self._metrics = metrics
+        self._flight_seconds = 0.0
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._queued_weight = 0
         self._flights: set[asyncio.Task[None]] = set()
@@ -56,24 +61,29 @@ class MicroBatcher(Generic[Item, Result]):
     async def submit(self, item: Item, *, deadline: float, weight: int = 1) -> Result:
         """Return the item's result.
 
-        `deadline` is event-loop time. Raises OverloadedError where the queue is full, DeadlineError where the deadline
-        passes first (the item is not computed if it is still waiting), UnavailableError after `close`, ValueError for a
-        weight that fits no batch. Cancelling the caller takes a waiting item out.
+        `deadline` is event-loop time. Raises OverloadedError at once where the queue is full or what already waits
+        takes longer than the deadline allows, DeadlineError where the deadline passes first (the item is not computed
+        if it is still waiting), UnavailableError after `close`, ValueError for a weight that fits no batch. Cancelling
+        the caller takes a waiting item out.
         """
         if not 1 <= weight <= self._limits.max_batch_weight:
             raise ValueError(f"weight is {weight}: a batch holds 1 to {self._limits.max_batch_weight}")
         if self._closed:
             raise UnavailableError("shutting down")
         loop = asyncio.get_running_loop()
-        if deadline <= loop.time():
+        now = loop.time()
+        if deadline <= now:
+            self._metrics.expired.inc()
             raise DeadlineError("the deadline had passed on arrival")
-        if self._queued_weight + weight > self._limits.max_queued_weight:
-            raise OverloadedError("too much work is waiting", retry_after_seconds=deadline - loop.time())
-        waiting = _Waiting(item, weight, deadline, loop.create_future())
+        wait_seconds = self._expected_wait_seconds()
+        if self._queued_weight + weight > self._limits.max_queued_weight or now + wait_seconds > deadline:
+            self._metrics.shed.inc()
+            raise OverloadedError("too much work is waiting", retry_after_seconds=wait_seconds)
+        waiting = _Waiting(item, weight, deadline, now, loop.create_future())
         self._queue.append(waiting)
         self._queued_weight += weight
         self._take_off(loop)
-        expiry = loop.call_at(deadline, _expire, waiting.future)
+        expiry = loop.call_at(deadline, self._expire, waiting.future)
         try:
             result: Result = await waiting.future
             return result
@@ -91,6 +101,17 @@ class MicroBatcher(Generic[Item, Result]):
         if self._flights:
             await asyncio.wait(self._flights)
 
+    def _expected_wait_seconds(self) -> float:
+        """How long a new item would wait and fly, judged by the latest flights; 0 while nothing waits.
+
+        What finds an empty queue is always taken: were it judged too, one slow flight could shut everybody out for
+        good, since without flights the judgement never changes.
+        """
+        if not self._queue:
+            return 0.0
+        flights_ahead = self._queued_weight // self._limits.max_batch_weight + 1
+        return self._flight_seconds * (flights_ahead / self._limits.max_flights + 1)
+
     def _take_off(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._queue and len(self._flights) < self._limits.max_flights:
             batch = self._next_batch(loop.time())
@@ -98,6 +119,7 @@ class MicroBatcher(Generic[Item, Result]):
                 flight = loop.create_task(self._run(batch))
                 self._flights.add(flight)
                 flight.add_done_callback(self._land)
+        self._metrics.queued.set(self._queued_weight)
 
     def _next_batch(self, now: float) -> list[_Waiting[Item, Result]]:
         batch: list[_Waiting[Item, Result]] = []
@@ -112,13 +134,17 @@ class MicroBatcher(Generic[Item, Result]):
             if gone:
                 continue
             if head.deadline <= now:
-                _expire(head.future)
+                self._expire(head.future)
                 continue
+            self._metrics.wait_seconds.observe(now - head.arrived)
             batch.append(head)
             weight += head.weight
         return batch
 
     async def _run(self, batch: list[_Waiting[Item, Result]]) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        self._metrics.batch_size.observe(sum(waiting.weight for waiting in batch))
         try:
             results = await self._fly([waiting.item for waiting in batch], max(waiting.deadline for waiting in batch))
             assert len(results) == len(batch)  # noqa: S101 - a promise to ourselves
@@ -132,18 +158,23 @@ class MicroBatcher(Generic[Item, Result]):
             for waiting, result in zip(batch, results, strict=True):
                 if not waiting.future.done():
                     waiting.future.set_result(result)
+        finally:
+            seconds = loop.time() - started
+            self._metrics.batch_seconds.observe(seconds)
+            # Half the weight on the newest: a change of load shows within a few flights.
+            self._flight_seconds += (seconds - self._flight_seconds) / 2
 
     def _land(self, flight: asyncio.Task[None]) -> None:
         self._flights.discard(flight)
         self._take_off(flight.get_loop())
+
+    def _expire(self, future: "asyncio.Future[Result]") -> None:
+        if not future.done():
+            self._metrics.expired.inc()
+            future.set_exception(DeadlineError("the deadline passed while the work was waiting or under way"))
 
     @staticmethod
     def _fail(batch: list[_Waiting[Item, Result]], error: Exception) -> None:
         for waiting in batch:
             if not waiting.future.done():
                 waiting.future.set_exception(error)
-
-
-def _expire(future: "asyncio.Future[Result]") -> None:
-    if not future.done():
-        future.set_exception(DeadlineError("the deadline passed while the work was waiting or under way"))

@@ -1,9 +1,13 @@
-"""The edge of a service: whatever happens inside, the caller gets one allowed status and no text of an exception."""
+"""The edge of a service: whatever happens inside, the caller gets one allowed status and no text of an exception.
+
+The same place counts and times every call, binds its trace id, and asks whoever may refuse a call unread.
+"""
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, cast
 
 import grpc
 import structlog
@@ -11,31 +15,107 @@ from google.protobuf.message import DecodeError, Message
 
 from winnow.serving.decoding import find_invalid_utf8
 from winnow.serving.errors import InvalidRequestError, ServiceError, UnavailableError, Violation
+from winnow.serving.metrics import Metrics
+from winnow.serving.tracing import continue_trace
 
 _log = structlog.get_logger(__name__)
 
+Metadata = Sequence[tuple[str, str | bytes]]
+HandlerType = Any  # grpc.RpcMethodHandler; its type parameters exist in its stub only
 
-class ErrorBoundary(grpc.aio.ServerInterceptor):
+
+class Gatekeeper(Protocol):
+    """Refuses calls before their message is read: no token, no time, no room."""
+
+    def refusal(self, metadata: Metadata) -> ServiceError | None:
+        """Return why the call is refused, or None."""
+
+
+class Boundary(grpc.aio.ServerInterceptor):
     """Turns every outcome of a unary handler into an answer or one status of the contract.
 
     A ServiceError becomes its own status. A message that cannot be decoded becomes INVALID_ARGUMENT. Anything else
     becomes INTERNAL with an opaque id; the log has the exception under the same id.
     """
 
+    def __init__(self, metrics: Metrics, gatekeepers: Sequence[Gatekeeper] = ()) -> None:
+        self._metrics = metrics
+        self._gatekeepers = gatekeepers
+        self._guarded: dict[str, HandlerType] = {}
+
     async def intercept_service(
         self,
-        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]]",
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[HandlerType]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        """Wrap unary methods; others (reflection, health watches) are the libraries' own and pass as they are."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None or handler.request_deserializer is None:
-            return handler
-        return grpc.unary_unary_rpc_method_handler(
-            _guard(handler.unary_unary, handler_call_details.method),
-            request_deserializer=_keep_undecodable(handler.request_deserializer),
-            response_serializer=handler.response_serializer,
-        )
+    ) -> HandlerType:
+        """Guard Winnow's own methods; health and reflection are the libraries' and are never refused."""
+        method = handler_call_details.method
+        guarded = self._guarded.get(method)
+        if guarded is None:
+            handler = await continuation(handler_call_details)
+            if handler is None or handler.unary_unary is None or not method.startswith("/winnow."):
+                return handler
+            guarded = grpc.unary_unary_rpc_method_handler(
+                self._guard(handler.unary_unary, method),
+                request_deserializer=_keep_undecodable(handler.request_deserializer),
+                response_serializer=handler.response_serializer,
+            )
+            self._guarded[method] = guarded
+        for gatekeeper in self._gatekeepers:
+            refusal = gatekeeper.refusal(handler_call_details.invocation_metadata)
+            if refusal is not None:
+                return self._refuse(refusal, method)
+        return guarded
+
+    def _guard(self, handle: Callable[..., Awaitable[Message]], method: str) -> Callable[..., Awaitable[Message]]:
+        name = method.rpartition("/")[2]
+        seconds = self._metrics.request_seconds.labels(name)
+        succeeded = self._metrics.requests.labels(name, "OK")
+        in_flight = self._metrics.requests_in_flight
+
+        async def guarded(request: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> Message:
+            started = time.perf_counter()
+            in_flight.inc()
+            try:
+                continue_trace(cast(Metadata, context.invocation_metadata()))
+                if isinstance(request, _Undecodable):
+                    raise request.error()
+                answer = await handle(request, context)
+                succeeded.inc()
+                return answer
+            except ServiceError as error:
+                code, text, metadata = error.status()
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    # By the client or by the end of its deadline: there is nobody left to answer.
+                    self._metrics.requests.labels(name, "CANCELLED").inc()
+                    raise
+                # A handler that lets a stray CancelledError out sends no status at all, and its client hangs.
+                code, text, metadata = UnavailableError("the work was cancelled").status()
+            except Exception:
+                error_id = secrets.token_hex(8)
+                _log.exception("internal error", error_id=error_id, method=name)
+                code, text, metadata = grpc.StatusCode.INTERNAL, f"internal error {error_id}", ()
+            finally:
+                in_flight.dec()
+                seconds.observe(time.perf_counter() - started)
+            self._metrics.requests.labels(name, code.name).inc()
+            await context.abort(code, text, metadata)
+            raise AssertionError("abort returned")  # pragma: no cover - abort raises
+
+        return guarded
+
+    def _refuse(self, refusal: ServiceError, method: str) -> HandlerType:
+        code, text, metadata = refusal.status()
+        counted = self._metrics.requests.labels(method.rpartition("/")[2], code.name)
+
+        async def refuse(_unread: bytes, context: "grpc.aio.ServicerContext[Any, Any]") -> bytes:
+            counted.inc()
+            await context.abort(code, text, metadata)
+            raise AssertionError("abort returned")  # pragma: no cover - abort raises
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
 
 
 class _Undecodable:
@@ -61,29 +141,3 @@ def _keep_undecodable(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
             return _Undecodable(data, parse)
 
     return parse_or_keep
-
-
-def _guard(handle: Callable[..., Awaitable[Message]], method: str) -> Callable[..., Awaitable[Message]]:
-    async def guarded(request: Message | _Undecodable, context: "grpc.aio.ServicerContext[Any, Any]") -> Message:
-        try:
-            if isinstance(request, _Undecodable):
-                raise request.error()
-            return await handle(request, context)
-        except ServiceError as error:
-            code, text, metadata = error.status()
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise  # by the client or by the end of its deadline: there is nobody left to answer
-            # A handler that lets a stray CancelledError out sends no status at all, and its client hangs.
-            code, text, metadata = UnavailableError("the work was cancelled").status()
-        except grpc.aio.AbortError:
-            raise
-        except Exception:
-            error_id = secrets.token_hex(8)
-            _log.exception("internal error", error_id=error_id, method=method)
-            code, text, metadata = grpc.StatusCode.INTERNAL, f"internal error {error_id}", ()
-        await context.abort(code, text, metadata)
-        raise AssertionError("abort returned")  # pragma: no cover - abort raises
-
-    return guarded

@@ -6,6 +6,8 @@ from typing import Literal
 
 import structlog
 
+from winnow.serving.tracing import add_trace_id
+
 LogFormat = Literal["human", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -14,6 +16,7 @@ def configure_logs(service: str, log_format: LogFormat, level: LogLevel) -> None
     """Set structlog up for this process, and send what libraries log through it."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_trace_id,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

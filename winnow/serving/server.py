@@ -4,18 +4,29 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from winnow.serving.boundary import ErrorBoundary
+from winnow.serving.boundary import Boundary, Gatekeeper
 from winnow.serving.logs import configure_logs
+from winnow.serving.metrics import Metrics
+from winnow.serving.releases import ReleaseStatus
 from winnow.serving.settings import ServerSettings
+from winnow.serving.status import StatusService
+from winnow.serving.tls import server_credentials
+from winnow.v1 import status_pb2_grpc
+
+Settings = TypeVar("Settings", bound=ServerSettings)
 
 _log = structlog.get_logger(__name__)
+
+LIVENESS = "liveness"
+"""Health is asked under this name for "should the process be restarted"; under any other for "may calls be sent"."""
+LIVENESS_INTERVAL_SECONDS = 1.0
 
 
 class Service(Protocol):
@@ -35,6 +46,21 @@ class Service(Protocol):
     async def load(self) -> None:
         """Load the release and warm up. Raises ValueError, with a text for the operator, where it cannot."""
 
+    async def watch(self) -> None:
+        """Follow new releases, for ever."""
+
+    def look_now(self) -> None:
+        """Look for a new release at once."""
+
+    def releases(self) -> Sequence[ReleaseStatus]:
+        """Every release that is held, on its way in, or refused."""
+
+    def gatekeepers(self) -> Sequence[Gatekeeper]:
+        """Who may refuse a call before its message is read. Raises ValueError where a setting is invalid."""
+
+    def alive(self) -> bool:
+        """Whether work gets done; False asks for a restart."""
+
     async def close(self) -> None:
         """Finish what is under way; no call arrives any more."""
 
@@ -43,80 +69,119 @@ class StartError(Exception):
     """The service cannot start; the text is for the operator."""
 
 
-def run_service(settings: ServerSettings, make_service: Callable[[], Service], port: int) -> int:
+def run_service(make_service: Callable[[Settings, Metrics], Service], settings: Settings) -> int:
     """Run a service until SIGTERM or SIGINT and return the exit status: 0 stopped in order, 1 could not start."""
     import uvloop
 
     async def main() -> int:
-        service = make_service()
-        configure_logs(service.name, settings.log_format, settings.log_level)
+        metrics = Metrics()
+        configure_logs(str(settings.model_config.get("cli_prog_name")), settings.log_format, settings.log_level)
         try:
-            await serve(settings, service, port)
-        except StartError as error:
+            service = make_service(settings, metrics)
+            with metrics.serve(settings.host, settings.metrics_port):
+                await serve(settings, service, metrics)
+        except (StartError, ValueError) as error:
             _log.error("cannot start", reason=str(error))
+            return 1
+        except OSError as error:
+            _log.error("cannot start", reason=f"metrics port {settings.metrics_port}: {error.strerror}")
             return 1
         return 0
 
     return uvloop.run(main())
 
 
-async def serve(settings: ServerSettings, service: Service, port: int) -> None:
+async def serve(settings: ServerSettings, service: Service, metrics: Metrics) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartError where the port is taken or the release cannot be loaded."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, service.look_now)
 
-    async with _listening(settings, service, port) as set_serving:
+    async with _listening(settings, service, metrics) as readiness:
         loading = loop.create_task(_load(service))
         stopping = loop.create_task(stop.wait())
         await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             loading.result()
-            await set_serving(True)
+            await readiness.set_serving(True)
             _log.info("serving", host=settings.host)
-            await stopping
+            async with _running(service.watch(), readiness.watch_liveness(), metrics.watch_event_loop()):
+                await stopping
         else:
             loading.cancel()
         _log.info("draining", drain_seconds=settings.drain_seconds)
-        await set_serving(False)
+        await readiness.set_serving(False)
         await asyncio.sleep(settings.drain_seconds)
     _log.info("stopped")
 
 
+class _Health:
+    """Readiness under the names of the services, liveness under a name of its own."""
+
+    def __init__(self, server: grpc.aio.Server, service: Service) -> None:
+        self._servicer = health.aio.HealthServicer()
+        self._service = service
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+
+    async def set_serving(self, serving: bool) -> None:
+        for name in ["", *self._service.grpc_service_names]:
+            await self._servicer.set(name, _status(serving))
+
+    async def set_alive(self, alive: bool) -> None:
+        await self._servicer.set(LIVENESS, _status(alive))
+
+    async def watch_liveness(self) -> None:
+        alive = True
+        while True:
+            await asyncio.sleep(LIVENESS_INTERVAL_SECONDS)
+            if self._service.alive() != alive:
+                alive = not alive
+                _log.warning("alive again" if alive else "stuck: a computation does not end")
+                await self.set_alive(alive)
+
+
 @contextlib.asynccontextmanager
-async def _listening(
-    settings: ServerSettings, service: Service, port: int
-) -> AsyncIterator[Callable[[bool], Coroutine[Any, Any, None]]]:
+async def _listening(settings: ServerSettings, service: Service, metrics: Metrics) -> AsyncIterator[_Health]:
     """Listen with health NOT_SERVING; on leaving, wait for calls under way and close the service."""
-    server = grpc.aio.server(interceptors=[ErrorBoundary()], options=_server_options(settings))
+    server = grpc.aio.server(interceptors=[Boundary(metrics, service.gatekeepers())], options=_server_options(settings))
     service.register(server)
-    health_servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    names = ["", *service.grpc_service_names]
-
-    async def set_serving(serving: bool) -> None:
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in names:
-            await health_servicer.set(name, status)
-
-    await set_serving(False)
+    status_pb2_grpc.add_StatusServiceServicer_to_server(StatusService(service.name, service.releases), server)
+    readiness = _Health(server, service)
+    # grpc's servicer starts with SERVING for everything; nothing is loaded yet.
+    await readiness.set_serving(False)
+    await readiness.set_alive(True)
     if settings.reflection:
-        reflection.enable_server_reflection(
-            [*service.grpc_service_names, health.SERVICE_NAME, reflection.SERVICE_NAME], server
-        )
-    address = f"{settings.host}:{port}"
+        names = [*service.grpc_service_names, StatusService.grpc_service_name]
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    address = f"{settings.host}:{settings.port}"
+    credentials = server_credentials(settings)
     try:
-        bound_port = server.add_insecure_port(address)
+        bound_port = (
+            server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
+        )
     except RuntimeError:
         raise StartError(f"cannot listen on {address}: is the port taken?") from None
     await server.start()
-    _log.info("listening", address=f"{settings.host}:{bound_port}")
+    _log.info("listening", address=f"{settings.host}:{bound_port}", tls=credentials is not None)
     try:
-        yield set_serving
+        yield readiness
     finally:
         await server.stop(settings.stop_grace_seconds)
         await service.close()
+
+
+@contextlib.asynccontextmanager
+async def _running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Keep background work going, and end it on leaving."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _load(service: Service) -> None:
@@ -124,6 +189,10 @@ async def _load(service: Service) -> None:
         await service.load()
     except ValueError as error:
         raise StartError(str(error)) from error
+
+
+def _status(serving: bool) -> "health_pb2.HealthCheckResponse.ServingStatus":
+    return health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 def _server_options(settings: ServerSettings) -> list[tuple[str, int]]:
@@ -135,8 +204,9 @@ def _server_options(settings: ServerSettings) -> list[tuple[str, int]]:
         # Clients resolve names anew when a connection ends: this is how they find new replicas.
         ("grpc.max_connection_age_ms", int(settings.max_connection_age_seconds * 1000)),
         ("grpc.max_connection_age_grace_ms", int(settings.max_timeout_seconds * 1000) + 1000),
-        # Let clients ping often enough to notice a dead peer in seconds (they do every 10 s).
-        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        # Let clients ping often enough to notice a dead peer in seconds.
+        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+        ("grpc.http2.max_ping_strikes", 0),
         ("grpc.keepalive_permit_without_calls", 1),
     ]
 

@@ -34,6 +34,8 @@ class ServerSettings(BaseSettings):
     """Directory of releases; the one that its CURRENT file names is served."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 or [::] for all."""
+    port: Port = 0
+    """Port to listen on; 0 lets the system choose, and the log says which."""
     reflection: bool = True
     """Offer gRPC server reflection, so that grpcurl and the like can list and call methods."""
     max_message_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 16 * 1024 * 1024
@@ -48,6 +50,18 @@ class ServerSettings(BaseSettings):
     """After SIGTERM: how long to go on serving with health NOT_SERVING, so that clients can turn away."""
     stop_grace_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
     """After draining: how long calls under way may take to end."""
+    release_poll_seconds: PositiveSeconds = 1.0
+    """How often to look whether CURRENT names another release; SIGHUP looks at once."""
+    release_retire_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    """How long a release that is no longer current is kept after its last use."""
+    metrics_port: Port = 0
+    """Port of the Prometheus metrics, on the same host; 0 offers none."""
+    tls_certificate_file: Path | None = None
+    """PEM certificate chain of the server; TLS is on if it is set. Read again when it changes."""
+    tls_key_file: Path | None = None
+    """PEM private key of the certificate."""
+    tls_client_ca_file: Path | None = None
+    """PEM certificates of the authorities that callers' certificates have to be signed by (mutual TLS)."""
     log_format: LogFormat = "human"
     """`human` for aligned text, `json` for one object a line."""
     log_level: LogLevel = "info"
@@ -79,3 +93,5 @@ class StageSettings(ServerSettings):
     """Most queries computed at once, and the most that one call may carry."""
     max_queued_queries: PositiveInt = 2048
     """Most queries that wait for the device; beyond that a call is rejected with RESOURCE_EXHAUSTED."""
+    stuck_seconds: PositiveSeconds = 30.0
+    """A computation that takes longer than this fails the liveness check."""

@@ -1,27 +1,24 @@
-"""What the two stages do alike: hold a release, batch queries for its network, compute off the event loop."""
+"""What the two stages do alike: hold releases, batch queries for their network, compute off the event loop."""
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-import structlog
-
 from winnow.release.golden import GoldenRequests
-from winnow.release.reader import Release, current_release_id, open_release
+from winnow.release.reader import Release
 from winnow.serving.batching import BatchingLimits, MicroBatcher
-from winnow.serving.errors import ReleaseNotHeldError, UnavailableError
+from winnow.serving.metrics import Metrics
+from winnow.serving.releases import ReleaseKeeper, ReleaseKeeperSettings
 from winnow.serving.settings import StageSettings
-
-_log = structlog.get_logger(__name__)
 
 Queries = TypeVar("Queries")
 Answers = TypeVar("Answers")
 Queries_contra = TypeVar("Queries_contra", contravariant=True)
 Answers_co = TypeVar("Answers_co", covariant=True)
-Returned = TypeVar("Returned")
 
 
 class StageModel(Protocol[Queries_contra, Answers_co]):
@@ -46,72 +43,85 @@ class Computed(NamedTuple, Generic[Answers]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldRelease(Generic[Queries, Answers]):
-    """A release that is loaded, checked and offered."""
+class LoadedModel(Generic[Queries, Answers]):
+    """A release's network behind its batcher."""
 
-    release_id: str
     item_count: int
     batcher: MicroBatcher[Queries, Computed[Answers]]
 
 
 class Stage(Generic[Queries, Answers]):
-    """Loads the current release and computes for it, one batch at a time, in one worker thread.
+    """Computes for the releases it holds, one batch at a time, in one worker thread.
 
     The thread keeps the event loop free for the calls that wait, and the device for one batch at a time.
     """
 
-    def __init__(self, settings: StageSettings, build: Callable[[Release], StageModel[Queries, Answers]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: StageSettings,
+        build: Callable[[Release], StageModel[Queries, Answers]],
+        metrics: Metrics,
+    ) -> None:
         self._settings = settings
         self._build = build
+        self._queue_metrics = metrics.queue(name)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
-        self._held: HeldRelease[Queries, Answers] | None = None
+        self._computing_since: float | None = None
+        self.keeper: ReleaseKeeper[LoadedModel[Queries, Answers]] = ReleaseKeeper(
+            ReleaseKeeperSettings(
+                releases=settings.releases,
+                poll_seconds=settings.release_poll_seconds,
+                retire_seconds=settings.release_retire_seconds,
+            ),
+            self._load,
+            metrics,
+        )
 
-    async def load(self) -> None:
-        """Load and check the current release, then offer it. Raises ReleaseError or GoldenMismatchError."""
-        self._held = await self._run(self._load)
-        _log.info("release loaded", release_id=self._held.release_id, item_count=self._held.item_count)
+    @contextmanager
+    def pinned(self, release_id: str) -> "Iterator[LoadedModel[Queries, Answers]]":
+        """The release that a call is pinned to, kept while the call lasts.
 
-    def held(self, release_id: str) -> HeldRelease[Queries, Answers]:
-        """Return the release that a call is pinned to. Raises UnavailableError or ReleaseNotHeldError."""
-        if self._held is None:
-            raise UnavailableError("the release is being loaded")
-        if release_id != self._held.release_id:
-            raise ReleaseNotHeldError(f"release {release_id[:64]!r} is not held, {self._held.release_id!r} is")
-        return self._held
+        Raises UnavailableError while none is loaded, ReleaseNotHeldError for another one.
+        """
+        with self.keeper.held(release_id).in_use() as loaded:
+            yield loaded
+
+    def alive(self) -> bool:
+        """Whether the worker thread gets on with its work."""
+        since = self._computing_since
+        return since is None or time.monotonic() - since < self._settings.stuck_seconds
 
     async def close(self) -> None:
-        """Wait for the batch under way and end the worker thread."""
-        if self._held is not None:
-            await self._held.batcher.close()
+        """Wait for the batch under way and end the threads."""
+        for held in self.keeper.all_held():
+            await held.loaded.batcher.close()
+        await self.keeper.close()
         self._worker.shutdown(wait=False, cancel_futures=True)
 
-    def _load(self) -> HeldRelease[Queries, Answers]:
-        release = open_release(self._settings.releases / current_release_id(self._settings.releases))
+    def _load(self, release: Release) -> LoadedModel[Queries, Answers]:
         model = self._build(release)
         # Answering the golden requests is the warm-up too: it runs the path of every later request.
         model.check_golden(release.golden_requests())
-        return HeldRelease(
-            release_id=release.release_id, item_count=model.item_count, batcher=self._batcher(model.compute)
-        )
+        return LoadedModel(item_count=model.item_count, batcher=self._batcher(model))
 
-    def _batcher(
-        self, compute: Callable[[Sequence[Queries]], Sequence[Answers]]
-    ) -> MicroBatcher[Queries, Computed[Answers]]:
-        def timed(batch: Sequence[Queries]) -> list[Computed[Answers]]:
-            started = time.perf_counter_ns()
-            answers = compute(batch)
-            microseconds = (time.perf_counter_ns() - started) // 1000
+    def _batcher(self, model: StageModel[Queries, Answers]) -> MicroBatcher[Queries, Computed[Answers]]:
+        def compute(batch: Sequence[Queries]) -> list[Computed[Answers]]:
+            started = time.monotonic()
+            self._computing_since = started
+            try:
+                answers = model.compute(batch)
+            finally:
+                self._computing_since = None
+            microseconds = int((time.monotonic() - started) * 1e6)
             return [Computed(answer, microseconds) for answer in answers]
 
         async def fly(batch: Sequence[Queries], _deadline: float) -> list[Computed[Answers]]:
-            return await self._run(timed, batch)
+            return await asyncio.get_running_loop().run_in_executor(self._worker, compute, batch)
 
         limits = BatchingLimits(
             max_batch_weight=self._settings.max_batch_queries,
             max_flights=1,
             max_queued_weight=self._settings.max_queued_queries,
         )
-        return MicroBatcher(fly, limits)
-
-    async def _run(self, function: Callable[..., Returned], *arguments: object) -> Returned:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, function, *arguments)
+        return MicroBatcher(fly, limits, self._queue_metrics)

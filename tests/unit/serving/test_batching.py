@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from winnow.serving.batching import BatchingLimits, MicroBatcher
 from winnow.serving.errors import DeadlineError, OverloadedError, UnavailableError
+from winnow.serving.metrics import Metrics
 
 FOREVER = 1e9
 
@@ -74,7 +75,7 @@ def test_every_item_is_answered_once_in_order_within_bounds(
     arrived: list[int] = []
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits(weight, flights))
+        batcher = MicroBatcher(stage.fly, limits(weight, flights), Metrics().queue("test"))
         loop = asyncio.get_running_loop()
 
         async def request(number: int, at: float, item_weight: int, patience: float) -> None:
@@ -82,7 +83,7 @@ def test_every_item_is_answered_once_in_order_within_bounds(
             arrived.append(number)
             try:
                 outcomes[number] = await batcher.submit(number, weight=item_weight, deadline=at + patience)
-            except DeadlineError as error:
+            except (DeadlineError, OverloadedError) as error:
                 outcomes[number] = error
             finished[number] = loop.time()
 
@@ -106,7 +107,7 @@ def test_alone_when_idle_together_when_busy() -> None:
     stage = Stage()
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits())
+        batcher = MicroBatcher(stage.fly, limits(), Metrics().queue("test"))
         await batcher.submit(0, deadline=FOREVER)
         assert asyncio.get_running_loop().time() == 1, "no waiting when idle"
         await asyncio.gather(*(batcher.submit(number, deadline=FOREVER) for number in range(1, 6)))
@@ -119,7 +120,7 @@ def test_expired_work_is_not_computed() -> None:
     stage = Stage(seconds=5)
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits())
+        batcher = MicroBatcher(stage.fly, limits(), Metrics().queue("test"))
         first = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
         await asyncio.sleep(0)
         with pytest.raises(DeadlineError):
@@ -137,7 +138,7 @@ def test_cancelled_work_is_not_computed() -> None:
     stage = Stage()
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits())
+        batcher = MicroBatcher(stage.fly, limits(), Metrics().queue("test"))
         first = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
         second = asyncio.ensure_future(batcher.submit(2, deadline=FOREVER))
         third = asyncio.ensure_future(batcher.submit(3, deadline=FOREVER))
@@ -153,13 +154,46 @@ def test_a_full_queue_rejects_at_once() -> None:
     stage = Stage()
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits(queued=2))
+        batcher = MicroBatcher(stage.fly, limits(queued=2), Metrics().queue("test"))
         accepted = [asyncio.ensure_future(batcher.submit(number, deadline=FOREVER)) for number in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError):
             await batcher.submit(3, deadline=FOREVER)
         assert asyncio.get_running_loop().time() == 0
         assert await asyncio.gather(*accepted) == [0, 2, 4]
+
+    simulate(main)
+
+
+def test_what_cannot_be_done_in_time_is_rejected_at_once() -> None:
+    stage = Stage(seconds=1)
+
+    async def main() -> None:
+        batcher = MicroBatcher(stage.fly, limits(weight=1), Metrics().queue("test"))
+        loop = asyncio.get_running_loop()
+        for number in range(8):  # so that the batcher has seen how long a flight takes
+            await batcher.submit(number, deadline=FOREVER)
+        accepted = [asyncio.ensure_future(batcher.submit(number, deadline=FOREVER)) for number in range(4)]
+        await asyncio.sleep(0.5)
+        before = loop.time()
+        with pytest.raises(OverloadedError) as rejected:
+            await batcher.submit(9, deadline=before + 3)
+        assert loop.time() == before
+        assert rejected.value.retry_after_seconds == pytest.approx(5, abs=0.1)
+        assert await batcher.submit(10, deadline=before + 6) == 20
+        await asyncio.gather(*accepted)
+
+    simulate(main)
+
+
+def test_one_slow_flight_shuts_nobody_out() -> None:
+    stage = Stage(seconds=100)
+
+    async def main() -> None:
+        batcher = MicroBatcher(stage.fly, limits(), Metrics().queue("test"))
+        await batcher.submit(0, deadline=FOREVER)
+        stage.seconds = 1
+        assert await batcher.submit(1, deadline=asyncio.get_running_loop().time() + 2) == 2
 
     simulate(main)
 
@@ -172,7 +206,7 @@ def test_a_failing_batch_fails_its_own_items_only() -> None:
         return list(items)
 
     async def main() -> None:
-        batcher = MicroBatcher(fly, limits(weight=2))
+        batcher = MicroBatcher(fly, limits(weight=2), Metrics().queue("test"))
         outcomes = await asyncio.gather(
             *(batcher.submit(number, deadline=FOREVER) for number in range(5)), return_exceptions=True
         )
@@ -185,7 +219,7 @@ def test_closing_finishes_what_flies_and_refuses_the_rest() -> None:
     stage = Stage()
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits())
+        batcher = MicroBatcher(stage.fly, limits(), Metrics().queue("test"))
         flying = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
         waiting = asyncio.ensure_future(batcher.submit(2, deadline=FOREVER))
         await asyncio.sleep(0.1)
@@ -205,7 +239,7 @@ def test_a_cancelled_flight_is_unavailable_to_its_callers() -> None:
 
     async def main() -> None:
         with pytest.raises(UnavailableError):
-            await MicroBatcher(fly, limits()).submit(1, deadline=FOREVER)
+            await MicroBatcher(fly, limits(), Metrics().queue("test")).submit(1, deadline=FOREVER)
 
     simulate(main)
 
@@ -213,6 +247,6 @@ def test_a_cancelled_flight_is_unavailable_to_its_callers() -> None:
 def test_a_weight_that_fits_no_batch_is_refused() -> None:
     async def main() -> None:
         with pytest.raises(ValueError, match="weight is 9: a batch holds 1 to 8"):
-            await MicroBatcher(Stage().fly, limits()).submit(1, weight=9, deadline=FOREVER)
+            await MicroBatcher(Stage().fly, limits(), Metrics().queue("test")).submit(1, weight=9, deadline=FOREVER)
 
     simulate(main)
