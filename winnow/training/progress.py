@@ -67,14 +67,18 @@ class TrainingProgress:
             remaining = (now - self._began) * (self._steps - self._step) / self._step
             self._console.print(
                 f"{self._label}: step {self._step} of {self._steps}, loss {self.mean_loss:.4f}, "
-                f"{rate:,.0f} examples/s, {remaining:.0f} s left"
+                f"{rate:,.0f} examples/s, {remaining:.0f} s left",
+                highlight=False,
+                soft_wrap=True,
             )
 
     def end_epoch(self, figures: Mapping[str, float]) -> None:
         """Print what the epoch came to: its mean loss, its duration and the figures on validation."""
         seconds = time.monotonic() - self._began
         shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
-        self._console.print(f"{self._label}: loss {self.mean_loss:.4f} in {seconds:.0f} s  {shown}", highlight=False)
+        self._console.print(
+            f"{self._label}: loss {self.mean_loss:.4f} in {seconds:.0f} s  {shown}", highlight=False, soft_wrap=True
+        )
 
     @property
     def mean_loss(self) -> float:
