@@ -11,8 +11,8 @@ from winnow.release.reader import current_release_id, open_release
 class DirectRecommender:
     """Answers from a release without any service: softmax over all items, one user, no batching, no index."""
 
-    def __init__(self, releases: Path) -> None:
-        release = open_release(releases / current_release_id(releases))
+    def __init__(self, releases: Path, release_id: str | None = None) -> None:
+        release = open_release(releases / (release_id or current_release_id(releases)))
         self.release_id = release.release_id
         self.vocabulary = release.vocabulary()
         self.candidate_network = load_candidate_network(release, torch.device("cpu"))

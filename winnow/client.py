@@ -9,12 +9,14 @@ print(item.item_id, item.score)
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
 
 from winnow.serving.errors import Violation, violations_of
+from winnow.serving.tls import channel_credentials
 from winnow.v1 import catalogue_pb2, catalogue_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
 
 Response = TypeVar("Response")
@@ -105,13 +107,30 @@ class WinnowClient:
     """Calls a gateway. Thread-safe; make one and keep it. Every method raises WinnowError.
 
     `timeout_seconds` is the deadline of each call, retries included. `target` may be a name with several addresses.
+    `ca_file` turns TLS on, `certificate_file` and `key_file` are for mutual TLS; `token` is sent as a bearer token.
     """
 
-    def __init__(self, target: str, *, timeout_seconds: float = 1.0, retries: bool = True) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout_seconds: float = 1.0,
+        retries: bool = True,
+        ca_file: Path | None = None,
+        certificate_file: Path | None = None,
+        key_file: Path | None = None,
+        token: str | None = None,
+    ) -> None:
+        """Raise ValueError where a TLS file cannot be read."""
         options: list[tuple[str, Any]] = [("grpc.enable_retries", int(retries))]
         if retries:
             options.append(("grpc.service_config", json.dumps(_RETRIES)))
-        self._channel = grpc.insecure_channel(target, options=options)
+        credentials = channel_credentials(ca_file, certificate_file, key_file)
+        if credentials is None:
+            self._channel = grpc.insecure_channel(target, options=options)
+        else:
+            self._channel = grpc.secure_channel(target, credentials, options=options)
+        self._metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
         self._timeout_seconds = timeout_seconds
         self._recommendation = recommendation_pb2_grpc.RecommendationServiceStub(self._channel)
         self._catalogue = catalogue_pb2_grpc.CatalogueServiceStub(self._channel)
@@ -226,7 +245,7 @@ class WinnowClient:
 
     def _call(self, method: Callable[..., Response], request: object) -> Response:
         try:
-            return method(request, timeout=self._timeout_seconds)
+            return method(request, timeout=self._timeout_seconds, metadata=self._metadata)
         except grpc.RpcError as error:
             raise WinnowError(error.code(), error.details() or "", violations_of(error)) from None
 

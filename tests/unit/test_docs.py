@@ -7,6 +7,7 @@ import pytest
 from candidate_service.settings import CandidateSettings
 from gateway.settings import GatewaySettings
 from ranking_service.settings import RankingSettings
+from winnow.serving.metrics import Metrics
 from winnow.serving.settings import ServerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +23,14 @@ def test_every_setting_is_in_the_operations_page(settings: type[ServerSettings])
         assert row in OPERATIONS, f"docs/operations.md lacks the row: {row}"
 
 
-@pytest.mark.parametrize("name", ["recommendation", "catalogue", "candidate", "ranking"])
+def test_every_metric_is_in_the_operations_page() -> None:
+    for metric in Metrics().registry.collect():
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        assert f"| `{name}` | {metric.type} |" in OPERATIONS
+        assert metric.documentation in OPERATIONS
+
+
+@pytest.mark.parametrize("name", ["recommendation", "catalogue", "candidate", "ranking", "status"])
 def test_every_rpc_is_in_the_architecture_page(name: str) -> None:
     import importlib
 

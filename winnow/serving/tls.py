@@ -40,7 +40,10 @@ def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials | Non
     if key is None:
         raise ValueError("tls_key_file has to be set too where tls_certificate_file is")
     paths = (certificate, key, client_ca)
-    read_state = Fingerprint.of(*paths)
+    try:
+        read_state = Fingerprint.of(*paths)
+    except OSError as error:
+        raise ValueError(f"TLS file cannot be read: {error}") from error
 
     def configuration() -> grpc.ServerCertificateConfiguration:
         return grpc.ssl_server_certificate_configuration(
@@ -63,12 +66,9 @@ def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials | Non
         _log.info("certificate replaced", file=str(certificate))
         return fetched
 
-    try:
-        return grpc.dynamic_ssl_server_credentials(
-            configuration(), fetch, require_client_authentication=client_ca is not None
-        )
-    except OSError as error:
-        raise ValueError(f"TLS file cannot be read: {error}") from error
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(), fetch, require_client_authentication=client_ca is not None
+    )
 
 
 def channel_credentials(

@@ -1,0 +1,124 @@
+"""Releases are swapped under traffic: no error, no mixed answer; what is bad is refused and what was served stays."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.conftest import stack_settings
+from tests.end_to_end.test_stack import random_history
+from tests.reference import DirectRecommender
+from tests.releases import write_random_release
+from tests.traffic import assert_unmixed, steady_traffic
+from winnow.client import WinnowClient
+from winnow.commands.local_stack import LocalStack
+from winnow.release.writer import point_current_at
+from winnow.v1 import status_pb2, status_pb2_grpc
+
+SERVICES = ("candidate_service", "ranking_service", "gateway")
+HISTORIES = [random_history(seed) for seed in range(12)]
+FAST_SWAPS = ["--release-poll-seconds=0.1", "--release-retire-seconds=1"]
+
+
+@dataclass(frozen=True)
+class SwapStack:
+    stack: LocalStack
+    releases: Path
+    first_release: str
+
+    def status(self, service: str) -> status_pb2.GetStatusResponse:
+        with grpc.insecure_channel(self.stack.address(service)) as channel:
+            return status_pb2_grpc.StatusServiceStub(channel).GetStatus(status_pb2.GetStatusRequest(), timeout=5)
+
+    def states(self, service: str) -> dict[str, str]:
+        return {
+            release.release_id: status_pb2.ReleaseState.Name(release.state).removeprefix("RELEASE_STATE_")
+            for release in self.status(service).releases
+        }
+
+    def wait_until_all_use(self, release_id: str) -> None:
+        eventually(lambda: all(self.status(service).release_id == release_id for service in SERVICES))
+
+
+def eventually(condition: Callable[[], bool], timeout_seconds: float = 30) -> None:
+    give_up = time.monotonic() + timeout_seconds
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def swap_stack(tmp_path: Path) -> Iterator[SwapStack]:
+    first = write_random_release(tmp_path, seed=1)
+    settings = stack_settings(tmp_path)
+    with LocalStack(
+        type(settings)(**{**vars(settings), "flags": {"all": [*settings.flags["all"], *FAST_SWAPS]}})
+    ) as stack:
+        yield SwapStack(stack, tmp_path, first)
+
+
+def test_swaps_and_roll_backs_under_traffic_show_no_error_and_no_mixed_answer(swap_stack: SwapStack) -> None:
+    with steady_traffic(swap_stack.stack.gateway_target, HISTORIES) as traffic:
+        second = write_random_release(swap_stack.releases, seed=2)
+        swap_stack.wait_until_all_use(second)
+        third = write_random_release(swap_stack.releases, seed=3)
+        swap_stack.wait_until_all_use(third)
+        point_current_at(swap_stack.releases, second)
+        swap_stack.wait_until_all_use(second)
+    releases = {
+        release_id: DirectRecommender(swap_stack.releases, release_id)
+        for release_id in (swap_stack.first_release, second, third)
+    }
+    assert {answer.release_id for answer in traffic.answers()} >= {second, third}
+    assert_unmixed(traffic, releases)
+
+
+def test_the_old_release_is_dropped_when_nobody_uses_it(swap_stack: SwapStack) -> None:
+    second = write_random_release(swap_stack.releases, seed=2)
+    swap_stack.wait_until_all_use(second)
+    for service in SERVICES:
+        eventually(lambda service=service: swap_stack.states(service) == {second: "CURRENT"})  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "pickle", "absent"])
+def test_a_bad_release_is_refused_and_the_old_one_keeps_serving(swap_stack: SwapStack, damage: str) -> None:
+    if damage == "absent":
+        bad = "20300101T000000Z-0123456789ab"
+    else:
+        elsewhere = swap_stack.releases / "elsewhere"
+        bad = write_random_release(elsewhere, seed=9)
+        weights = elsewhere / bad / "ranking_network.safetensors"
+        weights.write_bytes(b"\x80\x04" + weights.read_bytes()[2:] if damage == "pickle" else b"")
+        shutil.move(elsewhere / bad, swap_stack.releases / bad)
+    with steady_traffic(swap_stack.stack.gateway_target, HISTORIES) as traffic:
+        point_current_at(swap_stack.releases, bad)
+        for service in SERVICES:
+            eventually(lambda service=service: swap_stack.states(service).get(bad) == "REFUSED")  # type: ignore[misc]
+    for service in SERVICES:
+        status = swap_stack.status(service)
+        assert status.release_id == swap_stack.first_release
+        (reason,) = [release.reason for release in status.releases if release.release_id == bad]
+        assert bad in reason
+    assert_unmixed(
+        traffic, {swap_stack.first_release: DirectRecommender(swap_stack.releases, swap_stack.first_release)}
+    )
+
+
+def test_a_gateway_waits_for_both_stages(swap_stack: SwapStack, tmp_path: Path) -> None:
+    """A stage that cannot load the new release holds the gateway back; nobody notices."""
+    stack = swap_stack.stack
+    stack.processes["ranking_service"].send_signal(19)  # SIGSTOP
+    try:
+        second = write_random_release(swap_stack.releases, seed=2)
+        eventually(lambda: swap_stack.states("gateway").get(second) == "WAITING")
+        time.sleep(1)
+        assert swap_stack.status("gateway").release_id == swap_stack.first_release
+    finally:
+        stack.processes["ranking_service"].send_signal(18)  # SIGCONT
+    swap_stack.wait_until_all_use(second)
+    with WinnowClient(stack.gateway_target, timeout_seconds=5) as client:
+        assert client.recommend(HISTORIES[0]).release_id == second

@@ -1,0 +1,89 @@
+"""Steady traffic whose every answer is kept and checked: what a caller sees while something happens to the stack."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tests.reference import DirectRecommender
+from winnow.client import Answer, WinnowClient, WinnowError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call and what became of it."""
+
+    history: list[str]
+    started: float
+    seconds: float
+    answer: Answer | None
+    error: WinnowError | None
+
+
+@dataclass
+class Traffic:
+    """All calls so far."""
+
+    calls: list[Call] = field(default_factory=list)
+
+    def statuses(self) -> Counter[str]:
+        return Counter(call.error.code.name if call.error else "OK" for call in self.calls)
+
+    def answers(self) -> list[Answer]:
+        return [call.answer for call in self.calls if call.answer is not None]
+
+
+@contextmanager
+def steady_traffic(
+    target: str, histories: list[list[str]], callers: int = 3, timeout_seconds: float = 2.0
+) -> Iterator[Traffic]:
+    """Call RecommendItems without pause from several threads until the block ends."""
+    traffic = Traffic()
+    stop = threading.Event()
+    # No retries in the client: what the stack cannot hide has to show.
+    with WinnowClient(target, timeout_seconds=timeout_seconds, retries=False) as client:
+
+        def call_on(first: int) -> None:
+            position = first
+            while not stop.is_set():
+                history = histories[position % len(histories)]
+                position += callers
+                started = time.monotonic()
+                answer = error = None
+                try:
+                    answer = client.recommend(history, count=10)
+                except WinnowError as failure:
+                    error = failure
+                traffic.calls.append(
+                    Call(
+                        history=history, started=started, seconds=time.monotonic() - started, answer=answer, error=error
+                    )
+                )
+
+        threads = [threading.Thread(target=call_on, args=(number,)) for number in range(callers)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield traffic
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+
+
+def assert_unmixed(traffic: Traffic, releases: Mapping[str, DirectRecommender]) -> None:
+    """Every answer is, item for item and score for score, what exactly the release it names gives."""
+    expected: dict[tuple[str, tuple[str, ...]], list[tuple[str, float]]] = {}
+    for call in traffic.calls:
+        assert call.error is None, f"{call.error}"
+        assert call.answer is not None
+        assert call.answer.degradation is None, call.answer.degradation_reason
+        key = (call.answer.release_id, tuple(call.history))
+        if key not in expected:
+            expected[key] = releases[call.answer.release_id].recommend(call.history, 10)
+        wanted = expected[key]
+        assert [item.item_id for item in call.answer.items] == [item_id for item_id, _ in wanted]
+        for item, (_, score) in zip(call.answer.items, wanted, strict=True):
+            assert abs(item.score - score) < 1e-5
