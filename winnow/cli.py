@@ -2,6 +2,7 @@
 
 import typer
 
+from winnow.commands.health import health
 from winnow.commands.recommend import recommend
 from winnow.commands.serve import serve
 
@@ -13,6 +14,7 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(recommend)
+app.command()(health)
 
 if __name__ == "__main__":
     app()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import grpc
 
-from winnow.commands.local_stack import free_port, healthy
+from winnow.commands.health import healthy
+from winnow.commands.local_stack import free_port
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
+from winnow.commands.health import healthy
 from winnow.release.reader import current_release_id
 
 # Beyond the services' own drain and grace times something is stuck.
@@ -151,16 +149,6 @@ class LocalStack:
                     f"{', '.join(sorted(waiting))} not healthy after {self._settings.start_timeout_seconds:g} seconds"
                 )
             time.sleep(0.05)
-
-
-def healthy(target: str, timeout_seconds: float = 1.0) -> bool:
-    """Whether the server at the target says SERVING."""
-    with grpc.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-        try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
-        except grpc.RpcError:
-            return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 def free_port(host: str) -> int:

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Runs a command with a container engine and a base image at hand:
+#
+#   tests/compose/with_engine.sh pytest tests/compose
+#
+# An engine that runs already is used, and so is WINNOW_BASE_IMAGE where it is there or can be pulled. What is missing is
+# made for the time of the command: engine and compose from Debian's packages, the base image by debootstrap where no
+# registry answers. That needs root on a Debian machine. When the command has ended, the engine that was started here
+# is stopped and all that it held is deleted; Debian's packages stay installed.
+#
+# Exit status: the command's; 77 where containers cannot run on this machine.
+set -euo pipefail
+
+readonly CANNOT_RUN=77
+readonly MADE_BASE_IMAGE=winnow-base:debian
+export WINNOW_BASE_IMAGE=${WINNOW_BASE_IMAGE:-python:3.11-slim}
+
+state=
+
+main() {
+  if ! engine_answers; then
+    install_packages docker docker.io
+    start_engine
+  fi
+  docker compose version >/dev/null 2>&1 || install_packages docker-compose docker-compose
+  if ! base_image_is_there; then
+    make_base_image
+    export WINNOW_BASE_IMAGE=$MADE_BASE_IMAGE
+    # The base image trusts what this machine trusts, and the build sees the network as this machine does.
+    export WINNOW_BUILD_NETWORK=${WINNOW_BUILD_NETWORK:-host}
+  fi
+  "$@"
+}
+
+say() { echo "with_engine: $*" >&2; }
+
+cannot_run() {
+  say "containers cannot run here: $*"
+  exit $CANNOT_RUN
+}
+
+engine_answers() { docker info >/dev/null 2>&1; }
+
+install_packages() {
+  local command=$1
+  shift
+  # docker without its daemon, or a daemon without iptables, is of no use: ask for what is started below.
+  if [[ $command == docker ]]; then command=dockerd; fi
+  command -v "$command" >/dev/null && return
+  [[ $EUID -eq 0 ]] || cannot_run "no $command, and only root can install it"
+  command -v apt-get >/dev/null || cannot_run "no $command, and this script can install only Debian's"
+  say "installing $*"
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null ||
+    cannot_run "Debian's $* cannot be installed"
+}
+
+start_engine() {
+  [[ $EUID -eq 0 ]] || cannot_run "no engine answers, and only root can start one"
+  state=$(mktemp -d -t winnow-engine.XXXXXX)
+  trap stop_engine EXIT
+  export DOCKER_HOST=unix://$state/docker.sock
+  dockerd --host "$DOCKER_HOST" --data-root "$state/data" --exec-root "$state/exec" --pidfile "$state/docker.pid" \
+    >"$state/dockerd.log" 2>&1 &
+  for _ in {1..60}; do
+    if engine_answers; then
+      say "engine started"
+      return
+    fi
+    sleep 1
+  done
+  tail -n 20 "$state/dockerd.log" >&2
+  cannot_run "dockerd does not start: see its log above"
+}
+
+stop_engine() {
+  trap - EXIT
+  if [[ -f $state/docker.pid ]]; then
+    local engine
+    engine=$(<"$state/docker.pid")
+    kill "$engine" 2>/dev/null || true
+    # It stops its containers first.
+    for _ in {1..60}; do
+      kill -0 "$engine" 2>/dev/null || break
+      sleep 0.5
+    done
+    ip link delete docker0 2>/dev/null || true
+  fi
+  rm -rf "$state"
+}
+
+base_image_is_there() {
+  docker image inspect "$WINNOW_BASE_IMAGE" >/dev/null 2>&1 || timeout 120 docker pull --quiet "$WINNOW_BASE_IMAGE" 2>/dev/null
+}
+
+make_base_image() {
+  if docker image inspect $MADE_BASE_IMAGE >/dev/null 2>&1; then return; fi
+  say "no registry has $WINNOW_BASE_IMAGE: making a base image"
+  install_packages debootstrap debootstrap
+  local root
+  root=$(mktemp -d -t winnow-base.XXXXXX)
+  debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$root" >"$root.log" 2>&1 || {
+    tail -n 20 "$root.log" >&2
+    exit 1
+  }
+  # Behind a proxy that signs anew, packages are fetched only with the certificates that this machine trusts.
+  cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+  rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,locale,man}/*
+  tar --directory "$root" --create . |
+    docker import --change "ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt" - $MADE_BASE_IMAGE >/dev/null
+  rm -rf "$root" "$root.log"
+}
+
+main "$@"
