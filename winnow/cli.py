@@ -1,10 +1,14 @@
-"""The command line: `winnow data | train | serve | recommend`."""
+"""The command line: `winnow data | train | serve | recommend | health`."""
 
 import typer
 
+from winnow.commands.data import data_app
+from winnow.commands.data import data_app
 from winnow.commands.health import health
 from winnow.commands.recommend import recommend
 from winnow.commands.serve import serve
+from winnow.commands.train import train
+from winnow.commands.train import train
 
 app = typer.Typer(
     help="A two-stage recommender over gRPC: candidate generation, ranking, and a gateway that chains them.",
@@ -12,6 +16,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
+app.add_typer(data_app, name="data")
+app.command()(train)
+app.add_typer(data_app, name="data")
+app.command()(train)
 app.command()(serve)
 app.command()(recommend)
 app.command()(health)
