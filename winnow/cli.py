@@ -3,11 +3,9 @@
 import typer
 
 from winnow.commands.data import data_app
-from winnow.commands.data import data_app
 from winnow.commands.health import health
 from winnow.commands.recommend import recommend
 from winnow.commands.serve import serve
-from winnow.commands.train import train
 from winnow.commands.train import train
 
 app = typer.Typer(

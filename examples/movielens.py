@@ -1,0 +1,103 @@
+"""The whole loop on MovieLens-1M: fetch, train, release, serve, recommend. `make demo` runs it.
+
+A second run reuses the data and the release of the first.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+from rich.console import Console
+
+from winnow.client import WinnowClient
+from winnow.commands.data import movielens_1m
+from winnow.commands.local_stack import LocalStack, StackSettings
+from winnow.commands.recommend import print_answer
+from winnow.datasets.movielens import DataSet, data_set_in
+from winnow.release.reader import Release, ReleaseError, current_release_id, open_release
+from winnow.training.presets import PRESETS
+from winnow.training.report import figures_table
+
+DATA = Path("data")
+RELEASES = Path("releases")
+PRESET = "demo"
+# Spread over the log, so that the histories differ; any would do.
+USERS = ("1", "1000", "5000")
+
+
+def main() -> int:
+    """Run every step; return the exit status."""
+    console = Console(highlight=False)
+    started = time.monotonic()
+    with step(console, "Data"):
+        movielens_1m(DATA)
+        data = data_set_in(DATA)
+    with step(console, "Release"):
+        release = current_release() or train(data, console)
+        console.print(f"release {release.release_id}, {release.manifest.item_count:,} items")
+    settings = StackSettings(
+        releases=RELEASES, gateway_port=0, candidate_port=0, ranking_port=0, flags={"all": ["--log-level=warning"]}
+    )
+    with step(console, "Three services"), LocalStack(settings) as stack:
+        console.print(f"candidate service, ranking service and gateway are healthy; asking {stack.gateway_target}")
+        with WinnowClient(stack.gateway_target, timeout_seconds=5) as winnow:
+            winnow.recommend([])  # the first call of a connection pays for the connection
+            for user, history in histories(data):
+                answer = winnow.recommend(history, count=10)
+                titles = winnow.items([*history[-8:], *(item.item_id for item in answer.items)])
+                console.print(f"\n[bold]User {user}[/bold]")
+                print_answer(console, history, answer, titles)
+    for part, figures in release.manifest.figures.items():
+        console.print(figures_table(f"held-out {part}: leave one out, all items ranked, seen filtered", figures))
+    console.print(f"Done in {time.monotonic() - started:.0f} seconds. `winnow serve` starts the services to stay.")
+    return 0
+
+
+def train(data: DataSet, console: Console) -> Release:
+    """Train both networks with the demo's preset and write a release."""
+    import torch
+
+    from winnow.training.run import RunPaths, run
+
+    paths = RunPaths(
+        interactions=data.interactions,
+        items=data.items,
+        releases=RELEASES,
+        checkpoints=Path("runs") / PRESET,
+    )
+    # A run that was interrupted goes on where it was.
+    resume = paths.checkpoints.exists()
+    result = run(paths, PRESETS[PRESET], resume=resume, device=torch.device("cpu"), console=console)
+    return open_release(RELEASES / result.release_id)
+
+
+def current_release() -> Release | None:
+    """Return the release of an earlier run, if there is a sound one."""
+    try:
+        return open_release(RELEASES / current_release_id(RELEASES))
+    except ReleaseError:
+        return None
+
+
+def histories(data: DataSet) -> Iterator[tuple[str, list[str]]]:
+    """Yield a few real users with what they watched, oldest first."""
+    log = pl.scan_parquet(data.interactions).filter(pl.col("user_id").is_in(USERS))
+    watched = log.sort("timestamp", maintain_order=True).collect()
+    for user in USERS:
+        yield user, watched.filter(pl.col("user_id") == user)["item_id"].to_list()
+
+
+@contextmanager
+def step(console: Console, name: str) -> Iterator[None]:
+    """Announce a step and say how long it took."""
+    console.rule(name, align="left")
+    started = time.monotonic()
+    yield
+    console.print(f"[dim]{time.monotonic() - started:.1f} seconds[/dim]")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
