@@ -53,6 +53,7 @@ def write(preset: Preset, directory: Path) -> None:
             sample_histories=tuning.slice(0, 8),
             training={"synthetic": preset.name, "torch": torch.__version__, "python": platform.python_version()},
             figures={},
+            tuning_histories=tuning,
         ),
     )
 

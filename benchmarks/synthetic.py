@@ -27,8 +27,8 @@ LATENT_DIM = 32
 WITHIN_TASTE = 0.6
 # What an item's embedding has of its own, relative to what follows from its latent position.
 OWN_NOISE = 0.3
-# A user's watches come from this many tastes.
-TASTES_OF_A_USER = 3
+# A user's watches come from a few tastes, in these shares: one prevails, as in real histories.
+TASTE_SHARES = (0.6, 0.25, 0.15)
 # Popularity falls with the rank to this power (Zipf; watches of films and videos lie near 1).
 POPULARITY_EXPONENT = 0.8
 # Items computed at once, to bound memory.
@@ -52,10 +52,10 @@ class SyntheticCatalogue:
         weights = np.cumsum(self.popularity[by_taste].astype(np.float64))
         histories = []
         for _ in range(count):
-            tastes = rng.integers(0, len(starts) - 1, TASTES_OF_A_USER)
+            tastes = rng.integers(0, len(starts) - 1, len(TASTE_SHARES))
             watched: list[int] = []
             # Some draws repeat: twice as many as needed are nearly always enough.
-            for taste in rng.permutation(np.resize(tastes, 2 * length)).tolist():
+            for taste in rng.choice(tastes, 2 * length, p=TASTE_SHARES).tolist():
                 low = weights[starts[taste] - 1] if starts[taste] else 0.0
                 high = weights[starts[taste + 1] - 1]
                 position = int(np.searchsorted(weights, rng.uniform(low, high)))

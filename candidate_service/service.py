@@ -104,4 +104,6 @@ class CandidateService(candidate_pb2_grpc.CandidateServiceServicer):
 
     def _build(self, release: Release) -> Retriever:
         torch.set_num_threads(self._settings.torch_threads)
-        return Retriever.from_release(release, torch.device(self._settings.device))
+        return Retriever.from_release(
+            release, torch.device(self._settings.device), exact_search=self._settings.exact_search
+        )

@@ -16,3 +16,5 @@ class CandidateSettings(StageSettings):
     """Port to listen on; 0 lets the system choose, and the log says which."""
     max_candidates: PositiveInt = 2000
     """Most candidates that one query may ask for."""
+    exact_search: bool = False
+    """Scan all items, whatever index the release has; on a GPU that is always so."""

@@ -21,10 +21,11 @@ class CandidateIndex(Protocol):
 
     @property
     def exact(self) -> bool:
-        """Whether the answer is always what a full scan would give."""
+        """Whether the rows are always those that a full scan would give."""
 
     def search(self, user_BH: Tensor, counts: NDArray[np.int32], exclusions: RaggedRows) -> Retrieved:
         """Return the `counts[b]` best rows for each of B user vectors, none of list b of `exclusions` among them.
 
-        A list is shorter than asked only where fewer items remain in the catalogue.
+        A list is shorter than asked only where fewer items remain in the catalogue. Scores are the true inner products,
+        even where the rows were found approximately.
         """

@@ -15,6 +15,8 @@ ITEMS_FILE = "items.jsonl"
 CANDIDATE_NETWORK_FILE = "candidate_network.safetensors"
 RANKING_NETWORK_FILE = "ranking_network.safetensors"
 GOLDEN_FILE = "golden.safetensors"
+INDEX_FILE = "index.faiss"
+"""Only where the index is approximate: an exact one needs nothing but the candidate network."""
 
 
 class FileEntry(BaseModel):
@@ -24,6 +26,21 @@ class FileEntry(BaseModel):
 
     size_bytes: Annotated[int, Field(ge=0)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class IndexEntry(BaseModel):
+    """How candidates are found."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["exact", "ivf"] = "exact"
+    """A scan of all items, or of the nearest of the lists in `index.faiss`."""
+    list_count: Annotated[int, Field(ge=0)] = 0
+    probe_count: Annotated[int, Field(ge=0)] = 0
+    """How many of the lists one query scans."""
+    recall_at_200: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the true best 200 that is found, measured on held-out histories when the release was made."""
+    tuned_on_query_count: Annotated[int, Field(ge=0)] = 0
 
 
 class Manifest(BaseModel):
@@ -40,6 +57,7 @@ class Manifest(BaseModel):
     """Constructor arguments of DeepCandidateGenerationModel."""
     ranking_network: dict[str, Any]
     """Constructor arguments of DeepRankingModel."""
+    index: IndexEntry = IndexEntry()
     training: dict[str, Any]
     """Settings, seed, fingerprint of the data, versions: what it takes to make this release again."""
     figures: dict[str, Any]

@@ -17,6 +17,8 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 
 from winnow.history import RaggedRows
+from winnow.index.approximate import ApproximateIndex
+from winnow.index.choose import TARGET_RECALL, Choice, choose_index
 from winnow.index.exact import ExactIndex
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.packed import pack
@@ -24,7 +26,7 @@ from winnow.networks.ranking import DeepRankingModel
 from winnow.release import manifest as files
 from winnow.release.golden import GoldenRequests
 from winnow.release.items import item_lines
-from winnow.release.manifest import FORMAT_VERSION, MANIFEST_FILE, Manifest
+from winnow.release.manifest import FORMAT_VERSION, MANIFEST_FILE, IndexEntry, Manifest
 from winnow.release.reader import describe_file, digest_of_files
 from winnow.vocabulary import Vocabulary
 
@@ -50,6 +52,10 @@ class ReleaseContents:
     """Settings, fingerprint of the data, seed, versions; JSON values."""
     figures: Mapping[str, Any]
     """Evaluation figures; JSON values."""
+    tuning_histories: RaggedRows | None = None
+    """Held-out histories, a few hundred, on which an approximate index is tuned; the sample histories where None."""
+    target_recall: float = TARGET_RECALL
+    """Recall@200 that an approximate index has to reach on them."""
 
 
 def write_release(releases: Path, contents: ReleaseContents) -> str:
@@ -61,6 +67,7 @@ def write_release(releases: Path, contents: ReleaseContents) -> str:
     temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=releases))
     try:
         _write_files(temporary, contents)
+        index = _write_index(temporary, contents)
         entries = {path.name: describe_file(path) for path in sorted(temporary.iterdir())}
         created_at = datetime.now(UTC).replace(microsecond=0)
         release_id = f"{created_at:%Y%m%dT%H%M%SZ}-{digest_of_files(entries)}"
@@ -71,6 +78,7 @@ def write_release(releases: Path, contents: ReleaseContents) -> str:
             item_count=len(contents.vocabulary),
             candidate_network=contents.candidate_network.constructor_arguments(),
             ranking_network=contents.ranking_network.constructor_arguments(),
+            index=index,
             training=dict(contents.training),
             figures=dict(contents.figures),
             files=entries,
@@ -111,6 +119,26 @@ def _write_files(directory: Path, contents: ReleaseContents) -> None:
         weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
         save_tensors(weights, directory / name)
     _golden_requests(contents).save(directory / files.GOLDEN_FILE)
+
+
+@torch.inference_mode()
+def _write_index(directory: Path, contents: ReleaseContents) -> IndexEntry:
+    """Choose and tune the index; write it where there is more to it than the network's own vectors."""
+    network = contents.candidate_network.eval()
+    histories = contents.tuning_histories if contents.tuning_histories is not None else contents.sample_histories
+    recent = histories.last(network.history_length)
+    packed = pack(recent, network.n_items, "tuning_histories", network.item_vectors_IH.device)
+    choice: Choice = choose_index(network.item_vectors_IH, network.user_vectors(packed), contents.target_recall)
+    if not isinstance(choice.index, ApproximateIndex):
+        return IndexEntry()
+    choice.index.save(directory / files.INDEX_FILE)
+    return IndexEntry(
+        kind="ivf",
+        list_count=choice.index.list_count,
+        probe_count=choice.index.probe_count,
+        recall_at_200=choice.recall_at_200,
+        tuned_on_query_count=choice.tuned_on_query_count,
+    )
 
 
 @torch.inference_mode()

@@ -1,0 +1,100 @@
+"""Inverted lists: how well they find, how they are tuned, saved and opened, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from winnow.history import RaggedRows
+from winnow.index.approximate import ApproximateIndex
+from winnow.index.choose import LARGEST_EXACT_TABLE, choose_index, list_count, recall_of_each, smallest, tune
+from winnow.index.exact import ExactIndex
+
+
+@pytest.fixture(scope="module")
+def clustered() -> tuple[torch.Tensor, torch.Tensor]:
+    """Items around 50 centres, and users near some of them."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(50, 16, generator=generator)
+    items = centres.repeat(200, 1) + 0.3 * torch.randn(10_000, 16, generator=generator)
+    users = centres.repeat(4, 1) + 0.3 * torch.randn(200, 16, generator=generator)
+    return items, users
+
+
+@pytest.mark.parametrize("lists", [16, 64, 200])
+@pytest.mark.parametrize("target", [0.8, 0.95, 0.99])
+def test_tuning_reaches_its_target_with_as_few_lists_as_possible(
+    clustered: tuple[torch.Tensor, torch.Tensor], lists: int, target: float
+) -> None:
+    items, users = clustered
+    index = ApproximateIndex.build(items, lists)
+    recall = tune(index, items, users[:100], target)
+    assert recall >= target
+    assert measured_recall(index, items, users[100:]) >= target - 0.03
+    if index.probe_count > 1:
+        index.probe_count -= 1
+        recall_of_fewer = measured_recall(index, items, users[:100])
+        assert recall_of_fewer < recall
+        assert recall_of_fewer < target + 0.05
+
+
+def measured_recall(index: ApproximateIndex, items: torch.Tensor, users: torch.Tensor) -> float:
+    counts = np.full(len(users), 200, dtype=np.int32)
+    nobody = RaggedRows.from_lists([[]] * len(users))
+    true = ExactIndex(items).search(users, counts, nobody).rows
+    return float(recall_of_each(index.search(users, counts, nobody).rows, true).mean())
+
+
+def test_what_is_saved_answers_the_same_when_it_is_opened(
+    clustered: tuple[torch.Tensor, torch.Tensor], tmp_path: Path
+) -> None:
+    items, users = clustered
+    built = ApproximateIndex.build(items, 64)
+    built.probe_count = 5
+    built.save(tmp_path / "index.faiss")
+    opened = ApproximateIndex.open(tmp_path / "index.faiss", items, probe_count=5)
+    counts, exclusions = np.full(200, 30, dtype=np.int32), RaggedRows.from_lists([[row] for row in range(200)])
+    expected, found = built.search(users, counts, exclusions), opened.search(users, counts, exclusions)
+    assert found.rows.rows.tolist() == expected.rows.rows.tolist()
+    assert found.scores.tolist() == expected.scores.tolist()
+
+
+def test_building_twice_gives_the_same_file(clustered: tuple[torch.Tensor, torch.Tensor], tmp_path: Path) -> None:
+    items, _ = clustered
+    for name in ("one", "two"):
+        ApproximateIndex.build(items, 64).save(tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_an_index_of_other_vectors_is_refused(clustered: tuple[torch.Tensor, torch.Tensor], tmp_path: Path) -> None:
+    items, _ = clustered
+    ApproximateIndex.build(items, 16).save(tmp_path / "index.faiss")
+    with pytest.raises(ValueError, match=r"10000 vectors of width 16, the network has \(9999, 16\)"):
+        ApproximateIndex.open(tmp_path / "index.faiss", items[1:], probe_count=1)
+
+
+def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "index.faiss").write_bytes(b"not an index at all")
+    with pytest.raises(ValueError, match=r"index\.faiss is not an index"):
+        ApproximateIndex.open(tmp_path / "index.faiss", torch.eye(4), probe_count=1)
+
+
+def test_small_catalogues_are_scanned_and_large_ones_need_tuning_queries() -> None:
+    small = choose_index(torch.eye(8), torch.empty(0, 8))
+    assert small.index.exact
+    assert small.recall_at_200 == 1.0
+    with pytest.raises(ValueError, match="has to be tuned on user vectors"):
+        choose_index(torch.empty(LARGEST_EXACT_TABLE // 8 + 1, 8), torch.empty(0, 8))
+
+
+@pytest.mark.parametrize(("item_count", "expected"), [(65_536, 512), (1_000_000, 2048), (10_000_000, 8192)])
+def test_the_number_of_lists_grows_with_the_root_of_the_catalogue(item_count: int, expected: int) -> None:
+    assert list_count(item_count) == expected
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7, 64])
+def test_the_smallest_number_that_reaches_is_found(limit: int) -> None:
+    for wanted in range(1, limit + 1):
+        assert smallest(lambda number, wanted=wanted: number >= wanted, limit) == wanted  # type: ignore[misc]
+    assert smallest(lambda _: False, limit) == limit

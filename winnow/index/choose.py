@@ -1,0 +1,96 @@
+"""Which index a catalogue gets, and how it is tuned: decided once, when a release is written.
+
+Shape legend: B user vectors, I items, H width of a vector, K the recall depth.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from winnow.history import RaggedRows
+from winnow.index.approximate import ApproximateIndex
+from winnow.index.exact import ExactIndex
+
+# Up to here a full scan is as fast: 65,536 items of 256 numbers, 262,144 of 64 (benchmarks/RESULTS.md, growth).
+LARGEST_EXACT_TABLE = 16 * 1024 * 1024
+# Candidates lists have a few hundred entries: recall is measured at the default.
+RECALL_DEPTH = 200
+TARGET_RECALL = 0.95
+# Scanning a list costs as much as choosing between this many lists; twice the root of the catalogue balances the two.
+LISTS_PER_ROOT = 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Choice:
+    """An index and how well it finds."""
+
+    index: ExactIndex | ApproximateIndex
+    recall_at_200: float
+    """Share of the true best 200 that it finds, averaged over the tuning queries; 1 for a full scan."""
+    tuned_on_query_count: int = 0
+
+
+def choose_index(item_vectors_IH: Tensor, tuning_user_BH: Tensor, target_recall: float = TARGET_RECALL) -> Choice:
+    """Take a full scan for a small catalogue, else inverted lists that reach the target recall on the given queries.
+
+    The target is reached by two standard errors of the mean over the queries, so that others find it too. Give a few
+    hundred queries; the fewer, the more lists are scanned. Raises ValueError where there is none for a large catalogue.
+    """
+    item_count, width = item_vectors_IH.shape
+    if item_count * width <= LARGEST_EXACT_TABLE:
+        return Choice(index=ExactIndex(item_vectors_IH), recall_at_200=1.0)
+    if not len(tuning_user_BH):
+        raise ValueError(f"an index over {item_count} items has to be tuned on user vectors: there are none")
+    index = ApproximateIndex.build(item_vectors_IH.cpu(), list_count(item_count))
+    recall = tune(index, item_vectors_IH, tuning_user_BH, target_recall)
+    return Choice(index=index, recall_at_200=recall, tuned_on_query_count=len(tuning_user_BH))
+
+
+def list_count(item_count: int) -> int:
+    """Return the power of two nearest to twice the root of the catalogue's size."""
+    return int(2 ** round(np.log2(LISTS_PER_ROOT * item_count**0.5)))
+
+
+def tune(index: ApproximateIndex, item_vectors_IH: Tensor, user_BH: Tensor, target_recall: float) -> float:
+    """Set the smallest `probe_count` that reaches the target by two standard errors; return the mean recall."""
+    true_BK = _found(ExactIndex(item_vectors_IH), user_BH)
+
+    def recalls(probe_count: int) -> NDArray[np.float64]:
+        index.probe_count = probe_count
+        return recall_of_each(_found(index, user_BH), true_BK)
+
+    def reached(probe_count: int) -> bool:
+        recall_B = recalls(probe_count)
+        return bool(recall_B.mean() - 2 * recall_B.std() / len(recall_B) ** 0.5 >= target_recall)
+
+    probe_count = smallest(reached, index.list_count)
+    return float(recalls(probe_count).mean())
+
+
+def smallest(reached: Callable[[int], bool], limit: int) -> int:
+    """Return the smallest number in 1..limit that reaches, given that larger ones do too; `limit` if none does."""
+    high = 1
+    while high < limit and not reached(high):
+        high = min(2 * high, limit)
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        if reached(middle):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def recall_of_each(found: RaggedRows, true: RaggedRows) -> NDArray[np.float64]:
+    """Return, for each query, the share of the true rows that were found."""
+    return np.array([np.isin(true[query], found[query]).mean() for query in range(len(true))])
+
+
+def _found(index: ExactIndex | ApproximateIndex, user_BH: Tensor) -> RaggedRows:
+    counts = np.full(len(user_BH), RECALL_DEPTH, dtype=np.int32)
+    nobody = RaggedRows.from_lists([[]] * len(user_BH))
+    return index.search(user_BH, counts, nobody).rows
