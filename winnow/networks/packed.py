@@ -21,6 +21,11 @@ class PackedTensor(NamedTuple):
         """The length of each list, [B]."""
         return self.offsets.diff()
 
+    def list_of_each_row(self) -> Tensor:
+        """The position of the list that each row is in, [N]."""
+        lists_B = torch.arange(len(self.offsets) - 1, device=self.offsets.device)
+        return lists_B.repeat_interleave(self.lengths, output_size=len(self.rows))
+
 
 def pack(lists: RaggedRows, item_count: int, name: str, device: torch.device) -> PackedTensor:
     """Check rows against the catalogue and move them to the device.

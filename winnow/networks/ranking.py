@@ -98,32 +98,46 @@ class DeepRankingModel(nn.Module):
         candidates = pack_tensors([scored_item], self.n_items, "scored_item")
         return torch.sigmoid(self.logits(histories, candidates)).unsqueeze(1)
 
-    def item_halves(self) -> Tensor:
-        """Return each item's share of the first layer's output, [I, D], D its width.
+    @property
+    def first_layer_width(self) -> int:
+        """D, the width of the first layer."""
+        return int(self.tower[0].get_parameter("weight").shape[0])
+
+    def item_halves(self, rows: slice = slice(None)) -> Tensor:
+        """Return each item's share of the first layer's output, [I, D], D its width; of some `rows` only if asked.
 
         The first layer is linear in [user; item]: W [u; v] = W_user u + W_item v. The second term does not depend on
         the request, so it can be computed once for the whole catalogue and given to `logits`.
         """
         _, item_weights = self._first_layer_halves()
-        return F.linear(self.embedding.weight, item_weights)
+        return F.linear(self.embedding.weight[rows], item_weights)
+
+    def user_halves(self, histories: PackedTensor) -> Tensor:
+        """Return each history's share of the first layer's output, [B, D]: the other term of `item_halves`."""
+        user_weights, _ = self._first_layer_halves()
+        return F.linear(self._summaries(histories), user_weights)
 
     def logits(self, histories: PackedTensor, candidates: PackedTensor, item_halves_ID: Tensor | None = None) -> Tensor:
         """Return the logit of every candidate, [N]: list b of `candidates` is scored for history b.
 
         `item_halves_ID` is what `item_halves` returned for these weights; without it, the candidates' are computed.
         """
-        lengths_B, count = candidates.lengths, len(candidates.rows)
-        user_N = torch.arange(len(lengths_B), device=lengths_B.device).repeat_interleave(lengths_B, output_size=count)
-        user_weights, item_weights = self._first_layer_halves()
-        user_BD = F.linear(self._summaries(histories), user_weights)
+        user_N = candidates.list_of_each_row()
+        user_BD = self.user_halves(histories)
         if item_halves_ID is None:
+            _, item_weights = self._first_layer_halves()
             item_ND = F.linear(self.embedding(candidates.rows), item_weights)
         else:
             item_ND = F.embedding(candidates.rows, item_halves_ID)
         hidden_ND = torch.relu(F.embedding(user_N, user_BD) + item_ND)
         logits_N: Tensor = self.output(climb(self.tower[1:], hidden_ND)).squeeze(1)
+        return self.with_matching(logits_N, histories, candidates)
+
+    def with_matching(self, logits_N: Tensor, histories: PackedTensor, candidates: PackedTensor) -> Tensor:
+        """Add the matching network's logits to the tower's, where there is one."""
         if self.matching is None:
             return logits_N
+        user_N = candidates.list_of_each_row()
         user_NH = F.embedding(user_N, self.matching.user_vectors(histories))
         return logits_N + (user_NH * F.embedding(candidates.rows, self.matching.item_vectors_IH)).sum(dim=1)
 

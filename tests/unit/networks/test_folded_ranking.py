@@ -1,0 +1,102 @@
+"""The folded network scores as the plain one does, whatever is in the batch and however small the blocks are."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from winnow.networks import folded_ranking
+from winnow.networks.folded_ranking import FoldedRanking, item_half_table
+from winnow.networks.packed import PackedTensor, pack_tensors
+from winnow.networks.ranking import DeepRankingModel
+
+ITEMS, WIDTH = 400, 64
+FLOAT32_BYTES = 4 * ITEMS * WIDTH
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"history_length": 5, "bag_decays": [0.0, 0.5]},
+    {"matching": {"n_items": ITEMS, "embedding_dim": 8, "hidden_dim": 8, "n_hidden_layers": 2, "seed": 3}},
+]
+
+
+def ranking_network(**options: Any) -> DeepRankingModel:
+    network = DeepRankingModel(ITEMS, 32, 16, 3, seed=1, **options)
+    return network.eval().requires_grad_(requires_grad=False)
+
+
+def some_queries(query_count: int) -> tuple[PackedTensor, PackedTensor]:
+    generator = torch.Generator().manual_seed(query_count)
+
+    def lists(most: int) -> PackedTensor:
+        lengths = torch.randint(0, most, (query_count,), generator=generator).tolist()
+        return pack_tensors([torch.randint(ITEMS, (length,), generator=generator) for length in lengths], ITEMS, "x")
+
+    return lists(9), lists(150)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("query_count", [0, 1, 2, 17])
+@pytest.mark.parametrize(("budget_bytes", "tolerance"), [(FLOAT32_BYTES, 1e-5), (FLOAT32_BYTES // 2, 1e-3)])
+@pytest.mark.parametrize("block_numbers", [1, 200 * WIDTH, 1 << 20])
+def test_scores_equal_the_plain_network(
+    options: dict[str, Any],
+    query_count: int,
+    budget_bytes: int,
+    tolerance: float,
+    block_numbers: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(folded_ranking, "BLOCK_NUMBERS_CPU", block_numbers)
+    network = ranking_network(**options)
+    table = item_half_table(network, budget_bytes)
+    assert table is not None
+    histories, candidates = some_queries(query_count)
+    plain = network.logits(histories, candidates)
+    scale = float(plain.abs().max()) if len(plain) else 1.0
+    torch.testing.assert_close(
+        FoldedRanking(network, table).logits(histories, candidates), plain, rtol=0, atol=tolerance * scale
+    )
+
+
+def test_the_table_is_as_exact_as_its_budget_allows() -> None:
+    network = ranking_network()
+    precise, half = item_half_table(network, FLOAT32_BYTES), item_half_table(network, FLOAT32_BYTES - 1)
+    assert precise is not None
+    assert half is not None
+    assert (precise.dtype, half.dtype) == (torch.float32, torch.float16)
+    assert item_half_table(network, FLOAT32_BYTES // 2 - 1) is None
+    torch.testing.assert_close(precise, network.item_halves())
+
+
+@pytest.mark.parametrize("arithmetic", ["float32", "bfloat16"])
+def test_a_score_does_not_depend_on_the_rest_of_the_batch(arithmetic: folded_ranking.Arithmetic) -> None:
+    network = ranking_network()
+    table = item_half_table(network, FLOAT32_BYTES)
+    assert table is not None
+    folded = FoldedRanking(network, table, arithmetic)
+    histories, candidates = some_queries(17)
+    together = folded.logits(histories, candidates)
+    tolerance = 1e-5 if arithmetic == "float32" else 1e-2
+    for query in range(17):
+        history, listed = (
+            PackedTensor(packed.rows[packed.offsets[query] : packed.offsets[query + 1]],
+                         torch.tensor([0, int(packed.lengths[query])]))
+            for packed in (histories, candidates)
+        )  # fmt: skip
+        alone = folded.logits(history, listed)
+        torch.testing.assert_close(
+            alone, together[candidates.offsets[query] : candidates.offsets[query + 1]], rtol=tolerance, atol=tolerance
+        )
+
+
+def test_bfloat16_keeps_the_order_of_what_is_not_close() -> None:
+    network = ranking_network()
+    table = item_half_table(network, FLOAT32_BYTES)
+    assert table is not None
+    histories, candidates = some_queries(17)
+    exact = FoldedRanking(network, table).logits(histories, candidates)
+    cheap = FoldedRanking(network, table, "bfloat16").logits(histories, candidates)
+    assert cheap.dtype == torch.float32
+    # Eight bits a number, averaged over a layer: a hundredth of the spread of the scores.
+    assert float((cheap - exact).abs().max()) < 0.05 * float(exact.std())
