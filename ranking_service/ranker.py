@@ -8,11 +8,15 @@ import torch
 from numpy.typing import NDArray
 
 from winnow.history import RaggedRows
+from winnow.networks.folded_ranking import Arithmetic, FoldedRanking, item_half_table
 from winnow.networks.packed import pack
 from winnow.networks.ranking import DeepRankingModel
-from winnow.release.golden import GoldenRequests, check_scores
+from winnow.release.golden import TOLERANCE, GoldenRequests, check_scores
 from winnow.release.networks import load_ranking_network
 from winnow.release.reader import Release
+
+# Eight bits a number, through three layers: probabilities move by a hundredth where scores are large.
+BFLOAT16_TOLERANCE = 3e-2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,14 +30,36 @@ class RankingQueries:
 class Ranker:
     """Scores batches of queries on one device."""
 
-    def __init__(self, network: DeepRankingModel, device: torch.device) -> None:
+    def __init__(
+        self,
+        network: DeepRankingModel,
+        device: torch.device,
+        *,
+        table_budget_bytes: int = 0,
+        arithmetic: Arithmetic = "float32",
+    ) -> None:
+        """Fold the network where the table of its item halves fits into the budget; see FoldedRanking.
+
+        Where it does not, the plain network computes, in float32 whatever `arithmetic` says.
+        """
+        table = item_half_table(network, table_budget_bytes)
         self._network = network
+        self._logits = network.logits if table is None else FoldedRanking(network, table, arithmetic).logits
+        self._golden_tolerance = BFLOAT16_TOLERANCE if table is not None and arithmetic == "bfloat16" else TOLERANCE
         self._device = device
 
     @classmethod
-    def from_release(cls, release: Release, device: torch.device) -> "Ranker":
+    def from_release(
+        cls,
+        release: Release,
+        device: torch.device,
+        *,
+        table_budget_bytes: int = 0,
+        arithmetic: Arithmetic = "float32",
+    ) -> "Ranker":
         """Load the network. Raises ReleaseError where it does not fit the release."""
-        return cls(load_ranking_network(release, device), device)
+        network = load_ranking_network(release, device)
+        return cls(network, device, table_budget_bytes=table_budget_bytes, arithmetic=arithmetic)
 
     @property
     def item_count(self) -> int:
@@ -46,7 +72,7 @@ class Ranker:
         recent = queries.histories.last(self._network.history_length)
         histories = pack(recent, self.item_count, "histories", self._device)
         candidates = pack(queries.candidates, self.item_count, "candidates", self._device)
-        return torch.sigmoid(self._network.logits(histories, candidates)).cpu().numpy()
+        return torch.sigmoid(self._logits(histories, candidates)).cpu().numpy()
 
     def compute(self, batch: Sequence[RankingQueries]) -> list[NDArray[np.float32]]:
         """Answer several calls' queries as one."""
@@ -62,4 +88,4 @@ class Ranker:
     def check_golden(self, golden: GoldenRequests) -> None:
         """Raise GoldenMismatchError unless the golden requests are answered as when the release was made."""
         scores = self.rank(RankingQueries(histories=golden.histories, candidates=golden.candidates))
-        check_scores("ranking network", golden.ranking_scores, scores)
+        check_scores("ranking network", golden.ranking_scores, scores, self._golden_tolerance)

@@ -97,4 +97,9 @@ class RankingService(ranking_pb2_grpc.RankingServiceServicer):
 
     def _build(self, release: Release) -> Ranker:
         torch.set_num_threads(self._settings.torch_threads)
-        return Ranker.from_release(release, torch.device(self._settings.device))
+        return Ranker.from_release(
+            release,
+            torch.device(self._settings.device),
+            table_budget_bytes=self._settings.item_table_mebibytes * 2**20,
+            arithmetic=self._settings.arithmetic,
+        )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from winnow.history import RaggedRows
+from winnow.history import RaggedRows, WatchHistories
 
 # Float32 on other hardware sums in another order; what is broken differs by far more.
 TOLERANCE = 1e-3
@@ -24,7 +24,7 @@ class GoldenMismatchError(ValueError):
 class GoldenRequests:
     """Histories, the best candidates of each with their logits, and the ranking probability of each candidate."""
 
-    histories: RaggedRows
+    histories: WatchHistories
     candidates: RaggedRows
     candidate_scores: NDArray[np.float32]
     ranking_scores: NDArray[np.float32]
@@ -35,6 +35,8 @@ class GoldenRequests:
             {
                 "history_rows": self.histories.rows,
                 "history_lengths": self.histories.lengths,
+                "history_weights": self.histories.weights,
+                "history_timestamps": self.histories.timestamps,
                 "candidate_rows": self.candidates.rows,
                 "candidate_lengths": self.candidates.lengths,
                 "candidate_scores": self.candidate_scores,
@@ -48,14 +50,21 @@ class GoldenRequests:
         """Read what `save` wrote. Raises KeyError or ValueError where the file is something else."""
         tensors = load_file(path)
         return cls(
-            histories=RaggedRows.from_lengths(tensors["history_rows"], tensors["history_lengths"]),
+            histories=WatchHistories.from_lengths(
+                tensors["history_rows"],
+                tensors["history_lengths"],
+                tensors["history_weights"],
+                tensors["history_timestamps"],
+            ),
             candidates=RaggedRows.from_lengths(tensors["candidate_rows"], tensors["candidate_lengths"]),
             candidate_scores=tensors["candidate_scores"],
             ranking_scores=tensors["ranking_scores"],
         )
 
 
-def check_scores(stage: str, expected: NDArray[np.float32], found: NDArray[np.float32]) -> None:
+def check_scores(
+    stage: str, expected: NDArray[np.float32], found: NDArray[np.float32], tolerance: float = TOLERANCE
+) -> None:
     """Raise GoldenMismatchError unless the scores agree; scale-free, since logits have no fixed scale."""
     if expected.shape != found.shape:
         raise GoldenMismatchError(f"{stage}: {found.size} scores for golden requests that have {expected.size}")
@@ -63,5 +72,5 @@ def check_scores(stage: str, expected: NDArray[np.float32], found: NDArray[np.fl
         raise GoldenMismatchError(f"{stage}: a golden request gives a score that is not finite")
     scale = max(1.0, float(np.abs(expected).max(initial=0.0)))
     worst = float(np.abs(expected - found).max(initial=0.0))
-    if worst > TOLERANCE * scale:
-        raise GoldenMismatchError(f"{stage}: a golden score is off by {worst:.3g}, more than {TOLERANCE * scale:.3g}")
+    if worst > tolerance * scale:
+        raise GoldenMismatchError(f"{stage}: a golden score is off by {worst:.3g}, more than {tolerance * scale:.3g}")
