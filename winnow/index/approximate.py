@@ -70,8 +70,9 @@ class ApproximateIndex:
         if not isinstance(index, faiss.IndexIVFScalarQuantizer):
             raise ValueError(f"{path.name} holds a {type(index).__name__}")
         # FAISS would start 32 threads a search to fetch pages ahead: six times slower once they are in memory.
-        lists: Any = faiss.downcast_InvertedLists(index.invlists)
-        lists.prefetch_nthread = 0
+        lists: Any = index.invlists
+        mapped: Any = faiss.downcast_InvertedLists(lists)
+        mapped.prefetch_nthread = 0
         return cls(index, item_vectors_IH, probe_count)
 
     def save(self, path: Path) -> None:
