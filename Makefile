@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: demo test install lint format types check clean
+.PHONY: demo test test-compose install lint format types check clean
 
 demo: install  ## The main job on real data: fetch, train, release, serve, recommend. Under 8 minutes on 2 cores.
 	$(BIN)/python -m examples.movielens
 
 test: install lint types  ## Lint, types and the whole test suite.
 	$(BIN)/pytest
+
+test-compose: install  ## The containers: builds the images and tests the stack. Needs an engine, or root on Debian.
+	tests/compose/with_engine.sh $(BIN)/pytest --timeout=1500 --capture=no tests/compose
 
 install: $(INSTALLED)  ## Everything into .venv, versions as pinned in constraints.txt.
 

@@ -37,13 +37,20 @@ class Traffic:
 
 @contextmanager
 def steady_traffic(
-    target: str, histories: list[list[str]], callers: int = 3, timeout_seconds: float = 2.0
+    target: str,
+    histories: list[list[str]],
+    callers: int = 3,
+    timeout_seconds: float = 2.0,
+    pause_seconds: float = 0.0,
+    retries: bool = False,
 ) -> Iterator[Traffic]:
-    """Call RecommendItems without pause from several threads until the block ends."""
+    """Call RecommendItems from several threads until the block ends; each pauses between its calls.
+
+    No retries in the client unless asked for: what the stack cannot hide has to show.
+    """
     traffic = Traffic()
     stop = threading.Event()
-    # No retries in the client: what the stack cannot hide has to show.
-    with WinnowClient(target, timeout_seconds=timeout_seconds, retries=False) as client:
+    with WinnowClient(target, timeout_seconds=timeout_seconds, retries=retries) as client:
 
         def call_on(first: int) -> None:
             position = first
@@ -61,6 +68,7 @@ def steady_traffic(
                         history=history, started=started, seconds=time.monotonic() - started, answer=answer, error=error
                     )
                 )
+                stop.wait(pause_seconds)
 
         threads = [threading.Thread(target=call_on, args=(number,)) for number in range(callers)]
         for thread in threads:

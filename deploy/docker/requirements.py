@@ -1,7 +1,7 @@
-"""Prints what pyproject.toml requires, for pip, so that images install it in a layer that a code change leaves alone.
+"""Prints what pyproject.toml requires for one purpose, for pip: images install it apart from the code, so that it stays
+when the code changes.
 
-requirements.py build           what building the wheel needs
-requirements.py run [EXTRA...]  what running it needs, with these extras
+The purpose is `build`, `run`, or the name of an extra.
 """
 
 import sys
@@ -9,18 +9,17 @@ import tomllib
 from pathlib import Path
 
 
-def main(purpose: str, *extras: str) -> None:
+def requirements(purpose: str) -> list[str]:
     pyproject = tomllib.loads(Path("pyproject.toml").read_text())
+    project = pyproject["project"]
     if purpose == "build":
-        requirements = pyproject["build-system"]["requires"]
+        found = pyproject["build-system"]["requires"]
+    elif purpose == "run":
+        found = project["dependencies"]
     else:
-        project = pyproject["project"]
-        requirements = project["dependencies"] + [
-            requirement for extra in extras for requirement in project["optional-dependencies"][extra]
-        ]
+        found = project["optional-dependencies"][purpose]
     # An extra that includes another one names the project itself, which is installed later.
-    own_name = pyproject["project"]["name"]
-    sys.stdout.writelines(f"{requirement}\n" for requirement in requirements if not requirement.startswith(own_name))
+    return [requirement for requirement in found if not requirement.startswith(project["name"])]
 
 
-main(*sys.argv[1:])
+sys.stdout.writelines(f"{requirement}\n" for requirement in requirements(sys.argv[1]))

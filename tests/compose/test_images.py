@@ -1,0 +1,59 @@
+"""The images: what is in them and what is not."""
+
+import json
+import tomllib
+from typing import Any
+
+import pytest
+
+from tests.compose.stack import IMAGES, ROOT, ComposeStack, docker, report
+
+# Without them nothing can be compiled or fetched in a container that somebody has got into.
+UNWANTED_PROGRAMS = ("cc", "gcc", "g++", "make", "git", "curl", "wget")
+MEGABYTE = 1_000_000
+
+
+def inspect(stack: ComposeStack, name: str) -> Any:
+    return json.loads(docker("image", "inspect", stack.image(name)))[0]
+
+
+def shell(stack: ComposeStack, name: str, command: str) -> str:
+    return docker("run", "--rm", "--network=none", stack.image(name), "sh", "-c", command)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_labels_tell_what_it_is_and_of_which_version(images: ComposeStack, name: str) -> None:
+    labels = inspect(images, name)["Config"]["Labels"]
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert labels["org.opencontainers.image.version"] == version
+    assert labels["org.opencontainers.image.title"].startswith("Winnow ")
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    installed = shell(images, name, "python -c 'from importlib.metadata import version; print(version(\"winnow\"))'")
+    assert installed.strip() == version
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_it_runs_as_an_ordinary_user_without_compilers_or_tests(images: ComposeStack, name: str) -> None:
+    assert shell(images, name, "id -u").strip() == "10001"
+    assert shell(images, name, f"command -v {' '.join(UNWANTED_PROGRAMS)} || true") == ""
+    assert shell(images, name, "ls -d /tests /source /opt/winnow/tests 2>/dev/null || true") == ""
+    own = shell(images, name, "ls /opt/winnow").split()
+    assert {"winnow", "gateway", "candidate_service", "ranking_service"} <= set(own)
+
+
+def test_the_gateway_has_no_torch_and_the_services_no_pip(images: ComposeStack) -> None:
+    find = "from importlib.util import find_spec as found; print(*filter(found, ('torch', 'polars', 'pip')))"
+    found = {name: shell(images, name, f'python -c "{find}"').split() for name in IMAGES}
+    assert found == {
+        "gateway": [],
+        "candidate_service": ["torch"],
+        "ranking_service": ["torch"],
+        "training": ["torch", "polars", "pip"],
+    }
+
+
+def test_the_gateway_is_small_and_the_stages_share_their_layers(images: ComposeStack) -> None:
+    sizes = {name: inspect(images, name)["Size"] / MEGABYTE for name in IMAGES}
+    report("image sizes: " + ", ".join(f"{name} {size:.0f} MB" for name, size in sizes.items()))
+    assert sizes["gateway"] < 350
+    assert inspect(images, "candidate_service")["RootFS"] == inspect(images, "ranking_service")["RootFS"]

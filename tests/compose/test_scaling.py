@@ -1,0 +1,132 @@
+"""Several replicas: an even share of the calls for each, found and forgotten within seconds, and no caller notices."""
+
+import time
+
+import pytest
+
+from tests.compose.stack import SERVICES, ComposeStack, Container, report, wait_until
+from tests.reference import DirectRecommender
+from tests.traffic import Traffic, assert_unmixed, steady_traffic
+
+# A few requests a second.
+PAUSE_SECONDS = 0.2
+METHODS = {
+    "candidate_service": "RetrieveCandidates",
+    "ranking_service": "RankCandidates",
+    "gateway": "RecommendItems",
+}
+STAGES = ("candidate_service", "ranking_service")
+
+
+def call_counts(containers: list[Container], method: str) -> list[int]:
+    return [container.call_count(method) for container in containers]
+
+
+def each_gets_calls(stack: ComposeStack, service: str) -> bool:
+    """Whether every running replica is called within a second or so."""
+    containers = stack.containers(service)
+    before = call_counts(containers, METHODS[service])
+    time.sleep(1.5)
+    return all(now > then for now, then in zip(call_counts(containers, METHODS[service]), before, strict=True))
+
+
+def wait_until_each_gets_calls(stack: ComposeStack, service: str) -> float:
+    return wait_until(lambda: each_gets_calls(stack, service), f"every replica of {service} gets calls")
+
+
+def assert_no_caller_noticed(traffic: Traffic, direct: DirectRecommender) -> None:
+    """Every call got the full answer."""
+    statuses, degraded = traffic.statuses(), [answer for answer in traffic.answers() if answer.degradation]
+    report(f"calls by status: {dict(statuses)}, degraded: {len(degraded)}")
+    assert_unmixed(traffic, {direct.release_id: direct})
+
+
+def test_new_replicas_of_both_stages_are_found_and_share_evenly(
+    stack: ComposeStack, direct: DirectRecommender, histories: list[list[str]]
+) -> None:
+    with steady_traffic(stack.target, histories, callers=1, pause_seconds=PAUSE_SECONDS) as traffic:
+        stack.up(candidate_service=3, ranking_service=3)
+        for service in STAGES:
+            seconds = wait_until_each_gets_calls(stack, service)
+            report(f"{service}: all three replicas get calls {seconds:.1f} s after the last one was healthy")
+        containers = {service: stack.containers(service) for service in STAGES}
+        before = {service: call_counts(containers[service], METHODS[service]) for service in STAGES}
+        time.sleep(20)
+        for service in STAGES:
+            counts = call_counts(containers[service], METHODS[service])
+            got = [now - then for now, then in zip(counts, before[service], strict=True)]
+            shares = [count / sum(got) for count in got]
+            report(f"{service}: {got} calls, shares {[round(share, 3) for share in shares]}")
+            assert min(shares) > 0.25, shares
+            assert max(shares) < 0.42, shares
+    assert_no_caller_noticed(traffic, direct)
+
+
+@pytest.mark.parametrize("service", STAGES)
+def test_a_killed_replica_is_forgotten_and_found_again_when_it_is_back(
+    stack: ComposeStack, direct: DirectRecommender, histories: list[list[str]], service: str
+) -> None:
+    stack.up(candidate_service=3, ranking_service=3)
+    victim = stack.containers(service)[0]
+    with steady_traffic(stack.target, histories, callers=1, pause_seconds=PAUSE_SECONDS) as traffic:
+        wait_until_each_gets_calls(stack, service)
+        victim.kill()
+        time.sleep(8)
+        victim.start()
+        wait_until(lambda: victim.healthy, "the replica is healthy again")
+        seconds = wait_until_each_gets_calls(stack, service)
+    report(f"{service}: one of three killed under traffic; gets calls again {seconds:.1f} s after it was healthy")
+    assert_no_caller_noticed(traffic, direct)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_replica_that_is_stopped_loses_no_call(
+    stack: ComposeStack, direct: DirectRecommender, histories: list[list[str]], service: str
+) -> None:
+    stack.up(**{service: 2})
+    leaving = stack.containers(service)[0]
+    # A gateway that leaves is hidden by the client: the next one takes the call.
+    with steady_traffic(
+        stack.target, histories, callers=1, pause_seconds=PAUSE_SECONDS, retries=service == "gateway"
+    ) as traffic:
+        wait_until_each_gets_calls(stack, service)
+        leaving.stop()
+        time.sleep(3)
+    assert leaving.exit_status == 0
+    assert_no_caller_noticed(traffic, direct)
+
+
+def test_several_gateways_share_the_calls_and_one_may_be_killed(
+    stack: ComposeStack, direct: DirectRecommender, histories: list[list[str]]
+) -> None:
+    stack.up(gateway=3)
+    gateways = stack.containers("gateway")
+    with steady_traffic(stack.target, histories, callers=1, pause_seconds=PAUSE_SECONDS, retries=True) as traffic:
+        wait_until_each_gets_calls(stack, "gateway")
+        time.sleep(8)
+        counts = call_counts(gateways, METHODS["gateway"])
+        gateways[0].kill()
+        time.sleep(6)
+    report(f"gateway: {counts} calls")
+    assert min(counts) > 0.25 * sum(counts)
+    assert_no_caller_noticed(traffic, direct)
+
+
+# What a back-end service in the same network does: it knows one name, and the client finds all who answer to it.
+CALLS_BY_NAME = """
+import time
+from winnow.client import WinnowClient
+with WinnowClient("gateway:50050", timeout_seconds=2) as client:
+    for _ in range(60):
+        assert client.recommend([]).degradation is None
+        time.sleep(0.2)
+"""
+
+
+def test_a_caller_inside_the_network_finds_new_gateways_by_name(stack: ComposeStack) -> None:
+    stack.up(gateway=2)
+    gateways = stack.containers("gateway")
+    before = call_counts(gateways, METHODS["gateway"])
+    stack.containers("ranking_service")[0].python(CALLS_BY_NAME)
+    counts = [now - then for now, then in zip(call_counts(gateways, METHODS["gateway"]), before, strict=True)]
+    assert min(counts) > 0.3 * sum(counts), counts
