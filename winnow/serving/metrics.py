@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import ThreadingHTTPServer
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -99,7 +98,6 @@ class Metrics:
             yield
             return
         server, thread = start_http_server(port, addr=host, registry=self.registry)
-        assert isinstance(server, ThreadingHTTPServer)  # noqa: S101 - a promise of the library
         _log.info("metrics", address=f"http://{host}:{port}/metrics")
         try:
             yield
