@@ -1,7 +1,6 @@
-"""Prints what pyproject.toml requires for one purpose, for pip: images install it apart from the code, so that it stays
-when the code changes.
+"""Prints what pyproject.toml requires for one purpose: `build`, `run`, or the name of an extra.
 
-The purpose is `build`, `run`, or the name of an extra.
+Images install that apart from the code, so that a change of the code does not install it again.
 """
 
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 
 def requirements(purpose: str) -> list[str]:
+    """Return the requirements as pip reads them."""
     pyproject = tomllib.loads(Path("pyproject.toml").read_text())
     project = pyproject["project"]
     if purpose == "build":
