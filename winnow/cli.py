@@ -1,7 +1,8 @@
-"""The command line: `winnow data | train | serve | recommend | health`."""
+"""The command line: `winnow data | train | serve | recommend | health | bench`."""
 
 import typer
 
+from winnow.commands.bench import bench
 from winnow.commands.data import data_app
 from winnow.commands.health import health
 from winnow.commands.recommend import recommend
@@ -16,11 +17,10 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.command()(train)
-app.add_typer(data_app, name="data")
-app.command()(train)
 app.command()(serve)
 app.command()(recommend)
 app.command()(health)
+app.command()(bench)
 
 if __name__ == "__main__":
     app()
