@@ -57,8 +57,8 @@ def histories(log: Path) -> list[list[str]]:
 
 
 @pytest.fixture(scope="session")
-def trained(images: ComposeStack, log: Path) -> ComposeStack:
-    """The stack with a release in its volume: the `train` service makes it from the mounted log."""
+def stack(images: ComposeStack, log: Path) -> ComposeStack:
+    """The stack with a release in its volume, made by the `train` service from the mounted log; nothing runs yet."""
     images.compose(
         "run", "--rm", f"--volume={log / 'log.parquet'}:/log.parquet:ro", "train",
         "winnow", "train", "--interactions=/log.parquet", "--releases=/releases", "--checkpoints=/runs/test",
@@ -67,19 +67,12 @@ def trained(images: ComposeStack, log: Path) -> ComposeStack:
     return images
 
 
-@pytest.fixture
-def stack(trained: ComposeStack) -> ComposeStack:
-    """The stack with one healthy replica of each service."""
-    trained.up()
-    return trained
-
-
 @pytest.fixture(scope="session")
-def direct(trained: ComposeStack, tmp_path_factory: pytest.TempPathFactory) -> DirectRecommender:
+def direct(stack: ComposeStack, tmp_path_factory: pytest.TempPathFactory) -> DirectRecommender:
     """The plain computation, from a copy of the release that the stack serves."""
-    trained.up()
+    stack.up()
     copy = tmp_path_factory.mktemp("releases")
-    docker("cp", f"{trained.containers('gateway')[0].container_id}:/releases/.", str(copy))
+    docker("cp", f"{stack.containers('gateway')[0].container_id}:/releases/.", str(copy))
     return DirectRecommender(copy)
 
 

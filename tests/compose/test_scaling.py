@@ -44,6 +44,7 @@ def assert_no_caller_noticed(traffic: Traffic, direct: DirectRecommender) -> Non
 def test_new_replicas_of_both_stages_are_found_and_share_evenly(
     stack: ComposeStack, direct: DirectRecommender, histories: list[list[str]]
 ) -> None:
+    stack.up()
     with steady_traffic(stack.target, histories, callers=1, pause_seconds=PAUSE_SECONDS) as traffic:
         stack.up(candidate_service=3, ranking_service=3)
         for service in STAGES:

@@ -12,6 +12,12 @@ from winnow.client import WinnowClient, WinnowError
 from winnow.commands.health import healthy
 
 
+@pytest.fixture(autouse=True)
+def one_of_each(stack: ComposeStack) -> None:
+    """Start what an earlier test has left stopped."""
+    stack.up()
+
+
 def test_recommendations_equal_the_local_ones(
     stack: ComposeStack, direct: DirectRecommender, histories: list[list[str]]
 ) -> None:
@@ -94,4 +100,3 @@ def test_sigterm_ends_a_service_in_order(stack: ComposeStack, histories: list[li
     allowed = {"OK", "UNAVAILABLE"} if service == "gateway" else {"OK"}
     assert set(traffic.statuses()) <= allowed
     assert "Traceback" not in container.logs()
-    container.start()

@@ -19,10 +19,11 @@ state=
 
 main() {
   if ! engine_answers; then
-    install_packages docker docker.io
-    start_engine
+    install_package dockerd docker.io
+    # Where there is an init system, the package has started it already.
+    engine_answers || start_engine
   fi
-  docker compose version >/dev/null 2>&1 || install_packages docker-compose docker-compose
+  docker compose version >/dev/null 2>&1 || install_package docker-compose docker-compose
   if ! base_image_is_there; then
     make_base_image
     export WINNOW_BASE_IMAGE=$MADE_BASE_IMAGE
@@ -41,17 +42,14 @@ cannot_run() {
 
 engine_answers() { docker info >/dev/null 2>&1; }
 
-install_packages() {
-  local command=$1
-  shift
-  # docker without its daemon, or a daemon without iptables, is of no use: ask for what is started below.
-  if [[ $command == docker ]]; then command=dockerd; fi
-  command -v "$command" >/dev/null && return
-  [[ $EUID -eq 0 ]] || cannot_run "no $command, and only root can install it"
-  command -v apt-get >/dev/null || cannot_run "no $command, and this script can install only Debian's"
-  say "installing $*"
-  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null ||
-    cannot_run "Debian's $* cannot be installed"
+# install_package COMMAND PACKAGE: installs Debian's package unless the command is there.
+install_package() {
+  if command -v "$1" >/dev/null; then return; fi
+  [[ $EUID -eq 0 ]] || cannot_run "no $1, and only root can install it"
+  command -v apt-get >/dev/null || cannot_run "no $1, and only Debian's can be installed from here"
+  say "installing Debian's $2"
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$2" >/dev/null ||
+    cannot_run "Debian's $2 cannot be installed"
 }
 
 start_engine() {
@@ -59,6 +57,7 @@ start_engine() {
   state=$(mktemp -d -t winnow-engine.XXXXXX)
   trap stop_engine EXIT
   export DOCKER_HOST=unix://$state/docker.sock
+  iptables-save >"$state/iptables"
   dockerd --host "$DOCKER_HOST" --data-root "$state/data" --exec-root "$state/exec" --pidfile "$state/docker.pid" \
     >"$state/dockerd.log" 2>&1 &
   for _ in {1..60}; do
@@ -84,6 +83,7 @@ stop_engine() {
       sleep 0.5
     done
     ip link delete docker0 2>/dev/null || true
+    iptables-restore <"$state/iptables" || true
   fi
   rm -rf "$state"
 }
@@ -95,7 +95,7 @@ base_image_is_there() {
 make_base_image() {
   if docker image inspect $MADE_BASE_IMAGE >/dev/null 2>&1; then return; fi
   say "no registry has $WINNOW_BASE_IMAGE: making a base image"
-  install_packages debootstrap debootstrap
+  install_package debootstrap debootstrap
   local root
   root=$(mktemp -d -t winnow-base.XXXXXX)
   debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$root" >"$root.log" 2>&1 || {
