@@ -14,7 +14,7 @@ test: install lint types  ## Lint, types and the whole test suite.
 	$(BIN)/pytest
 
 test-compose: install  ## The containers: builds the images and tests the stack. Needs an engine, or root on Debian.
-	tests/compose/with_engine.sh $(BIN)/pytest --timeout=1500 --capture=no tests/compose
+	tests/compose/with_engine.sh $(BIN)/pytest --timeout=1500 --maxfail=2 --capture=no tests/compose
 
 install: $(INSTALLED)  ## Everything into .venv, versions as pinned in constraints.txt.
 
