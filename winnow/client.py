@@ -122,7 +122,12 @@ class WinnowClient:
         token: str | None = None,
     ) -> None:
         """Raise ValueError where a TLS file cannot be read."""
-        options: list[tuple[str, Any]] = [("grpc.enable_retries", int(retries))]
+        options: list[tuple[str, Any]] = [
+            ("grpc.enable_retries", int(retries)),
+            # New gateways behind a name are found, and one that was away is tried again, within seconds, not minutes.
+            ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+            ("grpc.max_reconnect_backoff_ms", 2_000),
+        ]
         if retries:
             options.append(("grpc.service_config", json.dumps(_RETRIES)))
         credentials = channel_credentials(ca_file, certificate_file, key_file)
