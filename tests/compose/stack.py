@@ -160,9 +160,9 @@ def report(line: str) -> None:
     print(f"\n{line}", end="")  # noqa: T201
 
 
-def docker(*arguments: str, timeout_seconds: float = 60) -> str:
+def docker(*arguments: str) -> str:
     """Run the docker command and return what it prints."""
-    return run(["docker", *arguments], timeout_seconds=timeout_seconds)
+    return run(["docker", *arguments])
 
 
 def run(command: Sequence[str], environment: Mapping[str, str] | None = None, timeout_seconds: float = 300) -> str:
