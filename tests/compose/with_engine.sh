@@ -110,4 +110,5 @@ make_base_image() {
   rm -rf "$root" "$root.log"
 }
 
-main "$@"
+# In one line with its exit: bash reads a script while it runs it, and this one may be edited meanwhile.
+main "$@"; exit
