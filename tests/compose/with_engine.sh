@@ -85,6 +85,8 @@ stop_engine() {
     ip link delete docker0 2>/dev/null || true
     iptables-restore <"$state/iptables" || true
   fi
+  # What the engine leaves mounted: its name for the machine's own network.
+  umount "$state"/exec/netns/* 2>/dev/null || true
   rm -rf "$state"
 }
 
