@@ -8,13 +8,11 @@ import torch
 
 from benchmarks.presets import Preset
 from benchmarks.synthetic import make_networks
+from winnow.bench.requests import serialize
 from winnow.history import RaggedRows
 from winnow.release.manifest import CURRENT_FILE
 from winnow.release.writer import ReleaseContents, write_release
-from winnow.v1 import recommendation_pb2
 from winnow.vocabulary import Vocabulary
-
-RELEASES = Path("runs/benchmarks")
 
 # Held-out histories on which the index is tuned, and others with which everything is measured.
 TUNING_HISTORIES, LOAD_HISTORIES = 500, 2_000
@@ -26,9 +24,9 @@ def item_id(row: int) -> str:
     return f"item{row:07d}"
 
 
-def ensure_release(preset: Preset) -> Path:
-    """Return the directory with the preset's release, made if it is not there."""
-    directory = RELEASES / preset.name
+def ensure_release(preset: Preset, root: Path) -> Path:
+    """Return the directory below `root` with the preset's release, made if it is not there."""
+    directory = root / preset.name
     if not (directory / CURRENT_FILE).exists():
         write(preset, directory)
     return directory
@@ -64,11 +62,9 @@ def load_histories(directory: Path) -> RaggedRows:
     return RaggedRows.from_lengths(arrays["rows"], arrays["lengths"])
 
 
-def requests(directory: Path, answer_length: int) -> list[bytes]:
+def load_requests(directory: Path, answer_length: int) -> list[bytes]:
     """One serialized request a history."""
-    return [
-        recommendation_pb2.RecommendItemsRequest(
-            history=[item_id(row) for row in history.tolist()], count=answer_length
-        ).SerializeToString()
-        for history in map(load_histories(directory).__getitem__, range(LOAD_HISTORIES))
-    ]
+    histories = load_histories(directory)
+    return serialize(
+        [[item_id(row) for row in histories[user].tolist()] for user in range(len(histories))], answer_length
+    )

@@ -4,9 +4,10 @@ Items belong to tastes, users watch items of a few tastes, and the candidate net
 its tower makes of the item's own embedding: so a history retrieves items like those it holds, as after training. With
 independent random weights all items would be equally far from all users, and no approximate index would work.
 
-Shape legend: I items, T tastes, L latent dimensions, E embedding_dim, H hidden_dim.
+Shape legend: I items, J items of a block, T tastes, L latent dimensions, E embedding_dim, H hidden_dim.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,11 +78,9 @@ class SyntheticNetworks:
 def make_networks(preset: Preset, seed: int = 0) -> SyntheticNetworks:
     """Make catalogue and networks of the preset's shape."""
     generator = torch.Generator().manual_seed(seed)
-    taste_I = torch.randint(preset.taste_count, (preset.item_count,), generator=generator)
-    centres_TL = torch.randn(preset.taste_count, LATENT_DIM, generator=generator)
-    latent_IL = centres_TL[taste_I] + WITHIN_TASTE * torch.randn(preset.item_count, LATENT_DIM, generator=generator)
     candidate = DeepCandidateGenerationModel(**_shape(preset), seed=seed)
     ranking = DeepRankingModel(**_shape(preset), seed=seed + 1)
+    taste_I, latent_IL = _latent_positions(preset, generator)
     for network in (candidate, ranking):
         keep_scale(network.tower)
         embed(latent_IL, network.embedding.weight, generator)
@@ -99,6 +98,44 @@ def make_networks(preset: Preset, seed: int = 0) -> SyntheticNetworks:
     return SyntheticNetworks(catalogue=catalogue, candidate=candidate.eval(), ranking=ranking.eval())
 
 
+@torch.inference_mode()
+def make_candidates(preset: Preset, user_count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Make what an index alone needs, without tables of embeddings: item vectors [I, H], user vectors [user_count, H].
+
+    An item's embedding exists only while its vector is computed: ten million of them fit where the networks would not.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    network = DeepCandidateGenerationModel(**_shape(preset) | {"n_items": 1}, seed=seed)
+    keep_scale(network.tower)
+    taste_I, latent_IL = _latent_positions(preset, generator)
+    projection_LE = _projection(preset.embedding_dim, generator)
+    vectors_IH = torch.empty(preset.item_count, preset.hidden_dim)
+    for start in range(0, preset.item_count, BLOCK_ITEMS):
+        own_JE = _embeddings(latent_IL[start : start + BLOCK_ITEMS], projection_LE, generator)
+        vectors_IH[start : start + BLOCK_ITEMS] = climb(network.tower, own_JE)
+    vectors_IH -= vectors_IH.mean(dim=0)
+    # A user is the average of items of a few tastes, as in a history of the usual length.
+    by_taste = taste_I.argsort()
+    starts = torch.searchsorted(taste_I[by_taste], torch.arange(preset.taste_count + 1))
+    users = []
+    for _ in range(user_count):
+        tastes = torch.randint(preset.taste_count, (len(TASTE_SHARES),), generator=generator)
+        share = torch.tensor(TASTE_SHARES)
+        drawn = tastes[torch.multinomial(share, preset.history_length, replacement=True, generator=generator)]
+        within = torch.rand(preset.history_length, generator=generator) * (starts[drawn + 1] - starts[drawn])
+        watched = by_taste[(starts[drawn] + within.long()).clamp(max=preset.item_count - 1)]
+        users.append(_embeddings(latent_IL[watched], projection_LE, generator).mean(dim=0))
+    return vectors_IH, climb(network.tower, torch.stack(users))
+
+
+def _latent_positions(preset: Preset, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The taste of each item, [I], and where it lies, [I, L]."""
+    taste_I = torch.randint(preset.taste_count, (preset.item_count,), generator=generator)
+    latent_IL = torch.randn(preset.item_count, LATENT_DIM, generator=generator).mul_(WITHIN_TASTE)
+    latent_IL += torch.randn(preset.taste_count, LATENT_DIM, generator=generator)[taste_I]
+    return taste_I, latent_IL
+
+
 def keep_scale(tower: torch.nn.ModuleList) -> None:
     """Scale the layers so that signals keep their size through ReLUs, as training makes them do."""
     for layer in tower:
@@ -107,12 +144,23 @@ def keep_scale(tower: torch.nn.ModuleList) -> None:
 
 
 def embed(latent_IL: Tensor, table_IE: Tensor, generator: torch.Generator) -> None:
-    """Fill the table: a random projection of the latent positions, and noise of each item's own."""
-    projection_LE = torch.randn(LATENT_DIM, table_IE.shape[1], generator=generator) / LATENT_DIM**0.5
+    """Fill the table of embeddings."""
+    projection_LE = _projection(table_IE.shape[1], generator)
     for start in range(0, len(table_IE), BLOCK_ITEMS):
-        block_JL = latent_IL[start : start + BLOCK_ITEMS]
-        noise_JE = torch.randn(len(block_JL), table_IE.shape[1], generator=generator)
-        table_IE[start : start + BLOCK_ITEMS] = block_JL @ projection_LE + OWN_NOISE * noise_JE
+        table_IE[start : start + BLOCK_ITEMS] = _embeddings(
+            latent_IL[start : start + BLOCK_ITEMS], projection_LE, generator
+        )
+
+
+def _projection(embedding_dim: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(LATENT_DIM, embedding_dim, generator=generator).div_(math.sqrt(LATENT_DIM))
+
+
+def _embeddings(latent_JL: Tensor, projection_LE: Tensor, generator: torch.Generator) -> Tensor:
+    """A random projection of the latent positions, and noise of each item's own."""
+    noise_JE = torch.randn(len(latent_JL), projection_LE.shape[1], generator=generator)
+    own_JE: Tensor = latent_JL @ projection_LE
+    return own_JE.add_(noise_JE, alpha=OWN_NOISE)
 
 
 def _shape(preset: Preset) -> dict[str, Any]:

@@ -30,12 +30,14 @@ class RunningSystem:
         """CPU time, user and system, that all its processes have used so far."""
         return sum(map(cpu_seconds, self.processes.values()))
 
-    def resident_mebibytes(self, role: str) -> float:
-        """Memory of one process that no file backs: what it would still need if all its files left the page cache."""
-        for line in Path(f"/proc/{self.processes[role]}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) / 1024
-        raise LookupError(f"no memory figure for {role}")
+    def memory_mebibytes(self, role: str) -> dict[str, float]:
+        """Memory of one process: all of it that is resident, and the part that no file backs."""
+        lines = Path(f"/proc/{self.processes[role]}/status").read_text().splitlines()
+        fields = dict(line.split(":", 1) for line in lines)
+        return {
+            name: round(int(fields[field].split()[0]) / 1024)
+            for name, field in (("resident", "VmRSS"), ("private", "RssAnon"))
+        }
 
 
 def cpu_seconds(process_id: int) -> float:

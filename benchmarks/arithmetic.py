@@ -1,0 +1,120 @@
+"""The stages' computations alone, one thread, against what this machine's matrix product reaches.
+
+Operations are those that the network needs in the form that is run: of the folded ranking network, the layers above the
+first, an addition for each number of the first layer's output, and the user's half. Nothing
+else counts: not gathering, not ReLU, not copying.
+"""
+
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.presets import Preset
+from benchmarks.releases import load_histories
+from candidate_service.retriever import RetrievalQueries, Retriever
+from ranking_service.ranker import Ranker, RankingQueries
+from ranking_service.settings import RankingSettings
+from winnow.networks.packed import pack
+from winnow.networks.tower import tower_widths
+from winnow.release.networks import load_candidate_network
+from winnow.release.reader import current_release_id, open_release
+
+# As many as a stage finds waiting at saturation.
+BATCH_QUERIES = 32
+REPETITIONS = 7
+# Large enough that a matrix product reaches its best rate, small enough to fit the third-level cache.
+GEMM_SIZE = 1024
+
+
+def measure(preset: Preset, directory: Path) -> dict[str, Any]:
+    """Return milliseconds a request, GFLOP/s and share of the matrix product's rate for each computation."""
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    release = open_release(directory / current_release_id(directory))
+    cpu = torch.device("cpu")
+    histories = load_histories(directory).slice(0, BATCH_QUERIES)
+    queries = RetrievalQueries(
+        histories=histories,
+        counts=np.full(BATCH_QUERIES, preset.candidate_count, dtype=np.int32),
+        exclusions=histories,
+    )
+    network = load_candidate_network(release, cpu)
+    packed = pack(histories, preset.item_count, "histories", cpu)
+    exact = Retriever.from_release(release, cpu, exact_search=True)
+    served = Retriever.from_release(release, cpu)
+    ranking = RankingQueries(histories=histories, candidates=exact.retrieve(queries).rows)
+    table = {"table_budget_bytes": RankingSettings.model_fields["item_table_mebibytes"].default * 2**20}
+    rankers = {
+        "ranking, plain": Ranker.from_release(release, cpu),
+        "ranking, folded": Ranker.from_release(release, cpu, **table),
+        "ranking, folded, bfloat16": Ranker.from_release(release, cpu, **table, arithmetic="bfloat16"),
+    }
+    tower, folded = _operations(preset)
+    computations: dict[str, tuple[Callable[[], object], float]] = {
+        "candidate tower": (lambda: network.user_vectors(packed), tower),
+        "exact search": (lambda: exact.retrieve(queries), tower + 2 * preset.item_count * preset.hidden_dim),
+        "served search": (lambda: served.retrieve(queries), 0),
+        **{
+            name: (lambda ranker=ranker: ranker.rank(ranking), folded if "folded" in name else _plain(preset))  # type: ignore[misc]
+            for name, ranker in rankers.items()
+        },
+    }
+    return _interleaved(computations)
+
+
+def _interleaved(computations: dict[str, tuple[Callable[[], object], float]]) -> dict[str, Any]:
+    """Measure all of them in turn, again and again, each beside a matrix product of its own."""
+    gemm_rates, times, shares = [], {name: [] for name in computations}, {name: [] for name in computations}  # type: ignore[var-annotated]
+    for compute, _ in computations.values():
+        compute()
+    for _ in range(REPETITIONS):
+        for name, (compute, operations) in computations.items():
+            gemm = _gemm_rate()
+            started = time.perf_counter()
+            compute()
+            seconds = (time.perf_counter() - started) / BATCH_QUERIES
+            gemm_rates.append(gemm)
+            times[name].append(seconds)
+            shares[name].append(operations / seconds / gemm)
+    return {
+        "gemm_gflops": round(median(gemm_rates) / 1e9, 1),
+        "batch_queries": BATCH_QUERIES,
+        "computations": {
+            name: {
+                "milliseconds_a_request": round(median(times[name]) * 1e3, 4),
+                "gflops": round(operations / median(times[name]) / 1e9, 1) if operations else None,
+                "share_of_gemm": round(median(shares[name]), 3) if operations else None,
+            }
+            for name, (_, operations) in computations.items()
+        },
+    }
+
+
+def _gemm_rate() -> float:
+    left, right = torch.rand(GEMM_SIZE, GEMM_SIZE), torch.rand(GEMM_SIZE, GEMM_SIZE)
+    started = time.perf_counter()
+    for _ in range(4):
+        torch.mm(left, right)
+    return 4 * 2 * GEMM_SIZE**3 / (time.perf_counter() - started)
+
+
+def _operations(preset: Preset) -> tuple[float, float]:
+    """Multiplications and additions a request: of the candidate tower, of the folded ranking network."""
+    widths = tower_widths(preset.embedding_dim, preset.hidden_dim, preset.n_hidden_layers)
+    tower = 2.0 * sum(before * after for before, after in pairwise(widths))
+    user_half = 2.0 * widths[0] * widths[1]
+    above = 2.0 * sum(before * after for before, after in pairwise([*widths[1:], 1]))
+    return tower, user_half + preset.candidate_count * (widths[1] + above)
+
+
+def _plain(preset: Preset) -> float:
+    """Of the plain ranking network: the item's half is a matrix product too."""
+    _, folded = _operations(preset)
+    widths = tower_widths(preset.embedding_dim, preset.hidden_dim, preset.n_hidden_layers)
+    return folded + preset.candidate_count * 2.0 * widths[0] * widths[1]

@@ -1,0 +1,72 @@
+"""What a search costs as the catalogue grows: a scan of all items, and lists tuned to the same recall.
+
+`python -m benchmarks.growth 10000000` adds one size by hand: ten million take 10 GB of vectors and half an hour.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.presets import PAPER, Preset, at_size
+from benchmarks.synthetic import make_candidates
+from winnow.history import RaggedRows
+from winnow.index.approximate import ApproximateIndex
+from winnow.index.choose import TARGET_RECALL, list_count, tune
+from winnow.index.exact import ExactIndex
+
+SIZES = (10_000, 100_000, 1_000_000)
+TUNING_QUERIES, TIMED_QUERIES = 200, 200
+TIMED_BATCH = 20
+BY_HAND = Path("benchmarks/growth_by_hand.json")
+
+
+def measure(preset: Preset, item_count: int) -> dict[str, Any]:
+    """Return the milliseconds a query, one thread, of both kinds over a catalogue of this size."""
+    sized = at_size(preset, item_count)
+    vectors_IH, user_BH = make_candidates(sized, TUNING_QUERIES + TIMED_QUERIES)
+    started = time.monotonic()
+    index = ApproximateIndex.build(vectors_IH, list_count(item_count))
+    build_seconds = time.monotonic() - started
+    recall = tune(index, vectors_IH, user_BH[:TUNING_QUERIES], TARGET_RECALL)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    timed_BH = user_BH[TUNING_QUERIES:]
+    result = {
+        "item_count": item_count,
+        "list_count": index.list_count,
+        "probe_count": index.probe_count,
+        "recall_at_200": round(recall, 4),
+        "build_seconds": round(build_seconds, 1),
+        "approximate_milliseconds": _milliseconds(index, timed_BH),
+        "exact_milliseconds": _milliseconds(ExactIndex(vectors_IH), timed_BH[:TIMED_BATCH]),
+    }
+    torch.set_num_threads(threads)
+    return result
+
+
+def _milliseconds(index: ApproximateIndex | ExactIndex, user_BH: torch.Tensor) -> float:
+    """CPU time a query, in batches as a busy stage forms them."""
+    counts = np.full(TIMED_BATCH, 200, dtype=np.int32)
+    nobody = RaggedRows.from_lists([[]] * TIMED_BATCH)
+    index.search(user_BH[:TIMED_BATCH], counts, nobody)
+    started = time.process_time()
+    for start in range(0, len(user_BH), TIMED_BATCH):
+        index.search(user_BH[start : start + TIMED_BATCH], counts, nobody)
+    return round((time.process_time() - started) / len(user_BH) * 1e3, 4)
+
+
+def points_by_hand() -> list[dict[str, Any]]:
+    """Return the sizes that were measured by hand."""
+    return list(json.loads(BY_HAND.read_text())) if BY_HAND.exists() else []
+
+
+if __name__ == "__main__":
+    point = measure(PAPER, int(sys.argv[1]))
+    kept = [other for other in points_by_hand() if other["item_count"] != point["item_count"]]
+    BY_HAND.write_text(json.dumps([*kept, point], indent=1) + "\n")
+    print(point)

@@ -1,0 +1,47 @@
+"""What approximation costs: served answers against the exact float32 pipeline, on histories nothing was tuned on."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.presets import Preset
+from benchmarks.releases import item_id, load_histories
+from candidate_service.retriever import RetrievalQueries, Retriever
+from ranking_service.ranker import Ranker, RankingQueries
+from winnow.client import WinnowClient
+from winnow.index.choose import recall_of_each
+from winnow.release.reader import current_release_id, open_release
+
+QUERIES = 300
+
+
+def recall_and_reference(preset: Preset, directory: Path) -> tuple[float, list[list[str]]]:
+    """Return the recall of the release's index, watched items excluded, and the exact pipeline's best items."""
+    release = open_release(directory / current_release_id(directory))
+    cpu = torch.device("cpu")
+    histories = load_histories(directory).slice(0, QUERIES)
+    queries = RetrievalQueries(
+        histories=histories, counts=np.full(QUERIES, preset.candidate_count, dtype=np.int32), exclusions=histories
+    )
+    exact = Retriever.from_release(release, cpu, exact_search=True).retrieve(queries).rows
+    found = Retriever.from_release(release, cpu).retrieve(queries).rows
+    scores = Ranker.from_release(release, cpu).rank(RankingQueries(histories=histories, candidates=exact))
+    best = []
+    for query in range(QUERIES):
+        of_query = scores[exact.offsets[query] : exact.offsets[query + 1]]
+        order = np.argsort(-of_query, kind="stable")[: preset.answer_length]
+        best.append([item_id(row) for row in exact[query][order].tolist()])
+    return float(recall_of_each(found, exact).mean()), best
+
+
+def served_overlap(preset: Preset, directory: Path, target: str, reference: list[list[str]]) -> float:
+    """Return the share of the exact pipeline's best items that are in the served answers."""
+    histories = load_histories(directory)
+    shares = []
+    with WinnowClient(target, timeout_seconds=10) as client:
+        for query, expected in enumerate(reference):
+            history = [item_id(row) for row in histories[query].tolist()]
+            answer = client.recommend(history, count=preset.answer_length, require_ranked=True)
+            shares.append(len({item.item_id for item in answer.items} & set(expected)) / len(expected))
+    return float(np.mean(shares))
