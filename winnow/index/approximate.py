@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from winnow.history import RaggedRows, Rows
-from winnow.index.exact import ExactIndex
+from winnow.history import RaggedRows
+from winnow.index.exact import ExactIndex, cut_to_counts
 from winnow.index.protocol import Retrieved
 
 # FAISS's k-means asks for at least 39 vectors a list; more cost time and gain nothing measurable.
@@ -93,18 +93,12 @@ class ApproximateIndex:
     def search(self, user_BH: Tensor, counts: NDArray[np.int32], exclusions: RaggedRows) -> Retrieved:
         """See CandidateIndex.search. Uses as many threads as torch does."""
         user_BH = user_BH.cpu()
-        rows, scores = [], []
-        for query, found_K in enumerate(self._nearest(user_BH, counts, exclusions)):
-            count, excluded = int(counts[query]), exclusions[query]
-            best_rows, best_scores = self._score(user_BH[query], _without(found_K, excluded), count)
-            if len(best_rows) < min(count, self._index.ntotal - len(np.unique(excluded))):
-                best = self._exact.search(
-                    user_BH[query : query + 1], counts[query : query + 1], exclusions.slice(query, query + 1)
-                )
-                best_rows, best_scores = best.rows.rows, best.scores
-            rows.append(best_rows)
-            scores.append(best_scores)
-        return Retrieved(RaggedRows.from_lists(rows), np.concatenate([*scores, np.empty(0, dtype=np.float32)]))
+        found_BK = self._nearest(user_BH, counts, exclusions)
+        usable_BK = (found_BK >= 0) & ~_excluded(found_BK, exclusions, self._index.ntotal)
+        usable_BK &= usable_BK.cumsum(axis=1) <= counts[:, None]
+        retrieved = self._score(user_BH, found_BK, usable_BK, counts)
+        short_B = retrieved.rows.lengths < counts
+        return self._completed(retrieved, short_B, user_BH, counts, exclusions) if short_B.any() else retrieved
 
     def _nearest(self, user_BH: Tensor, counts: NDArray[np.int32], exclusions: RaggedRows) -> NDArray[np.int64]:
         """Ask FAISS for enough rows for every query, [B, K]; -1 where the scanned lists hold no more."""
@@ -116,13 +110,49 @@ class ApproximateIndex:
         _, found_BK = self._index.search(user_BH.numpy(), most, params=parameters)
         return np.asarray(found_BK)
 
-    def _score(self, user_H: Tensor, rows_K: NDArray[np.int64], count: int) -> tuple[Rows, NDArray[np.float32]]:
-        """Score FAISS's best `count` rows exactly and sort them."""
-        rows_C = torch.from_numpy(rows_K[:count])
-        scores_C, order_C = (self._item_vectors_IH.index_select(0, rows_C) @ user_H).sort(descending=True)
-        return rows_C[order_C].int().numpy(), scores_C.numpy()
+    def _score(
+        self, user_BH: Tensor, found_BK: NDArray[np.int64], usable_BK: NDArray[np.bool_], counts: NDArray[np.int32]
+    ) -> Retrieved:
+        """Score what is usable exactly and sort it. One query at a time: its vectors stay in the core's cache."""
+        scores_BK = torch.full(found_BK.shape, -torch.inf)
+        rows_BK = torch.from_numpy(found_BK)
+        usable_rows = RaggedRows.from_lengths(found_BK[usable_BK].astype(np.int32), usable_BK.sum(axis=1))
+        mask_BK = torch.from_numpy(usable_BK)
+        for query, user_H in enumerate(user_BH):
+            vectors_CH = self._item_vectors_IH.index_select(0, torch.from_numpy(usable_rows[query]))
+            scores_BK[query, mask_BK[query]] = vectors_CH @ user_H
+        scores_BK, order_BK = scores_BK.sort(descending=True)
+        return cut_to_counts(rows_BK.gather(1, order_BK).numpy(), scores_BK.numpy(), counts)
+
+    def _completed(
+        self,
+        retrieved: Retrieved,
+        short_B: NDArray[np.bool_],
+        user_BH: Tensor,
+        counts: NDArray[np.int32],
+        exclusions: RaggedRows,
+    ) -> Retrieved:
+        """Replace lists that are too short, though items remain, by those of a full scan."""
+        rows, scores = [], []
+        for query, short in enumerate(short_B.tolist()):
+            start, end = retrieved.rows.offsets[query : query + 2]
+            best = Retrieved(retrieved.rows.slice(query, query + 1), retrieved.scores[start:end])
+            if short and end - start < self._index.ntotal - len(np.unique(exclusions[query])):
+                one = slice(query, query + 1)
+                best = self._exact.search(user_BH[one], counts[one], exclusions.slice(query, query + 1))
+            rows.append(best.rows)
+            scores.append(best.scores)
+        return Retrieved(RaggedRows.concatenate(rows), np.concatenate(scores))
 
 
-def _without(found_K: NDArray[np.int64], excluded: Rows) -> NDArray[np.int64]:
-    """What was found and is not excluded, in order."""
-    return found_K[(found_K >= 0) & ~np.isin(found_K, excluded)]
+def _excluded(found_BK: NDArray[np.int64], exclusions: RaggedRows, item_count: int) -> NDArray[np.bool_]:
+    """Which of the found rows the query excludes, [B, K]."""
+    if not len(exclusions.rows):
+        return np.zeros(found_BK.shape, dtype=bool)
+    # A query and a row as one number: all queries are looked up in one sorted array.
+    queries_B = np.arange(len(exclusions)) * item_count
+    excluded = np.sort(np.repeat(queries_B, exclusions.lengths) + exclusions.rows)
+    keys_BK = queries_B[:, None] + found_BK
+    positions_BK = np.minimum(np.searchsorted(excluded, keys_BK), len(excluded) - 1)
+    hits_BK: NDArray[np.bool_] = excluded[positions_BK] == keys_BK
+    return hits_BK
