@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: demo test test-compose bench install lint format types check clean
+.PHONY: demo test test-faults test-compose bench install lint format types check clean
 
 demo: install  ## The main job on real data: fetch, train, release, serve, recommend. Under 8 minutes on 2 cores.
 	$(BIN)/python -m examples.movielens
@@ -15,6 +15,9 @@ test: install lint types  ## Lint, types and the whole test suite.
 
 test-compose: install  ## The containers: builds the images and tests the stack. Needs an engine, or root on Debian.
 	tests/compose/with_engine.sh $(BIN)/pytest --timeout=1500 --maxfail=2 --capture=no tests/compose
+
+test-faults: install  ## Faults under load: kills, stops, bad networks, swaps, overload. `ARGS="--load-seconds 60"` for longer.
+	$(BIN)/pytest tests/faults --timeout 1800 $(ARGS)
 
 bench: install  ## Winnow against its limits and the naive chain, in one run of about 12 minutes: benchmarks/RESULTS.md.
 	$(BIN)/python -m benchmarks

@@ -14,8 +14,12 @@ from gateway.requests import Query, RankQuery
 from gateway.settings import GatewaySettings
 from gateway.stages import Candidates, CandidateStage, RankingQuery, RankingStage, RetrievalQuery, Scores
 from winnow.history import Rows
-from winnow.serving.errors import DeadlineError, UnavailableError
+from winnow.serving.errors import DeadlineError, OverloadedError, UnavailableError
 from winnow.v1.recommendation_pb2 import CandidateOrigin, DegradationStep, ScoreOrigin
+
+# Queues may take this part of the time left. At the whole of it everybody would be served just too late: waits are
+# estimates, and work that expires in a queue has kept other work from being done.
+ADMITTED_WAIT_SHARE = 0.5
 
 
 @dataclass(kw_only=True)
@@ -100,6 +104,8 @@ class Pipeline:
         release and there is `another_release` to answer from.
         """
         timing = Timing()
+        deadline = self._before_reserve(deadline)
+        self._admit(deadline)
         candidate_count = max(query.count, self._settings.candidate_count)
         retrieved = await self._retrieve(query, candidate_count, deadline, timing)
         if retrieved.failure is not None:
@@ -115,6 +121,7 @@ class Pipeline:
     async def retrieve(self, query: Query, deadline: float, *, another_release: bool = False) -> Recommendation:
         """Retrieve only. Raises UnavailableError where the candidate stage gives no answer; else as `recommend`."""
         timing = Timing()
+        deadline = self._before_reserve(deadline)
         retrieved = await self._retrieve(query, query.count, deadline, timing)
         if retrieved.failure is not None:
             if retrieved.failure.release_missing and another_release:
@@ -125,6 +132,7 @@ class Pipeline:
     async def rank(self, query: RankQuery, deadline: float, *, another_release: bool = False) -> Recommendation:
         """Score the caller's items. Raises UnavailableError where the ranking stage gives none; else as `recommend`."""
         timing = Timing()
+        deadline = self._before_reserve(deadline)
         try:
             scores = await self._rank(query.history, query.rows, deadline, timing)
         except StageFailure as failure:
@@ -142,6 +150,20 @@ class Pipeline:
             timing=timing,
         )
 
+    def _admit(self, deadline: float) -> None:
+        """Raise OverloadedError at once where the queues of both stages leave too little time.
+
+        Asked before anything is computed: what is rejected after retrieval has cost a retrieval.
+        """
+        wait_seconds = self._candidate_stage.expected_wait_seconds() + self._ranking_stage.expected_wait_seconds()
+        if wait_seconds > ADMITTED_WAIT_SHARE * (deadline - asyncio.get_running_loop().time()):
+            raise OverloadedError("too much work is waiting", retry_after_seconds=wait_seconds)
+
+    def _before_reserve(self, deadline: float) -> float:
+        """When the stages have to be done, so that there is time for the answer, degraded or not."""
+        remaining = deadline - asyncio.get_running_loop().time()
+        return deadline - max(self._settings.reserve_seconds, self._settings.reserve_share * remaining)
+
     async def _retrieve(self, query: Query, count: int, deadline: float, timing: Timing) -> _Retrieved:
         """Ask the candidate stage; popular items where the history says nothing, or where the stage gives no answer."""
         if not len(query.history):
@@ -149,7 +171,7 @@ class Pipeline:
             return self._popular(query, count, None)
         started = time.perf_counter_ns()
         now = asyncio.get_running_loop().time()
-        share = self._settings.candidate_timeout_share * (deadline - self._settings.reserve_seconds - now)
+        share = self._settings.candidate_timeout_share * (deadline - now)
         try:
             candidates = await self._candidate_stage.ask(
                 RetrievalQuery(query.history, count, query.excluded), now + share
@@ -174,7 +196,7 @@ class Pipeline:
     def _affordable(self, retrieved: _Retrieved, count: int, deadline: float) -> _Retrieved:
         """Keep as many of the best candidates as can be ranked in the time left, and never fewer than asked for."""
         candidates = retrieved.candidates
-        remaining = deadline - self._settings.reserve_seconds - asyncio.get_running_loop().time()
+        remaining = deadline - asyncio.get_running_loop().time()
         affordable = self._pace.affordable(len(candidates.rows), remaining)
         kept = max(count, affordable)
         if kept >= len(candidates.rows):
@@ -187,9 +209,7 @@ class Pipeline:
             return np.empty(0, dtype=np.float32)
         started = time.perf_counter_ns()
         try:
-            answer: Scores = await self._ranking_stage.ask(
-                RankingQuery(history, rows), deadline - self._settings.reserve_seconds
-            )
+            answer: Scores = await self._ranking_stage.ask(RankingQuery(history, rows), deadline)
         except DeadlineError as error:
             raise StageFailure("ranking", grpc.StatusCode.DEADLINE_EXCEEDED) from error
         finally:

@@ -33,7 +33,9 @@ class GatewaySettings(ServerSettings):
     candidate_timeout_share: Share = 0.5
     """Part of the time left that candidate generation may take; ranking may take what is left after it."""
     reserve_seconds: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Kept back from the stages' time for the answer itself."""
+    """Kept back, at least, from the stages' time for the answer itself."""
+    reserve_share: Share = 0.05
+    """Part of the time left that is kept back, where that is more: on a busy machine even an answer takes a while."""
     max_batch_queries: Annotated[int, Field(ge=1, le=256)] = 64
     """Most queries that one call to a stage carries."""
     max_flights: PositiveInt = 2

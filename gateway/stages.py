@@ -23,7 +23,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RetrievalQuery:
-    """One request's question to the candidate stage."""
+    """One request's question to the candidate stage; one history."""
 
     history: Rows
     count: int
@@ -32,7 +32,7 @@ class RetrievalQuery:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankingQuery:
-    """One request's question to the ranking stage."""
+    """One request's question to the ranking stage; one history."""
 
     history: Rows
     candidates: Rows
@@ -77,6 +77,10 @@ class PinnedStage(ABC, Generic[Query, Answer]):
     async def say_in_use(self) -> None:
         """Keep the stage from dropping the release in a quiet hour."""
         await self._caller.say_in_use(self._empty_request())
+    def expected_wait_seconds(self) -> float:
+        """How long a query that is asked now would wait and fly, by what waits and how long calls take of late."""
+        return self._batcher.expected_wait_seconds()
+
 
     async def close(self) -> None:
         """Wait for calls under way."""

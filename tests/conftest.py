@@ -4,9 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.releases import write_random_release
 from winnow.commands.local_stack import LocalStack, StackSettings
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Threads of a computation wait for each other by spinning: beside other processes that is many times slower."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The plain computation that every served answer is compared with: the notebook's `forward`, one user at a time."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,12 +19,15 @@ class DirectRecommender:
         self.candidate_network = load_candidate_network(release, torch.device("cpu"))
         self.ranking_network = load_ranking_network(release, torch.device("cpu"))
 
-    def recommend(self, history: list[str], count: int, candidate_count: int = 200) -> list[tuple[str, float]]:
-        """Return the `count` best unwatched items and their probabilities."""
+    def recommend(
+        self, history: list[str], count: int, candidate_count: int = 200, excluded: Sequence[str] = ()
+    ) -> list[tuple[str, float]]:
+        """Return the `count` best items that are neither watched nor excluded, and their probabilities."""
         watched, _ = self.vocabulary.rows(history)
         rows = torch.from_numpy(watched).long()
         probabilities = self.candidate_network([_last(rows, self.candidate_network.history_length)])[0]
         probabilities[rows] = -1
+        probabilities[self.vocabulary.rows(excluded)[0].tolist()] = -1
         candidates = probabilities.argsort(descending=True)[: min(candidate_count, int((probabilities >= 0).sum()))]
         scores = self.ranking_network(_last(rows, self.ranking_network.history_length), candidates)[:, 0]
         best = scores.argsort(descending=True, stable=True)[:count]

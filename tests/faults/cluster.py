@@ -1,0 +1,115 @@
+"""Several replicas of each stage and a gateway as real processes on loopback, to be killed, stopped and restarted."""
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from winnow.commands.health import healthy
+from winnow.commands.local_stack import free_port
+
+HOST = "127.0.0.1"
+STAGES = ("candidate_service", "ranking_service")
+# Fast enough to see many swaps in a short test, and a deadline that a busy test machine can meet.
+FLAGS = (
+    "--release-poll-seconds=0.25",
+    "--release-retire-seconds=2",
+    "--drain-seconds=1",
+    "--default-timeout-seconds=2",
+)
+
+
+@dataclass
+class Replica:
+    """One process; it keeps its port over restarts, as a pod behind a name would keep its place."""
+
+    module: str
+    port: int
+    flags: list[str]
+    log: IO[bytes]
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def target(self) -> str:
+        return f"{HOST}:{self.port}"
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", self.module, f"--port={self.port}", *self.flags], stderr=self.log, stdout=self.log
+        )
+
+    def wait_until_healthy(self, timeout_seconds: float = 90) -> None:
+        give_up = time.monotonic() + timeout_seconds
+        while not healthy(self.target):
+            assert self.process is not None
+            assert self.process.poll() is None, f"{self.module} ended: see {self.log.name}"
+            assert time.monotonic() < give_up, f"{self.module} on {self.target} is not healthy"
+            time.sleep(0.05)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def wait(self, timeout_seconds: float = 40) -> int:
+        assert self.process is not None
+        return self.process.wait(timeout_seconds)
+
+    def rss_bytes(self) -> int:
+        assert self.process is not None
+        statm = Path(f"/proc/{self.process.pid}/statm").read_text().split()
+        return int(statm[1]) * 4096
+
+
+@dataclass
+class Cluster:
+    """Replicas by module. `proxied` puts an address of the test's own in front of a stage, as the gateway sees it."""
+
+    releases: Path
+    log: IO[bytes]
+    replica_count: int = 2
+    gateway_flags: list[str] = field(default_factory=list)
+    stage_targets: dict[str, list[str]] = field(default_factory=dict)
+    """Addresses that the gateway uses instead of the replicas' own."""
+    replicas: dict[str, list[Replica]] = field(default_factory=dict)
+
+    def start(self) -> None:
+        for stage in STAGES:
+            self.replicas[stage] = [self._replica(stage, ["--stuck-seconds=5"]) for _ in range(self.replica_count)]
+        self.replicas["gateway"] = [self._replica("gateway", [*self._targets(), *self.gateway_flags])]
+        for replica in self.all():
+            replica.start()
+        for replica in self.all():
+            replica.wait_until_healthy()
+
+    def all(self) -> list[Replica]:
+        return [replica for replicas in self.replicas.values() for replica in replicas]
+
+    @property
+    def gateway(self) -> Replica:
+        return self.replicas["gateway"][0]
+
+    def stop(self) -> None:
+        for replica in self.all():
+            if replica.process is not None and replica.process.poll() is None:
+                replica.signal(signal.SIGCONT)
+                replica.kill()
+
+    def _replica(self, module: str, flags: list[str]) -> Replica:
+        return Replica(module, free_port(HOST), [f"--releases={self.releases}", *FLAGS, *flags], self.log)
+
+    def _targets(self) -> list[str]:
+        targets = {
+            stage: self.stage_targets.get(stage, [replica.target for replica in self.replicas[stage]])
+            for stage in STAGES
+        }
+        return [
+            f"--candidate-target=ipv4:{','.join(targets['candidate_service'])}",
+            f"--ranking-target=ipv4:{','.join(targets['ranking_service'])}",
+        ]

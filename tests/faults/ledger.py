@@ -1,0 +1,226 @@
+"""Every call of a fault test, kept and checked from the client's side against the invariant.
+
+Every call ends by its deadline + 100 ms with exactly one allowed status, and every OK answer is valid (right length,
+sorted, no duplicates, no excluded item, finite scores, one release) or flagged degraded. What is not degraded is, item
+for item, what the release that it names gives.
+"""
+
+import asyncio
+import math
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from tests.reference import DirectRecommender
+from winnow.v1 import recommendation_pb2, recommendation_pb2_grpc
+
+COUNT = 10
+GRACE_SECONDS = 0.1
+# An event loop that wakes up this much late has been kept from running by the machine, not by its own work.
+LAG_SECONDS = 0.02
+ALLOWED = {
+    grpc.StatusCode.OK,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    history: tuple[str, ...]
+    excluded: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """What was asked and what came of it."""
+
+    query: Query
+    seconds: float
+    timeout_seconds: float
+    lag_seconds: float
+    """How late this client's own event loop was while the call lasted: no fault of the server's."""
+    code: grpc.StatusCode
+    cancelled_by_us: bool
+    response: recommendation_pb2.RecommendItemsResponse | None
+    finished_at: float
+
+
+class Judge:
+    """Knows what each release answers."""
+
+    def __init__(self, releases: Path, release_ids: Sequence[str], item_ids: Sequence[str], seed: int = 0) -> None:
+        rng = random.Random(seed)
+        self.queries = [
+            Query(history=tuple(rng.choices(item_ids, k=rng.randint(1, 40))), excluded=tuple(rng.sample(item_ids, 5)))
+            for _ in range(24)
+        ]
+        self._expected: dict[tuple[str, Query], list[str]] = {}
+        for release_id in release_ids:
+            direct = DirectRecommender(releases, release_id)
+            for query in self.queries:
+                ranked = direct.recommend(list(query.history), COUNT, excluded=list(query.excluded))
+                self._expected[release_id, query] = [item_id for item_id, _ in ranked]
+
+    def violations(self, call: Call) -> list[str]:
+        """What breaks the invariant."""
+        found = []
+        if call.seconds > call.timeout_seconds + GRACE_SECONDS + call.lag_seconds:
+            found.append(f"took {call.seconds:.3f} s with a deadline of {call.timeout_seconds} s")
+        if call.response is None:
+            if call.code not in ALLOWED and not (call.cancelled_by_us and call.code is grpc.StatusCode.CANCELLED):
+                found.append(f"status {call.code.name}")
+            return found
+        item_ids = [item.item_id for item in call.response.items]
+        scores = [item.score for item in call.response.items]
+        if len(item_ids) != COUNT:
+            found.append(f"{len(item_ids)} items")
+        if len(set(item_ids)) != len(item_ids):
+            found.append("an item stands twice")
+        if {*call.query.history, *call.query.excluded} & set(item_ids):
+            found.append("an excluded item")
+        if not all(map(math.isfinite, scores)):
+            found.append("a score that is not finite")
+        if scores != sorted(scores, reverse=True):
+            found.append("not sorted")
+        expected = self._expected.get((call.response.release_id, call.query))
+        if expected is None:
+            found.append(f"unknown release {call.response.release_id!r}")
+        elif not _told_to_be_less(call.response) and item_ids != expected:
+            found.append("not what the release gives, and not flagged")
+        return found
+
+
+def _told_to_be_less(response: recommendation_pb2.RecommendItemsResponse) -> bool:
+    """Whether the answer says that it is less than the full chain gives: degraded, or fewer candidates ranked."""
+    return bool(response.degradation.step) or response.candidate_count < response.retrieved_count
+
+
+@dataclass
+class Ledger:
+    """All calls of one fault."""
+
+    fault: str
+    calls: list[Call] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, call: Call, judge: Judge) -> None:
+        self.calls.append(call)
+        self.violations += judge.violations(call)
+
+    @property
+    def codes(self) -> Counter[str]:
+        return Counter(call.code.name for call in self.calls)
+
+    @property
+    def degraded_count(self) -> int:
+        return sum(1 for call in self.calls if call.response is not None and call.response.degradation.step)
+
+    @property
+    def full_count(self) -> int:
+        """Answers of the full chain."""
+        return self.codes["OK"] - self.degraded_count
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """Why answers were degraded."""
+        return Counter(
+            call.response.degradation.reason
+            for call in self.calls
+            if call.response is not None and call.response.degradation.step
+        )
+
+    def seconds(self, percentile: float) -> float:
+        ordered = sorted(call.seconds for call in self.calls)
+        return ordered[min(len(ordered) - 1, int(percentile / 100 * len(ordered)))] if ordered else 0.0
+
+
+class Load:
+    """An open loop of calls: they start when they are due, whether earlier ones have ended or not."""
+
+    def __init__(
+        self,
+        target: str,
+        judge: Judge,
+        ledger: Ledger,
+        *,
+        rate: float,
+        timeout_seconds: float = 2.0,
+        cancel_share: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self._target = target
+        self._judge = judge
+        self._ledger = ledger
+        self._rate = rate
+        self._timeout_seconds = timeout_seconds
+        self._cancel_share = cancel_share
+        self._random = random.Random(seed)
+        self._lags: deque[tuple[float, float]] = deque(maxlen=1000)
+        """When this client's event loop was how late: a thousand looks are more than a deadline ago."""
+
+    async def run(self, seconds: float) -> None:
+        """Call for so long, then wait for the calls under way."""
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 500)]
+        async with grpc.aio.insecure_channel(self._target, options=options) as channel:
+            stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
+            watch = asyncio.create_task(self._watch_lag())
+            calls: set[asyncio.Task[None]] = set()
+            end = time.monotonic() + seconds
+            due = time.monotonic()
+            while due < end:
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                call = asyncio.create_task(self._call(stub))
+                calls.add(call)
+                call.add_done_callback(calls.discard)
+                due += self._random.expovariate(self._rate)
+            if calls:
+                await asyncio.wait(calls)
+            watch.cancel()
+
+    async def _call(self, stub: "recommendation_pb2_grpc.RecommendationServiceAsyncStub") -> None:
+        query = self._random.choice(self._judge.queries)
+        cancel = self._random.random() < self._cancel_share
+        request = recommendation_pb2.RecommendItemsRequest(
+            history=query.history, excluded_item_ids=query.excluded, count=COUNT
+        )
+        started = time.monotonic()
+        call = stub.RecommendItems(request, timeout=self._timeout_seconds)
+        if cancel:
+            asyncio.get_running_loop().call_later(self._random.random() * 0.02, call.cancel)
+        response, code = None, grpc.StatusCode.OK
+        try:
+            response = await call
+        except grpc.aio.AioRpcError as error:
+            code = error.code()
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
+        finished_at = time.monotonic()
+        self._ledger.add(
+            Call(
+                query=query,
+                seconds=finished_at - started,
+                timeout_seconds=self._timeout_seconds,
+                lag_seconds=sum(lag for at, lag in self._lags if at >= started),
+                code=code,
+                cancelled_by_us=cancel,
+                response=response,
+                finished_at=finished_at,
+            ),
+            self._judge,
+        )
+
+    async def _watch_lag(self) -> None:
+        while True:
+            asked = time.monotonic() + 0.02
+            await asyncio.sleep(0.02)
+            now = time.monotonic()
+            if now - asked > LAG_SECONDS:
+                self._lags.append((now, now - asked))

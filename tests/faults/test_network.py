@@ -1,0 +1,87 @@
+"""A bad network between the gateway and both stages."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.faults.cluster import HOST, STAGES, Cluster
+from tests.faults.conftest import load_while
+from tests.faults.ledger import Judge, Ledger, Load
+from tests.faults.proxy import Proxy, Weather
+
+
+@pytest.fixture(scope="module")
+def weathered(two_releases: tuple[Path, list[str]], cluster_log: Path) -> Iterator[tuple[Cluster, list[Proxy]]]:
+    """One replica of each stage, each behind a proxy."""
+    with ExitStack() as stack:
+        log = stack.enter_context(cluster_log.open("ab"))
+        made = Cluster(two_releases[0], log, replica_count=1)
+        stack.callback(made.stop)
+        made.replicas = {stage: [made._replica(stage, [])] for stage in STAGES}
+        proxies = {stage: Proxy(HOST, made.replicas[stage][0].port) for stage in STAGES}
+        for proxy in proxies.values():
+            stack.enter_context(proxy.running())
+        made.stage_targets = {stage: [proxy.target] for stage, proxy in proxies.items()}
+        made.replicas["gateway"] = [made._replica("gateway", made._targets())]
+        for replica in made.all():
+            replica.start()
+        for replica in made.all():
+            replica.wait_until_healthy()
+        yield made, list(proxies.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "weather"),
+    [
+        ("delay of 20 ms and as much jitter", Weather(delay_seconds=0.02, jitter_seconds=0.02)),
+        ("throttled to 100 kB/s", Weather(bytes_per_second=100_000)),
+        ("delay beyond the deadline", Weather(delay_seconds=1.5)),
+        ("black hole", Weather(black_hole=True)),
+    ],
+)
+def test_network(
+    weathered: tuple[Cluster, list[Proxy]],
+    judge: Judge,
+    ledger: Ledger,
+    load_seconds: float,
+    name: str,
+    weather: Weather,
+) -> None:
+    ledger.fault = f"network: {name}"
+    cluster, proxies = weathered
+
+    def storm() -> None:
+        for proxy in proxies:
+            proxy.weather = weather
+        time.sleep(load_seconds / 2)
+        for proxy in proxies:
+            proxy.weather = Weather()
+
+    load_while(Load(cluster.gateway.target, judge, ledger, rate=20, timeout_seconds=1.0), load_seconds + 3, storm)
+    assert ledger.violations == []
+    assert ledger.codes["OK"] >= 0.95 * len(ledger.calls)
+    last = [call for call in ledger.calls if call.finished_at > ledger.calls[-1].finished_at - 0.5]
+    assert all(call.response is not None and not call.response.degradation.step for call in last), (
+        "back in fine weather"
+    )
+
+
+def test_network_resets(
+    weathered: tuple[Cluster, list[Proxy]], judge: Judge, ledger: Ledger, load_seconds: float
+) -> None:
+    ledger.fault = "network: connections reset twice a second"
+    cluster, proxies = weathered
+
+    def storm() -> None:
+        end = time.monotonic() + load_seconds / 2
+        while time.monotonic() < end:
+            for proxy in proxies:
+                proxy.reset_connections()
+            time.sleep(0.5)
+
+    load_while(Load(cluster.gateway.target, judge, ledger, rate=20, timeout_seconds=1.0), load_seconds + 2, storm)
+    assert ledger.violations == []
+    assert ledger.codes["OK"] == len(ledger.calls)

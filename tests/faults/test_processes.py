@@ -1,0 +1,123 @@
+"""Replicas are killed, stopped, restarted and swapped under load; callers see the invariant hold."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.cluster import STAGES, Cluster
+from tests.faults.conftest import load_while, swapping
+from tests.faults.ledger import Judge, Ledger, Load
+
+RATE = 60.0
+
+
+@pytest.fixture
+def load(cluster: Cluster, judge: Judge, ledger: Ledger) -> Load:
+    return Load(cluster.gateway.target, judge, ledger, rate=RATE)
+
+
+def test_no_fault_but_swaps(
+    cluster: Cluster, load: Load, ledger: Ledger, load_seconds: float, two_releases: tuple[Path, list[str]]
+) -> None:
+    with swapping(two_releases):
+        load_while(load, load_seconds)
+    assert ledger.violations == []
+    assert ledger.codes.keys() == {"OK"}
+    assert ledger.degraded_count == 0
+    assert {call.response.release_id for call in ledger.calls if call.response} == set(two_releases[1])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_sigkill_of_one_of_two_replicas(
+    cluster: Cluster, load: Load, ledger: Ledger, load_seconds: float, stage: str,
+    two_releases: tuple[Path, list[str]],
+) -> None:  # fmt: skip
+    victim = cluster.replicas[stage][0]
+
+    def kill_and_restart() -> None:
+        victim.kill()
+        time.sleep(load_seconds / 4)
+        victim.start()
+        victim.wait_until_healthy()
+
+    with swapping(two_releases):
+        load_while(load, load_seconds, kill_and_restart)
+    assert ledger.violations == []
+    # What was under way at the killed replica is done again at the other one.
+    assert ledger.full_count >= 0.97 * len(ledger.calls)
+    assert ledger.codes["OK"] == len(ledger.calls)
+
+
+def test_rolling_restart_of_the_stages(
+    cluster: Cluster, load: Load, ledger: Ledger, load_seconds: float, two_releases: tuple[Path, list[str]]
+) -> None:
+    def restart_one_by_one() -> None:
+        for stage in STAGES:
+            for replica in cluster.replicas[stage]:
+                replica.signal(signal.SIGTERM)
+                assert replica.wait() == 0
+                replica.start()
+                replica.wait_until_healthy()
+                time.sleep(1.5)  # until the gateway has found it again
+
+    with swapping(two_releases):
+        load_while(load, 3 * load_seconds, restart_one_by_one)
+    assert ledger.violations == []
+    assert ledger.codes["OK"] == len(ledger.calls)
+    assert ledger.full_count >= 0.99 * len(ledger.calls)
+
+
+def test_sigterm_of_the_gateway_loses_no_accepted_call(
+    cluster: Cluster, load: Load, ledger: Ledger, load_seconds: float
+) -> None:
+    def restart() -> None:
+        cluster.gateway.signal(signal.SIGTERM)
+        assert cluster.gateway.wait() == 0
+        cluster.gateway.start()
+        cluster.gateway.wait_until_healthy()
+
+    load_while(load, load_seconds, restart)
+    assert ledger.violations == []
+    # With a single gateway, calls that find none listening are refused at once; none is lost half-way.
+    assert ledger.codes.keys() <= {"OK", "UNAVAILABLE"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_sigstop_and_sigcont_of_a_replica(
+    cluster: Cluster, load: Load, ledger: Ledger, load_seconds: float, stage: str
+) -> None:
+    victim = cluster.replicas[stage][1]
+
+    def freeze() -> None:
+        victim.signal(signal.SIGSTOP)
+        time.sleep(max(load_seconds / 2, 4))
+        victim.signal(signal.SIGCONT)
+
+    load_while(load, load_seconds, freeze)
+    assert ledger.violations == []
+    assert ledger.codes["OK"] >= 0.9 * len(ledger.calls)
+    # Keepalive finds the frozen replica within a few seconds: by the end everything is whole again.
+    last = [call for call in ledger.calls if call.finished_at > ledger.calls[-1].finished_at - 1]
+    assert all(call.response is not None and not call.response.degradation.step for call in last)
+
+
+def test_both_replicas_of_a_stage_away_and_back(
+    cluster: Cluster, load: Load, ledger: Ledger, load_seconds: float
+) -> None:
+    def away() -> None:
+        for replica in cluster.replicas["ranking_service"]:
+            replica.kill()
+        time.sleep(1.5)
+        for replica in cluster.replicas["ranking_service"]:
+            replica.start()
+        for replica in cluster.replicas["ranking_service"]:
+            replica.wait_until_healthy()
+
+    load_while(load, load_seconds + 6, away)
+    assert ledger.violations == []
+    assert ledger.codes["OK"] == len(ledger.calls)
+    assert ledger.degraded_count > 0
+    last = [call for call in ledger.calls if call.finished_at > ledger.calls[-1].finished_at - 0.5]
+    assert all(call.response is not None and not call.response.degradation.step for call in last)
