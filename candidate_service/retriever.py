@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from winnow.history import RaggedRows
+from winnow.history import RaggedRows, WatchHistories
 from winnow.index.exact import ExactIndex
 from winnow.index.protocol import CandidateIndex, Retrieved
 from winnow.networks.candidate import DeepCandidateGenerationModel
-from winnow.networks.packed import pack
 from winnow.release.golden import GoldenMismatchError, GoldenRequests, check_scores
 from winnow.release.index import load_index
 from winnow.release.networks import load_candidate_network
@@ -58,15 +57,14 @@ class Retriever:
     @torch.inference_mode()
     def retrieve(self, queries: RetrievalQueries) -> Retrieved:
         """Return each query's best candidates, best first, with their logits."""
-        recent = queries.histories.last(self._network.history_length)
-        histories = pack(recent, self.item_count, "histories", self._device)
-        return self._index.search(self._network.user_vectors(histories), queries.counts, queries.exclusions)
+        user_BH = self._network.user_vectors(self._network.pack(queries.histories))
+        return self._index.search(user_BH, queries.counts, queries.exclusions)
 
     def compute(self, batch: Sequence[RetrievalQueries]) -> list[Retrieved]:
         """Answer several calls' queries as one."""
         retrieved = self.retrieve(
             RetrievalQueries(
-                histories=RaggedRows.concatenate([queries.histories for queries in batch]),
+                histories=WatchHistories.concatenate([queries.histories for queries in batch]),
                 counts=np.concatenate([queries.counts for queries in batch]),
                 exclusions=RaggedRows.concatenate([queries.exclusions for queries in batch]),
             )
@@ -92,8 +90,7 @@ class Retriever:
     @torch.inference_mode()
     def _logits(self, golden: GoldenRequests) -> NDArray[np.float32]:
         """The network's logit of each golden candidate, without the index."""
-        recent = golden.histories.last(self._network.history_length)
-        user_BH = self._network.user_vectors(pack(recent, self.item_count, "histories", self._device))
+        user_BH = self._network.user_vectors(self._network.pack(golden.histories))
         golden.candidates.check_rows(self.item_count, "candidates")
         rows_N = torch.from_numpy(golden.candidates.rows).to(self._device)
         query_N = torch.from_numpy(np.repeat(np.arange(len(user_BH)), golden.candidates.lengths)).to(self._device)

@@ -18,7 +18,7 @@ from winnow.serving.metrics import Metrics
 from winnow.serving.releases import ReleaseStatus
 from winnow.serving.server import remaining_seconds
 from winnow.serving.stage import Stage
-from winnow.serving.wire import pack_float32, pack_rows, unpack_int32, unpack_rows
+from winnow.serving.wire import pack_float32, pack_rows, unpack_histories, unpack_int32, unpack_rows
 from winnow.v1 import candidate_pb2, candidate_pb2_grpc
 
 
@@ -84,7 +84,7 @@ class CandidateService(candidate_pb2_grpc.CandidateServiceServicer):
         )
 
     def _queries(self, request: candidate_pb2.RetrieveCandidatesRequest, item_count: int) -> RetrievalQueries:
-        histories = unpack_rows(request.histories, "histories")
+        histories = unpack_histories(request.histories, request.history_weights, request.history_timestamps)
         exclusions = unpack_rows(request.exclusions, "exclusions")
         counts = unpack_int32(request.counts, "counts")
         if not len(histories) == len(exclusions) == len(counts):

@@ -13,7 +13,7 @@ from gateway.catalogue import Catalogue
 from gateway.requests import Query, RankQuery
 from gateway.settings import GatewaySettings
 from gateway.stages import Candidates, CandidateStage, RankingQuery, RankingStage, RetrievalQuery, Scores
-from winnow.history import Rows
+from winnow.history import Rows, WatchHistories
 from winnow.serving.errors import DeadlineError, OverloadedError, UnavailableError
 from winnow.v1.recommendation_pb2 import CandidateOrigin, DegradationStep, ScoreOrigin
 
@@ -166,7 +166,7 @@ class Pipeline:
 
     async def _retrieve(self, query: Query, count: int, deadline: float, timing: Timing) -> _Retrieved:
         """Ask the candidate stage; popular items where the history says nothing, or where the stage gives no answer."""
-        if not len(query.history):
+        if not len(query.history.rows):
             # The user vector of an empty history is zero: every item would score the same.
             return self._popular(query, count, None)
         started = time.perf_counter_ns()
@@ -204,7 +204,7 @@ class Pipeline:
         cut = Candidates(candidates.rows[:kept], candidates.scores[:kept], candidates.compute_microseconds)
         return replace(retrieved, candidates=cut)
 
-    async def _rank(self, history: Rows, rows: Rows, deadline: float, timing: Timing) -> NDArray[np.float32]:
+    async def _rank(self, history: WatchHistories, rows: Rows, deadline: float, timing: Timing) -> NDArray[np.float32]:
         if not len(rows):
             return np.empty(0, dtype=np.float32)
         started = time.perf_counter_ns()

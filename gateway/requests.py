@@ -7,7 +7,7 @@ import numpy as np
 
 from gateway.catalogue import Catalogue
 from gateway.settings import GatewaySettings
-from winnow.history import Rows
+from winnow.history import Rows, WatchHistories
 from winnow.serving.errors import InvalidRequestError, Violation
 from winnow.v1 import catalogue_pb2, recommendation_pb2
 
@@ -15,14 +15,22 @@ MAX_ID_BYTES = 512
 DEFAULT_ITEMS, MAX_ITEMS = 20, 100
 DEFAULT_CANDIDATES, MAX_CANDIDATES = 200, 1000
 MAX_LOOKED_UP_ITEMS = 1000
+# The first second of the year 10000, as in training. Milliseconds since 1970 lie beyond it, from April 1978 on.
+TIMESTAMP_LIMIT_SECONDS = 253_402_300_800
+
+_HistoryRequest = (
+    recommendation_pb2.RecommendItemsRequest
+    | recommendation_pb2.RetrieveItemsRequest
+    | recommendation_pb2.RankItemsRequest
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Query:
     """A request that can be answered. Rows are int32."""
 
-    history: Rows
-    """Watched rows, oldest first."""
+    history: WatchHistories
+    """One history."""
     count: int
     """How many items to answer with, defaults and maxima applied."""
     excluded: Rows
@@ -36,7 +44,8 @@ class Query:
 class RankQuery:
     """A RankItems request that can be answered."""
 
-    history: Rows
+    history: WatchHistories
+    """One history."""
     rows: Rows
     """The rows to score, no duplicates."""
     unknown_history_count: int
@@ -62,12 +71,12 @@ class RequestReader:
 
     def rank(self, request: recommendation_pb2.RankItemsRequest, catalogue: Catalogue) -> RankQuery:
         """Read a RankItems request."""
-        violations = _id_violations("history", request.history, self._settings.max_history_items)
+        violations = _history_violations(request, self._settings.max_history_items)
         violations += _id_violations("item_ids", request.item_ids, self._settings.max_ranked_items)
         if not request.item_ids:
             violations.append(Violation("item_ids", "is empty: there is nothing to score"))
         _refuse(violations)
-        history, unknown_history_count = catalogue.vocabulary.rows(request.history)
+        history, unknown_history_count = _history(request, catalogue)
         rows, unknown_item_count = catalogue.vocabulary.rows(request.item_ids)
         return RankQuery(
             history=history,
@@ -97,19 +106,55 @@ class RequestReader:
         max_count: int,
         require_ranked: bool,
     ) -> Query:
-        violations = _id_violations("history", request.history, self._settings.max_history_items)
+        violations = _history_violations(request, self._settings.max_history_items)
         violations += _id_violations("excluded_item_ids", request.excluded_item_ids, self._settings.max_excluded_items)
         _refuse(violations + _count_violations(count))
-        history, unknown_history_count = catalogue.vocabulary.rows(request.history)
+        history, unknown_history_count = _history(request, catalogue)
         excluded, unknown_excluded_count = catalogue.vocabulary.rows(request.excluded_item_ids)
         return Query(
             history=history,
             count=min(count, max_count),
-            excluded=np.unique(excluded if request.include_watched else np.concatenate([excluded, history])),
+            excluded=np.unique(excluded if request.include_watched else np.concatenate([excluded, history.rows])),
             unknown_history_count=unknown_history_count,
             unknown_excluded_count=unknown_excluded_count,
             require_ranked=require_ranked,
         )
+
+
+def _history(request: _HistoryRequest, catalogue: Catalogue) -> tuple[WatchHistories, int]:
+    """Return the known watches of a request as one history, and how many are unknown and left out."""
+    rows, unknown_count = catalogue.vocabulary.rows(request.history)
+    weights = np.array(request.history_weights, dtype=np.float32) if request.history_weights else None
+    timestamps = np.array(request.history_timestamps, dtype=np.int64) if request.history_timestamps else None
+    if unknown_count and (weights is not None or timestamps is not None):
+        known = np.array([item_id in catalogue.vocabulary for item_id in request.history])
+        weights = None if weights is None else weights[known]
+        timestamps = None if timestamps is None else timestamps[known]
+    return WatchHistories.from_lengths(rows, np.array([len(rows)]), weights, timestamps), unknown_count
+
+
+def _history_violations(request: _HistoryRequest, max_count: int) -> list[Violation]:
+    violations = _id_violations("history", request.history, max_count)
+    for field, values in (
+        ("history_weights", request.history_weights),
+        ("history_timestamps", request.history_timestamps),
+    ):
+        if values and len(values) != len(request.history):
+            violations.append(Violation(field, f"has {len(values)} entries for {len(request.history)} watches"))
+    weights = np.array(request.history_weights, dtype=np.float32)
+    for position in np.flatnonzero(~(np.isfinite(weights) & (weights >= 0))):
+        violations.append(
+            Violation(f"history_weights[{position}]", f"is {weights[position]}: a number of at least 0 is needed")
+        )
+    timestamps = np.array(request.history_timestamps, dtype=np.int64)
+    for position in np.flatnonzero((timestamps < -TIMESTAMP_LIMIT_SECONDS) | (timestamps >= TIMESTAMP_LIMIT_SECONDS)):
+        violations.append(
+            Violation(
+                f"history_timestamps[{position}]",
+                f"is {timestamps[position]}: seconds since 1970, before the year 10000, are needed",
+            )
+        )
+    return violations
 
 
 def _id_violations(field: str, ids: Sequence[str], max_count: int) -> list[Violation]:

@@ -11,10 +11,17 @@ from numpy.typing import NDArray
 
 from gateway.calls import StageCaller
 from gateway.settings import GatewaySettings
-from winnow.history import RaggedRows, Rows
+from winnow.history import RaggedRows, Rows, WatchHistories
 from winnow.serving.batching import BatchingLimits, MicroBatcher
 from winnow.serving.metrics import Metrics
-from winnow.serving.wire import pack_int32, pack_rows, unpack_float32, unpack_rows
+from winnow.serving.wire import (
+    pack_int32,
+    pack_rows,
+    pack_timestamps,
+    pack_weights,
+    unpack_float32,
+    unpack_rows,
+)
 from winnow.v1 import candidate_pb2, ranking_pb2
 
 Query = TypeVar("Query")
@@ -25,7 +32,7 @@ Answer = TypeVar("Answer")
 class RetrievalQuery:
     """One request's question to the candidate stage; one history."""
 
-    history: Rows
+    history: WatchHistories
     count: int
     excluded: Rows
 
@@ -34,7 +41,7 @@ class RetrievalQuery:
 class RankingQuery:
     """One request's question to the ranking stage; one history."""
 
-    history: Rows
+    history: WatchHistories
     candidates: Rows
 
 
@@ -70,6 +77,10 @@ class PinnedStage(ABC, Generic[Query, Answer]):
         """Return the stage's answer. Raises StageFailure, or what MicroBatcher.submit raises."""
         return await self._batcher.submit(query, deadline=deadline)
 
+    def expected_wait_seconds(self) -> float:
+        """How long a query that is asked now would wait and fly, by what waits and how long calls take of late."""
+        return self._batcher.expected_wait_seconds()
+
     async def held_by_all(self) -> bool:
         """Whether every replica of the stage holds the release."""
         return await self._caller.held_by_all(self._empty_request())
@@ -77,10 +88,6 @@ class PinnedStage(ABC, Generic[Query, Answer]):
     async def say_in_use(self) -> None:
         """Keep the stage from dropping the release in a quiet hour."""
         await self._caller.say_in_use(self._empty_request())
-    def expected_wait_seconds(self) -> float:
-        """How long a query that is asked now would wait and fly, by what waits and how long calls take of late."""
-        return self._batcher.expected_wait_seconds()
-
 
     async def close(self) -> None:
         """Wait for calls under way."""
@@ -108,9 +115,12 @@ class CandidateStage(PinnedStage[RetrievalQuery, Candidates]):
         return candidate_pb2.RetrieveCandidatesRequest(release_id=self._release_id)
 
     async def _fly(self, queries: Sequence[RetrievalQuery], deadline: float) -> list[Candidates]:
+        histories = WatchHistories.concatenate([query.history for query in queries])
         request = candidate_pb2.RetrieveCandidatesRequest(
             release_id=self._release_id,
-            histories=pack_rows(RaggedRows.from_lists([query.history for query in queries])),
+            histories=pack_rows(histories),
+            history_weights=pack_weights(histories),
+            history_timestamps=pack_timestamps(histories),
             counts=pack_int32(np.array([query.count for query in queries])),
             exclusions=pack_rows(RaggedRows.from_lists([query.excluded for query in queries])),
         )
@@ -140,9 +150,12 @@ class RankingStage(PinnedStage[RankingQuery, Scores]):
 
     async def _fly(self, queries: Sequence[RankingQuery], deadline: float) -> list[Scores]:
         candidates = RaggedRows.from_lists([query.candidates for query in queries])
+        histories = WatchHistories.concatenate([query.history for query in queries])
         request = ranking_pb2.RankCandidatesRequest(
             release_id=self._release_id,
-            histories=pack_rows(RaggedRows.from_lists([query.history for query in queries])),
+            histories=pack_rows(histories),
+            history_weights=pack_weights(histories),
+            history_timestamps=pack_timestamps(histories),
             candidates=pack_rows(candidates),
         )
         response: ranking_pb2.RankCandidatesResponse = await self._caller.call(request, deadline)

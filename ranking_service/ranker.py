@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from winnow.history import RaggedRows
+from winnow.history import RaggedRows, WatchHistories
 from winnow.networks.folded_ranking import Arithmetic, FoldedRanking, item_half_table
 from winnow.networks.packed import pack
 from winnow.networks.ranking import DeepRankingModel
@@ -69,8 +69,7 @@ class Ranker:
     @torch.inference_mode()
     def rank(self, queries: RankingQueries) -> NDArray[np.float32]:
         """Return the probability of every candidate, float32 [N], in the order of the candidates."""
-        recent = queries.histories.last(self._network.history_length)
-        histories = pack(recent, self.item_count, "histories", self._device)
+        histories = self._network.pack(queries.histories)
         candidates = pack(queries.candidates, self.item_count, "candidates", self._device)
         return torch.sigmoid(self._logits(histories, candidates)).cpu().numpy()
 
@@ -78,7 +77,7 @@ class Ranker:
         """Answer several calls' queries as one."""
         scores = self.rank(
             RankingQueries(
-                histories=RaggedRows.concatenate([queries.histories for queries in batch]),
+                histories=WatchHistories.concatenate([queries.histories for queries in batch]),
                 candidates=RaggedRows.concatenate([queries.candidates for queries in batch]),
             )
         )

@@ -18,7 +18,7 @@ from winnow.serving.metrics import Metrics
 from winnow.serving.releases import ReleaseStatus
 from winnow.serving.server import remaining_seconds
 from winnow.serving.stage import Stage
-from winnow.serving.wire import pack_float32, unpack_rows
+from winnow.serving.wire import pack_float32, unpack_histories, unpack_rows
 from winnow.v1 import ranking_pb2, ranking_pb2_grpc
 
 
@@ -82,7 +82,7 @@ class RankingService(ranking_pb2_grpc.RankingServiceServicer):
         )
 
     def _queries(self, request: ranking_pb2.RankCandidatesRequest, item_count: int) -> RankingQueries:
-        histories = unpack_rows(request.histories, "histories")
+        histories = unpack_histories(request.histories, request.history_weights, request.history_timestamps)
         candidates = unpack_rows(request.candidates, "candidates")
         if len(histories) != len(candidates):
             raise ValueError(f"{len(histories)} histories and {len(candidates)} lists of candidates")

@@ -1,8 +1,11 @@
 """Small releases for tests: random networks over a catalogue whose ids show what ids may look like."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
@@ -18,15 +21,26 @@ def item_id(row: int) -> str:
     return ["item-{}", "The Item, Part {} (1995)", "映画{}", "{}"][row % 4].format(row)
 
 
-def write_random_release(releases: Path, seed: int = 0, item_count: int = ITEM_COUNT) -> str:
-    """Write a release of untrained networks and return its id. Row 0 is the most popular item."""
+def write_random_release(
+    releases: Path, seed: int = 0, item_count: int = ITEM_COUNT, options: Mapping[str, Any] | None = None
+) -> str:
+    """Write a release of untrained networks and return its id. Row 0 is the most popular item.
+
+    `options` are arguments of both networks.
+    """
     rng = np.random.default_rng(seed)
+    candidate_network = DeepCandidateGenerationModel(item_count, 12, 8, 2, seed=seed, **(options or {}))
+    ranking_network = DeepRankingModel(item_count, 12, 8, 2, seed=seed + 1, **(options or {}))
+    for network in (candidate_network, ranking_network):
+        for name, weights in network.named_parameters():
+            if "code_" in name:  # what begins as zeros or ones would show no mistake
+                torch.nn.init.normal_(weights, generator=torch.Generator().manual_seed(seed))
     return write_release(
         releases,
         ReleaseContents(
             vocabulary=Vocabulary([item_id(row) for row in range(item_count)]),
-            candidate_network=DeepCandidateGenerationModel(item_count, 12, 8, 2, seed=seed),
-            ranking_network=DeepRankingModel(item_count, 12, 8, 2, seed=seed + 1),
+            candidate_network=candidate_network,
+            ranking_network=ranking_network,
             popularity=np.linspace(0.01, 0.001, item_count, dtype=np.float32),
             titles=[f"Title {row}" for row in range(item_count)],
             attributes=[{"year": "1995"} if row % 2 else {} for row in range(item_count)],

@@ -156,6 +156,8 @@ class WinnowClient:
         self,
         history: Iterable[str],
         *,
+        history_weights: Iterable[float] = (),
+        history_timestamps: Iterable[int] = (),
         count: int = 20,
         excluded_item_ids: Iterable[str] = (),
         include_watched: bool = False,
@@ -163,12 +165,16 @@ class WinnowClient:
     ) -> Answer:
         """Return the `count` best items for a watch history, oldest watch first; watched items only if asked for.
 
+        `history_weights` says how much each watch counts, as in the training log (a rating, seconds watched), and
+        `history_timestamps` when it was, in seconds since 1970: one a watch or none, for better answers.
         `require_ranked` makes a degraded answer an error (UNAVAILABLE).
         """
         response = self._call(
             self._recommendation.RecommendItems,
             recommendation_pb2.RecommendItemsRequest(
                 history=history,
+                history_weights=history_weights,
+                history_timestamps=history_timestamps,
                 count=count,
                 excluded_item_ids=excluded_item_ids,
                 include_watched=include_watched,
@@ -196,6 +202,8 @@ class WinnowClient:
         self,
         history: Iterable[str],
         *,
+        history_weights: Iterable[float] = (),
+        history_timestamps: Iterable[int] = (),
         count: int = 200,
         excluded_item_ids: Iterable[str] = (),
         include_watched: bool = False,
@@ -204,7 +212,12 @@ class WinnowClient:
         response = self._call(
             self._recommendation.RetrieveItems,
             recommendation_pb2.RetrieveItemsRequest(
-                history=history, count=count, excluded_item_ids=excluded_item_ids, include_watched=include_watched
+                history=history,
+                history_weights=history_weights,
+                history_timestamps=history_timestamps,
+                count=count,
+                excluded_item_ids=excluded_item_ids,
+                include_watched=include_watched,
             ),
         )
         return Answer(
@@ -220,11 +233,23 @@ class WinnowClient:
             unknown_excluded_count=response.unknown_excluded_count,
         )
 
-    def rank(self, history: Iterable[str], item_ids: Iterable[str]) -> Answer:
+    def rank(
+        self,
+        history: Iterable[str],
+        item_ids: Iterable[str],
+        *,
+        history_weights: Iterable[float] = (),
+        history_timestamps: Iterable[int] = (),
+    ) -> Answer:
         """Score the given items for a watch history; unknown ones are left out and counted."""
         response = self._call(
             self._recommendation.RankItems,
-            recommendation_pb2.RankItemsRequest(history=history, item_ids=item_ids),
+            recommendation_pb2.RankItemsRequest(
+                history=history,
+                item_ids=item_ids,
+                history_weights=history_weights,
+                history_timestamps=history_timestamps,
+            ),
         )
         return Answer(
             items=_items(response.items),

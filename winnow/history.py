@@ -1,4 +1,4 @@
-"""Ragged lists of catalogue rows as two flat arrays: watch histories, candidates, exclusions.
+"""Ragged lists of catalogue rows as flat arrays: watch histories, candidates, exclusions.
 
 Shape legend: B lists in a batch, N rows in all lists together.
 """
@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.int32]
 Offsets = NDArray[np.int64]
+Weights = NDArray[np.float32]
+Timestamps = NDArray[np.int64]
+
+# Of a watch of which nobody said how much it counts, and of one of which nobody said when it was.
+UNKNOWN_WEIGHT = np.float32(np.nan)
+UNKNOWN_TIME = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +76,16 @@ class RaggedRows:
         offsets = self.offsets[start : stop + 1]
         return RaggedRows(self.rows[offsets[0] : offsets[-1]], offsets - offsets[0])
 
-    def last(self, limit: int | None) -> "RaggedRows":
+    def last(self, limit: int | None) -> Self:
         """Keep the last `limit` rows of each list, the most recent watches of a history; None keeps all."""
         lengths = self.lengths
         if limit is None or int(lengths.max(initial=0)) <= limit:
             return self
-        kept = np.minimum(lengths, limit)
-        ends = self.offsets[1:]
-        positions = np.arange(int(kept.sum())) + np.repeat(ends - np.cumsum(kept), kept)
-        return RaggedRows.from_lengths(self.rows[positions], kept)
+        return self.take(self.offsets[1:] - np.minimum(lengths, limit), np.minimum(lengths, limit))
+
+    def take(self, begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> Self:
+        """Copy stretches of `rows`: list b is `rows[begins[b]:begins[b] + lengths[b]]`."""
+        return self.from_lengths(self.rows[stretches(begins, lengths)], lengths)
 
     def check_rows(self, item_count: int, name: str) -> None:
         """Raise ValueError, naming the first offender, unless every row lies in [0, item_count)."""
@@ -91,3 +98,67 @@ class RaggedRows:
             raise ValueError(
                 f"{name}[{list_position}][{within}] is row {int(self.rows[position])}: rows lie in [0, {item_count})"
             )
+
+
+@dataclass(frozen=True, eq=False)
+class WatchHistories(RaggedRows):
+    """Watch histories, oldest first, with what their callers know of each watch.
+
+    `weights`, float32 [N], says how much a watch counts (a rating, seconds watched), UNKNOWN_WEIGHT where nobody said.
+    `timestamps`, int64 [N], is when it was, in seconds since 1970, UNKNOWN_TIME where nobody said.
+    """
+
+    weights: Weights
+    timestamps: Timestamps
+
+    @classmethod
+    def from_lengths(
+        cls,
+        rows: Rows,
+        lengths: NDArray[np.integer],
+        weights: Weights | None = None,
+        timestamps: Timestamps | None = None,
+    ) -> Self:
+        """Build from rows [N] and the length of each list [B]; None is unknown for every watch.
+
+        Raises ValueError where a length is negative or the lengths do not sum to N.
+        """
+        lists = RaggedRows.from_lengths(rows, lengths)
+        return cls(
+            lists.rows,
+            lists.offsets,
+            np.full(len(rows), UNKNOWN_WEIGHT) if weights is None else weights,
+            np.full(len(rows), UNKNOWN_TIME) if timestamps is None else timestamps,
+        )
+
+    @classmethod
+    def of(cls, lists: RaggedRows) -> "WatchHistories":
+        """The same lists; nothing is known of their watches unless they say so."""
+        return lists if isinstance(lists, WatchHistories) else cls.from_lengths(lists.rows, lists.lengths)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[RaggedRows]) -> Self:
+        """All lists of all parts, in order."""
+        histories = [WatchHistories.of(part) for part in parts]
+        return cls.from_lengths(
+            np.concatenate([part.rows for part in histories]),
+            np.concatenate([part.lengths for part in histories]),
+            np.concatenate([part.weights for part in histories]),
+            np.concatenate([part.timestamps for part in histories]),
+        )
+
+    def slice(self, start: int, stop: int) -> "WatchHistories":
+        """Lists start..stop without copying their watches."""
+        offsets = self.offsets[start : stop + 1]
+        kept = slice(offsets[0], offsets[-1])
+        return WatchHistories(self.rows[kept], offsets - offsets[0], self.weights[kept], self.timestamps[kept])
+
+    def take(self, begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> Self:
+        """Copy stretches of the watches: history b is number `begins[b]` to `begins[b] + lengths[b]` of all N."""
+        positions = stretches(begins, lengths)
+        return self.from_lengths(self.rows[positions], lengths, self.weights[positions], self.timestamps[positions])
+
+
+def stretches(begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """begins[b], begins[b] + 1, ... for lengths[b] elements, of all b, one after the other."""
+    return np.repeat(begins - np.cumsum(lengths) + lengths, lengths) + np.arange(int(lengths.sum()))

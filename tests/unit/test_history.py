@@ -1,9 +1,11 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from winnow.history import RaggedRows
+from winnow.history import UNKNOWN_TIME, RaggedRows, WatchHistories
 
 lists_of_rows = st.lists(st.lists(st.integers(0, 99), max_size=8), max_size=8)
 
@@ -43,3 +45,37 @@ def test_lengths_that_do_not_fit_are_refused() -> None:
         RaggedRows.from_lengths(np.array([1, 2], dtype=np.int32), np.array([1, 2]))
     with pytest.raises(ValueError, match=r"lengths\[1\] is -1"):
         RaggedRows.from_lengths(np.array([1, 2], dtype=np.int32), np.array([3, -1]))
+
+
+def numbered(lists: list[list[int]]) -> WatchHistories:
+    """Weights and timestamps that say which watch they belong to."""
+    rows = RaggedRows.from_lists(lists)
+    numbers = np.arange(len(rows.rows))
+    return WatchHistories.from_lengths(rows.rows, rows.lengths, numbers.astype(np.float32), numbers)
+
+
+@given(lists_of_rows, st.integers(1, 9))
+def test_weights_and_timestamps_stay_with_their_watch(lists: list[list[int]], limit: int) -> None:
+    histories = numbered(lists)
+    recent = histories.last(limit)
+    expected = [histories.timestamps[start:stop][-limit:] for start, stop in pairwise(histories.offsets.tolist())]
+    np.testing.assert_array_equal(recent.timestamps, np.concatenate([*expected, np.empty(0)]))
+    np.testing.assert_array_equal(recent.weights, recent.timestamps)
+    assert unpacked(recent) == [rows[-limit:] for rows in lists]
+
+
+@given(st.lists(lists_of_rows, min_size=1, max_size=4))
+def test_what_is_unknown_stays_unknown_in_a_batch(parts: list[list[list[int]]]) -> None:
+    # Every other caller says nothing of its watches.
+    histories = [numbered(part) if number % 2 else RaggedRows.from_lists(part) for number, part in enumerate(parts)]
+    whole, start = WatchHistories.concatenate(histories), 0
+    for number, part in enumerate(parts):
+        found = whole.slice(start, start + len(part))
+        start += len(part)
+        assert unpacked(found) == part
+        if number % 2:
+            np.testing.assert_array_equal(found.timestamps, np.arange(len(found.rows)))
+            np.testing.assert_array_equal(found.weights, np.arange(len(found.rows)))
+        else:
+            assert (found.timestamps == UNKNOWN_TIME).all()
+            assert np.isnan(found.weights).all()

@@ -48,7 +48,7 @@ class DataSet:
 
     @property
     def interactions(self) -> Path:
-        """user_id, item_id, timestamp (seconds since 1970), rating; in the original order."""
+        """user_id, item_id, timestamp (seconds since 1970), weight (the rating, 1 to 5); in the original order."""
         return self.directory / "interactions.parquet"
 
     @property
@@ -123,7 +123,8 @@ def read_zip(archive: zipfile.ZipFile) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def _interactions(ratings: pl.DataFrame) -> pl.DataFrame:
-    return ratings.select("user_id", "item_id", pl.col("timestamp").cast(pl.Int64), pl.col("rating").cast(pl.Int8))
+    weight = pl.col("rating").cast(pl.Int8).alias("weight")
+    return ratings.select("user_id", "item_id", pl.col("timestamp").cast(pl.Int64), weight)
 
 
 def _items(item_ids: pl.Series, genres: pl.Series) -> pl.DataFrame:

@@ -3,16 +3,17 @@
 Shape legend: B users, N watches of all users together, I items, E embedding_dim, K history bags, H hidden_dim.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from winnow.networks.history_bags import HistoryBags
-from winnow.networks.packed import PackedTensor, average, pack_tensors
-from winnow.networks.tower import build_tower, check_shape, climb
+from winnow.history import RaggedRows
+from winnow.networks.history_bags import build_history_bags
+from winnow.networks.packed import PackedTensor, average, pack_histories, pack_tensors
+from winnow.networks.tower import build_tower, check_shape, climb, drop
+from winnow.networks.watch_features import WatchFeatures
 
 
 class DeepCandidateGenerationModel(nn.Module):
@@ -24,8 +25,10 @@ class DeepCandidateGenerationModel(nn.Module):
     maximum-inner-product search for the user vector in `item_vectors_IH`.
 
     Options beyond the paper, off by default: `history_length` limits the history to its latest watches; `bag_decays`
-    replaces the plain average by weighted ones whose weights are learned (see HistoryBags); `linear_skip` adds a linear
-    map of the averages to the user vector, so that what is additive in the watches need not pass through the ReLUs;
+    replaces the plain average by weighted ones whose weights are learned, and `bag_lags` adds some that begin with one
+    watch alone; `watch_features` (WatchFeatures.arguments) lets the bags see what is known of a watch besides its item,
+    `signed_bags` of them as how much it was liked (see HistoryBags for all of these); `linear_skip` adds a linear map
+    of the averages to the user vector, so that what is additive in the watches need not pass through the ReLUs;
     `embedding_std` scales the first embeddings (1 is torch's default, a few hundredths train faster).
     """
 
@@ -39,6 +42,9 @@ class DeepCandidateGenerationModel(nn.Module):
         *,
         history_length: int | None = None,
         bag_decays: Sequence[float] | None = None,
+        bag_lags: Sequence[int] = (),
+        signed_bags: int = 0,
+        watch_features: Mapping[str, Sequence[float]] | None = None,
         linear_skip: bool = False,
         embedding_std: float = 1.0,
     ) -> None:
@@ -47,11 +53,17 @@ class DeepCandidateGenerationModel(nn.Module):
         check_shape(
             n_items=n_items, embedding_dim=embedding_dim, hidden_dim=hidden_dim, n_hidden_layers=n_hidden_layers
         )
-        if bag_decays is not None and history_length is None:
-            raise ValueError("history_length is None: bag_decays needs a history of limited length")
         self.n_items = n_items
         self.history_length = history_length
-        self.bags = None if history_length is None else HistoryBags(history_length, bag_decays)
+        self.watch_features = None if watch_features is None else WatchFeatures.from_arguments(watch_features)
+        self.bags = build_history_bags(
+            history_length,
+            bag_decays,
+            lags=bag_lags,
+            signed_bags=signed_bags,
+            features=self.watch_features,
+            embedding_dim=embedding_dim,
+        )
         summary_dim = embedding_dim * (1 if self.bags is None else self.bags.n_bags)
         self._constructor_arguments: dict[str, Any] = {
             "n_items": n_items,
@@ -61,6 +73,9 @@ class DeepCandidateGenerationModel(nn.Module):
             "seed": seed,
             "history_length": history_length,
             "bag_decays": None if bag_decays is None else list(bag_decays),
+            "bag_lags": list(bag_lags),
+            "signed_bags": signed_bags,
+            "watch_features": None if self.watch_features is None else self.watch_features.arguments(),
             "linear_skip": linear_skip,
             "embedding_std": embedding_std,
         }
@@ -90,6 +105,11 @@ class DeepCandidateGenerationModel(nn.Module):
         histories = pack_tensors(user_histories, self.n_items, "user_histories")
         return torch.softmax(self.logits(self.user_vectors(histories)), dim=1)
 
+    def pack(self, histories: RaggedRows) -> PackedTensor:
+        """Bring histories into the form that `user_vectors` reads. Raises ValueError that names an invalid row."""
+        device = self.embedding.weight.device
+        return pack_histories(histories, self.history_length, self.watch_features, self.n_items, device)
+
     def user_vectors(self, histories: PackedTensor) -> Tensor:
         """Return the user vector of each packed history, [B, H]."""
         return self.user_vectors_of_summaries(self.summaries(histories))
@@ -106,7 +126,7 @@ class DeepCandidateGenerationModel(nn.Module):
 
         `dropout` is for training: the share of the inputs of every layer that is zeroed.
         """
-        summary = F.dropout(summary, dropout) if dropout else summary
+        summary = drop(summary, dropout) if dropout else summary
         user = climb(self.tower, summary, dropout)
         return user if self.skip is None else user + self.skip(summary)
 

@@ -7,14 +7,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from winnow.history import RaggedRows
+from winnow.history import RaggedRows, WatchHistories, stretches
+from winnow.networks.watch_features import WatchFeatures
 
 
 class PackedTensor(NamedTuple):
-    """B lists of catalogue rows: `rows` integer [N], `offsets` integer [B + 1] of the same dtype."""
+    """B lists of catalogue rows: `rows` integer [N], `offsets` integer [B + 1] of the same dtype.
+
+    Histories may have `codes`, integer [N, F]: see WatchFeatures. None is UNKNOWN_CODE for every watch.
+    """
 
     rows: Tensor
     offsets: Tensor
+    codes: Tensor | None = None
 
     @property
     def lengths(self) -> Tensor:
@@ -36,6 +41,23 @@ def pack(lists: RaggedRows, item_count: int, name: str, device: torch.device) ->
     return PackedTensor(
         torch.from_numpy(lists.rows).to(device), torch.from_numpy(lists.offsets).to(torch.int32).to(device)
     )
+
+
+def pack_histories(
+    histories: RaggedRows, limit: int | None, features: WatchFeatures | None, item_count: int, device: torch.device
+) -> PackedTensor:
+    """Check rows, keep the `limit` latest watches of each history, code their features and move them to the device.
+
+    Raises ValueError that names the first row outside [0, item_count).
+    """
+    recent = histories.last(limit)
+    packed = pack(recent, item_count, "histories", device)
+    if features is None or not isinstance(histories, WatchHistories):
+        return packed
+    # Before the cut: the gap of the earliest watch that is kept is to the one before it.
+    lengths = recent.lengths
+    kept = stretches(histories.offsets[1:] - lengths, lengths)
+    return packed._replace(codes=torch.from_numpy(features.codes(histories)[kept]).to(device))
 
 
 def pack_tensors(lists: Sequence[Tensor], item_count: int, name: str) -> PackedTensor:

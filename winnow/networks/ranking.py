@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
-from winnow.networks.history_bags import HistoryBags
-from winnow.networks.packed import PackedTensor, average, pack_tensors
+from winnow.networks.history_bags import build_history_bags
+from winnow.networks.packed import PackedTensor, average, pack_histories, pack_tensors
 from winnow.networks.tower import build_tower, check_shape, climb
+from winnow.networks.watch_features import WatchFeatures
 
 
 class DeepRankingModel(nn.Module):
@@ -21,10 +23,11 @@ class DeepRankingModel(nn.Module):
 
     Both halves use one embedding table (paper, section 4.1.2: embeddings are shared between features).
 
-    Options beyond the paper, off by default: `history_length`, `bag_decays` and `embedding_std` as in the candidate
-    network; `matching`, the constructor arguments of a candidate network, whose logit of the item for the history is
-    added to the tower's. That network is part of this one but not trained with it: the tower learns what to correct in
-    the order of the candidates, and needs nothing but the same rows to do so.
+    Options beyond the paper, off by default: `history_length`, `bag_decays`, `bag_lags`, `signed_bags`,
+    `watch_features` and `embedding_std` as in the candidate network; `matching`, the constructor arguments of a
+    candidate network, whose logit of the item for the history is added to the tower's. That network is part of this one
+    but not trained with it: the tower learns what to correct in the order of the candidates, and needs nothing but the
+    same histories to do so.
     """
 
     def __init__(
@@ -37,6 +40,9 @@ class DeepRankingModel(nn.Module):
         *,
         history_length: int | None = None,
         bag_decays: Sequence[float] | None = None,
+        bag_lags: Sequence[int] = (),
+        signed_bags: int = 0,
+        watch_features: Mapping[str, Sequence[float]] | None = None,
         embedding_std: float = 1.0,
         matching: Mapping[str, Any] | None = None,
     ) -> None:
@@ -45,10 +51,16 @@ class DeepRankingModel(nn.Module):
         check_shape(
             n_items=n_items, embedding_dim=embedding_dim, hidden_dim=hidden_dim, n_hidden_layers=n_hidden_layers
         )
-        if bag_decays is not None and history_length is None:
-            raise ValueError("history_length is None: bag_decays needs a history of limited length")
         self.n_items = n_items
-        self.bags = None if history_length is None else HistoryBags(history_length, bag_decays)
+        self.watch_features = None if watch_features is None else WatchFeatures.from_arguments(watch_features)
+        self.bags = build_history_bags(
+            history_length,
+            bag_decays,
+            lags=bag_lags,
+            signed_bags=signed_bags,
+            features=self.watch_features,
+            embedding_dim=embedding_dim,
+        )
         summary_dim = embedding_dim * (1 if self.bags is None else self.bags.n_bags)
         self._constructor_arguments: dict[str, Any] = {
             "n_items": n_items,
@@ -58,6 +70,9 @@ class DeepRankingModel(nn.Module):
             "seed": seed,
             "history_length": history_length,
             "bag_decays": None if bag_decays is None else list(bag_decays),
+            "bag_lags": list(bag_lags),
+            "signed_bags": signed_bags,
+            "watch_features": None if self.watch_features is None else self.watch_features.arguments(),
             "embedding_std": embedding_std,
             "matching": None if matching is None else dict(matching),
         }
@@ -75,6 +90,8 @@ class DeepRankingModel(nn.Module):
         if self.matching is not None:
             if self.matching.n_items != n_items:
                 raise ValueError(f"matching is a network of {self.matching.n_items} items, not of {n_items}")
+            if self.matching.watch_features != self.watch_features:
+                raise ValueError("matching has other watch_features: the history of a request is coded once")
             self.matching.requires_grad_(requires_grad=False)
 
     def constructor_arguments(self) -> dict[str, Any]:
@@ -88,6 +105,11 @@ class DeepRankingModel(nn.Module):
         if self.matching is not None:
             lengths.append(self.matching.history_length)
         return None if None in lengths else max(lengths)
+
+    def pack(self, histories: RaggedRows) -> PackedTensor:
+        """Bring histories into the form that `logits` reads. Raises ValueError that names an invalid row."""
+        device = self.embedding.weight.device
+        return pack_histories(histories, self.history_length, self.watch_features, self.n_items, device)
 
     def forward(self, user_history: Tensor, scored_item: Tensor) -> Tensor:
         """Return the probability of each scored item for one user, [N, 1], from two integer vectors of rows.

@@ -34,6 +34,19 @@ def climb(tower: nn.ModuleList, x: Tensor, dropout: float = 0.0) -> Tensor:
     """
     for depth, layer in enumerate(tower):
         if dropout and depth:
-            x = F.dropout(x, dropout)
+            x = drop(x, dropout)
         x = torch.relu(layer(x))
     return x
+
+
+def drop(x: Tensor, share: float) -> Tensor:
+    """Dropout: zero a share of the numbers, in steps of 1/256 on a CPU, and scale up the others.
+
+    On a CPU torch's own draws for every number by itself, a sixth of a training step: here eight share a draw.
+    """
+    if x.device.type != "cpu":
+        return F.dropout(x, share)
+    threshold = round(256 * share)
+    draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
+    kept = draws.view(torch.uint8)[: x.numel()].view(x.shape) >= threshold
+    return x * kept.to(x.dtype).mul_(256 / (256 - threshold))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from winnow.history import RaggedRows
+from winnow.history import RaggedRows, WatchHistories
 
 # Float32 on other hardware sums in another order; what is broken differs by far more.
 TOLERANCE = 1e-3
@@ -24,7 +24,7 @@ class GoldenMismatchError(ValueError):
 class GoldenRequests:
     """Histories, the best candidates of each with their logits, and the ranking probability of each candidate."""
 
-    histories: RaggedRows
+    histories: WatchHistories
     candidates: RaggedRows
     candidate_scores: NDArray[np.float32]
     ranking_scores: NDArray[np.float32]
@@ -35,6 +35,8 @@ class GoldenRequests:
             {
                 "history_rows": self.histories.rows,
                 "history_lengths": self.histories.lengths,
+                "history_weights": self.histories.weights,
+                "history_timestamps": self.histories.timestamps,
                 "candidate_rows": self.candidates.rows,
                 "candidate_lengths": self.candidates.lengths,
                 "candidate_scores": self.candidate_scores,
@@ -48,7 +50,12 @@ class GoldenRequests:
         """Read what `save` wrote. Raises KeyError or ValueError where the file is something else."""
         tensors = load_file(path)
         return cls(
-            histories=RaggedRows.from_lengths(tensors["history_rows"], tensors["history_lengths"]),
+            histories=WatchHistories.from_lengths(
+                tensors["history_rows"],
+                tensors["history_lengths"],
+                tensors.get("history_weights"),
+                tensors.get("history_timestamps"),
+            ),
             candidates=RaggedRows.from_lengths(tensors["candidate_rows"], tensors["candidate_lengths"]),
             candidate_scores=tensors["candidate_scores"],
             ranking_scores=tensors["ranking_scores"],

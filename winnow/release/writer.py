@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 
-from winnow.history import RaggedRows
+from winnow.history import RaggedRows, WatchHistories
 from winnow.index.approximate import ApproximateIndex
 from winnow.index.choose import TARGET_RECALL, Choice, choose_index
 from winnow.index.exact import ExactIndex
@@ -88,7 +88,11 @@ def write_release(releases: Path, contents: ReleaseContents) -> str:
             path.chmod(0o644)
             _flush_to_disk(path)
         temporary.chmod(0o755)
-        temporary.rename(releases / release_id)
+        if (releases / release_id).exists():
+            # The same files within the same second: that is this release.
+            shutil.rmtree(temporary)
+        else:
+            temporary.rename(releases / release_id)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -126,9 +130,8 @@ def _write_index(directory: Path, contents: ReleaseContents) -> IndexEntry:
     """Choose and tune the index; write it where there is more to it than the network's own vectors."""
     network = contents.candidate_network.eval()
     histories = contents.tuning_histories if contents.tuning_histories is not None else contents.sample_histories
-    recent = histories.last(network.history_length)
-    packed = pack(recent, network.n_items, "tuning_histories", network.item_vectors_IH.device)
-    choice: Choice = choose_index(network.item_vectors_IH, network.user_vectors(packed), contents.target_recall)
+    user_BH = network.user_vectors(network.pack(histories))
+    choice: Choice = choose_index(network.item_vectors_IH, user_BH, contents.target_recall)
     if not isinstance(choice.index, ApproximateIndex):
         return IndexEntry()
     choice.index.save(directory / files.INDEX_FILE)
@@ -145,17 +148,16 @@ def _write_index(directory: Path, contents: ReleaseContents) -> IndexEntry:
 def _golden_requests(contents: ReleaseContents) -> GoldenRequests:
     """Answer the sample histories with the plain networks; the watched items are excluded, as in serving."""
     candidate, ranking = contents.candidate_network.eval(), contents.ranking_network.eval()
-    histories = contents.sample_histories
-    device = candidate.item_vectors_IH.device
-    packed = pack(histories, candidate.n_items, "sample_histories", device)
+    histories = WatchHistories.of(contents.sample_histories)
+    user_BH = candidate.user_vectors(candidate.pack(histories))
     counts = np.full(len(histories), GOLDEN_CANDIDATES, dtype=np.int32)
-    retrieved = ExactIndex(candidate.item_vectors_IH).search(candidate.user_vectors(packed), counts, histories)
-    candidates = pack(retrieved.rows, ranking.n_items, "candidates", device)
+    retrieved = ExactIndex(candidate.item_vectors_IH).search(user_BH, counts, histories)
+    candidates = pack(retrieved.rows, ranking.n_items, "candidates", user_BH.device)
     return GoldenRequests(
         histories=histories,
         candidates=retrieved.rows,
         candidate_scores=retrieved.scores,
-        ranking_scores=torch.sigmoid(ranking.logits(packed, candidates)).cpu().numpy(),
+        ranking_scores=torch.sigmoid(ranking.logits(ranking.pack(histories), candidates)).cpu().numpy(),
     )
 
 

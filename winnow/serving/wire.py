@@ -6,10 +6,11 @@ Lengths are checked before anything is built from them; every ValueError names t
 import numpy as np
 from numpy.typing import NDArray
 
-from winnow.history import RaggedRows
+from winnow.history import UNKNOWN_TIME, RaggedRows, WatchHistories
 from winnow.v1 import packed_pb2
 
 INT32 = np.dtype("<i4")
+INT64 = np.dtype("<i8")
 FLOAT32 = np.dtype("<f4")
 
 
@@ -26,6 +27,34 @@ def unpack_rows(message: packed_pb2.PackedRows, field: str) -> RaggedRows:
         return RaggedRows.from_lengths(rows, lengths)
     except ValueError as error:
         raise ValueError(f"{field}: {error}") from None
+
+
+def pack_weights(histories: WatchHistories) -> bytes:
+    """How much each watch counts as little-endian float32; empty where nobody said for any."""
+    known = not np.isnan(histories.weights).all()
+    return pack_float32(histories.weights) if known else b""
+
+
+def pack_timestamps(histories: WatchHistories) -> bytes:
+    """When each watch was as little-endian int64; empty where nobody said for any."""
+    known = (histories.timestamps != UNKNOWN_TIME).any()
+    return histories.timestamps.astype(INT64, copy=False).tobytes() if known else b""
+
+
+def unpack_histories(message: packed_pb2.PackedRows, weights: bytes, timestamps: bytes) -> WatchHistories:
+    """Histories from a message and what `pack_weights` and `pack_timestamps` made.
+
+    Raises ValueError, naming the field, where they do not fit together.
+    """
+    lists = unpack_rows(message, "histories")
+    known_weights = unpack_float32(weights, "history_weights") if weights else None
+    known_timestamps = None
+    if timestamps:
+        known_timestamps = _unpack(timestamps, INT64, "history_timestamps").astype(np.int64, copy=False)
+    for field, values in (("history_weights", known_weights), ("history_timestamps", known_timestamps)):
+        if values is not None and len(values) != len(lists.rows):
+            raise ValueError(f"{field} has {len(values)} entries for {len(lists.rows)} watches")
+    return WatchHistories.from_lengths(lists.rows, lists.lengths, known_weights, known_timestamps)
 
 
 def pack_int32(values: NDArray[np.integer]) -> bytes:

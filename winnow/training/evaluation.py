@@ -12,7 +12,7 @@ from torch import Tensor
 
 from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
-from winnow.networks.packed import PackedTensor, pack
+from winnow.networks.packed import PackedTensor
 from winnow.networks.ranking import DeepRankingModel
 from winnow.training.split import HeldOut
 
@@ -50,7 +50,7 @@ def chain_ranks(
     ranks = []
     for block in _blocks(held_out):
         candidates = top_candidates(candidate_network, block.histories, candidate_count=candidate_count)
-        histories = _packed(ranking_network, block.histories)
+        histories = ranking_network.pack(block.histories)
         scores_BK = ranking_network.logits(histories, _rectangle(candidates)).view_as(candidates)
         targets = torch.from_numpy(block.targets).to(candidates).unsqueeze(1)
         hit_BK = candidates == targets
@@ -106,14 +106,8 @@ def _blocks(held_out: HeldOut) -> Iterator[HeldOut]:
         yield held_out.slice(start, min(start + USERS_A_BLOCK, len(held_out)))
 
 
-def _packed(network: DeepCandidateGenerationModel | DeepRankingModel, histories: RaggedRows) -> PackedTensor:
-    if network.history_length is not None:
-        histories = histories.last(network.history_length)
-    return pack(histories, network.n_items, "histories", network.embedding.weight.device)
-
-
 def _scores(network: DeepCandidateGenerationModel, histories: RaggedRows) -> Tensor:
-    return network.logits(network.user_vectors(_packed(network, histories)))
+    return network.logits(network.user_vectors(network.pack(histories)))
 
 
 def _hide_seen(scores_BI: Tensor, seen: RaggedRows) -> Tensor:

@@ -3,7 +3,8 @@
 Paper, section 3.4: predicting a held-out watch from both sides of it leaks the future; rolling back does not. All
 examples of a user share one sequence, so it is cut into chunks of consecutive targets instead of being copied.
 
-Shape legend: B chunks in a batch, C targets a chunk, L history_length, S = L + C watches a chunk with its context.
+Shape legend: B chunks in a batch, C targets a chunk, L history_length, S = L + C watches a chunk with its context, N
+watches of all histories, F features of a watch.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.history import RaggedRows
+from winnow.networks.watch_features import WatchFeatures
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,7 +23,8 @@ class ChunkBatch:
     `rows`, int64 [B, S], holds L watches of context and then the C targets, in time order, 0 where `present`, bool
     [B, S], says there is none. Target c of chunk b is `rows[b, L + c]`; it counts where `labelled`, bool [B, C],
     is set, that is where it exists and has a history. `history_lengths`, int64 [B, C], counts all the watches before
-    each target, those beyond the context included. `users`, int64 [B], says whose chunk it is.
+    each target, those beyond the context included. `users`, int64 [B], says whose chunk it is. `codes`, int64
+    [B, S, F], are those of WatchFeatures, where they were asked for.
     """
 
     rows: NDArray[np.int64]
@@ -29,13 +32,22 @@ class ChunkBatch:
     history_lengths: NDArray[np.int64]
     labelled: NDArray[np.bool_]
     users: NDArray[np.int64]
+    codes: NDArray[np.int64] | None
 
 
 class RollbackChunks:
     """All next-watch examples of a set of histories, one list a user, ordered oldest first."""
 
-    def __init__(self, histories: RaggedRows, *, chunk_length: int, history_length: int) -> None:
+    def __init__(
+        self,
+        histories: RaggedRows,
+        *,
+        chunk_length: int,
+        history_length: int,
+        features: WatchFeatures | None = None,
+    ) -> None:
         self._histories = histories
+        self._codes_NF = None if features is None else features.codes(histories)
         self._chunk_length = chunk_length
         self._history_length = history_length
         # A list of a single watch has no target with a history.
@@ -62,13 +74,15 @@ class RollbackChunks:
         positions_BC = self._starts[chunks, None] + np.arange(self._chunk_length)
         positions_BS = self._starts[chunks, None] + np.arange(-self._history_length, self._chunk_length)
         present_BS = (positions_BS >= 0) & (positions_BS < lengths)
-        rows_BS = np.where(present_BS, self._histories.rows[np.where(present_BS, begins + positions_BS, 0)], 0)
+        at_BS = np.where(present_BS, begins + positions_BS, 0)
+        rows_BS = np.where(present_BS, self._histories.rows[at_BS], 0)
         return ChunkBatch(
             rows=rows_BS.astype(np.int64),
             present=present_BS,
             history_lengths=positions_BC,
             labelled=(positions_BC > 0) & (positions_BC < lengths),
             users=users,
+            codes=None if self._codes_NF is None else self._codes_NF[at_BS],
         )
 
     def first_watches(self, users: NDArray[np.int64], item_count: int) -> NDArray[np.int32]:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from winnow.history import RaggedRows
+from winnow.history import WatchHistories
 from winnow.training.tables import InputTable, InteractionLogError
 from winnow.vocabulary import Vocabulary
 
@@ -23,17 +22,14 @@ TIMESTAMP_LIMIT_SECONDS = 253_402_300_800
 class Interactions:
     """The watches of U users, N in all, of items in the vocabulary.
 
-    `histories` has one list a user, oldest first; watches of equal timestamp keep the order of the file. `timestamps`
-    (int64 [N], seconds since 1970) and `weights` (float32 [N], 1 where the log has none) belong to its rows.
-    `user_ids` is in the order of first appearance. Row 0 of the vocabulary is the most frequent item. `fingerprint` is
-    a SHA-256 of all of it.
+    `histories` has one list a user, oldest first; watches of equal timestamp keep the order of the file. All timestamps
+    are known, and so are all weights: 1 where the log has none. `user_ids` is in the order of first appearance. Row 0
+    of the vocabulary is the most frequent item. `fingerprint` is a SHA-256 of all of it.
     """
 
     vocabulary: Vocabulary
     user_ids: Sequence[str]
-    histories: RaggedRows
-    timestamps: NDArray[np.int64]
-    weights: NDArray[np.float32]
+    histories: WatchHistories
     fingerprint: str
 
 
@@ -61,21 +57,22 @@ def read_interactions(path: Path, *, vocabulary_size: int, min_item_count: int) 
     watches = watches.join(_numbered(user_ids, "user"), on="user_id", how="inner", maintain_order="left")
     watches = watches.sort("user", "microseconds", maintain_order=True)
     lengths = np.bincount(watches["user"].to_numpy(), minlength=len(user_ids))
-    histories = RaggedRows.from_lengths(watches["row"].cast(pl.Int32).to_numpy(), lengths)
-    timestamps = (watches["microseconds"] // MICROSECONDS_A_SECOND).to_numpy()
-    weights = watches["weight"].to_numpy()
+    histories = WatchHistories.from_lengths(
+        watches["row"].cast(pl.Int32).to_numpy(),
+        lengths,
+        watches["weight"].to_numpy(),
+        (watches["microseconds"] // MICROSECONDS_A_SECOND).to_numpy(),
+    )
     digest = hashlib.sha256()
     for ids in (item_ids, user_ids):
         for id_ in ids:
             digest.update(id_.encode() + b"\0")
-    for array in (histories.rows, histories.offsets, timestamps, weights):
+    for array in (histories.rows, histories.offsets, histories.timestamps, histories.weights):
         digest.update(np.ascontiguousarray(array).tobytes())
     return Interactions(
         vocabulary=Vocabulary(item_ids.to_list()),
         user_ids=user_ids.to_list(),
         histories=histories,
-        timestamps=timestamps,
-        weights=weights,
         fingerprint=digest.hexdigest(),
     )
 

@@ -14,6 +14,14 @@ class CandidateSettings:
     n_hidden_layers: int
     history_length: int
     bag_decays: tuple[float, ...] | None
+    bag_lags: tuple[int, ...]
+    signed_bags: int
+    # What the network sees of a watch besides its item, see WatchFeatures: the time since the watch before it, cut at
+    # these edges, and its weight, cut into so many ranges of equal frequency in the log. No edges: the item alone.
+    gap_edges_seconds: tuple[float, ...]
+    weight_range_count: int
+    # The share of chunks from which each of the two is withheld in training: callers need not have them.
+    feature_dropout: float
     linear_skip: bool
     embedding_std: float
     # Adam's largest step size, after a linear warm-up and before a cosine decay.
@@ -53,8 +61,10 @@ class RankingSettings:
     # negatives in a step; they stand for the rest of the list by their weight.
     candidate_count: int
     negative_count: int
-    # What the target's term in the loss is multiplied by, besides the watch's weight in the log.
+    # What the target's term in the loss is multiplied by.
     positive_weight: float
+    # Multiply it by the watch's weight in the log, such as the seconds watched.
+    weighted: bool
     examples_per_batch: int
 
 
@@ -72,6 +82,9 @@ class TrainingSettings:
     seed: int
 
 
+# From one click after another to another season.
+GAP_EDGES_SECONDS = (1.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 86_400.0, 864_000.0)
+
 DEMO = TrainingSettings(
     vocabulary_size=1_000_000,
     min_item_count=5,
@@ -82,6 +95,11 @@ DEMO = TrainingSettings(
         history_length=50,
         # The whole history, the last evening, the last few watches.
         bag_decays=(0.0, 0.05, 0.5),
+        bag_lags=(),
+        signed_bags=0,
+        gap_edges_seconds=GAP_EDGES_SECONDS,
+        weight_range_count=10,
+        feature_dropout=0.05,
         linear_skip=True,
         embedding_std=0.05,
         learning_rate=4e-3,
@@ -105,10 +123,57 @@ DEMO = TrainingSettings(
         candidate_count=200,
         negative_count=64,
         positive_weight=200.0,
+        weighted=False,
         examples_per_batch=256,
     ),
     precision="auto",
     seed=1,
 )
 
-PRESETS = {"demo": DEMO}
+RECORD = TrainingSettings(
+    vocabulary_size=1_000_000,
+    min_item_count=5,
+    candidate=CandidateSettings(
+        embedding_dim=128,
+        hidden_dim=128,
+        n_hidden_layers=2,
+        history_length=128,
+        bag_decays=(0.4, 0.1, 0.02, 0.0, 0.02),
+        # The latest watch, and the one before it.
+        bag_lags=(0, 1),
+        # What was liked less what was not.
+        signed_bags=1,
+        gap_edges_seconds=GAP_EDGES_SECONDS,
+        weight_range_count=10,
+        feature_dropout=0.05,
+        linear_skip=True,
+        embedding_std=0.05,
+        learning_rate=2e-3,
+        position_learning_rate_factor=5.0,
+        dropout=0.3,
+        epochs=8,
+        chunk_length=64,
+        chunks_per_batch=32,
+        softmax="auto",
+        negative_count=4096,
+        exclude_watched=True,
+    ),
+    ranking=RankingSettings(
+        embedding_dim=128,
+        hidden_dim=64,
+        n_hidden_layers=2,
+        matching=True,
+        learning_rate=1e-3,
+        epochs=2,
+        examples_per_user=10,
+        candidate_count=200,
+        negative_count=64,
+        positive_weight=200.0,
+        weighted=False,
+        examples_per_batch=256,
+    ),
+    precision="auto",
+    seed=1,
+)
+
+PRESETS = {"demo": DEMO, "record": RECORD}

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
-from winnow.networks.packed import PackedTensor, pack
+from winnow.networks.packed import PackedTensor
 from winnow.networks.ranking import DeepRankingModel
 from winnow.training.evaluation import chain_ranks, figures, top_candidates
 from winnow.training.presets import RankingSettings
@@ -42,7 +42,7 @@ class RankingStage:
         self.network = build_ranking_network(candidate_network, settings, seed=seed).to(device)
         self._candidate_network = candidate_network
         self._settings = settings
-        self._training, self._weights = split.training, split.training_weights
+        self._training = split.training
         self._validation = split.validation
         self._seed = seed
         self._device = device
@@ -81,7 +81,9 @@ class RankingStage:
         watched = visible_before(self._training, users, positions)
         at_targets = self._training.offsets[users] + positions
         targets_N = torch.from_numpy(self._training.rows[at_targets]).to(self._device)
-        weights_N = torch.from_numpy(self._weights[at_targets]).to(self._device) * settings.positive_weight
+        weights_N = torch.full((len(users),), settings.positive_weight, device=self._device)
+        if settings.weighted:
+            weights_N *= torch.from_numpy(self._training.weights[at_targets]).to(self._device)
         candidates_NK = top_candidates(self._candidate_network, watched, candidate_count=settings.candidate_count)
         # The target, where it was returned, and a sample of the others. Sampled targets are taken out by their weight.
         returned_N = (candidates_NK == targets_N.unsqueeze(1)).any(dim=1)
@@ -96,11 +98,9 @@ class RankingStage:
         return (terms * weights).sum() / weights.sum()
 
     def _logits(self, watched: RaggedRows, scored: Tensor) -> Tensor:
-        history_length = self.network.history_length
-        histories = watched if history_length is None else watched.last(history_length)
         offsets = torch.arange(0, scored.numel() + 1, scored.shape[1], device=self._device)
         logits_N = self.network.logits(
-            pack(histories, self.network.n_items, "histories", self._device),
+            self.network.pack(watched),
             PackedTensor(scored.flatten(), offsets),
             self.network.item_halves(),
         )
@@ -123,6 +123,9 @@ def build_ranking_network(
         seed,
         history_length=shape["history_length"],
         bag_decays=shape["bag_decays"],
+        bag_lags=shape["bag_lags"],
+        signed_bags=shape["signed_bags"],
+        watch_features=shape["watch_features"],
         embedding_std=shape["embedding_std"],
         matching=shape if settings.matching else None,
     )

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from winnow.history import RaggedRows
+from winnow.history import WatchHistories
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
 from winnow.release.writer import ReleaseContents, write_release
@@ -64,7 +64,7 @@ def run(
         f"{len(interactions.histories.rows):,} watches of {len(interactions.vocabulary):,} items "
         f"by {len(interactions.user_ids):,} users"
     )
-    split = LeaveLastOut.of(interactions.histories, interactions.weights)
+    split = LeaveLastOut.of(interactions.histories)
     watch_counts = np.bincount(split.training.rows, minlength=len(interactions.vocabulary))
     candidate_network, ranking_network = _train_networks(
         split,
@@ -155,11 +155,11 @@ def _popularity(interactions: Interactions) -> NDArray[np.float32]:
     return share
 
 
-def _sample_histories(split: LeaveLastOut, history_length: int) -> RaggedRows:
+def _sample_histories(split: LeaveLastOut, history_length: int) -> WatchHistories:
     """Take users spread evenly over the log: of the test, or of the training where nobody has watches to spare."""
     histories = split.test.histories if len(split.test) else split.training
     users = np.linspace(0, len(histories) - 1, min(SAMPLE_HISTORY_COUNT, len(histories))).astype(np.int64)
-    return RaggedRows.from_lists([histories[user] for user in users.tolist()]).last(history_length)
+    return WatchHistories.concatenate([histories.slice(user, user + 1) for user in users.tolist()]).last(history_length)
 
 
 def _provenance(settings: TrainingSettings, interactions: Interactions) -> dict[str, Any]:

@@ -5,21 +5,28 @@ from pathlib import Path
 
 import numpy as np
 
-from winnow.history import RaggedRows
+from winnow.history import RaggedRows, WatchHistories
 
 GROUP_SIZE = 40
 ITEMS_PER_GROUP = 20
 WATCHES_PER_USER = 12
 
 
-def planted_histories(seed: int = 0) -> RaggedRows:
-    """Users of even number watch items of even row, the others those of odd row, none of them twice."""
+def planted_histories(seed: int = 0) -> WatchHistories:
+    """Users of even number watch items of even row, the others those of odd row, none twice, one a second."""
     rng = np.random.default_rng(seed)
-    return RaggedRows.from_lists(
+    lists = RaggedRows.from_lists(
         [
             2 * rng.permutation(ITEMS_PER_GROUP)[:WATCHES_PER_USER].astype(np.int32) + user % 2
             for user in range(2 * GROUP_SIZE)
         ]
+    )
+    watch_count = len(lists.rows)
+    return WatchHistories.from_lengths(
+        lists.rows,
+        lists.lengths,
+        np.ones(watch_count, dtype=np.float32),
+        np.tile(np.arange(WATCHES_PER_USER), len(lists)),
     )
 
 

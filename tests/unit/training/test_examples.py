@@ -1,8 +1,8 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from winnow.history import RaggedRows
+from winnow.history import RaggedRows, WatchHistories
 from winnow.training.examples import RollbackChunks
 from winnow.training.ranking_stage import sample_examples
 from winnow.training.split import LeaveLastOut, visible_before
@@ -15,6 +15,7 @@ def numbered(lengths: list[int]) -> RaggedRows:
     return RaggedRows.from_lengths(np.arange(sum(lengths), dtype=np.int32), np.array(lengths, dtype=np.int64))
 
 
+@settings(deadline=None)
 @given(lengths=history_lengths, chunk_length=st.integers(1, 7), history_length=st.integers(1, 9))
 def test_only_earlier_events_of_the_same_user_are_visible(
     lengths: list[int], chunk_length: int, history_length: int
@@ -38,6 +39,7 @@ def test_only_earlier_events_of_the_same_user_are_visible(
     assert chunks.example_count == len(expected)
 
 
+@settings(deadline=None)
 @given(lengths=history_lengths, limit=st.none() | st.integers(1, 5))
 def test_visible_before_is_a_prefix(lengths: list[int], limit: int | None) -> None:
     histories = numbered(lengths)
@@ -50,11 +52,12 @@ def test_visible_before_is_a_prefix(lengths: list[int], limit: int | None) -> No
         np.testing.assert_array_equal(visible[number], expected if limit is None else expected[-limit:])
 
 
+@settings(deadline=None)
 @given(lengths=history_lengths)
 def test_held_out_watches_are_in_no_history_before_them(lengths: list[int]) -> None:
     histories = numbered(lengths)
-    weights = np.arange(len(histories.rows), dtype=np.float32)
-    split = LeaveLastOut.of(histories, weights)
+    weights, timestamps = histories.rows.astype(np.float32), histories.rows.astype(np.int64)
+    split = LeaveLastOut.of(WatchHistories.from_lengths(histories.rows, histories.lengths, weights, timestamps))
     enough = [user for user, length in enumerate(lengths) if length >= 3]
     for held_out, position_from_end in ((split.validation, 2), (split.test, 1)):
         assert len(held_out) == len(enough)
@@ -63,9 +66,13 @@ def test_held_out_watches_are_in_no_history_before_them(lengths: list[int]) -> N
             np.testing.assert_array_equal(held_out.histories[number], histories[user][:-position_from_end])
     for user, length in enumerate(lengths):
         np.testing.assert_array_equal(split.training[user], histories[user][:-2] if length >= 3 else histories[user])
-    np.testing.assert_array_equal(split.training_weights, split.training.rows)
+    for part in (split.training, split.validation.histories, split.test.histories):
+        assert isinstance(part, WatchHistories)
+        np.testing.assert_array_equal(part.weights, part.rows)
+        np.testing.assert_array_equal(part.timestamps, part.rows)
 
 
+@settings(deadline=None)
 @given(lengths=history_lengths, examples_per_user=st.integers(1, 6), seed=st.integers(0, 3))
 def test_a_sample_takes_no_watch_twice_and_no_first_one(lengths: list[int], examples_per_user: int, seed: int) -> None:
     users, positions = sample_examples(numbered(lengths), examples_per_user, np.random.default_rng(seed))

@@ -32,8 +32,8 @@ def test_histories_are_in_time_order_and_ties_in_file_order(tmp_path: Path) -> N
     log = write(tmp_path / "log.csv", "user_id,item_id,timestamp\nb,x,5\na,y,9\na,x,3\na,z,3\nb,y,5\na,w,3\n")
     interactions = read(log)
     assert sequences(interactions) == {"b": ["x", "y"], "a": ["x", "z", "w", "y"]}
-    assert interactions.timestamps.tolist() == [5, 5, 3, 3, 3, 9]
-    assert interactions.weights.tolist() == [1.0] * 6
+    assert interactions.histories.timestamps.tolist() == [5, 5, 3, 3, 3, 9]
+    assert interactions.histories.weights.tolist() == [1.0] * 6
 
 
 def test_the_vocabulary_is_the_most_frequent_items(tmp_path: Path) -> None:
@@ -60,7 +60,8 @@ def test_the_vocabulary_is_the_most_frequent_items(tmp_path: Path) -> None:
     ],
 )
 def test_timestamps(tmp_path: Path, text: str, seconds: int) -> None:
-    assert read(write(tmp_path / "log.csv", f"user_id,item_id,timestamp\nu,i,{text}\n")).timestamps[0] == seconds
+    interactions = read(write(tmp_path / "log.csv", f"user_id,item_id,timestamp\nu,i,{text}\n"))
+    assert interactions.histories.timestamps[0] == seconds
 
 
 def test_fractions_of_a_second_order_watches(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_parquet_with_integers_and_dates_equals_csv(tmp_path: Path) -> None:
     pl.DataFrame(columns | {"timestamp": [2, 3, 0]}).write_parquet(tmp_path / "seconds.parquet")
     expected = read(tmp_path / "log.csv")
     assert sequences(expected) == {"7": ["1", "1"], "8": ["-2"]}
-    assert expected.weights.tolist() == [1.0, 0.5, 2.0]
+    assert expected.histories.weights.tolist() == [1.0, 0.5, 2.0]
     for name in ("zoned", "naive", "seconds"):
         assert read(tmp_path / f"{name}.parquet").fingerprint == expected.fingerprint
 

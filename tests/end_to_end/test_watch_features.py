@@ -1,0 +1,117 @@
+"""What the caller knows of each watch reaches both networks, as in the plain computation, or is refused by name."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import stack_settings
+from tests.reference import DirectRecommender
+from tests.releases import ITEM_COUNT, item_id, write_random_release
+from winnow.client import WinnowClient, WinnowError
+from winnow.commands.local_stack import LocalStack
+from winnow.history import RaggedRows, WatchHistories
+from winnow.networks.packed import pack
+
+OPTIONS = {
+    "history_length": 12,
+    "bag_decays": [0.0, 0.3],
+    "watch_features": {"weight_edges": [2.0, 4.0], "gap_edges_seconds": [60.0, 3600.0]},
+}
+
+
+@pytest.fixture(scope="module")
+def featured_releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("featured-releases")
+    write_random_release(directory, options=OPTIONS)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def client(featured_releases: Path) -> Iterator[WinnowClient]:
+    with (
+        LocalStack(stack_settings(featured_releases)) as stack,
+        WinnowClient(stack.gateway_target, timeout_seconds=5) as opened,
+    ):
+        yield opened
+
+
+@torch.inference_mode()
+def plain(direct: DirectRecommender, histories: WatchHistories, count: int) -> list[str]:
+    """The best unwatched items for one history."""
+    user = direct.candidate_network.user_vectors(direct.candidate_network.pack(histories))
+    logits = direct.candidate_network.logits(user)[0]
+    logits[histories.rows] = -torch.inf
+    candidates = logits.argsort(descending=True)[:200].to(torch.int32).numpy()
+    scores = direct.ranking_network.logits(
+        direct.ranking_network.pack(histories),
+        pack(RaggedRows.from_lists([candidates]), ITEM_COUNT, "candidates", torch.device("cpu")),
+    )
+    best = scores.argsort(descending=True, stable=True)[:count]
+    return direct.vocabulary.item_ids(candidates[best].tolist())
+
+
+@pytest.mark.parametrize("length", [1, 5, 40])
+@pytest.mark.parametrize("unknown", [False, True])
+def test_answers_equal_the_plain_computation(
+    client: WinnowClient, featured_releases: Path, length: int, unknown: bool
+) -> None:
+    direct = DirectRecommender(featured_releases)
+    rng = np.random.default_rng(length)
+    rows = rng.permutation(ITEM_COUNT)[:length].astype(np.int32)
+    weights = rng.uniform(0, 6, length).astype(np.float32)
+    timestamps = rng.integers(0, 9000, length).cumsum()
+    expected = plain(direct, WatchHistories.from_lengths(rows, np.array([length]), weights, timestamps), 30)
+    without = plain(direct, WatchHistories.from_lengths(rows, np.array([length])), 30)
+
+    watched = [item_id(row) for row in rows.tolist()]
+    known_weights, known_timestamps = weights.tolist(), timestamps.tolist()
+    if unknown:  # goes away together with what is said of it
+        watched.insert(length // 2, "no such item")
+        known_weights.insert(length // 2, 5.0)
+        known_timestamps.insert(length // 2, 10**9)
+    answer = client.recommend(watched, history_weights=known_weights, history_timestamps=known_timestamps, count=30)
+    assert answer.unknown_history_count == unknown
+    assert [item.item_id for item in answer.items] == expected
+    assert [item.item_id for item in client.recommend(watched, count=30).items] == without
+    assert expected != without
+    ranked = client.rank(
+        watched,
+        [item.item_id for item in answer.items],
+        history_weights=known_weights,
+        history_timestamps=known_timestamps,
+    )
+    np.testing.assert_allclose(
+        [item.score for item in ranked.items], [item.score for item in answer.items], atol=1e-6, rtol=0
+    )
+    retrieved = client.retrieve(watched, history_weights=known_weights, history_timestamps=known_timestamps, count=200)
+    assert {item.item_id for item in answer.items} <= {item.item_id for item in retrieved.items}
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "description"),
+    [
+        ({"history_weights": [1.0]}, "history_weights", "has 1 entries for 2 watches"),
+        ({"history_timestamps": [1, 2, 3]}, "history_timestamps", "has 3 entries for 2 watches"),
+        ({"history_weights": [1.0, -1.0]}, "history_weights[1]", "is -1.0: a number of at least 0 is needed"),
+        ({"history_weights": [float("nan"), 1.0]}, "history_weights[0]", "is nan: a number of at least 0 is needed"),
+        (
+            {"history_timestamps": [0, 1_700_000_000_000]},
+            "history_timestamps[1]",
+            "is 1700000000000: seconds since 1970, before the year 10000, are needed",
+        ),
+    ],
+)
+def test_the_field_is_named(client: WinnowClient, fields: dict[str, list[float]], field: str, description: str) -> None:
+    watched = [item_id(1), item_id(2)]
+    for call in (client.recommend, client.retrieve):
+        with pytest.raises(WinnowError) as failure:
+            call(watched, **fields)  # type: ignore[arg-type]
+        assert failure.value.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert failure.value.violations == [(field, description)]
+    with pytest.raises(WinnowError) as failure:
+        client.rank(watched, [item_id(3)], **fields)  # type: ignore[arg-type]
+    assert failure.value.violations == [(field, description)]
