@@ -1,8 +1,9 @@
 """Adaptive micro-batching without a timer: batches form only while every slot is busy.
 
-At most `max_flights` batches are under way. What arrives while a slot is free leaves at once; what arrives while all
-are busy waits, and leaves together, in order of arrival, when one frees up. So there is no delay to tune: no waiting at
-low load, large batches at high load. The gateway uses this towards each stage, each stage towards its device.
+At most `max_flights` batches are under way. What arrives while a slot is free leaves at once, together with what
+arrives in the same turn of the event loop; what arrives while all are busy waits, and leaves together, in order of
+arrival, when one frees up. So there is no delay to tune: no waiting at low load, large batches at high load. The
+gateway uses this towards each stage, each stage towards its device.
 """
 
 import asyncio
@@ -56,6 +57,7 @@ class MicroBatcher(Generic[Item, Result]):
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._queued_weight = 0
         self._flights: set[asyncio.Task[None]] = set()
+        self._taking_off = False
         self._closed = False
 
     async def submit(self, item: Item, *, deadline: float, weight: int = 1) -> Result:
@@ -82,7 +84,7 @@ class MicroBatcher(Generic[Item, Result]):
         waiting = _Waiting(item, weight, deadline, now, loop.create_future())
         self._queue.append(waiting)
         self._queued_weight += weight
-        self._take_off(loop)
+        self._take_off_soon(loop)
         expiry = loop.call_at(deadline, self._expire, waiting.future)
         try:
             result: Result = await waiting.future
@@ -91,12 +93,12 @@ class MicroBatcher(Generic[Item, Result]):
             expiry.cancel()
 
     def expected_wait_seconds(self) -> float:
-        """How long a new item would wait and fly, judged by the latest flights; 0 while nothing waits.
+        """How long a new item would wait and fly, judged by the latest flights; 0 while nothing waits for a landing.
 
         What finds an empty queue is always taken: were it judged too, one slow flight could shut everybody out for
         good, since without flights the judgement never changes.
         """
-        if not self._queue:
+        if not self._queue or self._taking_off:
             return 0.0
         flights_ahead = self._queued_weight // self._limits.max_batch_weight + 1
         return self._flight_seconds * (flights_ahead / self._limits.max_flights + 1)
@@ -112,7 +114,18 @@ class MicroBatcher(Generic[Item, Result]):
         if self._flights:
             await asyncio.wait(self._flights)
 
+    def _take_off_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take off when the event loop has run what is ready now.
+
+        A batch that lands wakes many callers at once, and all of them ask the next stage in one turn: were the first to
+        leave alone, the others would wait for its return.
+        """
+        if self._queue and not self._taking_off and len(self._flights) < self._limits.max_flights:
+            self._taking_off = True
+            loop.call_soon(self._take_off, loop)
+
     def _take_off(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._taking_off = False
         while self._queue and len(self._flights) < self._limits.max_flights:
             batch = self._next_batch(loop.time())
             if batch:
@@ -166,7 +179,7 @@ class MicroBatcher(Generic[Item, Result]):
 
     def _land(self, flight: asyncio.Task[None]) -> None:
         self._flights.discard(flight)
-        self._take_off(flight.get_loop())
+        self._take_off_soon(flight.get_loop())
 
     def _expire(self, future: "asyncio.Future[Result]") -> None:
         if not future.done():

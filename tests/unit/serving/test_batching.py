@@ -110,10 +110,30 @@ def test_alone_when_idle_together_when_busy() -> None:
         batcher = MicroBatcher(stage.fly, limits(), Metrics().queue("test"))
         await batcher.submit(0, deadline=FOREVER)
         assert asyncio.get_running_loop().time() == 1, "no waiting when idle"
-        await asyncio.gather(*(batcher.submit(number, deadline=FOREVER) for number in range(1, 6)))
+        first = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
+        await asyncio.sleep(0.1)
+        await asyncio.gather(first, *(batcher.submit(number, deadline=FOREVER) for number in range(2, 6)))
 
     simulate(main)
     assert stage.batches == [[0], [1], [2, 3, 4, 5]]
+
+
+def test_what_arrives_in_one_turn_of_the_loop_leaves_together() -> None:
+    stage, next_stage = Stage(), Stage()
+
+    async def main() -> None:
+        batcher = MicroBatcher(stage.fly, limits(), Metrics().queue("test"))
+        next_batcher = MicroBatcher(next_stage.fly, limits(), Metrics().queue("next"))
+
+        async def through_both(number: int) -> int:
+            return await next_batcher.submit(await batcher.submit(number, deadline=FOREVER), deadline=FOREVER)
+
+        assert await asyncio.gather(*map(through_both, range(5))) == [0, 4, 8, 12, 16]
+        assert asyncio.get_running_loop().time() == 2
+
+    simulate(main)
+    assert stage.batches == [[0, 1, 2, 3, 4]]
+    assert next_stage.batches == [[0, 2, 4, 6, 8]], "what landed together goes on together"
 
 
 def test_expired_work_is_not_computed() -> None:
@@ -122,7 +142,7 @@ def test_expired_work_is_not_computed() -> None:
     async def main() -> None:
         batcher = MicroBatcher(stage.fly, limits(), Metrics().queue("test"))
         first = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.1)
         with pytest.raises(DeadlineError):
             await batcher.submit(2, deadline=3)
         assert asyncio.get_running_loop().time() == 3
@@ -140,6 +160,7 @@ def test_cancelled_work_is_not_computed() -> None:
     async def main() -> None:
         batcher = MicroBatcher(stage.fly, limits(), Metrics().queue("test"))
         first = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
+        await asyncio.sleep(0.1)
         second = asyncio.ensure_future(batcher.submit(2, deadline=FOREVER))
         third = asyncio.ensure_future(batcher.submit(3, deadline=FOREVER))
         await asyncio.sleep(0.5)
@@ -155,11 +176,13 @@ def test_a_full_queue_rejects_at_once() -> None:
 
     async def main() -> None:
         batcher = MicroBatcher(stage.fly, limits(queued=2), Metrics().queue("test"))
-        accepted = [asyncio.ensure_future(batcher.submit(number, deadline=FOREVER)) for number in range(3)]
-        await asyncio.sleep(0)
+        accepted = [asyncio.ensure_future(batcher.submit(0, deadline=FOREVER))]
+        await asyncio.sleep(0.1)
+        accepted += [asyncio.ensure_future(batcher.submit(number, deadline=FOREVER)) for number in (1, 2)]
+        await asyncio.sleep(0.1)
         with pytest.raises(OverloadedError):
             await batcher.submit(3, deadline=FOREVER)
-        assert asyncio.get_running_loop().time() == 0
+        assert asyncio.get_running_loop().time() == 0.2
         assert await asyncio.gather(*accepted) == [0, 2, 4]
 
     simulate(main)
@@ -207,8 +230,10 @@ def test_a_failing_batch_fails_its_own_items_only() -> None:
 
     async def main() -> None:
         batcher = MicroBatcher(fly, limits(weight=2), Metrics().queue("test"))
+        first = asyncio.ensure_future(batcher.submit(0, deadline=FOREVER))
+        await asyncio.sleep(0.1)
         outcomes = await asyncio.gather(
-            *(batcher.submit(number, deadline=FOREVER) for number in range(5)), return_exceptions=True
+            first, *(batcher.submit(number, deadline=FOREVER) for number in range(1, 5)), return_exceptions=True
         )
         assert [type(outcome).__name__ for outcome in outcomes] == ["int", "RuntimeError", "RuntimeError", "int", "int"]
 
@@ -221,6 +246,7 @@ def test_closing_finishes_what_flies_and_refuses_the_rest() -> None:
     async def main() -> None:
         batcher = MicroBatcher(stage.fly, limits(), Metrics().queue("test"))
         flying = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
+        await asyncio.sleep(0.1)
         waiting = asyncio.ensure_future(batcher.submit(2, deadline=FOREVER))
         await asyncio.sleep(0.1)
         await batcher.close()
