@@ -10,7 +10,7 @@ import structlog
 
 from gateway.settings import GatewaySettings
 from winnow.serving.metrics import Metrics
-from winnow.serving.tracing import trace_metadata
+from winnow.serving.tracing import calling, outgoing_metadata
 
 _log = structlog.get_logger(__name__)
 
@@ -86,7 +86,8 @@ class StageCaller:
             if remaining <= 0:
                 raise self._failure(grpc.StatusCode.DEADLINE_EXCEEDED)
             try:
-                return await self._method(request, timeout=remaining, metadata=trace_metadata())
+                with calling(self.stage):
+                    return await self._method(request, timeout=remaining, metadata=outgoing_metadata())
             except grpc.aio.AioRpcError as error:
                 code = error.code()
                 if code is not grpc.StatusCode.UNAVAILABLE or retried or not self._budget.take():

@@ -1,6 +1,7 @@
 """Small releases for tests: random networks over a catalogue whose ids show what ids may look like."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
+from winnow.release.reader import describe_file, digest_of_files
 from winnow.release.writer import ReleaseContents, write_release
 from winnow.vocabulary import Vocabulary
 
@@ -49,3 +51,14 @@ def write_random_release(
             figures={"test": {"chain": {"hr_at_10": 0.0}}},
         ),
     )
+
+
+def reseal(release: Path, change: Callable[[dict[str, Any]], None] = lambda _manifest: None) -> Path:
+    """Change the manifest and make hashes and id right again: damage that only loading can find."""
+    manifest = json.loads((release / "manifest.json").read_text())
+    change(manifest)
+    files = {path.name: describe_file(path) for path in release.iterdir() if path.name != "manifest.json"}
+    manifest["files"] = {name: entry.model_dump() for name, entry in files.items()}
+    manifest["release_id"] = f"{release.name[:17]}{digest_of_files(files)}"
+    (release / "manifest.json").write_text(json.dumps(manifest))
+    return release.rename(release.parent / manifest["release_id"])

@@ -2,17 +2,18 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import pytest
+import torch
 
 from tests.conftest import stack_settings
 from tests.end_to_end.test_stack import random_history
 from tests.reference import DirectRecommender
-from tests.releases import write_random_release
+from tests.releases import reseal, write_random_release
 from tests.traffic import assert_unmixed, steady_traffic
 from winnow.client import WinnowClient
 from winnow.commands.local_stack import LocalStack
@@ -84,28 +85,49 @@ def test_the_old_release_is_dropped_when_nobody_uses_it(swap_stack: SwapStack) -
         eventually(lambda service=service: swap_stack.states(service) == {second: "CURRENT"})  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "pickle", "absent"])
-def test_a_bad_release_is_refused_and_the_old_one_keeps_serving(swap_stack: SwapStack, damage: str) -> None:
-    if damage == "absent":
-        bad = "20300101T000000Z-0123456789ab"
-    else:
+def damaged(elsewhere: Path, damage: str) -> str:
+    """Make a release that is bad in one way and return its id; all but the truncated one have the right hashes."""
+    release = elsewhere / write_random_release(elsewhere, seed=9)
+    weights = release / "ranking_network.safetensors"
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-1])
+        return release.name
+    if damage == "pickle":
+        torch.save({"weight": torch.zeros(3)}, weights)
+    elif damage == "golden":
+        other = elsewhere / write_random_release(elsewhere, seed=10)
+        shutil.copy(other / "golden.safetensors", release)
+    return reseal(release).name
+
+
+@pytest.mark.parametrize(
+    ("damage", "refusing"),
+    [
+        ("absent", SERVICES),
+        ("truncated", SERVICES),
+        ("pickle", ["ranking_service"]),
+        ("golden", ["candidate_service", "ranking_service"]),
+    ],
+)
+def test_a_bad_release_is_refused_and_the_old_one_keeps_serving(
+    swap_stack: SwapStack, damage: str, refusing: Sequence[str]
+) -> None:
+    bad = "20300101T000000Z-0123456789ab"
+    if damage != "absent":
         elsewhere = swap_stack.releases / "elsewhere"
-        bad = write_random_release(elsewhere, seed=9)
-        weights = elsewhere / bad / "ranking_network.safetensors"
-        weights.write_bytes(b"\x80\x04" + weights.read_bytes()[2:] if damage == "pickle" else b"")
+        bad = damaged(elsewhere, damage)
         shutil.move(elsewhere / bad, swap_stack.releases / bad)
     with steady_traffic(swap_stack.stack.gateway_target, HISTORIES) as traffic:
         point_current_at(swap_stack.releases, bad)
-        for service in SERVICES:
+        for service in refusing:
             eventually(lambda service=service: swap_stack.states(service).get(bad) == "REFUSED")  # type: ignore[misc]
-    for service in SERVICES:
-        status = swap_stack.status(service)
-        assert status.release_id == swap_stack.first_release
-        (reason,) = [release.reason for release in status.releases if release.release_id == bad]
-        assert bad in reason
-    assert_unmixed(
-        traffic, {swap_stack.first_release: DirectRecommender(swap_stack.releases, swap_stack.first_release)}
-    )
+        time.sleep(0.5)
+    assert swap_stack.status("gateway").release_id == swap_stack.first_release
+    for service in refusing:
+        (reason,) = [release.reason for release in swap_stack.status(service).releases if release.release_id == bad]
+        assert reason
+    first = swap_stack.first_release
+    assert_unmixed(traffic, {first: DirectRecommender(swap_stack.releases, first)})
 
 
 def test_a_gateway_waits_for_both_stages(swap_stack: SwapStack, tmp_path: Path) -> None:

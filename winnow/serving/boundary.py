@@ -16,11 +16,10 @@ from google.protobuf.message import DecodeError, Message
 from winnow.serving.decoding import find_invalid_utf8
 from winnow.serving.errors import InvalidRequestError, ServiceError, UnavailableError, Violation
 from winnow.serving.metrics import Metrics
-from winnow.serving.tracing import continue_trace
+from winnow.serving.tracing import Metadata, Spans, serving
 
 _log = structlog.get_logger(__name__)
 
-Metadata = Sequence[tuple[str, str | bytes]]
 HandlerType = Any  # grpc.RpcMethodHandler; its type parameters exist in its stub only
 
 
@@ -38,8 +37,9 @@ class Boundary(grpc.aio.ServerInterceptor):
     becomes INTERNAL with an opaque id; the log has the exception under the same id.
     """
 
-    def __init__(self, metrics: Metrics, gatekeepers: Sequence[Gatekeeper] = ()) -> None:
+    def __init__(self, metrics: Metrics, spans: Spans, gatekeepers: Sequence[Gatekeeper]) -> None:
         self._metrics = metrics
+        self._spans = spans
         self._gatekeepers = gatekeepers
         self._guarded: dict[str, HandlerType] = {}
 
@@ -77,10 +77,10 @@ class Boundary(grpc.aio.ServerInterceptor):
             started = time.perf_counter()
             in_flight.inc()
             try:
-                continue_trace(cast(Metadata, context.invocation_metadata()))
-                if isinstance(request, _Undecodable):
-                    raise request.error()
-                answer = await handle(request, context)
+                with serving(self._spans, name, cast("Metadata", context.invocation_metadata() or ())):
+                    if isinstance(request, _Undecodable):
+                        raise request.error()
+                    answer = await handle(request, context)
                 succeeded.inc()
                 return answer
             except ServiceError as error:

@@ -215,7 +215,10 @@ class ReleaseKeeper(Generic[Loaded]):
     def _verify_and_load(self, release_id: str) -> Loaded:
         path = self._settings.releases / release_id
         check_memory(path)
-        return self._load(open_release(path))
+        release = open_release(path)
+        loaded = self._load(release)
+        self._metrics.index_recall.labels(release_id).set(release.manifest.index.recall_at_200)
+        return loaded
 
     def _make_current(self, held: HeldRelease[Loaded]) -> None:
         if self._current is not None:
@@ -231,6 +234,7 @@ class ReleaseKeeper(Generic[Loaded]):
             unused = held.in_flight_count == 0 and now - held.used_at > self._settings.retire_seconds
             if unused and self._state(held) is ReleaseState.RETIRING:
                 del self._held[held.release_id]
+                self._metrics.index_recall.remove(held.release_id)
                 self._metrics.releases_held.set(len(self._held))
                 _log.info("release dropped", release_id=held.release_id)
 

@@ -18,6 +18,7 @@ from winnow.serving.releases import ReleaseStatus
 from winnow.serving.settings import ServerSettings
 from winnow.serving.status import StatusService
 from winnow.serving.tls import server_credentials
+from winnow.serving.tracing import Spans, TraceIdsOnly
 from winnow.v1 import status_pb2_grpc
 
 Settings = TypeVar("Settings", bound=ServerSettings)
@@ -145,7 +146,10 @@ class _Health:
 @contextlib.asynccontextmanager
 async def _listening(settings: ServerSettings, service: Service, metrics: Metrics) -> AsyncIterator[_Health]:
     """Listen with health NOT_SERVING; on leaving, wait for calls under way and close the service."""
-    server = grpc.aio.server(interceptors=[Boundary(metrics, service.gatekeepers())], options=_server_options(settings))
+    server = grpc.aio.server(
+        interceptors=[Boundary(metrics, _spans(settings, service), service.gatekeepers())],
+        options=_server_options(settings),
+    )
     service.register(server)
     status_pb2_grpc.add_StatusServiceServicer_to_server(StatusService(service.name, service.releases), server)
     readiness = _Health(server, service)
@@ -189,6 +193,16 @@ async def _load(service: Service) -> None:
         await service.load()
     except ValueError as error:
         raise StartError(str(error)) from error
+
+
+def _spans(settings: ServerSettings, service: Service) -> Spans:
+    if not settings.tracing:
+        return TraceIdsOnly()
+    try:
+        from winnow.serving.opentelemetry import OpenTelemetrySpans
+    except ImportError as error:
+        raise StartError("tracing is on, but the extra is not installed: pip install 'winnow[tracing]'") from error
+    return OpenTelemetrySpans(service.name)
 
 
 def _status(serving: bool) -> "health_pb2.HealthCheckResponse.ServingStatus":

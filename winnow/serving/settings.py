@@ -56,6 +56,8 @@ class ServerSettings(BaseSettings):
     """How long a release that is no longer current is kept after its last use."""
     metrics_port: Port = 0
     """Port of the Prometheus metrics, on the same host; 0 offers none."""
+    tracing: bool = False
+    """Record OpenTelemetry spans (extra `tracing`); where they go is set by the usual OTEL_* variables."""
     tls_certificate_file: Path | None = None
     """PEM certificate chain of the server; TLS is on if it is set. Read again when it changes."""
     tls_key_file: Path | None = None

@@ -1,40 +1,94 @@
 """W3C trace context: every call has a trace id, given by its caller or made here; every log line carries it.
 
-With the optional extra `tracing` installed and an exporter set in the environment, spans go to OpenTelemetry too.
+With the `tracing` setting on, and the optional extra of that name installed, spans go to OpenTelemetry too. What is
+bound to a call is bound to its context, so that code deep inside needs no telemetry handed down.
 """
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
+
+Metadata = Sequence[tuple[str, str | bytes]]
 
 TRACEPARENT = "traceparent"
 _FORM = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
+
+class Spans(Protocol):
+    """Records spans somewhere."""
+
+    def serving(self, method: str, metadata: Metadata) -> AbstractContextManager[None]:
+        """A span for answering a call, continuing the trace that the metadata carries, if any."""
+
+    def calling(self, name: str, attributes: Mapping[str, int | str]) -> AbstractContextManager[None]:
+        """A span for a call that is made, a child of the current one."""
+
+    def trace_id(self) -> str:
+        """The id of the current trace."""
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Metadata that carries the current span to the next service."""
+
+
+class TraceIdsOnly:
+    """Records nothing; trace ids are continued or made, and passed on."""
+
+    def serving(self, method: str, metadata: Metadata) -> AbstractContextManager[None]:
+        """See Spans.serving."""
+        _trace_id.set(_given_trace_id(metadata) or f"{random.getrandbits(128):032x}")
+        return nullcontext()
+
+    def calling(self, name: str, attributes: Mapping[str, int | str]) -> AbstractContextManager[None]:
+        """See Spans.calling."""
+        return nullcontext()
+
+    def trace_id(self) -> str:
+        """See Spans.trace_id."""
+        return _trace_id.get() or ""
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """See Spans.metadata."""
+        trace_id = self.trace_id()
+        if not trace_id:
+            return ()
+        return ((TRACEPARENT, f"00-{trace_id}-{random.getrandbits(64):016x}-01"),)
+
+
 _trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
+_spans: ContextVar[Spans | None] = ContextVar("spans", default=None)
 
 
-def continue_trace(metadata: Sequence[tuple[str, str | bytes]] | None) -> None:
-    """Bind the trace of the caller to this call, or begin one."""
-    for key, value in metadata or ():
-        if key == TRACEPARENT and isinstance(value, str) and (match := _FORM.fullmatch(value)):
-            _trace_id.set(match[1])
-            return
-    _trace_id.set(f"{random.getrandbits(128):032x}")
+def serving(spans: Spans, method: str, metadata: Metadata) -> AbstractContextManager[None]:
+    """Bind `spans` to this call and begin its span."""
+    _spans.set(spans)
+    return spans.serving(method, metadata)
 
 
-def trace_metadata() -> tuple[tuple[str, str], ...]:
-    """Metadata that carries this call's trace to the next service."""
-    trace_id = _trace_id.get()
-    if trace_id is None:
-        return ()
-    return ((TRACEPARENT, f"00-{trace_id}-{random.getrandbits(64):016x}-01"),)
+def calling(name: str, **attributes: int | str) -> AbstractContextManager[None]:
+    """A span for a call made on behalf of the call that is served; nothing outside of one."""
+    spans = _spans.get()
+    return nullcontext() if spans is None else spans.calling(name, attributes)
+
+
+def outgoing_metadata() -> tuple[tuple[str, str], ...]:
+    """Metadata that carries the trace of the call that is served to the next service; empty outside of one."""
+    spans = _spans.get()
+    return () if spans is None else spans.metadata()
 
 
 def add_trace_id(_logger: Any, _method: str, event: Any) -> Any:
     """Add the trace id to a log event: a structlog processor."""
-    trace_id = _trace_id.get()
-    if trace_id is not None:
-        event["trace_id"] = trace_id
+    spans = _spans.get()
+    if spans is not None:
+        event["trace_id"] = spans.trace_id()
     return event
+
+
+def _given_trace_id(metadata: Metadata) -> str | None:
+    for key, value in metadata:
+        if key == TRACEPARENT and isinstance(value, str) and (match := _FORM.fullmatch(value)):
+            return match[1]
+    return None

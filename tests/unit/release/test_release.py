@@ -1,7 +1,6 @@
 """A release is written whole or not at all, and what is damaged is refused with a reason."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,26 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.releases import ITEM_COUNT, item_id, write_random_release
+from tests.releases import ITEM_COUNT, item_id, reseal, write_random_release
 from winnow.release.golden import GoldenMismatchError, check_scores
 from winnow.release.networks import load_candidate_network, load_ranking_network
-from winnow.release.reader import ReleaseError, current_release_id, describe_file, digest_of_files, open_release
+from winnow.release.reader import ReleaseError, current_release_id, open_release
 
 
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
     return tmp_path / write_random_release(tmp_path)
-
-
-def rewrite_manifest(release: Path, change: Callable[[dict[str, object]], None]) -> Path:
-    """Change the manifest and make its hashes and its id right again: damage that only loading can find."""
-    manifest = json.loads((release / "manifest.json").read_text())
-    change(manifest)
-    files = {path.name: describe_file(path) for path in release.iterdir() if path.name != "manifest.json"}
-    manifest["files"] = {name: entry.model_dump() for name, entry in files.items()}
-    manifest["release_id"] = f"{release.name[:17]}{digest_of_files(files)}"
-    (release / "manifest.json").write_text(json.dumps(manifest))
-    return release.rename(release.parent / manifest["release_id"])
 
 
 def test_what_was_written_is_read(release: Path) -> None:
@@ -115,7 +103,7 @@ def test_weights_of_another_shape_are_refused(release: Path) -> None:
     def widen(manifest: dict[str, object]) -> None:
         manifest["candidate_network"]["hidden_dim"] = 16  # type: ignore[index]
 
-    changed = rewrite_manifest(release, widen)
+    changed = reseal(release, widen)
     with pytest.raises(ReleaseError, match=r"(?s)candidate_network\.safetensors.*size mismatch"):
         load_candidate_network(open_release(changed), torch.device("cpu"))
 
@@ -124,14 +112,14 @@ def test_weights_that_are_not_finite_are_refused(release: Path) -> None:
     weights = load_file(release / "ranking_network.safetensors")
     weights["embedding.weight"][3, 2] = torch.nan
     save_file(weights, release / "ranking_network.safetensors")
-    changed = rewrite_manifest(release, lambda manifest: None)
+    changed = reseal(release)
     with pytest.raises(ReleaseError, match=r"embedding\.weight holds a value that is not finite"):
         load_ranking_network(open_release(changed), torch.device("cpu"))
 
 
 def test_a_pickle_in_disguise_is_refused(release: Path) -> None:
     torch.save({"embedding.weight": torch.zeros(3)}, release / "ranking_network.safetensors")
-    changed = rewrite_manifest(release, lambda manifest: None)
+    changed = reseal(release)
     with pytest.raises(ReleaseError, match=r"ranking_network\.safetensors"):
         load_ranking_network(open_release(changed), torch.device("cpu"))
 
