@@ -97,6 +97,7 @@ class ComposeStack:
             "COMPOSE_PROJECT_NAME": name,
             "WINNOW_TAG": name,
             "WINNOW_GATEWAY_PORT": gateway_ports,
+            "WINNOW_HEALTH_INTERVAL": "4s",
         }
 
     def compose(self, *arguments: str, timeout_seconds: float = 300, **environment: str) -> str:
