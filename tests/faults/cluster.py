@@ -66,6 +66,14 @@ class Replica:
         statm = Path(f"/proc/{self.process.pid}/statm").read_text().split()
         return int(statm[1]) * 4096
 
+    def peak_rss_bytes(self) -> int:
+        """The most memory that the process ever had."""
+        assert self.process is not None
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("no VmHWM")
+
 
 @dataclass
 class Cluster:

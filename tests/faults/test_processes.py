@@ -19,10 +19,20 @@ def load(cluster: Cluster, judge: Judge, ledger: Ledger) -> Load:
 
 
 def test_no_fault_but_swaps(
-    cluster: Cluster, load: Load, ledger: Ledger, load_seconds: float, two_releases: tuple[Path, list[str]]
-) -> None:
+    cluster: Cluster, judge: Judge, load: Load, ledger: Ledger, load_seconds: float,
+    two_releases: tuple[Path, list[str]],
+) -> None:  # fmt: skip
+    steady = Ledger("steady")
+    load_while(Load(cluster.gateway.target, judge, steady, rate=RATE), load_seconds)
+    steady_mib = {replica.module: replica.rss_bytes() / 2**20 for replica in cluster.all()}
     with swapping(two_releases):
         load_while(load, load_seconds)
+    peak_mib = {replica.module: replica.peak_rss_bytes() / 2**20 for replica in cluster.all()}
+    ledger.notes.append(
+        f"p99 {steady.seconds(99) * 1000:.1f} ms steady, {ledger.seconds(99) * 1000:.1f} ms with a swap every 2 s; "
+        + "peak MiB (steady): "
+        + ", ".join(f"{module} {peak_mib[module]:.0f} ({steady_mib[module]:.0f})" for module in peak_mib)
+    )
     assert ledger.violations == []
     assert ledger.codes.keys() == {"OK"}
     assert ledger.degraded_count == 0

@@ -173,9 +173,11 @@ class MicroBatcher(Generic[Item, Result]):
                     waiting.future.set_result(result)
             seconds = loop.time() - started
             self._metrics.batch_seconds.observe(seconds)
-            # Half the weight on the newest: a change of load shows within a few flights. Failed flights tell nothing
-            # about how long work takes.
-            self._flight_seconds += (seconds - self._flight_seconds) / 2
+            # Half the weight on the newest: a change of load shows within a few flights. A single one that took very
+            # long, waiting for a dead peer, must not pass for a change: it counts as twice the usual time. Failed
+            # flights tell nothing about how long work takes.
+            usual = self._flight_seconds or seconds
+            self._flight_seconds = (usual + min(seconds, 2 * usual)) / 2
 
     def _land(self, flight: asyncio.Task[None]) -> None:
         self._flights.discard(flight)

@@ -209,6 +209,22 @@ def test_what_cannot_be_done_in_time_is_rejected_at_once() -> None:
     simulate(main)
 
 
+def test_one_slow_flight_does_not_pass_for_overload() -> None:
+    stage = Stage(seconds=0.01)
+
+    async def main() -> None:
+        batcher = MicroBatcher(stage.fly, limits(weight=1), Metrics().queue("test"))
+        for number in range(4):
+            await batcher.submit(number, deadline=FOREVER)
+        stage.seconds = 100
+        await batcher.submit(4, deadline=FOREVER)
+        stage.seconds = 0.01
+        soon = asyncio.get_running_loop().time() + 0.2
+        assert len(await asyncio.gather(*(batcher.submit(number, deadline=soon) for number in range(5)))) == 5
+
+    simulate(main)
+
+
 def test_one_slow_flight_shuts_nobody_out() -> None:
     stage = Stage(seconds=100)
 
