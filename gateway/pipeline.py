@@ -15,7 +15,21 @@ from gateway.settings import GatewaySettings
 from gateway.stages import Candidates, CandidateStage, RankingQuery, RankingStage, RetrievalQuery, Scores
 from winnow.history import Rows, WatchHistories
 from winnow.serving.errors import DeadlineError, OverloadedError, UnavailableError
-from winnow.v1.recommendation_pb2 import CandidateOrigin, DegradationStep, ScoreOrigin
+from winnow.v1.recommendation_pb2 import (
+    CANDIDATE_ORIGIN_CALLER,
+    CANDIDATE_ORIGIN_NETWORK,
+    CANDIDATE_ORIGIN_POPULAR,
+    DEGRADATION_STEP_CANDIDATE_ORDER,
+    DEGRADATION_STEP_POPULAR,
+    DEGRADATION_STEP_POPULAR_RANKED,
+    DEGRADATION_STEP_UNSPECIFIED,
+    SCORE_ORIGIN_CANDIDATE,
+    SCORE_ORIGIN_POPULARITY,
+    SCORE_ORIGIN_RANKING,
+    CandidateOrigin,
+    DegradationStep,
+    ScoreOrigin,
+)
 
 # Queues may take this part of the time left. At the whole of it everybody would be served just too late: waits are
 # estimates, and work that expires in a queue has kept other work from being done.
@@ -44,7 +58,7 @@ class Recommendation:
     """How many candidates were ranked."""
     retrieved_count: int
     """How many were retrieved; more than were ranked where little time was left."""
-    degradation: DegradationStep.ValueType = DegradationStep.DEGRADATION_STEP_UNSPECIFIED
+    degradation: DegradationStep.ValueType = DEGRADATION_STEP_UNSPECIFIED
     degradation_reason: str = ""
     timing: Timing = field(default_factory=Timing)
 
@@ -143,8 +157,8 @@ class Pipeline:
         return Recommendation(
             rows=query.rows[order],
             scores=scores[order],
-            score_origin=ScoreOrigin.SCORE_ORIGIN_RANKING,
-            candidate_origin=CandidateOrigin.CANDIDATE_ORIGIN_CALLER,
+            score_origin=SCORE_ORIGIN_RANKING,
+            candidate_origin=CANDIDATE_ORIGIN_CALLER,
             candidate_count=len(query.rows),
             retrieved_count=0,
             timing=timing,
@@ -183,13 +197,13 @@ class Pipeline:
         finally:
             timing.candidate = (time.perf_counter_ns() - started) // 1000
         timing.candidate_compute = candidates.compute_microseconds
-        return _Retrieved(candidates=candidates, origin=CandidateOrigin.CANDIDATE_ORIGIN_NETWORK)
+        return _Retrieved(candidates=candidates, origin=CANDIDATE_ORIGIN_NETWORK)
 
     def _popular(self, query: Query, count: int, failure: StageFailure | None) -> _Retrieved:
         rows = self._catalogue.popular(count, query.excluded)
         return _Retrieved(
             candidates=Candidates(rows, self._catalogue.popularity[rows], 0),
-            origin=CandidateOrigin.CANDIDATE_ORIGIN_POPULAR,
+            origin=CANDIDATE_ORIGIN_POPULAR,
             failure=failure,
         )
 
@@ -230,13 +244,13 @@ def _ranked(
     query: Query, retrieved: _Retrieved, retrieved_count: int, scores: NDArray[np.float32], timing: Timing
 ) -> Recommendation:
     best = _descending(scores)[: query.count]
-    step = DegradationStep.DEGRADATION_STEP_UNSPECIFIED
+    step = DEGRADATION_STEP_UNSPECIFIED
     if retrieved.failure is not None:
-        step = DegradationStep.DEGRADATION_STEP_POPULAR_RANKED
+        step = DEGRADATION_STEP_POPULAR_RANKED
     return Recommendation(
         rows=retrieved.candidates.rows[best],
         scores=scores[best],
-        score_origin=ScoreOrigin.SCORE_ORIGIN_RANKING,
+        score_origin=SCORE_ORIGIN_RANKING,
         candidate_origin=retrieved.origin,
         candidate_count=len(scores),
         retrieved_count=retrieved_count,
@@ -250,14 +264,14 @@ def _unranked(
     query: Query, retrieved: _Retrieved, ranking_failure: StageFailure | None, timing: Timing
 ) -> Recommendation:
     """Keep the candidates' own order: by logit, or by popularity."""
-    popular = retrieved.origin == CandidateOrigin.CANDIDATE_ORIGIN_POPULAR
-    step = DegradationStep.DEGRADATION_STEP_UNSPECIFIED
+    popular = retrieved.origin == CANDIDATE_ORIGIN_POPULAR
+    step = DEGRADATION_STEP_UNSPECIFIED
     if ranking_failure is not None:
-        step = DegradationStep.DEGRADATION_STEP_POPULAR if popular else DegradationStep.DEGRADATION_STEP_CANDIDATE_ORDER
+        step = DEGRADATION_STEP_POPULAR if popular else DEGRADATION_STEP_CANDIDATE_ORDER
     return Recommendation(
         rows=retrieved.candidates.rows[: query.count],
         scores=retrieved.candidates.scores[: query.count],
-        score_origin=ScoreOrigin.SCORE_ORIGIN_POPULARITY if popular else ScoreOrigin.SCORE_ORIGIN_CANDIDATE,
+        score_origin=SCORE_ORIGIN_POPULARITY if popular else SCORE_ORIGIN_CANDIDATE,
         candidate_origin=retrieved.origin,
         candidate_count=0,
         retrieved_count=len(retrieved.candidates.rows),

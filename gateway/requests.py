@@ -114,7 +114,7 @@ class RequestReader:
         return Query(
             history=history,
             count=min(count, max_count),
-            excluded=np.unique(excluded if request.include_watched else np.concatenate([excluded, history.rows])),
+            excluded=_sorted_set(excluded if request.include_watched else np.concatenate([excluded, history.rows])),
             unknown_history_count=unknown_history_count,
             unknown_excluded_count=unknown_excluded_count,
             require_ranked=require_ranked,
@@ -130,7 +130,7 @@ def _history(request: _HistoryRequest, catalogue: Catalogue) -> tuple[WatchHisto
         known = np.array([item_id in catalogue.vocabulary for item_id in request.history])
         weights = None if weights is None else weights[known]
         timestamps = None if timestamps is None else timestamps[known]
-    return WatchHistories.from_lengths(rows, np.array([len(rows)]), weights, timestamps), unknown_count
+    return WatchHistories.of_one(rows, weights, timestamps), unknown_count
 
 
 def _history_violations(request: _HistoryRequest, max_count: int) -> list[Violation]:
@@ -141,6 +141,8 @@ def _history_violations(request: _HistoryRequest, max_count: int) -> list[Violat
     ):
         if values and len(values) != len(request.history):
             violations.append(Violation(field, f"has {len(values)} entries for {len(request.history)} watches"))
+    if not (request.history_weights or request.history_timestamps):
+        return violations
     weights = np.array(request.history_weights, dtype=np.float32)
     for position in np.flatnonzero(~(np.isfinite(weights) & (weights >= 0))):
         violations.append(
@@ -161,7 +163,8 @@ def _id_violations(field: str, ids: Sequence[str], max_count: int) -> list[Viola
     if len(ids) > max_count:
         return [Violation(field, f"has {len(ids)} ids: at most {max_count}")]
     # UTF-8 has at most 4 bytes a character: nearly every request ends here, without a loop over its ids.
-    if not ids or (all(ids) and max(map(len, ids)) <= MAX_ID_BYTES // 4):
+    lengths = list(map(len, ids))
+    if not lengths or (0 not in lengths and max(lengths) <= MAX_ID_BYTES // 4):
         return []
     violations = []
     for position, item_id in enumerate(ids):
@@ -181,6 +184,15 @@ def _count_violations(count: int) -> list[Violation]:
 def _refuse(violations: list[Violation]) -> None:
     if violations:
         raise InvalidRequestError(violations)
+
+
+def _sorted_set(rows: Rows) -> Rows:
+    """What np.unique returns, in a third of its time for short arrays."""
+    ordered = np.sort(rows)
+    distinct = np.empty(len(ordered), dtype=bool)
+    distinct[:1] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=distinct[1:])
+    return ordered[distinct]
 
 
 def _without_duplicates(rows: Rows) -> Rows:

@@ -129,17 +129,13 @@ class CandidateStage(PinnedStage[RetrievalQuery, Candidates]):
             found = unpack_rows(response.candidates, "candidates")
             found.check_rows(self._item_count, "candidates")
             scores = _checked_scores(response.scores, len(found.rows))
-            if len(found) != len(queries):
-                raise ValueError(f"{len(found)} answers to {len(queries)} queries")
-            ends = found.offsets.tolist()
-            return [
-                Candidates(
-                    _checked_candidates(query, found.rows[start:end]), scores[start:end], response.compute_microseconds
-                )
-                for query, (start, end) in zip(queries, pairwise(ends), strict=True)
-            ]
+            _check_candidates(queries, found, self._item_count)
         except ValueError as error:
             raise self._caller.unusable(str(error)) from error
+        return [
+            Candidates(found.rows[start:end], scores[start:end], response.compute_microseconds)
+            for start, end in pairwise(found.offsets.tolist())
+        ]
 
 
 class RankingStage(PinnedStage[RankingQuery, Scores]):
@@ -176,15 +172,23 @@ def _checked_scores(packed: bytes, row_count: int) -> NDArray[np.float32]:
     return scores
 
 
-def _checked_candidates(query: RetrievalQuery, rows: Rows) -> Rows:
-    if len(rows) > query.count:
-        raise ValueError(f"{len(rows)} candidates where {query.count} were asked for")
-    # Sorted once, an array shows its duplicates and its overlap with the sorted exclusions.
-    ordered = np.sort(rows)
-    if (ordered[1:] == ordered[:-1]).any():
-        raise ValueError("a candidate stands twice")
-    if len(query.excluded):
-        positions = np.minimum(np.searchsorted(query.excluded, ordered), len(query.excluded) - 1)
-        if (query.excluded[positions] == ordered).any():
-            raise ValueError("an excluded item is among the candidates")
-    return rows
+def _check_candidates(queries: Sequence[RetrievalQuery], found: RaggedRows, item_count: int) -> None:
+    """Raise ValueError unless each list is as short as asked, without duplicates and without what is excluded."""
+    if len(found) != len(queries):
+        raise ValueError(f"{len(found)} answers to {len(queries)} queries")
+    lengths = found.lengths
+    for query, length in zip(queries, lengths.tolist(), strict=True):
+        if length > query.count:
+            raise ValueError(f"{length} candidates where {query.count} were asked for")
+    # A query and a row as one number. What is excluded has no duplicates of its own, so if any number stands twice in
+    # both together, a candidate is a duplicate or excluded: one sort checks the whole batch.
+    excluded = RaggedRows.from_lists([query.excluded for query in queries])
+    candidate_keys = _keys(found, item_count)
+    keys = np.sort(np.concatenate([candidate_keys, _keys(excluded, item_count)]))
+    if (keys[1:] == keys[:-1]).any():
+        twice = len(np.unique(candidate_keys)) < len(candidate_keys)
+        raise ValueError("a candidate stands twice" if twice else "an excluded item is among the candidates")
+
+
+def _keys(lists: RaggedRows, item_count: int) -> NDArray[np.int64]:
+    return np.repeat(np.arange(len(lists)) * item_count, lists.lengths) + lists.rows

@@ -132,6 +132,16 @@ class WatchHistories(RaggedRows):
         )
 
     @classmethod
+    def of_one(cls, rows: Rows, weights: Weights | None = None, timestamps: Timestamps | None = None) -> Self:
+        """One history; None is unknown for every watch."""
+        return cls(
+            rows,
+            np.array([0, len(rows)]),
+            np.full(len(rows), UNKNOWN_WEIGHT) if weights is None else weights,
+            np.full(len(rows), UNKNOWN_TIME) if timestamps is None else timestamps,
+        )
+
+    @classmethod
     def of(cls, lists: RaggedRows) -> "WatchHistories":
         """The same lists; nothing is known of their watches unless they say so."""
         return lists if isinstance(lists, WatchHistories) else cls.from_lengths(lists.rows, lists.lengths)

@@ -33,7 +33,8 @@ class Vocabulary:
     def rows(self, item_ids: Iterable[str]) -> tuple[Rows, int]:
         """Return the rows of the known ids, int32, in order, and how many ids are unknown."""
         found = list(map(self._row_of.get, item_ids))
-        known = [row for row in found if row is not None]
+        # Nearly every request knows its ids: one pass in C sees that none is missing.
+        known = [row for row in found if row is not None] if None in found else found
         return np.array(known, dtype=np.int32), len(found) - len(known)
 
     def item_ids(self, rows: Iterable[int]) -> list[str]:
