@@ -17,6 +17,8 @@ GATEWAY_PORT = 50050
 METRICS_PORT = 9464
 # A service counts as found, forgotten or recovered "within seconds" when it took no longer than this.
 SECONDS_TO_ADAPT = 20.0
+# Until a container is healthy, on a machine that starts several at once.
+START_SECONDS = 120.0
 
 # Of the calls that ended, by method and status, as Prometheus text has them.
 _REQUESTS = re.compile(r'^winnow_requests_total\{code="(\w+)",method="([^"]+)"\} (\S+)$', re.MULTILINE)
@@ -121,7 +123,7 @@ class ComposeStack:
                 for service in SERVICES
             ),
             "every container is healthy",
-            timeout_seconds=90,
+            START_SECONDS,
         )
 
     def remove(self) -> None:

@@ -5,12 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.compose.stack import SERVICES, ComposeStack, Container, report, wait_until
+from tests.compose.stack import SERVICES, START_SECONDS, ComposeStack, Container, report, wait_until
 from tests.reference import DirectRecommender
 from tests.traffic import Traffic, assert_unmixed, steady_traffic
 
-# A few requests a second.
+# A few requests a second, with time enough for an answer while new replicas start on the same cores.
 PAUSE_SECONDS = 0.2
+TIMEOUT_SECONDS = 5.0
 METHODS = {
     "candidate_service": "RetrieveCandidates",
     "ranking_service": "RankCandidates",
@@ -46,7 +47,9 @@ def test_new_replicas_of_both_stages_are_found_and_share_evenly(
     stack: ComposeStack, direct: DirectRecommender, histories: list[list[str]]
 ) -> None:
     stack.up()
-    with steady_traffic(stack.target, histories, callers=1, pause_seconds=PAUSE_SECONDS) as traffic:
+    with steady_traffic(
+        stack.target, histories, callers=1, pause_seconds=PAUSE_SECONDS, timeout_seconds=TIMEOUT_SECONDS
+    ) as traffic:
         stack.up(candidate_service=3, ranking_service=3)
         for service in STAGES:
             seconds = wait_until_each_gets_calls(stack, service)
@@ -70,12 +73,14 @@ def test_a_killed_replica_is_forgotten_and_found_again_when_it_is_back(
 ) -> None:
     stack.up(candidate_service=3, ranking_service=3)
     victim = stack.containers(service)[0]
-    with steady_traffic(stack.target, histories, callers=1, pause_seconds=PAUSE_SECONDS) as traffic:
+    with steady_traffic(
+        stack.target, histories, callers=1, pause_seconds=PAUSE_SECONDS, timeout_seconds=TIMEOUT_SECONDS
+    ) as traffic:
         wait_until_each_gets_calls(stack, service)
         victim.kill()
         time.sleep(8)
         victim.start()
-        wait_until(lambda: victim.healthy, "the replica is healthy again")
+        wait_until(lambda: victim.healthy, "the replica is healthy again", START_SECONDS)
         seconds = wait_until_each_gets_calls(stack, service)
     report(f"{service}: one of three killed under traffic; gets calls again {seconds:.1f} s after it was healthy")
     assert_no_caller_noticed(traffic, direct)
@@ -89,7 +94,12 @@ def test_a_replica_that_is_stopped_loses_no_call(
     leaving = stack.containers(service)[0]
     # A gateway that leaves is hidden by the client: the next one takes the call.
     with steady_traffic(
-        stack.target, histories, callers=1, pause_seconds=PAUSE_SECONDS, retries=service == "gateway"
+        stack.target,
+        histories,
+        callers=1,
+        pause_seconds=PAUSE_SECONDS,
+        timeout_seconds=TIMEOUT_SECONDS,
+        retries=service == "gateway",
     ) as traffic:
         wait_until_each_gets_calls(stack, service)
         leaving.stop()
@@ -103,7 +113,9 @@ def test_several_gateways_share_the_calls_and_one_may_be_killed(
 ) -> None:
     stack.up(gateway=3)
     gateways = stack.containers("gateway")
-    with steady_traffic(stack.target, histories, callers=1, pause_seconds=PAUSE_SECONDS, retries=True) as traffic:
+    with steady_traffic(
+        stack.target, histories, callers=1, pause_seconds=PAUSE_SECONDS, timeout_seconds=TIMEOUT_SECONDS, retries=True
+    ) as traffic:
         wait_until_each_gets_calls(stack, "gateway")
         before = call_counts(gateways, METHODS["gateway"])
         time.sleep(8)
