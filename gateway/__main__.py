@@ -2,9 +2,11 @@
 
 import sys
 
-from gateway.service import GatewayService
+from gateway.service import run_gateway
 from gateway.settings import GatewaySettings
-from winnow.serving.server import run_service
+from winnow.serving.workers import Supervisor
 
 if __name__ == "__main__":
-    sys.exit(run_service(GatewayService, GatewaySettings.from_command_line(sys.argv[1:])))
+    settings = GatewaySettings.from_command_line(sys.argv[1:])
+    many = settings.workers > 1
+    sys.exit(Supervisor(run_gateway, settings, settings.workers).run() if many else run_gateway(settings))

@@ -20,7 +20,7 @@ from winnow.release.reader import Release
 from winnow.serving.boundary import Gatekeeper
 from winnow.serving.metrics import Metrics
 from winnow.serving.releases import HeldRelease, ReleaseKeeper, ReleaseKeeperSettings, ReleaseStatus
-from winnow.serving.server import remaining_seconds
+from winnow.serving.server import remaining_seconds, run_service
 from winnow.v1 import (
     candidate_pb2_grpc,
     catalogue_pb2,
@@ -267,6 +267,11 @@ class GatewayService(
 
     def _deadline(self, context: "Context[Any, Any]") -> float:
         return asyncio.get_running_loop().time() + remaining_seconds(context, self._settings)
+
+
+def run_gateway(settings: GatewaySettings) -> int:
+    """Serve in this process; return the exit status."""
+    return run_service(GatewayService, settings)
 
 
 async def _held_by_both_stages(held: HeldRelease[ServedRelease]) -> bool:

@@ -18,6 +18,8 @@ class GatewaySettings(ServerSettings):
 
     port: Port = 50050
     """Port to listen on; 0 lets the system choose, and the log says which."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes behind the one port, for more cores than one; metrics of the n-th are on `metrics_port` + n."""
     candidate_target: str = "localhost:50051"
     """gRPC target of the candidate service; a name with several addresses is balanced round robin."""
     ranking_target: str = "localhost:50052"
@@ -52,3 +54,8 @@ class GatewaySettings(ServerSettings):
     """File with one bearer token a line; if set, every call needs one of them. Read again when it changes."""
     retry_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Retries of UNAVAILABLE stage calls, as a share of all stage calls: a budget, so that retries cannot pile up."""
+
+    @property
+    def shares_port(self) -> bool:
+        """See ServerSettings.shares_port."""
+        return self.workers > 1

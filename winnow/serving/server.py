@@ -211,8 +211,8 @@ def _status(serving: bool) -> "health_pb2.HealthCheckResponse.ServingStatus":
 
 def _server_options(settings: ServerSettings) -> list[tuple[str, int]]:
     return [
-        # Without this a second server takes the same port silently and half of the calls.
-        ("grpc.so_reuseport", 0),
+        # gRPC's default is to share: a second server would silently take half of the calls.
+        ("grpc.so_reuseport", int(settings.shares_port)),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         # Clients resolve names anew when a connection ends: this is how they find new replicas.

@@ -69,6 +69,11 @@ class ServerSettings(BaseSettings):
     log_level: LogLevel = "info"
     """Least severe level to log."""
 
+    @property
+    def shares_port(self) -> bool:
+        """Whether other processes of the same service listen on the port too."""
+        return False
+
     @classmethod
     def from_command_line(cls, arguments: list[str]) -> Self:
         """Read flags and environment. Exits with a message that names the setting where one is invalid."""
