@@ -18,6 +18,9 @@ from tests.faults.ledger import Judge, Ledger, Load
 from tests.releases import ITEM_COUNT, item_id, write_random_release
 from winnow.release.writer import point_current_at
 
+# How long the load goes on after a fault is over: what recovers by itself does so in this time.
+SETTLE_SECONDS = 3.0
+
 LEDGERS = pytest.StashKey[list[Ledger]]()
 COLUMNS = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "CANCELLED")
 
@@ -120,22 +123,25 @@ def swapping(two_releases: tuple[Path, list[str]], every_seconds: float = 2.0) -
 
 
 def load_while(load: Load, seconds: float, fault: Callable[[], None] | None = None) -> None:
-    """Run the load, and the fault beside it in a thread, begun when the load is under way."""
+    """Run the load, and the fault beside it in a thread: begun when the load is under way, over before it ends."""
+    if fault is None:
+        asyncio.run(load.run(seconds))
+        return
     failures: list[BaseException] = []
+    settled = threading.Event()
 
     def begin() -> None:
         time.sleep(1)
         try:
-            assert fault is not None
             fault()
         except BaseException as error:
             failures.append(error)
+        time.sleep(SETTLE_SECONDS)
+        settled.set()
 
-    thread = threading.Thread(target=begin) if fault else None
-    if thread:
-        thread.start()
-    asyncio.run(load.run(seconds))
-    if thread:
-        thread.join()
+    thread = threading.Thread(target=begin)
+    thread.start()
+    asyncio.run(load.run(seconds, go_on=lambda: not settled.is_set()))
+    thread.join()
     if failures:
         raise failures[0]

@@ -10,7 +10,7 @@ import math
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -166,8 +166,8 @@ class Load:
         self._lags: deque[tuple[float, float]] = deque(maxlen=1000)
         """When this client's event loop was how late: a thousand looks are more than a deadline ago."""
 
-    async def run(self, seconds: float) -> None:
-        """Call for so long, then wait for the calls under way."""
+    async def run(self, seconds: float, go_on: Callable[[], bool] = lambda: False) -> None:
+        """Call for so long, and for as long as `go_on` says so, then wait for the calls under way."""
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 500)]
         async with grpc.aio.insecure_channel(self._target, options=options) as channel:
             stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
@@ -175,7 +175,7 @@ class Load:
             calls: set[asyncio.Task[None]] = set()
             end = time.monotonic() + seconds
             due = time.monotonic()
-            while due < end:
+            while due < end or go_on():
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
                 call = asyncio.create_task(self._call(stub))
                 calls.add(call)

@@ -125,7 +125,7 @@ def test_both_replicas_of_a_stage_away_and_back(
         for replica in cluster.replicas["ranking_service"]:
             replica.wait_until_healthy()
 
-    load_while(load, load_seconds + 6, away)
+    load_while(load, load_seconds, away)
     assert ledger.violations == []
     assert ledger.codes["OK"] == len(ledger.calls)
     assert ledger.degraded_count > 0
