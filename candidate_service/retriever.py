@@ -62,6 +62,8 @@ class Retriever:
 
     def compute(self, batch: Sequence[RetrievalQueries]) -> list[Retrieved]:
         """Answer several calls' queries as one."""
+        if len(batch) == 1:
+            return [self.retrieve(batch[0])]
         retrieved = self.retrieve(
             RetrievalQueries(
                 histories=WatchHistories.concatenate([queries.histories for queries in batch]),

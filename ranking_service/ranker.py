@@ -75,6 +75,8 @@ class Ranker:
 
     def compute(self, batch: Sequence[RankingQueries]) -> list[NDArray[np.float32]]:
         """Answer several calls' queries as one."""
+        if len(batch) == 1:
+            return [self.rank(batch[0])]
         scores = self.rank(
             RankingQueries(
                 histories=WatchHistories.concatenate([queries.histories for queries in batch]),

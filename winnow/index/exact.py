@@ -39,9 +39,16 @@ class ExactIndex:
         excluded_queries = torch.from_numpy(np.repeat(np.arange(query_count), exclusions.lengths)).to(device)
         most = min(int(counts.max()), item_count)
 
+        block_items = max(self._block_scores // query_count, most, 1)
+        if item_count <= block_items:
+            # Small catalogues, where every operation counts: one block, nothing to merge.
+            scores_BI = user_BH @ self._item_vectors_IH.T
+            scores_BI[excluded_queries, excluded_rows] = -torch.inf
+            best_scores_BK, best_rows_BK = scores_BI.topk(most)
+            return cut_to_counts(best_rows_BK.cpu().numpy(), best_scores_BK.cpu().numpy(), counts)
+
         best_scores_BK = user_BH.new_empty(query_count, 0)
         best_rows_BK = torch.empty(query_count, 0, dtype=torch.long, device=device)
-        block_items = max(self._block_scores // query_count, most, 1)
         for start in range(0, item_count, block_items):
             scores_BJ = user_BH @ self._item_vectors_IH[start : start + block_items].T
             here = (excluded_rows >= start) & (excluded_rows < start + scores_BJ.shape[1])
