@@ -69,7 +69,8 @@ class RaggedRows:
     @property
     def lengths(self) -> Offsets:
         """The length of each list, int64 [B]."""
-        return np.diff(self.offsets)
+        # np.diff takes ten times as long for the few lists of a request.
+        return self.offsets[1:] - self.offsets[:-1]
 
     def slice(self, start: int, stop: int) -> "RaggedRows":
         """Lists start..stop without copying their rows."""
@@ -150,6 +151,9 @@ class WatchHistories(RaggedRows):
     def concatenate(cls, parts: Sequence[RaggedRows]) -> Self:
         """All lists of all parts, in order."""
         histories = [WatchHistories.of(part) for part in parts]
+        if len(histories) == 1:
+            [alone] = histories
+            return cls(alone.rows, alone.offsets, alone.weights, alone.timestamps)
         return cls.from_lengths(
             np.concatenate([part.rows for part in histories]),
             np.concatenate([part.lengths for part in histories]),
