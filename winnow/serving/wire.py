@@ -1,4 +1,4 @@
-"""Arrays between gateway and stages: little-endian bytes that NumPy reads in place.
+"""Arrays between gateway and stages: little-endian bytes, one copy away from NumPy.
 
 Lengths are checked before anything is built from them; every ValueError names the field.
 """
@@ -68,16 +68,17 @@ def pack_float32(values: NDArray[np.floating]) -> bytes:
 
 
 def unpack_int32(buffer: bytes, field: str) -> NDArray[np.int32]:
-    """Read-only int32 array over the bytes. Raises ValueError, naming the field, for a broken length."""
+    """Int32 array of the bytes. Raises ValueError, naming the field, for a broken length."""
     return _unpack(buffer, INT32, field).astype(np.int32, copy=False)
 
 
 def unpack_float32(buffer: bytes, field: str) -> NDArray[np.float32]:
-    """Read-only float32 array over the bytes. Raises ValueError, naming the field, for a broken length."""
+    """Float32 array of the bytes. Raises ValueError, naming the field, for a broken length."""
     return _unpack(buffer, FLOAT32, field).astype(np.float32, copy=False)
 
 
 def _unpack(buffer: bytes, dtype: np.dtype[np.generic], field: str) -> NDArray[np.generic]:
     if len(buffer) % dtype.itemsize:
         raise ValueError(f"{field} has {len(buffer)} bytes: not a multiple of {dtype.itemsize}")
-    return np.frombuffer(buffer, dtype=dtype)
+    # Copied once: torch takes no memory that it must not write, and the messages are kilobytes.
+    return np.frombuffer(buffer, dtype=dtype).copy()
