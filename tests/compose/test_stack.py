@@ -11,6 +11,9 @@ from tests.traffic import steady_traffic
 from winnow.client import WinnowClient, WinnowError
 from winnow.commands.health import healthy
 
+# docker-compose.yml gives a service 30 before it is killed.
+STOP_SECONDS = 25
+
 
 @pytest.fixture(autouse=True)
 def one_of_each(stack: ComposeStack) -> None:
@@ -31,6 +34,13 @@ def test_recommendations_equal_the_local_ones(
             np.testing.assert_allclose(
                 [item.score for item in answer.items], [score for _, score in expected], atol=1e-5, rtol=0
             )
+
+
+def test_a_shell_in_the_gateway_gets_titles(stack: ComposeStack, histories: list[list[str]]) -> None:
+    (gateway,) = stack.containers("gateway")
+    printed = gateway.execute("winnow", "recommend", *histories[0][:3], "--count=3")
+    assert "Watched: " in printed
+    assert "Degraded" not in printed
 
 
 def test_health_and_reflection_answer_on_the_published_port(stack: ComposeStack) -> None:
@@ -95,7 +105,7 @@ def test_sigterm_ends_a_service_in_order(stack: ComposeStack, histories: list[li
     with steady_traffic(stack.target, histories, callers=1, pause_seconds=0.25) as traffic:
         seconds = container.stop()
     assert container.exit_status == 0
-    assert seconds < 15
+    assert seconds < STOP_SECONDS
     # Whatever it had accepted has been answered; only a single gateway leaves nobody to take new calls.
     allowed = {"OK", "UNAVAILABLE"} if service == "gateway" else {"OK"}
     assert set(traffic.statuses()) <= allowed
