@@ -14,6 +14,7 @@ from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.history_bags import build_history_bags
 from winnow.networks.packed import PackedTensor, average, pack_histories, pack_tensors
+from winnow.networks.successions import Successions
 from winnow.networks.tower import build_tower, check_shape, climb
 from winnow.networks.watch_features import WatchFeatures
 
@@ -27,7 +28,7 @@ class DeepRankingModel(nn.Module):
     `watch_features` and `embedding_std` as in the candidate network; `matching`, the constructor arguments of a
     candidate network, whose logit of the item for the history is added to the tower's. That network is part of this one
     but not trained with it: the tower learns what to correct in the order of the candidates, and needs nothing but the
-    same histories to do so.
+    same histories to do so. `successions`, further arguments of Successions, adds what it knows to that logit.
     """
 
     def __init__(
@@ -45,12 +46,15 @@ class DeepRankingModel(nn.Module):
         watch_features: Mapping[str, Sequence[float]] | None = None,
         embedding_std: float = 1.0,
         matching: Mapping[str, Any] | None = None,
+        successions: Mapping[str, int] | None = None,
     ) -> None:
         """Draw all weights from `seed`. Raises ValueError that names an invalid argument."""
         super().__init__()
         check_shape(
             n_items=n_items, embedding_dim=embedding_dim, hidden_dim=hidden_dim, n_hidden_layers=n_hidden_layers
         )
+        if successions is not None and matching is None:
+            raise ValueError("matching is None: successions correct its logits")
         self.n_items = n_items
         self.watch_features = None if watch_features is None else WatchFeatures.from_arguments(watch_features)
         self.bags = build_history_bags(
@@ -75,6 +79,7 @@ class DeepRankingModel(nn.Module):
             "watch_features": None if self.watch_features is None else self.watch_features.arguments(),
             "embedding_std": embedding_std,
             "matching": None if matching is None else dict(matching),
+            "successions": None if successions is None else dict(successions),
         }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -84,6 +89,7 @@ class DeepRankingModel(nn.Module):
             torch.rand(hidden_dim * hidden_dim)
             self.tower = build_tower(summary_dim + embedding_dim, hidden_dim, n_hidden_layers)
             self.output = nn.Linear(hidden_dim, 1)
+            self.successions = None if successions is None else Successions(n_items, **successions)
         with torch.no_grad():
             self.embedding.weight.mul_(embedding_std)
         self.matching = None if matching is None else DeepCandidateGenerationModel(**matching)
@@ -156,12 +162,27 @@ class DeepRankingModel(nn.Module):
         return self.with_matching(logits_N, histories, candidates)
 
     def with_matching(self, logits_N: Tensor, histories: PackedTensor, candidates: PackedTensor) -> Tensor:
-        """Add the matching network's logits to the tower's, where there is one."""
+        """Add the matching network's logits, where there is one, and the corrections of `successions` to them."""
         if self.matching is None:
             return logits_N
-        user_N = candidates.list_of_each_row()
-        user_NH = F.embedding(user_N, self.matching.user_vectors(histories))
-        return logits_N + (user_NH * F.embedding(candidates.rows, self.matching.item_vectors_IH)).sum(dim=1)
+        matching_N = self._matching_logits(self.matching, histories, candidates)
+        if self.successions is not None:
+            logits_N = logits_N + self.successions(histories, candidates, matching_N)
+        return logits_N + matching_N
+
+    def succession_features(self, histories: PackedTensor, candidates: PackedTensor) -> Tensor:
+        """Return what `successions`, which has to be there, knows of every candidate, [N, F]."""
+        assert self.matching is not None  # noqa: S101 - as the constructor made sure
+        assert self.successions is not None  # noqa: S101 - the caller's duty
+        matching_N = self._matching_logits(self.matching, histories, candidates)
+        return self.successions.features(histories, candidates, matching_N)
+
+    @staticmethod
+    def _matching_logits(
+        matching: DeepCandidateGenerationModel, histories: PackedTensor, candidates: PackedTensor
+    ) -> Tensor:
+        user_NH = F.embedding(candidates.list_of_each_row(), matching.user_vectors(histories))
+        return (user_NH * F.embedding(candidates.rows, matching.item_vectors_IH)).sum(dim=1)
 
     def _first_layer_halves(self) -> tuple[Tensor, Tensor]:
         weights: Tensor = self.tower[0].get_parameter("weight")

@@ -19,7 +19,7 @@ from winnow.training.examples import ChunkBatch, RollbackChunks
 from winnow.training.losses import NegativeSampler, full_softmax_loss, sampled_softmax_loss
 from winnow.training.precision import Precision
 from winnow.training.presets import CandidateSettings
-from winnow.training.split import LeaveLastOut
+from winnow.training.split import LeaveLastOut, held_back
 
 # Up to here the softmax over all items is both exact and fast enough.
 FULL_SOFTMAX_ITEM_LIMIT = 100_000
@@ -56,6 +56,8 @@ class CandidateStage:
             linear_skip=settings.linear_skip,
             embedding_std=settings.embedding_std,
         ).to(device)
+        # Watches that this network is not taught to predict, bool [N]: ranking's examples.
+        self.held_back = held_back(split.training, settings.held_back_share, seed=seed)
         self._settings = settings
         self._validation = split.validation
         self._seed = seed
@@ -66,6 +68,7 @@ class CandidateStage:
             chunk_length=settings.chunk_length,
             history_length=settings.history_length,
             features=self.network.watch_features,
+            targets=~self.held_back,
         )
         self._watch_counts = watch_counts
         self._sampled = settings.softmax == "sampled" or (

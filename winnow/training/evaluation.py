@@ -51,7 +51,7 @@ def chain_ranks(
     for block in _blocks(held_out):
         candidates = top_candidates(candidate_network, block.histories, candidate_count=candidate_count)
         histories = ranking_network.pack(block.histories)
-        scores_BK = ranking_network.logits(histories, _rectangle(candidates)).view_as(candidates)
+        scores_BK = ranking_network.logits(histories, rectangle(candidates)).view_as(candidates)
         targets = torch.from_numpy(block.targets).to(candidates).unsqueeze(1)
         hit_BK = candidates == targets
         target_scores = scores_BK.masked_fill(~hit_BK, -torch.inf).amax(dim=1, keepdim=True)
@@ -128,7 +128,8 @@ def _full_ranks(scores_BI: Tensor, block: HeldOut) -> Ranks:
     return ranks_B.masked_fill(torch.isneginf(target_scores.squeeze(1)), NOT_FOUND).cpu().numpy()
 
 
-def _rectangle(candidates_BK: Tensor) -> PackedTensor:
+def rectangle(candidates_BK: Tensor) -> PackedTensor:
+    """Pack lists of equal length."""
     batch_size, count = candidates_BK.shape
     offsets = torch.arange(0, batch_size * count + 1, count, device=candidates_BK.device)
     return PackedTensor(candidates_BK.flatten(), offsets)

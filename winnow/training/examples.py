@@ -45,8 +45,11 @@ class RollbackChunks:
         chunk_length: int,
         history_length: int,
         features: WatchFeatures | None = None,
+        targets: NDArray[np.bool_] | None = None,
     ) -> None:
+        """`targets`, bool [N], says which watches are examples; all that have a history unless given."""
         self._histories = histories
+        self._targets_N = np.ones(len(histories.rows), dtype=np.bool_) if targets is None else targets
         self._codes_NF = None if features is None else features.codes(histories)
         self._chunk_length = chunk_length
         self._history_length = history_length
@@ -64,7 +67,8 @@ class RollbackChunks:
     def example_count(self) -> int:
         """The number of targets that have a history."""
         lengths = self._histories.lengths
-        return int((lengths - 1).clip(min=0).sum())
+        firsts = self._histories.offsets[:-1][lengths > 0]
+        return int(self._targets_N.sum() - self._targets_N[firsts].sum())
 
     def batch(self, chunks: NDArray[np.int64]) -> ChunkBatch:
         """Gather the given chunks, int64 [B] of positions in [0, len(self))."""
@@ -80,7 +84,7 @@ class RollbackChunks:
             rows=rows_BS.astype(np.int64),
             present=present_BS,
             history_lengths=positions_BC,
-            labelled=(positions_BC > 0) & (positions_BC < lengths),
+            labelled=(positions_BC > 0) & (positions_BC < lengths) & self._targets_N[at_BS[:, self._history_length :]],
             users=users,
             codes=None if self._codes_NF is None else self._codes_NF[at_BS],
         )

@@ -28,6 +28,9 @@ class CandidateSettings:
     learning_rate: float
     # The weights of positions are few and move far: their step size is this many times larger.
     position_learning_rate_factor: float
+    # Share of the watches that this network does not learn to predict. Ranking learns from those: among candidates of a
+    # network that knows the answer already, it would learn to trust their order more than it may in serving.
+    held_back_share: float
     # Share of each layer's inputs that is zeroed in training.
     dropout: float
     epochs: int
@@ -53,6 +56,10 @@ class RankingSettings:
     n_hidden_layers: int
     # Add the candidate network's logit to the tower's.
     matching: bool
+    # With matching: look up how often a candidate followed each of so many latest watches, among so many successors of
+    # each item; see Successions. 0 does not.
+    latest_count: int
+    successors_per_item: int
     learning_rate: float
     epochs: int
     # A user's watches that serve as examples in one epoch, new ones in each (paper, section 3.4: no user counts more).
@@ -104,6 +111,7 @@ DEMO = TrainingSettings(
         embedding_std=0.05,
         learning_rate=4e-3,
         position_learning_rate_factor=5.0,
+        held_back_share=0.05,
         dropout=0.2,
         epochs=5,
         chunk_length=64,
@@ -117,6 +125,8 @@ DEMO = TrainingSettings(
         hidden_dim=32,
         n_hidden_layers=2,
         matching=True,
+        latest_count=5,
+        successors_per_item=256,
         learning_rate=1e-3,
         epochs=2,
         examples_per_user=10,
@@ -150,6 +160,7 @@ RECORD = TrainingSettings(
         embedding_std=0.05,
         learning_rate=2e-3,
         position_learning_rate_factor=5.0,
+        held_back_share=0.05,
         dropout=0.3,
         epochs=8,
         chunk_length=64,
@@ -163,12 +174,14 @@ RECORD = TrainingSettings(
         hidden_dim=64,
         n_hidden_layers=2,
         matching=True,
-        learning_rate=1e-3,
+        latest_count=5,
+        successors_per_item=256,
+        learning_rate=2e-3,
         epochs=2,
-        examples_per_user=10,
+        examples_per_user=40,
         candidate_count=200,
-        negative_count=64,
-        positive_weight=200.0,
+        negative_count=48,
+        positive_weight=1.0,
         weighted=False,
         examples_per_batch=256,
     ),

@@ -13,11 +13,18 @@ from torch.nn import functional as F
 
 from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
-from winnow.networks.packed import PackedTensor
 from winnow.networks.ranking import DeepRankingModel
-from winnow.training.evaluation import chain_ranks, figures, top_candidates
+from winnow.networks.successions import MATCHING_FEATURE
+from winnow.training.evaluation import chain_ranks, figures, rectangle, top_candidates
 from winnow.training.presets import RankingSettings
 from winnow.training.split import LeaveLastOut, visible_before
+from winnow.training.successions import SuccessionTable, count_successions
+
+# Of the logistic regression beside the softmax over the candidates, which the order depends on.
+LOGISTIC_WEIGHT = 0.1
+# Examples whose candidates say how the features vary.
+STANDARD_EXAMPLES = 512
+SMALLEST_SCALE = 1e-3
 
 
 class RankingStage:
@@ -25,7 +32,8 @@ class RankingStage:
 
     An example is a watch: its history goes through the trained candidate network, and among the candidates that come
     back, exactly as in serving, the one that was watched next is the positive. Where it is not among them, all are
-    negatives.
+    negatives. Two losses are added: logistic regression, which makes the score a probability, and the softmax over the
+    candidates, which cares for their order alone.
     """
 
     name = "ranking network"
@@ -36,13 +44,27 @@ class RankingStage:
         candidate_network: DeepCandidateGenerationModel,
         settings: RankingSettings,
         *,
+        held_back: NDArray[np.bool_],
         seed: int,
         device: torch.device,
     ) -> None:
-        self.network = build_ranking_network(candidate_network, settings, seed=seed).to(device)
+        """`held_back`, bool [N], are the training watches that the candidate network was not taught to predict.
+
+        They are the examples; where there are none, all watches are.
+        """
+        self._training = split.training
+        self._examples = held_back if held_back.any() else np.ones_like(held_back)
+        table = None
+        if settings.matching and settings.latest_count:
+            table = count_successions(
+                split.training,
+                ~held_back,
+                candidate_network.n_items,
+                successors_per_item=settings.successors_per_item,
+            )
+        self.network = build_ranking_network(candidate_network, settings, table, seed=seed).to(device)
         self._candidate_network = candidate_network
         self._settings = settings
-        self._training = split.training
         self._validation = split.validation
         self._seed = seed
         self._device = device
@@ -54,13 +76,15 @@ class RankingStage:
                 fused=True,
             )
         ]
-        counts = np.minimum(self._training.lengths - 1, settings.examples_per_user).clip(min=0)
-        self.steps_per_epoch = -(-int(counts.sum()) // settings.examples_per_batch)
+        users, positions = self._sample(np.random.default_rng(seed))
+        self.steps_per_epoch = -(-len(users) // settings.examples_per_batch)
+        if self.network.successions is not None:
+            self._standardise(users[:STANDARD_EXAMPLES], positions[:STANDARD_EXAMPLES])
 
     def losses(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
         """One step a batch of examples, a new sample of each user's watches in every epoch."""
         rng = np.random.default_rng([self._seed, epoch])
-        users, positions = sample_examples(self._training, self._settings.examples_per_user, rng)
+        users, positions = self._sample(rng)
         order = rng.permutation(len(users))
         for batch in np.array_split(order, self.steps_per_epoch):
             yield self._loss(users[batch], positions[batch]), len(batch)
@@ -94,21 +118,45 @@ class RankingStage:
         scored = torch.cat([targets_N.unsqueeze(1), negatives_NS], dim=1)
         logits = self._logits(watched, scored)
         terms = F.binary_cross_entropy_with_logits(logits, _first_column_is_positive(logits), reduction="none")
-        weights = torch.cat([(weights_N * returned_N).unsqueeze(1), negative_weights_NS], dim=1)
-        return (terms * weights).sum() / weights.sum()
+        positive_weights_N = weights_N * returned_N
+        weights = torch.cat([positive_weights_N.unsqueeze(1), negative_weights_NS], dim=1)
+        # A negative stands for as many candidates as its weight says; the target for itself.
+        stands_for = torch.cat([torch.ones_like(logits[:, :1]), negative_weights_NS], dim=1)
+        log_shares_N = logits[:, 0] - (logits + stands_for.log()).logsumexp(dim=1)
+        logistic, order = (terms * weights).sum(), -(log_shares_N * positive_weights_N).sum()
+        return (LOGISTIC_WEIGHT * logistic + order) / len(users)
+
+    def _sample(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return sample_examples(self._training, self._examples, self._settings.examples_per_user, rng)
+
+    @torch.inference_mode()
+    def _standardise(self, users: NDArray[np.int64], positions: NDArray[np.int64]) -> None:
+        """Have the features of the candidates of some examples vary by one about zero."""
+        successions = self.network.successions
+        assert successions is not None  # noqa: S101 - asked by the caller
+        watched = visible_before(self._training, users, positions)
+        candidates_NK = top_candidates(self._candidate_network, watched, candidate_count=self._settings.candidate_count)
+        features = self.network.succession_features(self.network.pack(watched), rectangle(candidates_NK))
+        successions.feature_means.copy_(features.mean(dim=0))
+        successions.feature_scales.copy_(features.std(dim=0).clamp_min(SMALLEST_SCALE))
+        # Logits of a softmax have any level: begin where the probabilities of the candidates sum to one or so.
+        successions.output.bias.fill_(-float(features[:, MATCHING_FEATURE].view_as(candidates_NK).logsumexp(1).mean()))
 
     def _logits(self, watched: RaggedRows, scored: Tensor) -> Tensor:
-        offsets = torch.arange(0, scored.numel() + 1, scored.shape[1], device=self._device)
         logits_N = self.network.logits(
             self.network.pack(watched),
-            PackedTensor(scored.flatten(), offsets),
+            rectangle(scored),
             self.network.item_halves(),
         )
         return logits_N.view_as(scored)
 
 
 def build_ranking_network(
-    candidate_network: DeepCandidateGenerationModel, settings: RankingSettings, *, seed: int
+    candidate_network: DeepCandidateGenerationModel,
+    settings: RankingSettings,
+    table: SuccessionTable | None,
+    *,
+    seed: int,
 ) -> DeepRankingModel:
     """Return the network that training begins with: as the candidate network sees items, or drawn at random.
 
@@ -128,7 +176,13 @@ def build_ranking_network(
         watch_features=shape["watch_features"],
         embedding_std=shape["embedding_std"],
         matching=shape if settings.matching else None,
+        successions=None if table is None else {"pair_count": len(table.keys), "latest_count": settings.latest_count},
     )
+    if network.successions is not None and table is not None:
+        network.successions.pair_keys.copy_(torch.from_numpy(table.keys))
+        network.successions.pair_lifts.copy_(torch.from_numpy(table.lifts))
+        network.successions.unseen_lifts.copy_(torch.from_numpy(table.unseen_lifts))
+        network.successions.log_popularity.copy_(torch.from_numpy(table.log_popularity))
     if network.matching is None:
         return network
     if settings.embedding_dim != shape["embedding_dim"]:
@@ -137,22 +191,26 @@ def build_ranking_network(
             f"with matching it has to be the candidate network's {shape['embedding_dim']}"
         )
     network.matching.load_state_dict(candidate_network.state_dict())
+    # The candidate network has learned these from many more examples than there are here: they stay as they are.
     network.embedding.load_state_dict(candidate_network.embedding.state_dict())
+    network.embedding.requires_grad_(requires_grad=False)
     if network.bags is not None and candidate_network.bags is not None:
         network.bags.load_state_dict(candidate_network.bags.state_dict())
+        network.bags.requires_grad_(requires_grad=False)
     # The first correction is none: training begins with the order of the candidates.
     torch.nn.init.zeros_(network.output.weight)
     return network
 
 
 def sample_examples(
-    histories: RaggedRows, examples_per_user: int, rng: np.random.Generator
+    histories: RaggedRows, eligible: NDArray[np.bool_], examples_per_user: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw up to `examples_per_user` watches of each user that have a history: users and positions, int64 [N]."""
+    """Draw up to `examples_per_user` eligible watches of each user that have a history: users and positions, int64."""
     lengths = histories.lengths
     users = np.repeat(np.arange(len(histories)), lengths)
     positions = np.arange(len(users)) - np.repeat(histories.offsets[:-1], lengths)
-    users, positions = users[positions > 0], positions[positions > 0]
+    possible = eligible & (positions > 0)
+    users, positions = users[possible], positions[possible]
     # Sorting random keys within each user shuffles; the first of each user are then a sample without replacement.
     shuffled = np.lexsort((rng.random(len(users)), users))
     users, positions = users[shuffled], positions[shuffled]

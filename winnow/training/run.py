@@ -130,7 +130,14 @@ def _train_networks(
         resume=resume,
         console=console,
     )
-    ranking = RankingStage(split, candidate.network, settings.ranking, seed=settings.seed, device=device)
+    ranking = RankingStage(
+        split,
+        candidate.network,
+        settings.ranking,
+        held_back=candidate.held_back,
+        seed=settings.seed,
+        device=device,
+    )
     train(
         ranking,
         epochs=settings.ranking.epochs,

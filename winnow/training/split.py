@@ -66,6 +66,12 @@ def visible_before(
     return histories.take(histories.offsets[users] + positions - lengths, lengths)
 
 
+def held_back(histories: RaggedRows, share: float, *, seed: int) -> NDArray[np.bool_]:
+    """Draw the watches that the candidate network leaves to ranking, bool [N]; they stay in the histories of others."""
+    drawn: NDArray[np.bool_] = np.random.default_rng(seed).random(len(histories.rows)) < share
+    return drawn
+
+
 def _held_out(histories: WatchHistories, enough: NDArray[np.bool_], *, position_from_end: int) -> HeldOut:
     users = np.flatnonzero(enough)
     positions = histories.lengths[users] - position_from_end

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from winnow.history import RaggedRows, WatchHistories
 from winnow.training.examples import RollbackChunks
 from winnow.training.ranking_stage import sample_examples
-from winnow.training.split import LeaveLastOut, visible_before
+from winnow.training.split import LeaveLastOut, held_back, visible_before
 
 # Every row is used once in all histories together, so that a row says which event it is.
 history_lengths = st.lists(st.integers(0, 12), min_size=1, max_size=6)
@@ -75,12 +75,28 @@ def test_held_out_watches_are_in_no_history_before_them(lengths: list[int]) -> N
 @settings(deadline=None)
 @given(lengths=history_lengths, examples_per_user=st.integers(1, 6), seed=st.integers(0, 3))
 def test_a_sample_takes_no_watch_twice_and_no_first_one(lengths: list[int], examples_per_user: int, seed: int) -> None:
-    users, positions = sample_examples(numbered(lengths), examples_per_user, np.random.default_rng(seed))
+    histories, rng = numbered(lengths), np.random.default_rng(seed)
+    eligible = rng.random(len(histories.rows)) < 0.7
+    users, positions = sample_examples(histories, eligible, examples_per_user, rng)
     assert len(set(zip(users.tolist(), positions.tolist(), strict=True))) == len(users)
+    assert eligible[histories.offsets[users] + positions].all()
     for user, length in enumerate(lengths):
         chosen = positions[users == user]
-        assert len(chosen) == min(examples_per_user, max(length - 1, 0))
+        possible = eligible[histories.offsets[user] + 1 : histories.offsets[user + 1]]
+        assert len(chosen) == min(examples_per_user, possible.sum())
         assert all(0 < position < length for position in chosen)
+
+
+def test_what_is_held_back_is_seen_and_not_predicted() -> None:
+    histories = numbered([9, 5])
+    targets = ~held_back(histories, 0.4, seed=1)
+    chunks = RollbackChunks(histories, chunk_length=3, history_length=2, targets=targets)
+    batch = chunks.batch(np.arange(len(chunks)))
+    predicted = batch.rows[:, 2:][batch.labelled]
+    with_history = ~np.isin(np.arange(14), histories.offsets)
+    np.testing.assert_array_equal(np.sort(predicted), np.flatnonzero(targets & with_history))
+    assert 0 < len(predicted) == chunks.example_count < 11
+    assert set(np.flatnonzero(~targets)) <= set(batch.rows[batch.present].tolist())
 
 
 def test_first_watches() -> None:

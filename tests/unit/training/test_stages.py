@@ -41,6 +41,14 @@ def candidate_stage(split: LeaveLastOut, settings: CandidateSettings = TINY.cand
     return CandidateStage(split, watch_counts(split), settings, seed=5, precision=FLOAT32, device=CPU)
 
 
+def ranking_stage(
+    split: LeaveLastOut, network: DeepCandidateGenerationModel, settings: RankingSettings
+) -> RankingStage:
+    # Every watch is an example: the planted log has too few to hold some back.
+    nothing = np.zeros(len(split.training.rows), dtype=np.bool_)
+    return RankingStage(split, network, settings, held_back=nothing, seed=5, device=CPU)
+
+
 def run(stage: Stage, path: Path, *, epochs: int, resume: bool = False, identity: str = "planted") -> EpochLog:
     console = Console(file=StringIO())
     return train(stage, epochs=epochs, seed=5, identity=identity, checkpoint=path, resume=resume, console=console)
@@ -86,7 +94,7 @@ def test_ranking_prefers_the_users_group(
     # Without matching, that a user and an item are of one group has to be learned by a tower from random numbers.
     epochs = 3 if matching else 30
     settings = replace(TINY.ranking, matching=matching, candidate_count=29, epochs=epochs, hidden_dim=16)
-    stage = RankingStage(split, trained, settings, seed=5, device=CPU)
+    stage = ranking_stage(split, trained, settings)
     run(stage, tmp_path / "checkpoint.safetensors", epochs=settings.epochs)
     ranks = chain_ranks(trained, stage.network, split.test, candidate_count=29)
     assert np.mean(ranks < 9) > 0.9
@@ -95,14 +103,14 @@ def test_ranking_prefers_the_users_group(
 def test_matching_begins_with_the_order_of_the_candidates(
     split: LeaveLastOut, trained: DeepCandidateGenerationModel
 ) -> None:
-    network = build_ranking_network(trained, TINY.ranking, seed=5)
+    network = build_ranking_network(trained, TINY.ranking, None, seed=5)
     by_chain = chain_ranks(trained, network, split.test, candidate_count=29)
     np.testing.assert_array_equal(by_chain, candidate_ranks(trained, split.test))
 
 
 def test_matching_needs_the_candidate_networks_width(trained: DeepCandidateGenerationModel) -> None:
     with pytest.raises(ValueError, match="embedding_dim is 8: with matching it has to be the candidate network's 16"):
-        build_ranking_network(trained, replace(TINY.ranking, embedding_dim=8), seed=5)
+        build_ranking_network(trained, replace(TINY.ranking, embedding_dim=8), None, seed=5)
 
 
 class KilledError(Exception):
@@ -149,7 +157,7 @@ def test_the_ranking_network_resumes_likewise(
     split: LeaveLastOut, trained: DeepCandidateGenerationModel, tmp_path: Path
 ) -> None:
     path = tmp_path / "checkpoint.safetensors"
-    first, second, third = (RankingStage(split, trained, TINY.ranking, seed=5, device=CPU) for _ in range(3))
+    first, second, third = (ranking_stage(split, trained, TINY.ranking) for _ in range(3))
     run(first, tmp_path / "other.safetensors", epochs=3)
     with pytest.raises(KilledError):
         run(InterruptedStage(second, epoch=1), path, epochs=3)  # type: ignore[arg-type]
@@ -202,15 +210,15 @@ def test_examples_weigh_what_the_log_says(split: LeaveLastOut) -> None:
     tenfold = WatchHistories(training.rows, training.offsets, 10 * training.weights, training.timestamps)
     by_setting = replace(TINY.ranking, positive_weight=10.0, weighted=False)
     torch.manual_seed(0)
-    first, _ = next(RankingStage(replace(split, training=tenfold), blind, by_log, seed=5, device=CPU).losses(0))
+    first, _ = next(ranking_stage(replace(split, training=tenfold), blind, by_log).losses(0))
     torch.manual_seed(0)
-    second, _ = next(RankingStage(split, blind, by_setting, seed=5, device=CPU).losses(0))
+    second, _ = next(ranking_stage(split, blind, by_setting).losses(0))
     torch.testing.assert_close(first, second)
 
 
 def test_a_user_counts_no_more_than_the_limit(split: LeaveLastOut, trained: DeepCandidateGenerationModel) -> None:
     settings: RankingSettings = replace(TINY.ranking, examples_per_user=3)
-    stage = RankingStage(split, trained, settings, seed=5, device=CPU)
+    stage = ranking_stage(split, trained, settings)
     assert sum(count for _, count in stage.losses(0)) == 3 * len(split.training)
 
 

@@ -1,0 +1,135 @@
+"""Ranking looks up what follows what: counted right, found again, and the same score whatever else is in the batch."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from winnow.history import RaggedRows
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.folded_ranking import FoldedRanking, item_half_table
+from winnow.networks.packed import pack
+from winnow.networks.ranking import DeepRankingModel
+from winnow.networks.successions import MATCHING_FEATURE, Successions
+from winnow.training.successions import PRIOR_COUNT, SuccessionTable, count_successions
+
+CPU = torch.device("cpu")
+ITEM_COUNT = 9
+LOG = RaggedRows.from_lists([[0, 1, 2, 3], [0, 1], [5], [], [2, 2, 0, 1]])
+ALL = np.ones(len(LOG.rows), dtype=np.bool_)
+
+
+def test_counts_are_of_the_watches_before() -> None:
+    table = count_successions(LOG, ALL, ITEM_COUNT, successors_per_item=100)
+    pairs = dict(zip(table.keys.tolist(), table.lifts.tolist(), strict=True))
+    # 0 -> 1 three times next to each other, 0 -> 2 once at distance two, 0 -> 3 once at three, 2 -> 1 twice.
+    assert set(pairs) == {
+        watched * ITEM_COUNT + after
+        for watched, after in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3), (2, 2), (2, 0), (2, 1)]
+    }
+    followers = {1: 3 + 1 / 2 + 1 / 3, 2: 1 / 2 + 1 + 1, 3: 1 / 3 + 1 / 2 + 1, 0: 1 + 1 / 2}
+    total = sum(followers.values()) + ITEM_COUNT
+    share = (followers[1] + 1) / total
+    of_zero = 3 + 1 / 2 + 1 / 3
+    expected = np.log((3 + PRIOR_COUNT * share) / ((of_zero + PRIOR_COUNT) * share))
+    assert pairs[1] == pytest.approx(expected, rel=1e-5)
+    assert table.unseen_lifts[0] == pytest.approx(np.log(PRIOR_COUNT / (of_zero + PRIOR_COUNT)), rel=1e-5)
+    assert table.log_popularity[1] == pytest.approx(np.log(followers[1] + 1), rel=1e-5)
+
+
+def test_a_watch_that_is_no_target_follows_nothing() -> None:
+    # Else the answer to the examples that are held back for ranking could be read off the table.
+    targets = ALL & (LOG.rows != 1)
+    table = count_successions(LOG, targets, ITEM_COUNT, successors_per_item=100)
+    assert not np.isin(1, table.keys % ITEM_COUNT)
+    assert np.isin(1, table.keys // ITEM_COUNT)
+
+
+def test_the_most_frequent_successors_are_kept() -> None:
+    table = count_successions(LOG, ALL, ITEM_COUNT, successors_per_item=1)
+    assert (0 * ITEM_COUNT + 1) in table.keys
+    assert np.bincount(table.keys // ITEM_COUNT).max() == 1
+    assert (np.diff(table.keys) > 0).all()
+
+
+def filled(successions: Successions, table: SuccessionTable) -> None:
+    for name in ("lifts", "keys"):
+        getattr(successions, f"pair_{name}").copy_(torch.from_numpy(getattr(table, name)))
+    successions.unseen_lifts.copy_(torch.from_numpy(table.unseen_lifts))
+    successions.log_popularity.copy_(torch.from_numpy(table.log_popularity))
+
+
+def network() -> DeepRankingModel:
+    table = count_successions(LOG, ALL, ITEM_COUNT, successors_per_item=100)
+    options: dict[str, Any] = {"history_length": 4, "bag_decays": [0.0, 0.5]}
+    matching = DeepCandidateGenerationModel(ITEM_COUNT, 6, 4, 2, seed=1, **options).constructor_arguments()
+    made = DeepRankingModel(
+        ITEM_COUNT,
+        6,
+        4,
+        2,
+        seed=2,
+        matching=matching,
+        successions={"pair_count": len(table.keys), "latest_count": 3},
+        **options,
+    )
+    assert made.successions is not None
+    filled(made.successions, table)
+    for parameter in made.successions.parameters():
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
+    return made.eval().requires_grad_(requires_grad=False)
+
+
+HISTORIES = RaggedRows.from_lists([[1, 0], [], [4, 4, 7, 2, 0], [8]])
+CANDIDATES = RaggedRows.from_lists([[1, 2, 5], [3, 4], [], list(range(ITEM_COUNT))])
+
+
+def test_features_are_of_the_latest_watches_latest_first() -> None:
+    made, table = network(), count_successions(LOG, ALL, ITEM_COUNT, successors_per_item=100)
+    features = made.succession_features(made.pack(HISTORIES), pack(CANDIDATES, ITEM_COUNT, "candidates", CPU))
+    lifts = dict(zip(table.keys.tolist(), table.lifts.tolist(), strict=True))
+    # Candidate 1 after 0, the latest; after 1, which it never followed; there is no third watch.
+    torch.testing.assert_close(features[0, :3], torch.tensor([lifts[1], float(table.unseen_lifts[1]), 0.0]))
+    assert features[0, 3] == features[0, :3].max()
+    torch.testing.assert_close(features[0, 4], features[0, :3].mean())
+    assert not features[3:5, :3].any()
+    assert made.matching is not None
+    logits = made.matching.logits(made.matching.user_vectors(made.pack(HISTORIES)))
+    torch.testing.assert_close(features[0, MATCHING_FEATURE], logits[0, 1])
+    assert features[0, -1] == table.log_popularity[1]
+
+
+def test_a_score_does_not_depend_on_the_batch() -> None:
+    made = network()
+    together = made.logits(made.pack(HISTORIES), pack(CANDIDATES, ITEM_COUNT, "candidates", CPU))
+    alone = [
+        made.logits(made.pack(HISTORIES.slice(user, user + 1)), pack(one, ITEM_COUNT, "candidates", CPU))
+        for user in range(len(HISTORIES))
+        for one in (RaggedRows.from_lists([[row]]) for row in CANDIDATES[user])
+    ]
+    torch.testing.assert_close(together, torch.cat(alone))
+
+
+def test_the_folded_network_scores_the_same() -> None:
+    made = network()
+    table = item_half_table(made, 2**20)
+    assert table is not None
+    histories, candidates = made.pack(HISTORIES), pack(CANDIDATES, ITEM_COUNT, "candidates", CPU)
+    torch.testing.assert_close(
+        FoldedRanking(made, table).logits(histories, candidates), made.logits(histories, candidates)
+    )
+
+
+def test_a_release_can_rebuild_it() -> None:
+    made = network()
+    with torch.device("meta"):
+        empty = DeepRankingModel(**made.constructor_arguments())
+    empty.load_state_dict(made.state_dict(), assign=True)
+    histories, candidates = made.pack(HISTORIES), pack(CANDIDATES, ITEM_COUNT, "candidates", CPU)
+    torch.testing.assert_close(empty.logits(histories, candidates), made.logits(histories, candidates), rtol=0, atol=0)
+
+
+def test_there_has_to_be_a_logit_to_correct() -> None:
+    with pytest.raises(ValueError, match="matching is None: successions correct its logits"):
+        DeepRankingModel(ITEM_COUNT, 6, 4, 2, seed=2, successions={"pair_count": 1, "latest_count": 3})

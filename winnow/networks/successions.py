@@ -1,0 +1,78 @@
+"""What a candidate has to do with the latest watches: how much more often than by chance it follows each of them.
+
+The candidate network squeezes what follows what into vectors of a hundred numbers. For the few hundred candidates of a
+request, ranking can afford to look every pair up.
+
+Shape legend: B users, N candidates of all users together, I items, P pairs of items, L latest watches, F features.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from winnow.networks.packed import PackedTensor
+
+HIDDEN_DIM = 32
+# Where `features` has the candidate network's logit, counted from the end.
+MATCHING_FEATURE = -2
+
+
+class Successions(nn.Module):
+    """Corrects the logit of each candidate by a small ReLU network over its features.
+
+    The features are the candidate network's logit, the lift of the candidate after each of the L latest watches, their
+    largest and their mean, and how popular it is. A lift is the logarithm of a ratio: 0 by chance, negative for items
+    that avoid each other. All of them belong to one history and one candidate, whatever else is in the batch.
+    """
+
+    def __init__(self, n_items: int, *, pair_count: int, latest_count: int) -> None:
+        """Make room for the table; `fill` or a release fills it."""
+        super().__init__()
+        self.latest_count = latest_count
+        self.n_items = n_items
+        # The pair (watch, candidate) has the key watch * n_items + candidate; keys rise, so one is found by halving.
+        self.pair_keys: Tensor
+        self.pair_lifts: Tensor
+        self.unseen_lifts: Tensor
+        self.log_popularity: Tensor
+        self.feature_means: Tensor
+        self.feature_scales: Tensor
+        feature_count = latest_count + 4
+        self.register_buffer("pair_keys", torch.zeros(pair_count, dtype=torch.int64))
+        self.register_buffer("pair_lifts", torch.zeros(pair_count))
+        self.register_buffer("unseen_lifts", torch.zeros(n_items))
+        self.register_buffer("log_popularity", torch.zeros(n_items))
+        self.register_buffer("feature_means", torch.zeros(feature_count))
+        self.register_buffer("feature_scales", torch.ones(feature_count))
+        self.hidden = nn.Linear(feature_count, HIDDEN_DIM)
+        self.output = nn.Linear(HIDDEN_DIM, 1)
+        self.direct = nn.Linear(feature_count, 1, bias=False)
+        # The first correction is none.
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+        nn.init.zeros_(self.direct.weight)
+
+    def forward(self, histories: PackedTensor, candidates: PackedTensor, matching_N: Tensor) -> Tensor:
+        """Return the correction of every candidate's logit, [N]; `matching_N` are the candidate network's logits."""
+        features_NF = (self.features(histories, candidates, matching_N) - self.feature_means) / self.feature_scales
+        correction_N1: Tensor = self.output(F.relu(self.hidden(features_NF))) + self.direct(features_NF)
+        return correction_N1.squeeze(1)
+
+    def features(self, histories: PackedTensor, candidates: PackedTensor, matching_N: Tensor) -> Tensor:
+        """Return what is known of every candidate, float [N, F]."""
+        user_N = candidates.list_of_each_row()
+        positions_BL = histories.offsets[1:, None] - 1 - torch.arange(self.latest_count, device=user_N.device)
+        present_BL = positions_BL >= histories.offsets[:-1, None]
+        rows = histories.rows.long()
+        # An empty batch of watches has no row to read, not even one that does not count.
+        latest_BL = rows[positions_BL.clamp(min=0)] if len(rows) else torch.zeros_like(positions_BL)
+        lifts_NL = self.lifts(latest_BL[user_N], candidates.rows.long()) * present_BL[user_N]
+        popularity_N = self.log_popularity[candidates.rows]
+        summary = (lifts_NL.amax(dim=1), lifts_NL.mean(dim=1), matching_N, popularity_N)
+        return torch.cat([lifts_NL, torch.stack(summary, dim=1)], dim=1)
+
+    def lifts(self, watched_NL: Tensor, candidates_N: Tensor) -> Tensor:
+        """Look up the lift of each candidate after each of L watches, float [N, L]; both integers."""
+        keys_NL = watched_NL * self.n_items + candidates_N.unsqueeze(1)
+        at_NL = torch.searchsorted(self.pair_keys, keys_NL).clamp_(max=len(self.pair_keys) - 1)
+        return torch.where(self.pair_keys[at_NL] == keys_NL, self.pair_lifts[at_NL], self.unseen_lifts[watched_NL])
