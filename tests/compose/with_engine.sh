@@ -60,11 +60,13 @@ start_engine() {
   iptables-save >"$state/iptables"
   dockerd --host "$DOCKER_HOST" --data-root "$state/data" --exec-root "$state/exec" --pidfile "$state/docker.pid" \
     >"$state/dockerd.log" 2>&1 &
+  local engine=$!
   for _ in {1..60}; do
     if engine_answers; then
       say "engine started"
       return
     fi
+    kill -0 "$engine" 2>/dev/null || break
     sleep 1
   done
   tail -n 20 "$state/dockerd.log" >&2
