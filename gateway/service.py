@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import grpc
 
@@ -32,6 +32,13 @@ from winnow.v1 import (
 
 Response = TypeVar("Response")
 Context = grpc.aio.ServicerContext
+
+
+class _ScoredItems(Protocol):
+    """The repeated field of a response."""
+
+    def add(self, *, item_id: str, score: float) -> Any:
+        """Append an item."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -128,8 +135,7 @@ class GatewayService(
             query = self._reader.recommend(request, release.catalogue)
             answer = await release.pipeline.recommend(query, deadline, another_release=another)
             self._count(query, answer)
-            return recommendation_pb2.RecommendItemsResponse(
-                items=_scored_items(answer, release.catalogue),
+            response = recommendation_pb2.RecommendItemsResponse(
                 release_id=release.catalogue.release_id,
                 score_origin=answer.score_origin,
                 candidate_origin=answer.candidate_origin,
@@ -140,6 +146,8 @@ class GatewayService(
                 degradation=recommendation_pb2.Degradation(step=answer.degradation, reason=answer.degradation_reason),
                 timing=_timing(answer, started),
             )
+            _add_items(response.items, answer, release.catalogue)
+            return response
 
         return await self._from_one_release(recommend)
 
@@ -153,8 +161,7 @@ class GatewayService(
         async def retrieve(release: ServedRelease, another: bool) -> recommendation_pb2.RetrieveItemsResponse:
             query = self._reader.retrieve(request, release.catalogue)
             answer = await release.pipeline.retrieve(query, deadline, another_release=another)
-            return recommendation_pb2.RetrieveItemsResponse(
-                items=_scored_items(answer, release.catalogue),
+            response = recommendation_pb2.RetrieveItemsResponse(
                 release_id=release.catalogue.release_id,
                 score_origin=answer.score_origin,
                 candidate_origin=answer.candidate_origin,
@@ -162,6 +169,8 @@ class GatewayService(
                 unknown_excluded_count=query.unknown_excluded_count,
                 timing=_timing(answer, started),
             )
+            _add_items(response.items, answer, release.catalogue)
+            return response
 
         return await self._from_one_release(retrieve)
 
@@ -175,13 +184,14 @@ class GatewayService(
         async def rank(release: ServedRelease, another: bool) -> recommendation_pb2.RankItemsResponse:
             query = self._reader.rank(request, release.catalogue)
             answer = await release.pipeline.rank(query, deadline, another_release=another)
-            return recommendation_pb2.RankItemsResponse(
-                items=_scored_items(answer, release.catalogue),
+            response = recommendation_pb2.RankItemsResponse(
                 release_id=release.catalogue.release_id,
                 unknown_history_count=query.unknown_history_count,
                 unknown_item_count=query.unknown_item_count,
                 timing=_timing(answer, started),
             )
+            _add_items(response.items, answer, release.catalogue)
+            return response
 
         return await self._from_one_release(rank)
 
@@ -279,13 +289,11 @@ async def _held_by_both_stages(held: HeldRelease[ServedRelease]) -> bool:
     return all(await asyncio.gather(release.candidate_stage.held_by_all(), release.ranking_stage.held_by_all()))
 
 
-def _scored_items(answer: Recommendation, catalogue: Catalogue) -> list[recommendation_pb2.ScoredItem]:
-    return [
-        recommendation_pb2.ScoredItem(item_id=item_id, score=score)
-        for item_id, score in zip(
-            catalogue.vocabulary.item_ids(answer.rows.tolist()), answer.scores.tolist(), strict=True
-        )
-    ]
+def _add_items(items: _ScoredItems, answer: Recommendation, catalogue: Catalogue) -> None:
+    """Append the answer's items to a response: half the time of making a list of messages, which would be copied."""
+    add = items.add
+    for item_id, score in zip(catalogue.vocabulary.item_ids(answer.rows.tolist()), answer.scores.tolist(), strict=True):
+        add(item_id=item_id, score=score)
 
 
 def _items(catalogue: Catalogue, rows: Sequence[int]) -> list[catalogue_pb2.Item]:
