@@ -1,6 +1,7 @@
 """What a search costs as the catalogue grows: a scan of all items, and lists tuned to the same recall.
 
-`python -m benchmarks.growth 10000000` adds one size by hand: ten million take 10 GB of vectors and half an hour.
+`python -m benchmarks.growth 10000000` adds one size by hand: ten million vectors are a file of 10 GB, mapped, and need
+that much disk below runs/, 8 GB of memory beside the page cache, and half an hour.
 """
 
 import json
@@ -25,10 +26,10 @@ TIMED_BATCH = 20
 BY_HAND = Path("benchmarks/growth_by_hand.json")
 
 
-def measure(preset: Preset, item_count: int) -> dict[str, Any]:
+def measure(preset: Preset, item_count: int, backing_file: Path | None = None) -> dict[str, Any]:
     """Return the milliseconds a query, one thread, of both kinds over a catalogue of this size."""
     sized = at_size(preset, item_count)
-    vectors_IH, user_BH = make_candidates(sized, TUNING_QUERIES + TIMED_QUERIES)
+    vectors_IH, user_BH = make_candidates(sized, TUNING_QUERIES + TIMED_QUERIES, backing_file=backing_file)
     started = time.monotonic()
     index = ApproximateIndex.build(vectors_IH, list_count(item_count))
     build_seconds = time.monotonic() - started
@@ -66,7 +67,10 @@ def points_by_hand() -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    point = measure(PAPER, int(sys.argv[1]))
+    file = Path("runs/benchmarks/growth_vectors.float32")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    point = measure(PAPER, int(sys.argv[1]), file)
+    file.unlink()
     kept = [other for other in points_by_hand() if other["item_count"] != point["item_count"]]
     BY_HAND.write_text(json.dumps([*kept, point], indent=1) + "\n")
     print(point)

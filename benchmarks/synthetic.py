@@ -9,6 +9,7 @@ Shape legend: I items, J items of a block, T tastes, L latent dimensions, E embe
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,17 +100,24 @@ def make_networks(preset: Preset, seed: int = 0) -> SyntheticNetworks:
 
 
 @torch.inference_mode()
-def make_candidates(preset: Preset, user_count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+def make_candidates(
+    preset: Preset, user_count: int, seed: int = 0, backing_file: Path | None = None
+) -> tuple[Tensor, Tensor]:
     """Make what an index alone needs, without tables of embeddings: item vectors [I, H], user vectors [user_count, H].
 
     An item's embedding exists only while its vector is computed: ten million of them fit where the networks would not.
+    With a `backing_file` the item vectors are in it, mapped, so that the system can write them out.
     """
     generator = torch.Generator().manual_seed(seed)
     network = DeepCandidateGenerationModel(**_shape(preset) | {"n_items": 1}, seed=seed)
     keep_scale(network.tower)
     taste_I, latent_IL = _latent_positions(preset, generator)
     projection_LE = _projection(preset.embedding_dim, generator)
-    vectors_IH = torch.empty(preset.item_count, preset.hidden_dim)
+    if backing_file is None:
+        vectors_IH = torch.empty(preset.item_count, preset.hidden_dim)
+    else:
+        numbers = preset.item_count * preset.hidden_dim
+        vectors_IH = torch.from_file(str(backing_file), shared=True, size=numbers).view(-1, preset.hidden_dim)
     for start in range(0, preset.item_count, BLOCK_ITEMS):
         own_JE = _embeddings(latent_IL[start : start + BLOCK_ITEMS], projection_LE, generator)
         vectors_IH[start : start + BLOCK_ITEMS] = climb(network.tower, own_JE)
