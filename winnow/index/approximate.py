@@ -100,6 +100,12 @@ class ApproximateIndex:
         short_B = retrieved.rows.lengths < counts
         return self._completed(retrieved, short_B, user_BH, counts, exclusions) if short_B.any() else retrieved
 
+    def found_in_lists(self, user_BH: Tensor, count: int) -> RaggedRows:
+        """Return up to `count` rows a query from the scanned lists alone: what tuning judges, without any full scan."""
+        counts = np.full(len(user_BH), count, dtype=np.int32)
+        found_BK = self._nearest(user_BH.cpu(), counts, RaggedRows.from_lists([[]] * len(user_BH)))
+        return RaggedRows.from_lengths(found_BK[found_BK >= 0].astype(np.int32), (found_BK >= 0).sum(axis=1))
+
     def _nearest(self, user_BH: Tensor, counts: NDArray[np.int32], exclusions: RaggedRows) -> NDArray[np.int64]:
         """Ask FAISS for enough rows for every query, [B, K]; -1 where the scanned lists hold no more."""
         # Of the calling thread, as torch's setting is: threads of a process may differ.

@@ -58,11 +58,13 @@ def list_count(item_count: int) -> int:
 
 def tune(index: ApproximateIndex, item_vectors_IH: Tensor, user_BH: Tensor, target_recall: float) -> float:
     """Set the smallest `probe_count` that reaches the target by two standard errors; return the mean recall."""
-    true_BK = _found(ExactIndex(item_vectors_IH), user_BH)
+    counts = np.full(len(user_BH), RECALL_DEPTH, dtype=np.int32)
+    true = ExactIndex(item_vectors_IH).search(user_BH, counts, RaggedRows.from_lists([[]] * len(user_BH))).rows
 
     def recalls(probe_count: int) -> NDArray[np.float64]:
         index.probe_count = probe_count
-        return recall_of_each(_found(index, user_BH), true_BK)
+        # From the lists alone: with too few of them a query is answered by a full scan, whose recall is perfect.
+        return recall_of_each(index.found_in_lists(user_BH, RECALL_DEPTH), true)
 
     def reached(probe_count: int) -> bool:
         recall_B = recalls(probe_count)
@@ -90,9 +92,3 @@ def smallest(reached: Callable[[int], bool], limit: int) -> int:
 def recall_of_each(found: RaggedRows, true: RaggedRows) -> NDArray[np.float64]:
     """Return, for each query, the share of the true rows that were found."""
     return np.array([np.isin(true[query], found[query]).mean() for query in range(len(true))])
-
-
-def _found(index: ExactIndex | ApproximateIndex, user_BH: Tensor) -> RaggedRows:
-    counts = np.full(len(user_BH), RECALL_DEPTH, dtype=np.int32)
-    nobody = RaggedRows.from_lists([[]] * len(user_BH))
-    return index.search(user_BH, counts, nobody).rows
