@@ -1,9 +1,10 @@
-"""The command line: `winnow data | train | serve | recommend | health | bench`."""
+"""The command line: `winnow data | train | evaluate | serve | recommend | health | bench`."""
 
 import typer
 
 from winnow.commands.bench import bench
 from winnow.commands.data import data_app
+from winnow.commands.evaluate import evaluate
 from winnow.commands.health import health
 from winnow.commands.recommend import recommend
 from winnow.commands.serve import serve
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.command()(train)
+app.command()(evaluate)
 app.command()(serve)
 app.command()(recommend)
 app.command()(health)

@@ -1,0 +1,77 @@
+"""Every recommender keeps one contract, and those that learn find the tastes that are planted."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.training.planted import ITEMS_PER_GROUP, planted_histories
+from winnow.evaluation.recommenders import (
+    AlternatingLeastSquares,
+    CandidateOrder,
+    Chain,
+    Popularity,
+    Recommender,
+    best_unseen,
+    co_watches,
+    ease,
+    item_knn,
+)
+from winnow.history import RaggedRows
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.ranking import DeepRankingModel
+from winnow.training.split import LeaveLastOut
+
+ITEM_COUNT = 2 * ITEMS_PER_GROUP
+SPLIT = LeaveLastOut.of(planted_histories())
+CANDIDATE_NETWORK = DeepCandidateGenerationModel(ITEM_COUNT, 6, 5, 2, seed=1).requires_grad_(requires_grad=False)
+RANKING_NETWORK = DeepRankingModel(ITEM_COUNT, 6, 5, 2, seed=2).requires_grad_(requires_grad=False)
+
+LEARNED: dict[str, Recommender] = {
+    "item-knn": item_knn(SPLIT.training, ITEM_COUNT, neighbour_count=10),
+    "ease": ease(SPLIT.training, ITEM_COUNT, regularisation=5.0),
+    "als": AlternatingLeastSquares(SPLIT.training, ITEM_COUNT, seed=1, factors=4),
+}
+ALL = LEARNED | {
+    "candidate": CandidateOrder(CANDIDATE_NETWORK),
+    "chain": Chain(CANDIDATE_NETWORK, RANKING_NETWORK, candidate_count=5),
+    "popularity": Popularity(SPLIT.training, ITEM_COUNT),
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_answers_are_unseen_and_without_duplicates(name: str) -> None:
+    histories = SPLIT.test.histories.slice(0, 7)
+    together = ALL[name].top(histories, 12)
+    assert together.shape == (7, 12)
+    for user in range(7):
+        assert len({*together[user].tolist(), *histories[user].tolist()}) == 12 + len(histories[user])
+        np.testing.assert_array_equal(ALL[name].top(histories.slice(user, user + 1), 12)[0], together[user])
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_planted_tastes_are_found(name: str) -> None:
+    tops = LEARNED[name].top(SPLIT.test.histories, 5)
+    assert np.mean(tops % 2 == SPLIT.test.targets[:, None] % 2) > 0.99
+
+
+def test_the_chain_ranks_its_candidates_and_keeps_the_others_behind_them() -> None:
+    histories = SPLIT.test.histories
+    candidates, chain = ALL["candidate"].top(histories, 12), ALL["chain"].top(histories, 12)
+    np.testing.assert_array_equal(np.sort(chain[:, :5]), np.sort(candidates[:, :5]))
+    np.testing.assert_array_equal(chain[:, 5:], candidates[:, 5:])
+    probabilities = RANKING_NETWORK(torch.from_numpy(histories[0]).long(), torch.from_numpy(candidates[0, :5]))
+    np.testing.assert_array_equal(chain[0, :5], candidates[0, :5][probabilities[:, 0].argsort(descending=True)])
+
+
+def test_co_watches_count_users_once() -> None:
+    together = co_watches(RaggedRows.from_lists([[0, 1, 1], [1, 2], [0]]), 3, users_a_block=2)
+    assert together.tolist() == [[2, 1, 0], [1, 2, 1], [0, 1, 1]]
+
+
+def test_equal_scores_stand_in_the_order_of_rows() -> None:
+    assert best_unseen(np.array([[1.0, 2.0, 1.0, 2.0]]), RaggedRows.from_lists([[3]]), 3).tolist() == [[1, 0, 2]]
+
+
+def test_a_catalogue_too_large_for_all_pairs_is_refused() -> None:
+    with pytest.raises(ValueError, match="20,001 items"):
+        ease(SPLIT.training, 20_001)

@@ -1,0 +1,60 @@
+"""`winnow evaluate`: a release beside baselines."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def evaluate(
+    release: Annotated[Path, typer.Option(help="A release's directory, or one with releases: then the current one.")],
+    interactions: Annotated[Path, typer.Option(help="The log that the release was trained on.")],
+    part: Annotated[list[str] | None, typer.Option(help="validation or test; both unless given.")] = None,
+    baseline: Annotated[
+        list[str] | None, typer.Option(help="popularity, item-knn, ease, als or none; all unless given.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML page with plots, about the test.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Write every figure as JSON.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's choice unless given.")] = None,
+) -> None:
+    """Measure both stages of a release on held-out watches, beside baselines that learn from the same log."""
+    import torch
+
+    from winnow.evaluation.compare import BASELINES, Log, compare
+    from winnow.evaluation.report import as_json, page, table
+    from winnow.release.manifest import CURRENT_FILE
+    from winnow.release.reader import ReleaseError, current_release_id, open_release
+    from winnow.training.tables import InteractionLogError
+
+    parts = part or ["validation", "test"]
+    baselines = [name for name in (baseline or BASELINES) if name != "none"]
+    for name, known in [(name, ("validation", "test")) for name in parts] + [(name, BASELINES) for name in baselines]:
+        if name not in known:
+            raise typer.BadParameter(f"there is no {name!r}, only {', '.join(known)}")
+    if report is not None and "test" not in parts:
+        raise typer.BadParameter("--report is about the test, which --part leaves out")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    console = Console(highlight=False)
+    try:
+        path = release / current_release_id(release) if (release / CURRENT_FILE).is_file() else release
+        opened = open_release(path)
+        log = Log.read(interactions, opened)
+        compared = []
+        for one in compare(opened, log, parts=parts, baselines=baselines, device=torch.device(device)):
+            compared.append(one)
+            console.print(f"{one.part}, {one.name}: HR@10 {one.figures['hr_at_10']:.4f}")
+    except (ReleaseError, InteractionLogError, ValueError, ImportError) as error:
+        reason = f"{error}: pip install 'winnow[evaluation]'" if isinstance(error, ImportError) else str(error)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(reason, style="red", markup=False)
+        raise typer.Exit(1) from None
+    for name in parts:
+        console.print(table(name, compared))
+    if figures is not None:
+        figures.write_text(json.dumps(as_json(compared), indent=1) + "\n")
+    if report is not None:
+        title = f"Release {opened.release_id}"
+        report.write_text(page(title, "test", compared, log.split.test, log.watch_counts))

@@ -1,0 +1,109 @@
+"""A release beside the baselines, on the held-out watches of a log."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from winnow.evaluation.measure import Answers, ask, measure
+from winnow.evaluation.recommenders import (
+    AlternatingLeastSquares,
+    CandidateOrder,
+    Chain,
+    Popularity,
+    Recommender,
+    ease,
+    item_knn,
+)
+from winnow.history import RaggedRows
+from winnow.release.networks import load_candidate_network, load_ranking_network
+from winnow.release.reader import Release
+from winnow.training.interactions import Interactions, read_interactions
+from winnow.training.split import HeldOut, LeaveLastOut
+from winnow.training.tables import InteractionLogError
+
+BASELINES = ("popularity", "item-knn", "ease", "als")
+SEED = 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Compared:
+    """One recommender's answers and figures for one part of the log."""
+
+    name: str
+    part: str
+    answers: Answers
+    figures: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Log:
+    """The log that the release was trained on, split as it was in training."""
+
+    split: LeaveLastOut
+    watch_counts: NDArray[np.int64]
+
+    @classmethod
+    def read(cls, path: Path, release: Release) -> "Log":
+        """Raise InteractionLogError where it is not the log of the release: its figures would mean nothing."""
+        settings = release.manifest.training.get("settings", {})
+        interactions: Interactions = read_interactions(
+            path,
+            vocabulary_size=settings.get("vocabulary_size", release.manifest.item_count),
+            min_item_count=settings.get("min_item_count", 1),
+        )
+        if interactions.fingerprint != release.manifest.training.get("data_sha256"):
+            raise InteractionLogError(
+                f"{path} is not what release {release.release_id} was trained on: what is held out here was seen there"
+            )
+        split = LeaveLastOut.of(interactions.histories)
+        counts = np.bincount(split.training.rows, minlength=len(interactions.vocabulary))
+        return cls(split=split, watch_counts=counts)
+
+    @property
+    def parts(self) -> dict[str, HeldOut]:
+        """The held-out watches by name."""
+        return {"validation": self.split.validation, "test": self.split.test}
+
+
+def compare(
+    release: Release, log: Log, *, parts: Sequence[str], baselines: Sequence[str], device: torch.device
+) -> Iterator[Compared]:
+    """Measure the stages of the release, then the baselines, each as soon as it is ready.
+
+    Raises ImportError, before anything is computed, where a baseline needs the extra `evaluation`, and ValueError where
+    the catalogue is too large for one.
+    """
+    if "als" in baselines:
+        import implicit  # noqa: F401 - asked for early
+    item_count = release.manifest.item_count
+    for name, recommender in _recommenders(release, log.split.training, baselines, device):
+        for part in parts:
+            held_out = log.parts[part]
+            answers = ask(recommender, held_out, item_count)
+            figures = measure(answers, log.watch_counts, seed=SEED)
+            yield Compared(name=name, part=part, answers=answers, figures=figures)
+
+
+def _recommenders(
+    release: Release, training: RaggedRows, baselines: Sequence[str], device: torch.device
+) -> Iterator[tuple[str, Recommender]]:
+    candidate_network = load_candidate_network(release, device)
+    ranking_network = load_ranking_network(release, device)
+    settings = release.manifest.training.get("settings", {})
+    candidate_count = int(settings.get("ranking", {}).get("candidate_count", 200))
+    item_count = release.manifest.item_count
+    yield "candidate stage", CandidateOrder(candidate_network)
+    yield "chain", Chain(candidate_network, ranking_network, candidate_count)
+    for name in baselines:
+        if name == "popularity":
+            yield name, Popularity(training, item_count)
+        elif name == "item-knn":
+            yield name, item_knn(training, item_count)
+        elif name == "ease":
+            yield name, ease(training, item_count)
+        elif name == "als":
+            yield name, AlternatingLeastSquares(training, item_count, seed=SEED)

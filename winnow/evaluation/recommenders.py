@@ -1,0 +1,168 @@
+"""What is compared: the stages of a release, and baselines that learn from the same watches in a few lines.
+
+All answer alike: histories in, the best unseen rows of each out. Shape legend: B users, I items, K rows of an answer.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from winnow.history import RaggedRows
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.ranking import DeepRankingModel
+from winnow.training.evaluation import rectangle, top_candidates
+
+# An [I, I] matrix of float64 is inverted for EASE: 20,000 items are 3.2 GB.
+DENSE_ITEM_LIMIT = 20_000
+
+
+class Recommender(Protocol):
+    """Anything that can be asked for items."""
+
+    def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
+        """Return the `count` best rows for each history, best first, none of them in it: int64 [B, count]."""
+        ...
+
+
+class CandidateOrder:
+    """The candidate stage alone."""
+
+    def __init__(self, network: DeepCandidateGenerationModel) -> None:
+        self._network = network
+
+    def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
+        """See Recommender.top."""
+        return top_candidates(self._network, histories, candidate_count=count).cpu().numpy()
+
+
+class Chain:
+    """Both stages: so many candidates, ranked; beyond them, the order of the candidates."""
+
+    def __init__(
+        self, candidate_network: DeepCandidateGenerationModel, ranking_network: DeepRankingModel, candidate_count: int
+    ) -> None:
+        self._candidate_network = candidate_network
+        self._ranking_network = ranking_network
+        self._candidate_count = candidate_count
+
+    @torch.inference_mode()
+    def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
+        """See Recommender.top."""
+        rows_BK = top_candidates(self._candidate_network, histories, candidate_count=max(count, self._candidate_count))
+        ranked = rows_BK[:, : self._candidate_count]
+        scores = self._ranking_network.logits(self._ranking_network.pack(histories), rectangle(ranked))
+        order = scores.view_as(ranked).argsort(dim=1, descending=True, stable=True)
+        best = torch.cat([ranked.gather(1, order), rows_BK[:, self._candidate_count :]], dim=1)
+        return best[:, :count].cpu().numpy()
+
+
+class Popularity:
+    """The most watched items, whoever asks."""
+
+    def __init__(self, training: RaggedRows, item_count: int) -> None:
+        self._counts_I = np.bincount(training.rows, minlength=item_count).astype(np.float64)
+
+    def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
+        """See Recommender.top."""
+        return best_unseen(np.tile(self._counts_I, (len(histories), 1)), histories, count)
+
+
+class ItemSimilarity:
+    """A score for each pair of items, summed over the history: [I, I]."""
+
+    def __init__(self, similarity_II: NDArray[np.float64]) -> None:
+        self._similarity_II = similarity_II
+
+    def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
+        """See Recommender.top."""
+        return best_unseen(watched_matrix(histories, len(self._similarity_II)) @ self._similarity_II, histories, count)
+
+
+def item_knn(training: RaggedRows, item_count: int, *, neighbour_count: int = 100) -> ItemSimilarity:
+    """Cosine similarity of the sets of users who watched two items, the nearest neighbours of each only.
+
+    Raises ValueError where the catalogue is too large for a dense matrix.
+    """
+    together_II = co_watches(training, item_count)
+    norms_I = np.sqrt(np.diag(together_II)).clip(min=1)
+    similarity_II = together_II / norms_I[:, None] / norms_I
+    np.fill_diagonal(similarity_II, 0)
+    if neighbour_count < item_count:
+        least_I = np.partition(similarity_II, -neighbour_count, axis=0)[-neighbour_count]
+        similarity_II[similarity_II < least_I] = 0
+    return ItemSimilarity(similarity_II)
+
+
+def ease(training: RaggedRows, item_count: int, *, regularisation: float = 500.0) -> ItemSimilarity:
+    """The linear autoencoder without self-loops of Steck, Embarrassingly Shallow Autoencoders (WWW 2019), closed form.
+
+    Raises ValueError where the catalogue is too large for a dense matrix.
+    """
+    together_II = co_watches(training, item_count)
+    inverse_II = np.linalg.inv(together_II + regularisation * np.eye(item_count))
+    weights_II = -inverse_II / np.diag(inverse_II)
+    np.fill_diagonal(weights_II, 0)
+    return ItemSimilarity(weights_II)
+
+
+class AlternatingLeastSquares:
+    """Matrix factorisation of implicit feedback, by the library of that name; a user is the vector of the history."""
+
+    def __init__(self, training: RaggedRows, item_count: int, *, seed: int, factors: int = 64) -> None:
+        """Raise ImportError without the extra `evaluation`."""
+        from implicit.als import AlternatingLeastSquares as Model
+        from threadpoolctl import threadpool_limits
+
+        self._item_count = item_count
+        # The library has threads of its own, and warns of those of BLAS below them.
+        with threadpool_limits(1, "blas"):
+            self._model: Any = Model(factors=factors, regularization=0.05, iterations=15, random_state=seed)
+            self._model.fit(self._sparse(training), show_progress=False)
+
+    def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
+        """See Recommender.top."""
+        users = np.arange(len(histories))
+        rows, _ = self._model.recommend(
+            users, self._sparse(histories), N=count, filter_already_liked_items=True, recalculate_user=True
+        )
+        return np.asarray(rows, dtype=np.int64)
+
+    def _sparse(self, histories: RaggedRows) -> Any:
+        from scipy.sparse import csr_matrix
+
+        shape = len(histories), self._item_count
+        ones = np.ones(len(histories.rows), dtype=np.float32)
+        matrix = csr_matrix((ones, histories.rows, histories.offsets), shape=shape)
+        matrix.sum_duplicates()
+        return matrix
+
+
+def watched_matrix(histories: RaggedRows, item_count: int) -> NDArray[np.float64]:
+    """Return 1 where a user has watched an item, [B, I]."""
+    watched_BI = np.zeros((len(histories), item_count))
+    watched_BI[np.repeat(np.arange(len(histories)), histories.lengths), histories.rows] = 1
+    return watched_BI
+
+
+def co_watches(training: RaggedRows, item_count: int, *, users_a_block: int = 1024) -> NDArray[np.float64]:
+    """Count the users who watched both of two items, [I, I]. Raises ValueError for more than DENSE_ITEM_LIMIT items."""
+    if item_count > DENSE_ITEM_LIMIT:
+        raise ValueError(
+            f"{item_count:,} items: this baseline needs a matrix of all pairs, at most {DENSE_ITEM_LIMIT:,}"
+        )
+    together_II = np.zeros((item_count, item_count))
+    for start in range(0, len(training), users_a_block):
+        block = training.slice(start, min(start + users_a_block, len(training)))
+        watched_BI = watched_matrix(block, item_count)
+        together_II += watched_BI.T @ watched_BI
+    return together_II
+
+
+def best_unseen(scores_BI: NDArray[np.float64], histories: RaggedRows, count: int) -> NDArray[np.int64]:
+    """Return the rows of the largest scores that are not in the history, best first; of equal ones the first row."""
+    seen = np.repeat(np.arange(len(histories)), histories.lengths), histories.rows
+    scores_BI[seen] = -np.inf
+    best: NDArray[np.int64] = np.argsort(-scores_BI, axis=1, kind="stable")[:, :count]
+    return best
