@@ -11,7 +11,7 @@ from tests.traffic import Traffic, assert_unmixed, steady_traffic
 
 # A few requests a second, with time enough for an answer while new replicas start on the same cores.
 PAUSE_SECONDS = 0.2
-TIMEOUT_SECONDS = 5.0
+TIMEOUT_SECONDS = 10.0
 METHODS = {
     "candidate_service": "RetrieveCandidates",
     "ranking_service": "RankCandidates",
@@ -37,7 +37,7 @@ def wait_until_each_gets_calls(stack: ComposeStack, service: str) -> float:
 
 
 def assert_no_caller_noticed(traffic: Traffic, direct: DirectRecommender) -> None:
-    """Every call got the full answer."""
+    """Every call got the full answer; what was slow is no matter here."""
     statuses, degraded = traffic.statuses(), [answer for answer in traffic.answers() if answer.degradation]
     report(f"calls by status: {dict(statuses)}, degraded: {len(degraded)}")
     assert_unmixed(traffic, {direct.release_id: direct})
