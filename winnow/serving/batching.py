@@ -1,9 +1,9 @@
 """Adaptive micro-batching without a timer: batches form only while every slot is busy.
 
-At most `max_flights` batches are under way. What arrives while a slot is free leaves at once, together with what
-arrives in the same turn of the event loop; what arrives while all are busy waits, and leaves together, in order of
-arrival, when one frees up. So there is no delay to tune: no waiting at low load, large batches at high load. The
-gateway uses this towards each stage, each stage towards its device.
+At most `max_flights` batches are under way. What arrives while none is leaves at once, together with what arrives in the
+same turn of the event loop; what arrives while some are waits, and leaves together, in order of arrival, when one lands,
+or beside them where a slot is free and a quarter of a full batch waits. So there is no delay to tune: no waiting at low
+load, large batches at high load. The gateway uses this towards each stage, each stage towards its device.
 """
 
 import asyncio
@@ -17,6 +17,11 @@ from winnow.serving.metrics import QueueMetrics
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+# Of a full batch: what has to wait for a flight beside others to be worth its cost. Were it any query, the small preset
+# of the benchmark answered 700-970 requests a second with two flights instead of 1,360-1,400 (64 callers).
+FURTHER_FLIGHT_SHARE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +125,18 @@ class MicroBatcher(Generic[Item, Result]):
         A batch that lands wakes many callers at once, and all of them ask the next stage in one turn: were the first to
         leave alone, the others would wait for its return.
         """
-        if self._queue and not self._taking_off and len(self._flights) < self._limits.max_flights:
+        if not self._taking_off and self._may_take_off():
             self._taking_off = True
             loop.call_soon(self._take_off, loop)
 
+    def _may_take_off(self) -> bool:
+        if not self._queue or len(self._flights) >= self._limits.max_flights:
+            return False
+        return not self._flights or self._queued_weight >= FURTHER_FLIGHT_SHARE * self._limits.max_batch_weight
+
     def _take_off(self, loop: asyncio.AbstractEventLoop) -> None:
         self._taking_off = False
-        while self._queue and len(self._flights) < self._limits.max_flights:
+        while self._may_take_off():
             batch = self._next_batch(loop.time())
             if batch:
                 flight = loop.create_task(self._run(batch))

@@ -136,6 +136,21 @@ def test_what_arrives_in_one_turn_of_the_loop_leaves_together() -> None:
     assert next_stage.batches == [[0, 2, 4, 6, 8]], "what landed together goes on together"
 
 
+def test_a_further_flight_leaves_only_with_a_quarter_of_a_batch() -> None:
+    stage = Stage()
+
+    async def main() -> None:
+        batcher = MicroBatcher(stage.fly, limits(weight=8, flights=2), Metrics().queue("test"))
+        answers = []
+        for number in range(4):
+            answers.append(asyncio.ensure_future(batcher.submit(number, deadline=FOREVER)))
+            await asyncio.sleep(0.1)
+        await asyncio.gather(*answers)
+
+    simulate(main)
+    assert stage.batches == [[0], [1, 2], [3]], "1 waits for 2, a quarter of 8; 3 waits for a landing"
+
+
 def test_expired_work_is_not_computed() -> None:
     stage = Stage(seconds=5)
 
