@@ -1,9 +1,9 @@
 """Adaptive micro-batching without a timer: batches form only while every slot is busy.
 
-At most `max_flights` batches are under way. What arrives while none is leaves at once, together with what arrives in the
-same turn of the event loop; what arrives while some are waits, and leaves together, in order of arrival, when one lands,
-or beside them where a slot is free and a quarter of a full batch waits. So there is no delay to tune: no waiting at low
-load, large batches at high load. The gateway uses this towards each stage, each stage towards its device.
+At most `max_flights` batches are under way. What arrives while none is leaves at once, together with what arrives in
+the same turn of the event loop; what arrives while some are waits, and leaves together, in order of arrival, when one
+lands, or beside them where a slot is free and a quarter of a full batch waits. So there is no delay to tune: no waiting
+at low load, large batches at high load. The gateway uses this towards each stage, each stage towards its device.
 """
 
 import asyncio
