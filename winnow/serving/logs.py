@@ -1,5 +1,6 @@
 """Structured logs on standard error: JSON for machines, aligned text for people."""
 
+import asyncio
 import logging
 import sys
 from typing import Literal
@@ -37,4 +38,11 @@ def configure_logs(service: str, log_format: LogFormat, level: LogLevel) -> None
     handler = logging.StreamHandler(sys.stderr)
     formatter_chain = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=formatter_chain, foreign_pre_chain=shared))
+    handler.addFilter(_is_news)
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a library's record tells anything: grpc logs an error for each stream that a stopping server cancels."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (record.name.startswith("grpc.") and isinstance(error, asyncio.CancelledError))
