@@ -108,9 +108,7 @@ class ReleaseKeeper(Generic[Loaded]):
         self._loading: str | None = None
         self._refused: dict[str, str] = {}
         self._look_now = asyncio.Event()
-        self._loader = ThreadPoolExecutor(
-            max_workers=1, thread_name_prefix="release-loader", initializer=_give_way_to_serving
-        )
+        self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="release-loader")
 
     @property
     def current(self) -> HeldRelease[Loaded]:
@@ -213,6 +211,8 @@ class ReleaseKeeper(Generic[Loaded]):
         return held
 
     def _verify_and_load(self, release_id: str) -> Loaded:
+        if self._current is not None:
+            _give_way_to_serving()
         path = self._settings.releases / release_id
         check_memory(path)
         release = open_release(path)

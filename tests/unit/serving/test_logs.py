@@ -5,6 +5,7 @@ import json
 import logging
 
 import pytest
+import structlog
 
 from winnow.serving.logs import configure_logs
 
@@ -25,5 +26,7 @@ def test_library_records_are_json_lines_and_cancelled_streams_are_no_news(capsys
             logging.getLogger("grpc._cython.cygrpc").exception("this is news")
     finally:
         root.handlers[:], root.level = before
+        structlog.reset_defaults()
+        structlog.contextvars.clear_contextvars()
     events = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
     assert events == ["look", "this is news"]
