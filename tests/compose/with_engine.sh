@@ -30,7 +30,7 @@ main() {
     # The base image trusts what this machine trusts, and the build sees the network as this machine does.
     export WINNOW_BUILD_NETWORK=${WINNOW_BUILD_NETWORK:-host}
   fi
-  "$@"
+  "$@" 9>&-
 }
 
 say() { echo "with_engine: $*" >&2; }
@@ -54,12 +54,16 @@ install_package() {
 
 start_engine() {
   [[ $EUID -eq 0 ]] || cannot_run "no engine answers, and only root can start one"
+  # Two engines would take each other's bridge and firewall rules away.
+  exec 9>/tmp/winnow-engine.lock
+  flock --nonblock 9 || { say "waiting for another engine of this kind to end" && flock 9; }
   state=$(mktemp -d -t winnow-engine.XXXXXX)
   trap stop_engine EXIT
   export DOCKER_HOST=unix://$state/docker.sock
-  iptables-save >"$state/iptables"
+  # To go back to: emptied tables, filled as they are now. Those that are not in use yet are not saved.
+  { printf '*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n*nat\nCOMMIT\n' && iptables-save; } >"$state/iptables"
   dockerd --host "$DOCKER_HOST" --data-root "$state/data" --exec-root "$state/exec" --pidfile "$state/docker.pid" \
-    >"$state/dockerd.log" 2>&1 &
+    >"$state/dockerd.log" 2>&1 9>&- &
   local engine=$!
   for _ in {1..60}; do
     if engine_answers; then
@@ -78,6 +82,9 @@ stop_engine() {
   if [[ -f $state/docker.pid ]]; then
     local engine
     engine=$(<"$state/docker.pid")
+    # Where the command was interrupted, its containers and networks are still there.
+    docker ps --all --quiet | xargs --no-run-if-empty docker rm --force >/dev/null || true
+    docker network prune --force >/dev/null || true
     kill "$engine" 2>/dev/null || true
     # It stops its containers first.
     for _ in {1..60}; do
