@@ -1,1 +1,1 @@
-"""TODO."""
+"""From an interaction log to a release: examples, the two stages, evaluation."""
