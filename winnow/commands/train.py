@@ -17,6 +17,7 @@ def train(
     releases: Annotated[Path, typer.Option(help="Where releases are kept.")] = Path("releases"),
     checkpoints: Annotated[Path, typer.Option(help="Where the state of this run is kept.")] = Path("runs/latest"),
     preset: Annotated[str, typer.Option(help="The settings: see winnow/training/presets.py.")] = "demo",
+    split: Annotated[str | None, typer.Option(help="What is held out: leave-last-out or global-time.")] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the preset's.")] = None,
     vocabulary_size: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
     min_item_count: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
@@ -37,13 +38,17 @@ def train(
     from winnow.training.presets import PRESETS
     from winnow.training.report import figures_table
     from winnow.training.run import RunPaths, run
+    from winnow.training.split import SPLITS
     from winnow.training.tables import InteractionLogError
 
     if preset not in PRESETS:
         raise typer.BadParameter(f"there is no preset {preset!r}, only {', '.join(PRESETS)}")
+    if split is not None and split not in SPLITS:
+        raise typer.BadParameter(f"there is no split {split!r}, only {', '.join(SPLITS)}")
     chosen = PRESETS[preset]
     settings = dataclasses.replace(
         chosen,
+        split=split or chosen.split,
         seed=chosen.seed if seed is None else seed,
         vocabulary_size=vocabulary_size or chosen.vocabulary_size,
         min_item_count=min_item_count or chosen.min_item_count,
@@ -60,5 +65,5 @@ def train(
         Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
     for part, figures in result.figures.items():
-        console.print(figures_table(f"{part}: the held-out watch of each user among all items", figures))
+        console.print(figures_table(f"{part}: held-out watches among all items that their user has not seen", figures))
     console.print(f"Release {result.release_id} is current in {releases}")

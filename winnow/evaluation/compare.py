@@ -22,7 +22,7 @@ from winnow.history import RaggedRows
 from winnow.release.networks import load_candidate_network, load_ranking_network
 from winnow.release.reader import Release
 from winnow.training.interactions import Interactions, read_interactions
-from winnow.training.split import HeldOut, LeaveLastOut
+from winnow.training.split import SPLITS, HeldOut, LogSplit
 from winnow.training.tables import InteractionLogError
 
 BASELINES = ("popularity", "item-knn", "ease", "als")
@@ -43,7 +43,7 @@ class Compared:
 class Log:
     """The log that the release was trained on, split as it was in training."""
 
-    split: LeaveLastOut
+    split: LogSplit
     watch_counts: NDArray[np.int64]
 
     @classmethod
@@ -59,7 +59,7 @@ class Log:
             raise InteractionLogError(
                 f"{path} is not what release {release.release_id} was trained on: what is held out here was seen there"
             )
-        split = LeaveLastOut.of(interactions.histories)
+        split = SPLITS[settings.get("split", "leave-last-out")](interactions.histories)
         counts = np.bincount(split.training.rows, minlength=len(interactions.vocabulary))
         return cls(split=split, watch_counts=counts)
 

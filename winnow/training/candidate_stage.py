@@ -19,7 +19,7 @@ from winnow.training.examples import ChunkBatch, RollbackChunks
 from winnow.training.losses import NegativeSampler, full_softmax_loss, sampled_softmax_loss
 from winnow.training.precision import Precision
 from winnow.training.presets import CandidateSettings
-from winnow.training.split import LeaveLastOut, held_back
+from winnow.training.split import LogSplit, held_back
 
 # Up to here the softmax over all items is both exact and fast enough.
 FULL_SOFTMAX_ITEM_LIMIT = 100_000
@@ -32,7 +32,7 @@ class CandidateStage:
 
     def __init__(
         self,
-        split: LeaveLastOut,
+        split: LogSplit,
         watch_counts: NDArray[np.int64],
         settings: CandidateSettings,
         *,
@@ -93,7 +93,7 @@ class CandidateStage:
 
     def validate(self) -> Mapping[str, float]:
         """Return the figures, HR@10 first: it still rises when HR@200 has levelled, and ranking builds on the order."""
-        found = figures(candidate_ranks(self.network, self._validation))
+        found = figures(candidate_ranks(self.network, self._validation), self._validation.users)
         return {name: found[name] for name in ("hr_at_10", "hr_at_200", "ndcg_at_10")}
 
     def _loss(self, chunks: ChunkBatch, sampler: NegativeSampler) -> Tensor:
@@ -169,7 +169,7 @@ class CandidateStage:
         return [torch.optim.Adam(groups, betas=betas, fused=True)]
 
 
-def _watch_features(split: LeaveLastOut, settings: CandidateSettings) -> dict[str, Any] | None:
+def _watch_features(split: LogSplit, settings: CandidateSettings) -> dict[str, Any] | None:
     if not settings.gap_edges_seconds:
         return None
     weight_edges = quantile_edges(split.training.weights, settings.weight_range_count)

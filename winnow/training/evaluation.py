@@ -14,7 +14,7 @@ from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.packed import PackedTensor
 from winnow.networks.ranking import DeepRankingModel
-from winnow.training.split import HeldOut
+from winnow.training.split import HeldOut, means_of_users
 
 # The rank of a target that is not in the list at all.
 NOT_FOUND = np.iinfo(np.int64).max
@@ -70,15 +70,15 @@ def top_candidates(network: DeepCandidateGenerationModel, histories: RaggedRows,
     return scores_BI.topk(min(candidate_count, scores_BI.shape[1]), dim=1).indices
 
 
-def figures(ranks: Ranks) -> dict[str, float]:
-    """Summarise ranks [B] as hit rates, NDCG@10 and the mean reciprocal rank."""
+def figures(ranks: Ranks, users: NDArray[np.int64]) -> dict[str, float]:
+    """Summarise ranks [B] as hit rates, NDCG@10 and mean reciprocal rank; each of `users` [B] counts the same."""
     found = ranks != NOT_FOUND
     places = np.where(found, ranks, 0) + 1.0
-    hit_rates = {f"hr_at_{depth}": float(np.mean(ranks < depth)) for depth in HIT_RATE_DEPTHS}
-    return hit_rates | {
-        "ndcg_at_10": float(np.mean(np.where(ranks < 10, 1 / np.log2(places + 1), 0.0))),
-        "mrr": float(np.mean(np.where(found, 1 / places, 0.0))),
+    of_watches = {f"hr_at_{depth}": ranks < depth for depth in HIT_RATE_DEPTHS} | {
+        "ndcg_at_10": np.where(ranks < 10, 1 / np.log2(places + 1), 0.0),
+        "mrr": np.where(found, 1 / places, 0.0),
     }
+    return {name: float(means_of_users(values, users).mean()) for name, values in of_watches.items()}
 
 
 def evaluate(
@@ -94,11 +94,12 @@ def evaluate(
     `watch_counts`, int64 [I], must not count what is held out.
     """
     chain = chain_ranks(candidate_network, ranking_network, held_out, candidate_count=candidate_count)
-    return {
-        "popularity": figures(popularity_ranks(watch_counts, held_out)),
-        "candidate": figures(candidate_ranks(candidate_network, held_out)),
-        "chain": figures(chain),
+    ranks = {
+        "popularity": popularity_ranks(watch_counts, held_out),
+        "candidate": candidate_ranks(candidate_network, held_out),
+        "chain": chain,
     }
+    return {name: figures(of_stage, held_out.users) for name, of_stage in ranks.items()}
 
 
 def _blocks(held_out: HeldOut) -> Iterator[HeldOut]:

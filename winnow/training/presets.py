@@ -87,6 +87,8 @@ class TrainingSettings:
     # "bfloat16" multiplies matrices in half precision, "auto" does so where the device has instructions for it.
     precision: Literal["auto", "float32", "bfloat16"]
     seed: int
+    # What is held out: the last watches of each user, or all watches from a moment on ("global-time"). See split.py.
+    split: str = "leave-last-out"
 
 
 # From one click after another to another season.

@@ -16,8 +16,9 @@ from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
 from winnow.networks.successions import MATCHING_FEATURE
 from winnow.training.evaluation import chain_ranks, figures, rectangle, top_candidates
+from winnow.training.examples import sample_examples, visible_before
 from winnow.training.presets import RankingSettings
-from winnow.training.split import LeaveLastOut, visible_before
+from winnow.training.split import LogSplit
 from winnow.training.successions import SuccessionTable, count_successions
 
 # Of the logistic regression beside the softmax over the candidates, which the order depends on.
@@ -40,7 +41,7 @@ class RankingStage:
 
     def __init__(
         self,
-        split: LeaveLastOut,
+        split: LogSplit,
         candidate_network: DeepCandidateGenerationModel,
         settings: RankingSettings,
         *,
@@ -97,7 +98,7 @@ class RankingStage:
             self._validation,
             candidate_count=self._settings.candidate_count,
         )
-        found = figures(ranks)
+        found = figures(ranks, self._validation.users)
         return {name: found[name] for name in ("ndcg_at_10", "hr_at_10", "mrr")}
 
     def _loss(self, users: NDArray[np.int64], positions: NDArray[np.int64]) -> Tensor:
@@ -200,23 +201,6 @@ def build_ranking_network(
     # The first correction is none: training begins with the order of the candidates.
     torch.nn.init.zeros_(network.output.weight)
     return network
-
-
-def sample_examples(
-    histories: RaggedRows, eligible: NDArray[np.bool_], examples_per_user: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw up to `examples_per_user` eligible watches of each user that have a history: users and positions, int64."""
-    lengths = histories.lengths
-    users = np.repeat(np.arange(len(histories)), lengths)
-    positions = np.arange(len(users)) - np.repeat(histories.offsets[:-1], lengths)
-    possible = eligible & (positions > 0)
-    users, positions = users[possible], positions[possible]
-    # Sorting random keys within each user shuffles; the first of each user are then a sample without replacement.
-    shuffled = np.lexsort((rng.random(len(users)), users))
-    users, positions = users[shuffled], positions[shuffled]
-    firsts = np.searchsorted(users, users)
-    chosen = np.arange(len(users)) - firsts < examples_per_user
-    return users[chosen], positions[chosen]
 
 
 def _first_column_is_positive(logits: Tensor) -> Tensor:

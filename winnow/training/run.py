@@ -18,6 +18,7 @@ from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
 from winnow.release.writer import ReleaseContents, write_release
 from winnow.training.candidate_stage import CandidateStage
+from winnow.training.checkpoint import EpochLog
 from winnow.training.evaluation import evaluate
 from winnow.training.interactions import Interactions, read_interactions
 from winnow.training.items import read_items
@@ -25,7 +26,7 @@ from winnow.training.loop import train
 from winnow.training.precision import Precision
 from winnow.training.presets import TrainingSettings
 from winnow.training.ranking_stage import RankingStage
-from winnow.training.split import LeaveLastOut
+from winnow.training.split import SPLITS, LogSplit
 
 SAMPLE_HISTORY_COUNT = 16
 
@@ -64,9 +65,10 @@ def run(
         f"{len(interactions.histories.rows):,} watches of {len(interactions.vocabulary):,} items "
         f"by {len(interactions.user_ids):,} users"
     )
-    split = LeaveLastOut.of(interactions.histories)
+    split = SPLITS[settings.split](interactions.histories)
+    console.print(f"Split: {split.description}")
     watch_counts = np.bincount(split.training.rows, minlength=len(interactions.vocabulary))
-    candidate_network, ranking_network = _train_networks(
+    candidate_network, ranking_network, epochs = _train_networks(
         split,
         watch_counts,
         settings,
@@ -97,7 +99,7 @@ def run(
             titles=descriptions.titles,
             attributes=descriptions.attributes,
             sample_histories=_sample_histories(split, settings.candidate.history_length),
-            training=_provenance(settings, interactions),
+            training=_provenance(settings, interactions, epochs),
             figures=figures,
         ),
     )
@@ -105,7 +107,7 @@ def run(
 
 
 def _train_networks(
-    split: LeaveLastOut,
+    split: LogSplit,
     watch_counts: NDArray[np.int64],
     settings: TrainingSettings,
     *,
@@ -114,14 +116,14 @@ def _train_networks(
     resume: bool,
     device: torch.device,
     console: Console,
-) -> tuple[DeepCandidateGenerationModel, DeepRankingModel]:
-    """Train the candidate network, then the ranking network on what it returns."""
+) -> tuple[DeepCandidateGenerationModel, DeepRankingModel, dict[str, EpochLog]]:
+    """Train the candidate network, then the ranking network on what it returns; say how the epochs of both went."""
     precision = Precision.choose(settings.precision, device)
     candidate = CandidateStage(
         split, watch_counts, settings.candidate, seed=settings.seed, precision=precision, device=device
     )
-    identity = _identity(fingerprint, settings.candidate, settings.seed)
-    train(
+    identity = _identity(f"{fingerprint} {settings.split}", settings.candidate, settings.seed)
+    candidate_log = train(
         candidate,
         epochs=settings.candidate.epochs,
         seed=settings.seed,
@@ -138,7 +140,7 @@ def _train_networks(
         seed=settings.seed,
         device=device,
     )
-    train(
+    ranking_log = train(
         ranking,
         epochs=settings.ranking.epochs,
         seed=settings.seed,
@@ -147,7 +149,7 @@ def _train_networks(
         resume=resume,
         console=console,
     )
-    return candidate.network, ranking.network
+    return candidate.network, ranking.network, {"candidate": candidate_log, "ranking": ranking_log}
 
 
 def _identity(data: str, settings: Any, seed: int) -> str:
@@ -162,18 +164,22 @@ def _popularity(interactions: Interactions) -> NDArray[np.float32]:
     return share
 
 
-def _sample_histories(split: LeaveLastOut, history_length: int) -> WatchHistories:
+def _sample_histories(split: LogSplit, history_length: int) -> WatchHistories:
     """Take users spread evenly over the log: of the test, or of the training where nobody has watches to spare."""
     histories = split.test.histories if len(split.test) else split.training
     users = np.linspace(0, len(histories) - 1, min(SAMPLE_HISTORY_COUNT, len(histories))).astype(np.int64)
     return WatchHistories.concatenate([histories.slice(user, user + 1) for user in users.tolist()]).last(history_length)
 
 
-def _provenance(settings: TrainingSettings, interactions: Interactions) -> dict[str, Any]:
+def _provenance(
+    settings: TrainingSettings, interactions: Interactions, epochs: Mapping[str, EpochLog]
+) -> dict[str, Any]:
     return {
         "settings": dataclasses.asdict(settings),
         "data_sha256": interactions.fingerprint,
         "user_count": len(interactions.user_ids),
         "watch_count": len(interactions.histories.rows),
         "torch_version": torch.__version__,
+        "epochs": {stage: log.epochs for stage, log in epochs.items()},
+        "best_epochs": {stage: log.best_epoch for stage, log in epochs.items()},
     }

@@ -1,69 +1,108 @@
-"""Leave-last-out: each user's last watch is the test, the one before it the validation, the rest is trained on."""
+"""What is trained on and what is held out: the last watches of each user, or all watches from a moment on."""
 
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from datetime import UTC, datetime
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from winnow.history import RaggedRows, Rows, WatchHistories
+from winnow.training.examples import sample_examples, visible_before
 
 HELD_OUT_COUNT = 2
-
-Histories = TypeVar("Histories", bound=RaggedRows)
+# Of the split by time: the share of all watches that validation and test get, each.
+WINDOW_SHARE = 0.1
+# Of the split by time: watches of a user to predict, drawn from all of theirs, so that no user asks for hours of work.
+TARGETS_PER_USER = 10
+SEED = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOut:
-    """One watch to predict for each of B users.
+    """B watches to predict, of U users.
 
-    `histories` holds everything the user watched before it, oldest first; `targets` is int32 [B].
+    `histories` holds everything the user watched before each, oldest first; `targets` is int32 [B]; `users`, int64 [B],
+    are numbers that tell users apart.
     """
 
     histories: RaggedRows
     targets: Rows
+    users: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def slice(self, start: int, stop: int) -> "HeldOut":
-        """Users start..stop."""
-        return HeldOut(histories=self.histories.slice(start, stop), targets=self.targets[start:stop])
+        """Watches start..stop."""
+        return HeldOut(
+            histories=self.histories.slice(start, stop),
+            targets=self.targets[start:stop],
+            users=self.users[start:stop],
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LeaveLastOut:
-    """The three parts of a log. No watch that is held out stands in `training`.
-
-    Users with fewer than three watches cannot spare two of them: all of theirs are trained on, and none is held out.
-    """
+class LogSplit:
+    """The three parts of a log. No watch that is held out stands in `training`. `description` tells a person."""
 
     training: WatchHistories
     validation: HeldOut
     test: HeldOut
+    description: str
 
     @classmethod
-    def of(cls, histories: WatchHistories) -> Self:
-        """Split histories that are ordered oldest first, one a user."""
+    def leave_last_out(cls, histories: WatchHistories) -> Self:
+        """Take each user's last watch for the test, the one before it for validation; one history a user, oldest first.
+
+        Users with fewer than three watches cannot spare two: all of theirs are trained on, and none is held out.
+        """
         lengths = histories.lengths
-        enough = lengths > HELD_OUT_COUNT
-        kept = np.where(enough, lengths - HELD_OUT_COUNT, lengths)
+        users = np.flatnonzero(lengths > HELD_OUT_COUNT)
+        kept = np.where(lengths > HELD_OUT_COUNT, lengths - HELD_OUT_COUNT, lengths)
         return cls(
             training=visible_before(histories, np.arange(len(histories)), kept),
-            validation=_held_out(histories, enough, position_from_end=2),
-            test=_held_out(histories, enough, position_from_end=1),
+            validation=_held_out(histories, users, lengths[users] - 2),
+            test=_held_out(histories, users, lengths[users] - 1),
+            description="each user's last watch is the test, the one before it the validation",
+        )
+
+    @classmethod
+    def by_time(cls, histories: WatchHistories) -> Self:
+        """Train on what was watched before one moment, validate on what follows it, test on the latest watches.
+
+        The moments are those before which 1 - 2 * WINDOW_SHARE and 1 - WINDOW_SHARE of all watches were. To predict are
+        up to TARGETS_PER_USER watches of every user in a window, drawn at random of those with any watch before them;
+        the history of each is all that this user had watched before it, in the window too, as a service would know it.
+        """
+        shares = 1 - 2 * WINDOW_SHARE, 1 - WINDOW_SHARE
+        validation_start, test_start = np.quantile(histories.timestamps, shares, method="nearest").tolist()
+        users = np.repeat(np.arange(len(histories)), histories.lengths)
+        before = np.bincount(users[histories.timestamps < validation_start], minlength=len(histories))
+        trained_users = np.flatnonzero(before)
+        return cls(
+            training=visible_before(histories, trained_users, before[trained_users]),
+            validation=_drawn(
+                histories, (histories.timestamps >= validation_start) & (histories.timestamps < test_start)
+            ),
+            test=_drawn(histories, histories.timestamps >= test_start),
+            description=(
+                f"watches before {_utc(validation_start)} are trained on, those from there to {_utc(test_start)} are "
+                f"the validation, the later ones the test; up to {TARGETS_PER_USER} of each user, every user counts "
+                "the same"
+            ),
         )
 
 
-def visible_before(
-    histories: Histories, users: NDArray[np.int64], positions: NDArray[np.int64], limit: int | None = None
-) -> Histories:
-    """What `users[b]` had watched before their watch number `positions[b]`: B histories, oldest first.
+# By the name that settings give them.
+SPLITS = {"leave-last-out": LogSplit.leave_last_out, "global-time": LogSplit.by_time}
 
-    `limit` keeps the latest watches only.
-    """
-    lengths = positions if limit is None else np.minimum(positions, limit)
-    return histories.take(histories.offsets[users] + positions - lengths, lengths)
+
+def means_of_users(values_B: NDArray[np.generic], users_B: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Average the values of each user, float64 [U]: in a mean of these every user counts the same."""
+    _, user_B, counts_U = np.unique(users_B, return_inverse=True, return_counts=True)
+    means_U: NDArray[np.float64] = np.bincount(user_B, values_B) / counts_U
+    return means_U
 
 
 def held_back(histories: RaggedRows, share: float, *, seed: int) -> NDArray[np.bool_]:
@@ -72,10 +111,17 @@ def held_back(histories: RaggedRows, share: float, *, seed: int) -> NDArray[np.b
     return drawn
 
 
-def _held_out(histories: WatchHistories, enough: NDArray[np.bool_], *, position_from_end: int) -> HeldOut:
-    users = np.flatnonzero(enough)
-    positions = histories.lengths[users] - position_from_end
+def _drawn(histories: WatchHistories, window: NDArray[np.bool_]) -> HeldOut:
+    return _held_out(histories, *sample_examples(histories, window, TARGETS_PER_USER, np.random.default_rng(SEED)))
+
+
+def _held_out(histories: WatchHistories, users: NDArray[np.int64], positions: NDArray[np.int64]) -> HeldOut:
     return HeldOut(
         histories=visible_before(histories, users, positions),
         targets=histories.rows[histories.offsets[users] + positions],
+        users=users,
     )
+
+
+def _utc(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -18,7 +18,9 @@ class Rising:
 
 def test_places_are_those_of_the_held_out_watches() -> None:
     targets = np.array([3, 0, 99, 700] * 300, dtype=np.int32)
-    held_out = HeldOut(histories=RaggedRows.from_lists([[]] * len(targets)), targets=targets)
+    held_out = HeldOut(
+        histories=RaggedRows.from_lists([[]] * len(targets)), targets=targets, users=np.arange(len(targets))
+    )
     answers = ask(Rising(), held_out, 1000)
     assert answers.places.tolist() == [3, 0, 99, NOT_FOUND] * 300
     assert answers.lists.shape == (1200, 10)

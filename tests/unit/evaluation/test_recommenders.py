@@ -19,10 +19,10 @@ from winnow.evaluation.recommenders import (
 from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
-from winnow.training.split import LeaveLastOut
+from winnow.training.split import LogSplit
 
 ITEM_COUNT = 2 * ITEMS_PER_GROUP
-SPLIT = LeaveLastOut.of(planted_histories())
+SPLIT = LogSplit.leave_last_out(planted_histories())
 CANDIDATE_NETWORK = DeepCandidateGenerationModel(ITEM_COUNT, 6, 5, 2, seed=1).requires_grad_(requires_grad=False)
 RANKING_NETWORK = DeepRankingModel(ITEM_COUNT, 6, 5, 2, seed=2).requires_grad_(requires_grad=False)
 

@@ -34,6 +34,15 @@ def held_out() -> HeldOut:
     return HeldOut(
         histories=RaggedRows.from_lists([list_[:-1].astype(np.int32) for list_ in lists]),
         targets=np.array([list_[-1] for list_ in lists], dtype=np.int32),
+        users=np.arange(len(lists)),
+    )
+
+
+def held_out_of(histories: list[list[int]], targets: list[int]) -> HeldOut:
+    return HeldOut(
+        histories=RaggedRows.from_lists(histories),
+        targets=np.array(targets, dtype=np.int32),
+        users=np.arange(len(targets)),
     )
 
 
@@ -57,30 +66,37 @@ def test_ranks_are_what_a_sort_gives(
 
 
 def test_popularity_ranks_unseen_items_by_count() -> None:
-    held_out = HeldOut(histories=RaggedRows.from_lists([[0], [3], []]), targets=np.array([2, 2, 0], dtype=np.int32))
+    held_out = held_out_of([[0], [3], []], [2, 2, 0])
     assert popularity_ranks(np.array([9, 5, 3, 7]), held_out).tolist() == [2, 2, 0]
 
 
 def test_ties_count_against_the_target() -> None:
-    held_out = HeldOut(histories=RaggedRows.from_lists([[0]]), targets=np.array([2], dtype=np.int32))
+    held_out = held_out_of([[0]], [2])
     assert popularity_ranks(np.array([5, 5, 5, 5]), held_out).tolist() == [2]
 
 
 def test_a_target_that_was_seen_before_is_not_found(
     networks: tuple[DeepCandidateGenerationModel, DeepRankingModel],
 ) -> None:
-    held_out = HeldOut(histories=RaggedRows.from_lists([[4, 7]]), targets=np.array([4], dtype=np.int32))
+    held_out = held_out_of([[4, 7]], [4])
     assert candidate_ranks(networks[0], held_out)[0] == NOT_FOUND
     assert chain_ranks(*networks, held_out, candidate_count=8)[0] == NOT_FOUND
 
 
 def test_figures() -> None:
-    found = figures(np.array([0, 2, 60, NOT_FOUND]))
+    found = figures(np.array([0, 2, 60, NOT_FOUND]), np.arange(4))
     assert found["hr_at_10"] == 0.5
     assert found["hr_at_50"] == 0.5
     assert found["hr_at_100"] == found["hr_at_200"] == 0.75
     assert found["ndcg_at_10"] == pytest.approx((1 + 1 / np.log2(4)) / 4)
     assert found["mrr"] == pytest.approx((1 + 1 / 3 + 1 / 61) / 4)
+
+
+def test_every_user_counts_the_same() -> None:
+    found = figures(np.array([0, 50, NOT_FOUND, 20]), np.array([7, 3, 7, 7]))
+    assert found["hr_at_10"] == pytest.approx((1 / 3 + 0) / 2)
+    assert found["hr_at_50"] == pytest.approx((2 / 3 + 0) / 2)
+    assert found["mrr"] == pytest.approx(((1 + 1 / 21) / 3 + 1 / 51) / 2)
 
 
 def test_evaluate_reports_every_stage(

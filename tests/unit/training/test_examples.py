@@ -2,10 +2,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from winnow.history import RaggedRows, WatchHistories
-from winnow.training.examples import RollbackChunks
-from winnow.training.ranking_stage import sample_examples
-from winnow.training.split import LeaveLastOut, held_back, visible_before
+from winnow.history import RaggedRows
+from winnow.training.examples import RollbackChunks, sample_examples, visible_before
+from winnow.training.split import held_back
 
 # Every row is used once in all histories together, so that a row says which event it is.
 history_lengths = st.lists(st.integers(0, 12), min_size=1, max_size=6)
@@ -50,26 +49,6 @@ def test_visible_before_is_a_prefix(lengths: list[int], limit: int | None) -> No
     for number, (user, position) in enumerate(zip(users, positions, strict=True)):
         expected = histories[int(user)][:position]
         np.testing.assert_array_equal(visible[number], expected if limit is None else expected[-limit:])
-
-
-@settings(deadline=None)
-@given(lengths=history_lengths)
-def test_held_out_watches_are_in_no_history_before_them(lengths: list[int]) -> None:
-    histories = numbered(lengths)
-    weights, timestamps = histories.rows.astype(np.float32), histories.rows.astype(np.int64)
-    split = LeaveLastOut.of(WatchHistories.from_lengths(histories.rows, histories.lengths, weights, timestamps))
-    enough = [user for user, length in enumerate(lengths) if length >= 3]
-    for held_out, position_from_end in ((split.validation, 2), (split.test, 1)):
-        assert len(held_out) == len(enough)
-        for number, user in enumerate(enough):
-            assert held_out.targets[number] == histories[user][-position_from_end]
-            np.testing.assert_array_equal(held_out.histories[number], histories[user][:-position_from_end])
-    for user, length in enumerate(lengths):
-        np.testing.assert_array_equal(split.training[user], histories[user][:-2] if length >= 3 else histories[user])
-    for part in (split.training, split.validation.histories, split.test.histories):
-        assert isinstance(part, WatchHistories)
-        np.testing.assert_array_equal(part.weights, part.rows)
-        np.testing.assert_array_equal(part.timestamps, part.rows)
 
 
 @settings(deadline=None)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,20 @@ def test_an_unknown_preset_is_named(app: typer.Typer, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*arguments(tmp_path), "--preset", "huge"])
     assert result.exit_code == 2
     assert "huge" in result.output
+
+
+def test_a_split_by_time_is_kept_in_the_release(app: typer.Typer, tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    result = CliRunner().invoke(app, [*arguments(tmp_path), "--split", "global-time"], catch_exceptions=False)
+    assert "Split: watches before 1970-01-01 00:00:09 UTC are trained on" in result.output
+    [manifest] = (tmp_path / "releases").glob("*/manifest.json")
+    training = json.loads(manifest.read_text())["training"]
+    assert training["settings"]["split"] == "global-time"
+    assert len(training["epochs"]["candidate"]) == 2
+    assert training["epochs"]["ranking"][0]["loss"] > 0
+
+
+def test_an_unknown_split_is_named(app: typer.Typer, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [*arguments(tmp_path), "--split", "random"])
+    assert result.exit_code == 2
+    assert "random" in result.output
