@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: demo test test-faults test-compose bench install lint format types check clean
+.PHONY: demo test test-faults test-compose bench ablations install lint format types check clean
 
 demo: install  ## The main job on real data: fetch, train, release, serve, recommend. Under 8 minutes on 2 cores.
 	$(BIN)/python -m examples.movielens
@@ -21,6 +21,9 @@ test-faults: install  ## Faults under load: kills, stops, bad networks, swaps, o
 
 bench: install  ## Winnow against its limits and the naive chain, in one run of about 12 minutes: benchmarks/RESULTS.md.
 	$(BIN)/python -m benchmarks
+
+ablations: install  ## What each option is worth: docs/ablations.md. Hours on 2 cores; resumes. `ARGS="movielens --epochs 5"`.
+	$(BIN)/python -m ablations $(ARGS)
 
 install: $(INSTALLED)  ## Everything into .venv, versions as pinned in constraints.txt.
 

@@ -28,7 +28,8 @@ class DeepCandidateGenerationModel(nn.Module):
     replaces the plain average by weighted ones whose weights are learned, and `bag_lags` adds some that begin with one
     watch alone; `watch_features` (WatchFeatures.arguments) lets the bags see what is known of a watch besides its item,
     `signed_bags` of them as how much it was liked (see HistoryBags for all of these); `linear_skip` adds a linear map
-    of the averages to the user vector, so that what is additive in the watches need not pass through the ReLUs;
+    of the averages to the user vector, so that what is additive in the watches need not pass through the ReLUs, and
+    allows for no hidden layers at all;
     `embedding_std` scales the first embeddings (1 is torch's default, a few hundredths train faster).
     """
 
@@ -50,9 +51,9 @@ class DeepCandidateGenerationModel(nn.Module):
     ) -> None:
         """Draw all weights from `seed`. Raises ValueError that names an invalid argument."""
         super().__init__()
-        check_shape(
-            n_items=n_items, embedding_dim=embedding_dim, hidden_dim=hidden_dim, n_hidden_layers=n_hidden_layers
-        )
+        # Without hidden layers, the linear map is what is left.
+        layers = n_hidden_layers if n_hidden_layers or not linear_skip else 1
+        check_shape(n_items=n_items, embedding_dim=embedding_dim, hidden_dim=hidden_dim, n_hidden_layers=layers)
         self.n_items = n_items
         self.history_length = history_length
         self.watch_features = None if watch_features is None else WatchFeatures.from_arguments(watch_features)
@@ -127,8 +128,10 @@ class DeepCandidateGenerationModel(nn.Module):
         `dropout` is for training: the share of the inputs of every layer that is zeroed.
         """
         summary = drop(summary, dropout) if dropout else summary
-        user = climb(self.tower, summary, dropout)
-        return user if self.skip is None else user + self.skip(summary)
+        if self.skip is None:
+            return climb(self.tower, summary, dropout)
+        linear: Tensor = self.skip(summary)
+        return linear + climb(self.tower, summary, dropout) if len(self.tower) else linear
 
     def logits(self, user_BH: Tensor) -> Tensor:
         """Return the logit of every item, [B, H] -> [B, I]."""

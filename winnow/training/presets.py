@@ -1,7 +1,7 @@
 """Every setting of a training run, and the presets, in one place."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +89,15 @@ class TrainingSettings:
     seed: int
     # What is held out: the last watches of each user, or all watches from a moment on ("global-time"). See split.py.
     split: str = "leave-last-out"
+
+
+def stated(settings: Any) -> dict[str, Any]:
+    """Return settings, a dataclass of this file, as JSON values, without the options that are off.
+
+    They name a training run; an option that is added to this file later does not make a run of before another one.
+    """
+    off = {field.name: field.default for field in fields(settings) if field.default is not MISSING}
+    return {name: value for name, value in asdict(settings).items() if name not in off or off[name] != value}
 
 
 # From one click after another to another season.

@@ -24,7 +24,7 @@ from winnow.training.interactions import Interactions, read_interactions
 from winnow.training.items import read_items
 from winnow.training.loop import train
 from winnow.training.precision import Precision
-from winnow.training.presets import TrainingSettings
+from winnow.training.presets import TrainingSettings, stated
 from winnow.training.ranking_stage import RankingStage
 from winnow.training.split import SPLITS, LogSplit
 
@@ -154,7 +154,7 @@ def _train_networks(
 
 def _identity(data: str, settings: Any, seed: int) -> str:
     """Name what a checkpoint is of, so that it is not continued with anything else."""
-    content = json.dumps([data, dataclasses.asdict(settings), seed], sort_keys=True)
+    content = json.dumps([data, stated(settings), seed], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -1,0 +1,48 @@
+"""`python -m ablations`: measures what each option is worth; stop it whenever you like, it continues where it was."""
+
+import argparse
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from ablations import movielens
+from ablations.report import write
+from ablations.runner import ResultFolder, finished_cells, measure_all
+from benchmarks.machine import describe_machine
+
+# By data set: a function from the command line's options to its studies.
+DATA_SETS = {"movielens": movielens.studies}
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(prog="python -m ablations", description=__doc__)
+    parser.add_argument("data_sets", nargs="*", metavar="DATA_SET", help=f"of {', '.join(DATA_SETS)}; all unless given")
+    parser.add_argument("--epochs", type=int, default=2, help="of every training; more take longer and tell more")
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads; torch's choice unless given")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="where data sets are kept")
+    parser.add_argument("--results", type=Path, default=Path("runs/ablations"), help="where finished cells are kept")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where the tables and plots are written")
+    parser.add_argument("--report-only", action="store_true", help="write what is finished, measure nothing")
+    arguments = parser.parse_args()
+    unknown = set(arguments.data_sets) - set(DATA_SETS)
+    if unknown:
+        parser.error(f"there is no data set {', '.join(sorted(unknown))}, only {', '.join(DATA_SETS)}")
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    console = Console(highlight=False)
+    results = ResultFolder(arguments.results)
+    studies = [
+        study
+        for name in arguments.data_sets or DATA_SETS
+        for study in DATA_SETS[name](arguments.data, epochs=arguments.epochs, console=console)
+    ]
+    if not arguments.report_only:
+        measure_all(studies, results, console)
+    write(arguments.docs, [(study, finished_cells(study, results)) for study in studies], describe_machine())
+    console.print(f"Wrote {arguments.docs / 'ablations.md'}, its plots and {arguments.docs / 'ablations.json'}")
+
+
+if __name__ == "__main__":
+    main()

