@@ -15,6 +15,10 @@ def evaluate(
     baseline: Annotated[
         list[str] | None, typer.Option(help="popularity, item-knn, ease, als or none; all unless given.")
     ] = None,
+    withhold: Annotated[
+        bool,
+        typer.Option("--withhold", help="Also as asked by callers without weights, timestamps or either of them."),
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Write an HTML page with plots, about the test.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Write every figure as JSON.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
@@ -24,7 +28,7 @@ def evaluate(
     import torch
 
     from winnow.evaluation.compare import BASELINES, Log, compare
-    from winnow.evaluation.report import as_json, page, table
+    from winnow.evaluation.report import as_json, gain_in_words, page, table
     from winnow.release.manifest import CURRENT_FILE
     from winnow.release.reader import ReleaseError, current_release_id, open_release
     from winnow.training.tables import InteractionLogError
@@ -43,8 +47,11 @@ def evaluate(
         path = release / current_release_id(release) if (release / CURRENT_FILE).is_file() else release
         opened = open_release(path)
         log = Log.read(interactions, opened)
+        console.print(f"Split: {log.split.description}")
         compared = []
-        for one in compare(opened, log, parts=parts, baselines=baselines, device=torch.device(device)):
+        for one in compare(
+            opened, log, parts=parts, baselines=baselines, withhold=withhold, device=torch.device(device)
+        ):
             compared.append(one)
             console.print(f"{one.part}, {one.name}: HR@10 {one.figures['hr_at_10']:.4f}")
     except (ReleaseError, InteractionLogError, ValueError, ImportError) as error:
@@ -53,8 +60,8 @@ def evaluate(
         raise typer.Exit(1) from None
     for name in parts:
         console.print(table(name, compared))
+        console.print(gain_in_words(name, compared))
     if figures is not None:
-        figures.write_text(json.dumps(as_json(compared), indent=1) + "\n")
+        figures.write_text(json.dumps(as_json(opened, log, parts, compared), indent=1) + "\n")
     if report is not None:
-        title = f"Release {opened.release_id}"
-        report.write_text(page(title, "test", compared, log.split.test, log.watch_counts))
+        report.write_text(page(opened, "test", compared, log))

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from winnow.evaluation.measure import Answers, ask, measure
+from winnow.evaluation.measure import WATCHES_A_BLOCK, Answers, ask, calibration, measure
 from winnow.evaluation.recommenders import (
     AlternatingLeastSquares,
     CandidateOrder,
     Chain,
     Popularity,
     Recommender,
+    Withholding,
     ease,
     item_knn,
 )
@@ -25,18 +26,25 @@ from winnow.training.interactions import Interactions, read_interactions
 from winnow.training.split import SPLITS, HeldOut, LogSplit
 from winnow.training.tables import InteractionLogError
 
+CANDIDATE, CHAIN = "candidate", "chain"
 BASELINES = ("popularity", "item-knn", "ease", "als")
 SEED = 1
+# What a caller may not know of the watches: their weights, their times.
+WITHHELD = {"weights": (True, False), "timestamps": (False, True), "either": (True, True)}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Compared:
-    """One recommender's answers and figures for one part of the log."""
+    """One recommender's answers and figures for one part of the log.
+
+    `calibration` is of the probabilities that the chain gives, empty for others: see measure.calibration.
+    """
 
     name: str
     part: str
     answers: Answers
     figures: dict[str, float]
+    calibration: list[dict[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,34 +78,64 @@ class Log:
 
 
 def compare(
-    release: Release, log: Log, *, parts: Sequence[str], baselines: Sequence[str], device: torch.device
+    release: Release,
+    log: Log,
+    *,
+    parts: Sequence[str],
+    baselines: Sequence[str],
+    withhold: bool,
+    device: torch.device,
 ) -> Iterator[Compared]:
     """Measure the stages of the release, then the baselines, each as soon as it is ready.
 
+    With `withhold`, the stages are also asked without the weights of the watches, without their times and without both.
     Raises ImportError, before anything is computed, where a baseline needs the extra `evaluation`, and ValueError where
     the catalogue is too large for one.
     """
     if "als" in baselines:
         import implicit  # noqa: F401 - asked for early
     item_count = release.manifest.item_count
-    for name, recommender in _recommenders(release, log.split.training, baselines, device):
+    for name, recommender in _recommenders(release, log.split.training, baselines, withhold, device):
         for part in parts:
             held_out = log.parts[part]
             answers = ask(recommender, held_out, item_count)
-            figures = measure(answers, log.watch_counts, seed=SEED)
-            yield Compared(name=name, part=part, answers=answers, figures=figures)
+            yield Compared(
+                name=name,
+                part=part,
+                answers=answers,
+                figures=measure(answers, log.watch_counts, seed=SEED),
+                calibration=_calibration(recommender, held_out) if isinstance(recommender, Chain) else [],
+            )
+
+
+def _calibration(chain: Chain, held_out: HeldOut) -> list[dict[str, float]]:
+    """Compare how probable the chain takes its candidates with how often one of them is what was watched."""
+    predicted, actual = [], []
+    for start in range(0, len(held_out), WATCHES_A_BLOCK):
+        block = held_out.slice(start, min(start + WATCHES_A_BLOCK, len(held_out)))
+        rows_BK, probabilities_BK = chain.probabilities(block.histories)
+        predicted.append(probabilities_BK.ravel())
+        actual.append((rows_BK == block.targets[:, None]).ravel())
+    return calibration(np.concatenate(predicted), np.concatenate(actual))
 
 
 def _recommenders(
-    release: Release, training: RaggedRows, baselines: Sequence[str], device: torch.device
+    release: Release, training: RaggedRows, baselines: Sequence[str], withhold: bool, device: torch.device
 ) -> Iterator[tuple[str, Recommender]]:
     candidate_network = load_candidate_network(release, device)
     ranking_network = load_ranking_network(release, device)
     settings = release.manifest.training.get("settings", {})
     candidate_count = int(settings.get("ranking", {}).get("candidate_count", 200))
     item_count = release.manifest.item_count
-    yield "candidate stage", CandidateOrder(candidate_network)
-    yield "chain", Chain(candidate_network, ranking_network, candidate_count)
+    stages: dict[str, Recommender] = {
+        CANDIDATE: CandidateOrder(candidate_network),
+        CHAIN: Chain(candidate_network, ranking_network, candidate_count),
+    }
+    yield from stages.items()
+    if withhold:
+        for what, (weights, timestamps) in WITHHELD.items():
+            for name, stage in stages.items():
+                yield f"{name} without {what}", Withholding(stage, weights=weights, timestamps=timestamps)
     for name in baselines:
         if name == "popularity":
             yield name, Popularity(training, item_count)

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from winnow.history import RaggedRows
+from winnow.history import RaggedRows, WatchHistories
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
 from winnow.training.evaluation import rectangle, top_candidates
@@ -47,15 +48,43 @@ class Chain:
         self._ranking_network = ranking_network
         self._candidate_count = candidate_count
 
-    @torch.inference_mode()
     def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
         """See Recommender.top."""
         rows_BK = top_candidates(self._candidate_network, histories, candidate_count=max(count, self._candidate_count))
         ranked = rows_BK[:, : self._candidate_count]
-        scores = self._ranking_network.logits(self._ranking_network.pack(histories), rectangle(ranked))
-        order = scores.view_as(ranked).argsort(dim=1, descending=True, stable=True)
+        order = self._logits(histories, ranked).argsort(dim=1, descending=True, stable=True)
         best = torch.cat([ranked.gather(1, order), rows_BK[:, self._candidate_count :]], dim=1)
         return best[:, :count].cpu().numpy()
+
+    def probabilities(self, histories: RaggedRows) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the candidates of each history, int64 [B, K], and how probable ranking takes each, float32 [B, K]."""
+        rows_BK = top_candidates(self._candidate_network, histories, candidate_count=self._candidate_count)
+        return rows_BK.cpu().numpy(), torch.sigmoid(self._logits(histories, rows_BK)).cpu().numpy()
+
+    @torch.inference_mode()
+    def _logits(self, histories: RaggedRows, rows_BK: Tensor) -> Tensor:
+        return self._ranking_network.logits(self._ranking_network.pack(histories), rectangle(rows_BK)).view_as(rows_BK)
+
+
+class Withholding:
+    """Another recommender, asked by a caller who does not know the weights of the watches, or when they were."""
+
+    def __init__(self, recommender: Recommender, *, weights: bool, timestamps: bool) -> None:
+        """`weights` and `timestamps` say which of the two are withheld."""
+        self._recommender = recommender
+        self._weights = weights
+        self._timestamps = timestamps
+
+    def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
+        """See Recommender.top."""
+        known = WatchHistories.of(histories)
+        sent = WatchHistories.from_lengths(
+            known.rows,
+            known.lengths,
+            None if self._weights else known.weights,
+            None if self._timestamps else known.timestamps,
+        )
+        return self._recommender.top(sent, count)
 
 
 class Popularity:
@@ -63,21 +92,24 @@ class Popularity:
 
     def __init__(self, training: RaggedRows, item_count: int) -> None:
         self._counts_I = np.bincount(training.rows, minlength=item_count).astype(np.float64)
+        self._preferred_I = most_watched_first(training, item_count)
 
     def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
         """See Recommender.top."""
-        return best_unseen(np.tile(self._counts_I, (len(histories), 1)), histories, count)
+        return best_unseen(np.tile(self._counts_I, (len(histories), 1)), histories, count, self._preferred_I)
 
 
 class ItemSimilarity:
     """A score for each pair of items, summed over the history: [I, I]."""
 
-    def __init__(self, similarity_II: NDArray[np.float64]) -> None:
+    def __init__(self, similarity_II: NDArray[np.float64], preferred_I: NDArray[np.int64]) -> None:
         self._similarity_II = similarity_II
+        self._preferred_I = preferred_I
 
     def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
         """See Recommender.top."""
-        return best_unseen(watched_matrix(histories, len(self._similarity_II)) @ self._similarity_II, histories, count)
+        scores_BI = watched_matrix(histories, len(self._similarity_II)) @ self._similarity_II
+        return best_unseen(scores_BI, histories, count, self._preferred_I)
 
 
 def item_knn(training: RaggedRows, item_count: int, *, neighbour_count: int = 100) -> ItemSimilarity:
@@ -92,7 +124,7 @@ def item_knn(training: RaggedRows, item_count: int, *, neighbour_count: int = 10
     if neighbour_count < item_count:
         least_I = np.partition(similarity_II, -neighbour_count, axis=0)[-neighbour_count]
         similarity_II[similarity_II < least_I] = 0
-    return ItemSimilarity(similarity_II)
+    return ItemSimilarity(similarity_II, most_watched_first(training, item_count))
 
 
 def ease(training: RaggedRows, item_count: int, *, regularisation: float = 500.0) -> ItemSimilarity:
@@ -104,7 +136,7 @@ def ease(training: RaggedRows, item_count: int, *, regularisation: float = 500.0
     inverse_II = np.linalg.inv(together_II + regularisation * np.eye(item_count))
     weights_II = -inverse_II / np.diag(inverse_II)
     np.fill_diagonal(weights_II, 0)
-    return ItemSimilarity(weights_II)
+    return ItemSimilarity(weights_II, most_watched_first(training, item_count))
 
 
 class AlternatingLeastSquares:
@@ -160,9 +192,21 @@ def co_watches(training: RaggedRows, item_count: int, *, users_a_block: int = 10
     return together_II
 
 
-def best_unseen(scores_BI: NDArray[np.float64], histories: RaggedRows, count: int) -> NDArray[np.int64]:
-    """Return the rows of the largest scores that are not in the history, best first; of equal ones the first row."""
+def most_watched_first(training: RaggedRows, item_count: int) -> NDArray[np.int64]:
+    """Return all rows by falling number of training watches, int64 [I].
+
+    Of equal ones the later row is first: rows are ordered by all watches, held-out ones too, and must not tell.
+    """
+    counts_I = np.bincount(training.rows, minlength=item_count)
+    return np.lexsort((-np.arange(item_count), -counts_I))
+
+
+def best_unseen(
+    scores_BI: NDArray[np.float64], histories: RaggedRows, count: int, preferred_I: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the rows of the largest scores that are not in the history, best first; equal ones as in `preferred_I`."""
     seen = np.repeat(np.arange(len(histories)), histories.lengths), histories.rows
     scores_BI[seen] = -np.inf
-    best: NDArray[np.int64] = np.argsort(-scores_BI, axis=1, kind="stable")[:, :count]
-    return best
+    best_BK = np.argsort(-scores_BI[:, preferred_I], axis=1, kind="stable")[:, :count]
+    found: NDArray[np.int64] = preferred_I[best_BK]
+    return found

@@ -2,17 +2,16 @@
 
 import base64
 import html
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.table import Table
 
-from winnow.evaluation.compare import Compared
-from winnow.evaluation.measure import DEPTHS, hit_rate_by
-from winnow.training.split import HeldOut
+from winnow.evaluation import plots
+from winnow.evaluation.compare import CANDIDATE, CHAIN, SEED, Compared, Log
+from winnow.evaluation.measure import DEPTHS, by_group, gain
+from winnow.release.reader import Release
 
 COLUMNS = {
     **{f"hr_at_{depth}": f"HR@{depth}" for depth in DEPTHS},
@@ -23,14 +22,16 @@ COLUMNS = {
     "novelty_at_10": "novelty, bits",
 }
 HISTORY_EDGES = (20, 50, 100, 200)
+POPULARITY_QUANTILES = (0.25, 0.5, 0.75)
 STYLE = (
-    "body{font-family:sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-    "table{border-collapse:collapse}td,th{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #ddd}"
+    "body{font-family:sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
+    "table{border-collapse:collapse;font-size:smaller}"
+    "td,th{padding:.2rem .4rem;text-align:right;border-bottom:1px solid #ddd}"
     "td:first-child,th:first-child{text-align:left}img{max-width:100%}"
 )
 
 
-def shown(figures: dict[str, float]) -> list[str]:
+def shown(figures: Mapping[str, float]) -> list[str]:
     """One figure a column, those with a confidence interval with it."""
     cells = []
     for key in COLUMNS:
@@ -43,54 +44,96 @@ def shown(figures: dict[str, float]) -> list[str]:
 
 def table(part: str, compared: Sequence[Compared]) -> Table:
     """Build a table with a row for each recommender."""
-    made = Table(title=f"{part}: the held-out watch of each user among all unseen items (95 % intervals)")
+    made = Table(title=f"{part}: held-out watches among all items that their user has not seen (95 % intervals)")
     made.add_column("recommender")
     for heading in COLUMNS.values():
         made.add_column(heading, justify="right")
-    for one in compared:
-        if one.part == part:
-            made.add_row(one.name, *shown(one.figures))
+    for one in _of_part(compared, part):
+        made.add_row(one.name, *shown(one.figures))
     return made
 
 
-def as_json(compared: Sequence[Compared]) -> dict[str, Any]:
-    """Figures by part and recommender."""
-    parts = dict.fromkeys(one.part for one in compared)
-    return {part: {one.name: one.figures for one in compared if one.part == part} for part in parts}
+def gain_of_ranking(part: str, compared: Sequence[Compared]) -> dict[str, float]:
+    """Return by how much the chain is better than the order of the candidates."""
+    answers = {one.name: one.answers for one in _of_part(compared, part)}
+    return gain(answers[CHAIN], answers[CANDIDATE], seed=SEED)
 
 
-def page(title: str, part: str, compared: Sequence[Compared], held_out: HeldOut, counts: NDArray[np.int64]) -> str:
-    """Write one HTML page, plots included, about one part. `counts`, int64 [I], are the items' training watches."""
-    ours = [one for one in compared if one.part == part]
+def gain_in_words(part: str, compared: Sequence[Compared]) -> str:
+    """Say the same to a person."""
+    found = gain_of_ranking(part, compared)
+    words = [
+        f"{heading} {found[key]:+.4f} ({found[f'{key}_low']:+.4f} to {found[f'{key}_high']:+.4f})"
+        for key, heading in plots.METRICS.items()
+    ]
+    return f"{part}: ranking adds to the order of the candidates: {', '.join(words)}"
+
+
+def as_json(release: Release, log: Log, parts: Sequence[str], compared: Sequence[Compared]) -> dict[str, Any]:
+    """Return every figure, by part and recommender."""
+    settings = release.manifest.training.get("settings", {})
+    found: dict[str, Any] = {"split": log.split.description, "seed": settings.get("seed")}
+    for part in parts:
+        found[part] = {_key(one.name): one.figures for one in _of_part(compared, part)}
+        found[part]["gain_of_ranking"] = gain_of_ranking(part, compared)
+        found[part]["calibration"] = next(one.calibration for one in _of_part(compared, part) if one.name == CHAIN)
+        for name, of_group in _groups(part, compared, log).items():
+            found[part][name] = {_key(recommender): figures for recommender, figures in of_group.items()}
+    return found
+
+
+def page(release: Release, part: str, compared: Sequence[Compared], log: Log) -> str:
+    """Write one HTML page, plots included, about one part."""
+    ours = _of_part(compared, part)
+    groups = _groups(part, compared, log)
+    pictures = {
+        "Candidates and ranked lists: recall over k": plots.recall_over_k(ours),
+        "By watches in the history": plots.by_group(groups["by_history_length"], "watches in the history"),
+        "By training watches of the held-out item": plots.by_group(groups["by_popularity"], "training watches"),
+        "Calibration of the ranking stage": plots.calibration(
+            next(one.calibration for one in ours if one.name == CHAIN)
+        ),
+    }
+    if epochs := release.manifest.training.get("epochs"):
+        pictures["Training"] = plots.losses(epochs)
+    title = f"Release {release.release_id}"
     head = "".join(f"<th>{html.escape(heading)}</th>" for heading in ("", *COLUMNS.values()))
     rows = "".join(
         f"<tr><td>{html.escape(one.name)}</td>{''.join(f'<td>{cell}</td>' for cell in shown(one.figures))}</tr>"
         for one in ours
     )
-    by_length = np.digitize(held_out.histories.lengths, HISTORY_EDGES)
-    length_names = dict(enumerate(_ranges(HISTORY_EDGES)))
-    quartiles = np.quantile(counts[held_out.targets], (0.25, 0.5, 0.75)).astype(int).tolist()
-    by_popularity = np.digitize(counts[held_out.targets], quartiles)
-    popularity_names = dict(enumerate(_ranges(quartiles)))
-    plots = [
-        _plot("Share of held-out watches among the first k", lambda axes: _recall_over_k(axes, ours)),
-        _plot(
-            "HR@10 by watches in the history",
-            lambda axes: _bars(axes, {one.name: hit_rate_by(one.answers, by_length, length_names) for one in ours}),
-        ),
-        _plot(
-            "HR@10 by training watches of the held-out item",
-            lambda axes: _bars(
-                axes, {one.name: hit_rate_by(one.answers, by_popularity, popularity_names) for one in ours}
-            ),
-        ),
-    ]
+    user_count = len(np.unique(log.parts[part].users))
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
-        f"<style>{STYLE}</style><h1>{html.escape(title)}</h1><p>{len(held_out):,} held-out watches ({part}), all "
-        f"unseen items ranked, 95 % intervals by bootstrap over users.</p><table><tr>{head}</tr>{rows}</table>"
-        f"{''.join(plots)}</html>\n"
+        f"<style>{STYLE}</style><h1>{html.escape(title)}</h1><p>{len(log.parts[part]):,} held-out watches of "
+        f"{user_count:,} users ({part}); all items that a user has not seen are ranked; 95 % intervals by bootstrap "
+        f"over users. Split: {html.escape(log.split.description)}.</p><table><tr>{head}</tr>{rows}</table>"
+        f"<p>{html.escape(gain_in_words(part, compared))}.</p>"
+        f"{''.join(_section(heading, png) for heading, png in pictures.items())}</html>\n"
     )
+
+
+def _groups(part: str, compared: Sequence[Compared], log: Log) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """Figures by length of the history and by popularity of the held-out item: by what -> recommender -> group."""
+    held_out = log.parts[part]
+    popularity_B = log.watch_counts[held_out.targets]
+    quartiles = np.unique(np.quantile(popularity_B, POPULARITY_QUANTILES).astype(int)).tolist()
+    found = {}
+    for name, values_B, edges in (
+        ("by_history_length", held_out.histories.lengths, HISTORY_EDGES),
+        ("by_popularity", popularity_B, quartiles),
+    ):
+        groups_B = np.digitize(values_B, edges)
+        found[name] = {one.name: by_group(one.answers, groups_B, _ranges(edges)) for one in _of_part(compared, part)}
+    return found
+
+
+def _of_part(compared: Sequence[Compared], part: str) -> list[Compared]:
+    return [one for one in compared if one.part == part]
+
+
+def _key(name: str) -> str:
+    return name.replace(" ", "_").replace("-", "_")
 
 
 def _ranges(edges: Sequence[int]) -> list[str]:
@@ -98,37 +141,7 @@ def _ranges(edges: Sequence[int]) -> list[str]:
     return [f"{low}-{high - 1}" for low, high in zip(lows, edges, strict=False)] + [f"{edges[-1]}+"]
 
 
-def _plot(title: str, draw: Callable[[Any], None]) -> str:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
-    draw(axes)
-    axes.set_title(title)
-    axes.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    plt.close(figure)
-    encoded = base64.b64encode(buffer.getvalue()).decode()
-    return f"<p><img alt='{html.escape(title)}' src='data:image/png;base64,{encoded}'></p>"
-
-
-def _recall_over_k(axes: Any, compared: Sequence[Compared]) -> None:
-    depths = np.arange(1, DEPTHS[-1] + 1)
-    for one in compared:
-        found = np.bincount(one.answers.places, minlength=DEPTHS[-1] + 1)[:-1]
-        axes.plot(depths, found.cumsum() / len(one.answers.places), label=one.name)
-    axes.set_xscale("log")
-    axes.set_xlabel("k")
-    axes.grid(alpha=0.3)
-
-
-def _bars(axes: Any, groups: dict[str, dict[str, float]]) -> None:
-    names = list(dict.fromkeys(name for rates in groups.values() for name in rates))
-    width = 0.8 / len(groups)
-    for number, (recommender, rates) in enumerate(groups.items()):
-        places = np.arange(len(names)) + number * width
-        axes.bar(places, [rates.get(name, 0.0) for name in names], width, label=recommender)
-    axes.set_xticks(np.arange(len(names)) + 0.4 - width / 2, names)
+def _section(heading: str, png: bytes) -> str:
+    encoded = base64.b64encode(png).decode()
+    text = html.escape(heading)
+    return f"<h2>{text}</h2><p><img alt='{text}' src='data:image/png;base64,{encoded}'></p>"

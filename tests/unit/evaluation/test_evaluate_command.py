@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from io import StringIO
 from pathlib import Path
@@ -10,12 +11,13 @@ from typer.testing import CliRunner
 from tests.unit.training.planted import write_planted_log
 from tests.unit.training.settings import TINY
 from winnow.cli import app
+from winnow.training.presets import TrainingSettings
 from winnow.training.run import RunPaths, run
 
+RECOMMENDERS = {"candidate", "chain", "popularity", "item_knn", "ease", "als"}
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("evaluated")
+
+def train(directory: Path, settings: TrainingSettings) -> None:
     write_planted_log(directory / "log.csv")
     paths = RunPaths(
         interactions=directory / "log.csv",
@@ -23,7 +25,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         releases=directory / "releases",
         checkpoints=directory / "checkpoints",
     )
-    run(paths, TINY, resume=False, device=torch.device("cpu"), console=Console(file=StringIO()))
+    run(paths, settings, resume=False, device=torch.device("cpu"), console=Console(file=StringIO()))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("evaluated")
+    train(directory, TINY)
     return directory
 
 
@@ -37,14 +45,23 @@ def test_the_release_and_the_baselines_are_compared(trained: Path, tmp_path: Pat
     code, text = evaluate(trained, f"--report={tmp_path / 'report.html'}", f"--figures={tmp_path / 'figures.json'}")
     assert code == 0, text
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert set(figures) == {"validation", "test"}
-    assert set(figures["test"]) == {"candidate stage", "chain", "popularity", "item-knn", "ease", "als"}
+    assert set(figures) == {"split", "seed", "validation", "test"}
+    assert set(figures["test"]) == RECOMMENDERS | {
+        "gain_of_ranking",
+        "calibration",
+        "by_history_length",
+        "by_popularity",
+    }
     assert figures["test"]["chain"]["mrr"] > 1.5 * figures["test"]["popularity"]["mrr"]
-    assert "test: the held-out watch of each user" in text
+    chain, candidate = figures["test"]["chain"], figures["test"]["candidate"]
+    assert figures["test"]["gain_of_ranking"]["hr_at_10"] == pytest.approx(chain["hr_at_10"] - candidate["hr_at_10"])
+    assert sum(group["share_of_watches"] for group in figures["test"]["by_popularity"]["ease"].values()) == 1.0
+    assert "test: held-out watches among all items" in text
+    assert "test: ranking adds to the order of the candidates" in text
     page = (tmp_path / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
-    for name in figures["test"]:
-        assert f"<td>{name}</td>" in page
+    assert page.count("data:image/png;base64,") == 5
+    for name in RECOMMENDERS:
+        assert f"<td>{name.replace('_', '-')}</td>" in page
 
 
 def test_figures_are_those_that_training_reported(trained: Path, tmp_path: Path) -> None:
@@ -52,10 +69,40 @@ def test_figures_are_those_that_training_reported(trained: Path, tmp_path: Path)
     assert code == 0, text
     manifest = json.loads(next((trained / "releases").glob("*/manifest.json")).read_text())
     found = json.loads((tmp_path / "figures.json").read_text())
-    assert set(found) == {"test"}
-    for ours, theirs in (("candidate stage", "candidate"), ("chain", "chain")):
-        for name in ("hr_at_10", "ndcg_at_10", "mrr"):
-            assert found["test"][ours][name] == pytest.approx(manifest["figures"]["test"][theirs][name])
+    assert "validation" not in found
+    for stage in ("candidate", "chain"):
+        for name in ("hr_at_10", "hr_at_200", "ndcg_at_10", "mrr"):
+            assert found["test"][stage][name] == pytest.approx(manifest["figures"]["test"][stage][name])
+
+
+def test_the_gain_from_what_callers_send_is_a_row_each(trained: Path, tmp_path: Path) -> None:
+    code, text = evaluate(
+        trained, "--baseline=none", "--part=validation", "--withhold", f"--figures={tmp_path / 'figures.json'}"
+    )
+    assert code == 0, text
+    found = json.loads((tmp_path / "figures.json").read_text())["validation"]
+    for stage in ("candidate", "chain"):
+        for what in ("weights", "timestamps", "either"):
+            assert 0 <= found[f"{stage}_without_{what}"]["mrr"] <= 1
+
+
+def test_a_release_of_a_split_by_time_is_measured_on_that_split(tmp_path: Path) -> None:
+    train(tmp_path, dataclasses.replace(TINY, split="global-time"))
+    code, text = evaluate(
+        tmp_path,
+        "--baseline=popularity",
+        f"--figures={tmp_path / 'figures.json'}",
+        f"--report={tmp_path / 'page.html'}",
+    )
+    assert code == 0, text
+    found = json.loads((tmp_path / "figures.json").read_text())
+    [manifest] = (tmp_path / "releases").glob("*/manifest.json")
+    figures = json.loads(manifest.read_text())["figures"]
+    for part in ("validation", "test"):
+        for stage in ("candidate", "chain"):
+            assert found[part][stage]["ndcg_at_10"] == pytest.approx(figures[part][stage]["ndcg_at_10"])
+    assert found["split"].startswith("watches before 1970-01-01 00:00:09 UTC are trained on")
+    assert "held-out watches of 80 users (test)" in (tmp_path / "page.html").read_text()
 
 
 def test_another_log_is_refused(trained: Path) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from winnow.evaluation.measure import DEPTHS, Answers, ask, hit_rate_by, interval, measure
+from winnow.evaluation.measure import DEPTHS, Answers, ask, by_group, calibration, gain, interval, measure
 from winnow.history import RaggedRows
 from winnow.training.split import HeldOut
 
@@ -26,8 +26,12 @@ def test_places_are_those_of_the_held_out_watches() -> None:
     assert answers.lists.shape == (1200, 10)
 
 
-def answers_at(*places: int) -> Answers:
-    return Answers(places=np.array(places), lists=np.tile(np.arange(10), (len(places), 1)))
+def answers_at(*places: int, users: tuple[int, ...] | None = None) -> Answers:
+    return Answers(
+        places=np.array(places),
+        lists=np.tile(np.arange(10), (len(places), 1)),
+        users=np.array(range(len(places)) if users is None else users),
+    )
 
 
 def test_figures() -> None:
@@ -54,6 +58,45 @@ def test_the_interval_is_that_of_a_mean() -> None:
     assert interval(values, seed=1) == (low, high)
 
 
+def test_every_user_counts_the_same_however_many_watches_are_held_out() -> None:
+    answers = answers_at(0, NOT_FOUND, 1, 3, users=(5, 2, 5, 5))
+    found = measure(answers, np.full(20, 9), seed=1)
+    assert found["hr_at_10"] == 0.5
+    assert found["ndcg_at_10"] == pytest.approx((1 + 1 / np.log2(3) + 1 / np.log2(5)) / 3 / 2)
+    assert found["mrr"] == pytest.approx((1 + 1 / 2 + 1 / 4) / 3 / 2)
+    # Two users, of whom one is always found: nothing, both or one of two are drawn.
+    assert (found["hr_at_10_low"], found["hr_at_10_high"]) == (0.0, 1.0)
+
+
+def test_coverage_counts_the_lists_of_everybody() -> None:
+    lists = np.array([np.arange(10), np.arange(5, 15)])
+    answers = Answers(places=np.array([0, 0]), lists=lists, users=np.array([0, 1]))
+    assert measure(answers, np.ones(60, dtype=np.int64), seed=1)["coverage_at_10"] == 15 / 60
+
+
+def test_a_gain_is_paired() -> None:
+    rng = np.random.default_rng(0)
+    theirs = rng.integers(0, 40, 3000)
+    ours = np.where(rng.random(3000) < 0.1, 0, theirs)
+    found = gain(answers_at(*ours.tolist()), answers_at(*theirs.tolist()), seed=1)
+    difference = (ours < 10).astype(float) - (theirs < 10)
+    error = difference.std() / np.sqrt(3000)
+    assert found["hr_at_10"] == pytest.approx(difference.mean())
+    assert found["hr_at_10_low"] == pytest.approx(difference.mean() - 1.96 * error, abs=0.2 * error)
+    assert found["hr_at_10_high"] == pytest.approx(difference.mean() + 1.96 * error, abs=0.2 * error)
+    assert found["ndcg_at_10"] > 0
+
+
 def test_groups() -> None:
-    rates = hit_rate_by(answers_at(0, 50, 3, 4), np.array([0, 0, 1, 1]), {0: "few", 1: "many", 2: "none"})
-    assert rates == {"few": 0.5, "many": 1.0}
+    answers = answers_at(0, 50, 3, 40, 2, users=(0, 1, 2, 2, 3))
+    groups = by_group(answers, np.array([0, 0, 1, 1, 1]), ["few", "many", "none"])
+    assert set(groups) == {"few", "many"}
+    assert groups["few"] == pytest.approx({"hr_at_10": 0.5, "ndcg_at_10": 0.5, "share_of_watches": 0.4})
+    assert groups["many"]["hr_at_10"] == (0.5 + 1) / 2
+    assert groups["many"]["ndcg_at_10"] == pytest.approx((1 / np.log2(5) / 2 + 1 / np.log2(4)) / 2)
+
+
+def test_calibration_compares_what_is_predicted_with_what_comes() -> None:
+    groups = calibration(np.array([0.9, 0.1, 0.2, 0.8]), np.array([True, False, True, True]), group_count=2)
+    assert groups[0] == pytest.approx({"predicted": 0.15, "actual": 0.5})
+    assert groups[1] == pytest.approx({"predicted": 0.85, "actual": 1.0})

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from tests.unit.training.planted import ITEMS_PER_GROUP, planted_histories
 from winnow.evaluation.recommenders import (
@@ -11,12 +12,14 @@ from winnow.evaluation.recommenders import (
     Chain,
     Popularity,
     Recommender,
+    Withholding,
     best_unseen,
     co_watches,
     ease,
     item_knn,
+    most_watched_first,
 )
-from winnow.history import RaggedRows
+from winnow.history import UNKNOWN_TIME, RaggedRows, WatchHistories
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
 from winnow.training.split import LogSplit
@@ -68,8 +71,43 @@ def test_co_watches_count_users_once() -> None:
     assert together.tolist() == [[2, 1, 0], [1, 2, 1], [0, 1, 1]]
 
 
-def test_equal_scores_stand_in_the_order_of_rows() -> None:
-    assert best_unseen(np.array([[1.0, 2.0, 1.0, 2.0]]), RaggedRows.from_lists([[3]]), 3).tolist() == [[1, 0, 2]]
+def test_equal_scores_stand_in_the_order_that_is_preferred() -> None:
+    preferred = np.array([3, 2, 0, 1])
+    best = best_unseen(np.array([[1.0, 2.0, 1.0, 2.0]]), RaggedRows.from_lists([[3]]), 3, preferred)
+    assert best.tolist() == [[1, 2, 0]]
+
+
+def test_popularity_is_that_of_the_training_watches_and_a_tie_does_not_tell_of_others() -> None:
+    training = RaggedRows.from_lists([[2, 0], [2, 1], [3]])
+    assert most_watched_first(training, 5).tolist() == [2, 3, 1, 0, 4]
+    assert Popularity(training, 5).top(RaggedRows.from_lists([[1], []]), 3).tolist() == [[2, 3, 0], [2, 3, 1]]
+
+
+def test_what_is_withheld_is_not_seen() -> None:
+    seen: list[WatchHistories] = []
+
+    class Listening:
+        def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
+            assert isinstance(histories, WatchHistories)
+            seen.append(histories)
+            return np.zeros((len(histories), count), dtype=np.int64)
+
+    histories = planted_histories().slice(0, 3)
+    for weights, timestamps in ((True, False), (False, True), (True, True)):
+        Withholding(Listening(), weights=weights, timestamps=timestamps).top(histories, 4)
+        sent = seen.pop()
+        np.testing.assert_array_equal(sent.rows, histories.rows)
+        np.testing.assert_array_equal(sent.offsets, histories.offsets)
+        assert np.isnan(sent.weights).all() if weights else (sent.weights == histories.weights).all()
+        assert (sent.timestamps == (UNKNOWN_TIME if timestamps else histories.timestamps)).all()
+
+
+def test_the_chain_says_how_probable_its_candidates_are() -> None:
+    histories = SPLIT.test.histories.slice(0, 4)
+    rows, probabilities = Chain(CANDIDATE_NETWORK, RANKING_NETWORK, candidate_count=5).probabilities(histories)
+    for user in range(4):
+        expected = RANKING_NETWORK(torch.from_numpy(histories[user]).long(), torch.from_numpy(rows[user]))
+        np.testing.assert_allclose(probabilities[user], expected[:, 0], rtol=1e-5)
 
 
 def test_a_catalogue_too_large_for_all_pairs_is_refused() -> None:
