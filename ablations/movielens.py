@@ -16,7 +16,7 @@ from winnow.training.interactions import Interactions, read_interactions
 from winnow.training.loop import train
 from winnow.training.precision import Precision
 from winnow.training.presets import GAP_EDGES_SECONDS, CandidateSettings, stated
-from winnow.training.split import LeaveLastOut
+from winnow.training.split import LogSplit
 
 MIN_ITEM_COUNT = 5
 SEED = 1
@@ -93,7 +93,7 @@ class CandidateLog:
     def _measure(self, settings: CandidateSettings, seed: int) -> Callable[[Path], Mapping[str, float]]:
         def measure(scratch: Path) -> Mapping[str, float]:
             device = torch.device("cpu")
-            split = LeaveLastOut.of(self.interactions.histories)
+            split = LogSplit.leave_last_out(self.interactions.histories)
             watch_counts = np.bincount(split.training.rows, minlength=len(self.interactions.vocabulary))
             precision = Precision.choose("auto", device)
             stage = CandidateStage(split, watch_counts, settings, seed=seed, precision=precision, device=device)
@@ -110,7 +110,7 @@ class CandidateLog:
             return {
                 f"{part}_{name}": value
                 for part, held_out in (("validation", split.validation), ("test", split.test))
-                for name, value in figures(candidate_ranks(stage.network, held_out)).items()
+                for name, value in figures(candidate_ranks(stage.network, held_out), held_out.users).items()
             }
 
         return measure

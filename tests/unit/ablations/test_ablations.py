@@ -64,7 +64,7 @@ def test_cells_of_equal_settings_are_measured_once(results: ResultFolder) -> Non
     calls: list[str] = []
     equal = study([counting("0-a", calls, {"epochs": 1}), counting("1-a", calls, {"epochs": 1})])
     measure_all([equal], results, CONSOLE)
-    assert calls == ["0-a"]
+    assert len(calls) == 1
     assert [finished.figures for finished in finished_cells(equal, results)] == [{"hr": 0.1}, {"hr": 0.1}]
 
 
