@@ -5,12 +5,15 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+import polars as pl
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from tests.conftest import stack_settings
 from tests.reference import DirectRecommender
 from tests.releases import ITEM_COUNT, item_id, write_random_release
+from winnow.cli import app
 from winnow.client import WinnowClient, WinnowError
 from winnow.commands.local_stack import LocalStack
 from winnow.history import RaggedRows, WatchHistories
@@ -31,11 +34,14 @@ def featured_releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def client(featured_releases: Path) -> Iterator[WinnowClient]:
-    with (
-        LocalStack(stack_settings(featured_releases)) as stack,
-        WinnowClient(stack.gateway_target, timeout_seconds=5) as opened,
-    ):
+def stack(featured_releases: Path) -> Iterator[LocalStack]:
+    with LocalStack(stack_settings(featured_releases)) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def client(stack: LocalStack) -> Iterator[WinnowClient]:
+    with WinnowClient(stack.gateway_target, timeout_seconds=5) as opened:
         yield opened
 
 
@@ -89,6 +95,32 @@ def test_answers_equal_the_plain_computation(
     )
     retrieved = client.retrieve(watched, history_weights=known_weights, history_timestamps=known_timestamps, count=200)
     assert {item.item_id for item in answer.items} <= {item.item_id for item in retrieved.items}
+
+
+def test_winnow_recommend_sends_what_the_log_says_of_the_watches_of_a_user(
+    stack: LocalStack, client: WinnowClient, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(3)
+    watched = [item_id(row) for row in rng.permutation(ITEM_COUNT)[:12].tolist()]
+    weights, timestamps = rng.integers(1, 6, 12).tolist(), rng.integers(0, 9000, 12).cumsum().tolist()
+    log = tmp_path / "log.parquet"
+    users = ["bob", *["ann"] * 12]
+    columns = {"item_id": [item_id(1), *watched], "timestamp": [5, *timestamps], "weight": [1, *weights]}
+    pl.DataFrame({"user_id": users, **columns}).write_parquet(log)
+    arguments = ["recommend", f"--target={stack.gateway_target}", f"--interactions={log}", "--count=5"]
+
+    result = CliRunner().invoke(app, [*arguments, "--user=ann"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    answer = client.recommend(watched, history_weights=weights, history_timestamps=timestamps, count=5)
+    # The last cell of each row of the table.
+    shown = [line.split("│")[-2].strip() for line in result.stdout.splitlines() if line.startswith("│")]
+    assert shown == [item.item_id for item in answer.items]
+    assert shown != [item.item_id for item in client.recommend(watched, count=5).items]
+
+    assert CliRunner().invoke(app, [*arguments, "--user=ann", "item-1"]).exit_code == 2
+    unknown = CliRunner().invoke(app, [*arguments, "--user=eve"])
+    assert unknown.exit_code != 0
+    assert "the log has no user 'eve'" in str(unknown.exception)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`winnow recommend`: asks a running gateway."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,10 @@ from rich.text import Text
 
 from winnow.client import Answer, Item, WinnowClient, WinnowError
 
+# The gateway's default limit of watches in a request.
+HISTORY_LIMIT = 1000
+LARGEST_VOCABULARY = 2**31 - 1
+
 
 def recommend(
     item_ids: Annotated[list[str] | None, typer.Argument(help="Watched item ids, oldest first.")] = None,
@@ -16,6 +21,10 @@ def recommend(
         list[str] | None,
         typer.Option(help="Add the most popular item whose title contains this; may be given several times."),
     ] = None,
+    interactions: Annotated[
+        Path | None, typer.Option(help="Take the history of --user from this log, with its weights and timestamps.")
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="A user of that log, instead of item ids and titles.")] = None,
     count: Annotated[int, typer.Option(help="How many items.")] = 20,
     exclude: Annotated[list[str] | None, typer.Option(help="An item id that must not be in the answer.")] = None,
     include_watched: Annotated[bool, typer.Option(help="Watched items may be in the answer.")] = False,
@@ -25,11 +34,20 @@ def recommend(
 ) -> None:
     """Print recommendations for a watch history as a table with titles."""
     console, errors = Console(), Console(stderr=True)
+    if (interactions is None) is not (user is None) or (user is not None and (item_ids or title)):
+        raise typer.BadParameter("--interactions and --user go together, and instead of item ids and titles")
     try:
         with WinnowClient(target, timeout_seconds=timeout_seconds) as winnow:
-            history = [*(item_ids or ()), *(_find(winnow, text).item_id for text in title or ())]
+            weights: list[float] = []
+            timestamps: list[int] = []
+            if interactions is not None and user is not None:
+                history, weights, timestamps = _watches(interactions, user)
+            else:
+                history = [*(item_ids or ()), *(_find(winnow, text).item_id for text in title or ())]
             answer = winnow.recommend(
                 history,
+                history_weights=weights,
+                history_timestamps=timestamps,
                 count=count,
                 excluded_item_ids=exclude or (),
                 include_watched=include_watched,
@@ -69,6 +87,19 @@ def print_answer(console: Console, history: list[str], answer: Answer, titles: d
         console.print(f"{answer.unknown_history_count} watched ids are unknown to the release and were skipped.")
     if answer.degradation:
         console.print(f"[yellow]Degraded:[/yellow] {answer.degradation} ({answer.degradation_reason})")
+
+
+def _watches(interactions: Path, user: str) -> tuple[list[str], list[float], list[int]]:
+    """Read the latest watches of a user, with their weights and timestamps, from a log as `winnow train` reads it."""
+    from winnow.training.interactions import read_interactions
+
+    try:
+        log = read_interactions(interactions, vocabulary_size=LARGEST_VOCABULARY, min_item_count=1)
+        watches = log.of_user(user)
+    except ValueError as error:
+        raise SystemExit(f"winnow recommend: {error}") from None
+    latest = slice(-HISTORY_LIMIT, None)
+    return watches.item_ids[latest], watches.weights[latest], watches.timestamps[latest]
 
 
 def _find(winnow: WinnowClient, text: str) -> Item:

@@ -18,6 +18,15 @@ MICROSECONDS_A_SECOND = 1_000_000
 TIMESTAMP_LIMIT_SECONDS = 253_402_300_800
 
 
+@dataclass(frozen=True, kw_only=True)
+class UserWatches:
+    """What one user watched, oldest first, in the form that the client sends: one element a watch in each list."""
+
+    item_ids: list[str]
+    weights: list[float]
+    timestamps: list[int]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Interactions:
     """The watches of U users, N in all, of items in the vocabulary.
@@ -31,6 +40,18 @@ class Interactions:
     user_ids: Sequence[str]
     histories: WatchHistories
     fingerprint: str
+
+    def of_user(self, user_id: str) -> UserWatches:
+        """Raise ValueError where the log has no watch of that user."""
+        if user_id not in self.user_ids:
+            raise ValueError(f"the log has no user {user_id!r}")
+        user = self.user_ids.index(user_id)
+        watches = self.histories.slice(user, user + 1)
+        return UserWatches(
+            item_ids=self.vocabulary.item_ids(watches.rows.tolist()),
+            weights=watches.weights.tolist(),
+            timestamps=watches.timestamps.tolist(),
+        )
 
 
 def read_interactions(path: Path, *, vocabulary_size: int, min_item_count: int) -> Interactions:
