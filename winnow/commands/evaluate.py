@@ -21,6 +21,9 @@ def evaluate(
     ] = False,
     report: Annotated[Path | None, typer.Option(help="Write an HTML page with plots, about the test.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Write every figure as JSON.")] = None,
+    section: Annotated[
+        str | None, typer.Option(help="Put them under this key of the JSON file and leave its other keys.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's choice unless given.")] = None,
 ) -> None:
@@ -62,6 +65,9 @@ def evaluate(
         console.print(table(name, compared))
         console.print(gain_in_words(name, compared))
     if figures is not None:
-        figures.write_text(json.dumps(as_json(opened, log, parts, compared), indent=1) + "\n")
+        found = as_json(opened, log, parts, compared)
+        if section is not None:
+            found = {**(json.loads(figures.read_text()) if figures.exists() else {}), section: found}
+        figures.write_text(json.dumps(found, indent=1) + "\n")
     if report is not None:
         report.write_text(page(opened, "test", compared, log))

@@ -70,7 +70,7 @@ def gain_in_words(part: str, compared: Sequence[Compared]) -> str:
 
 
 def as_json(release: Release, log: Log, parts: Sequence[str], compared: Sequence[Compared]) -> dict[str, Any]:
-    """Return every figure, by part and recommender."""
+    """Return every figure to four digits, by part and recommender."""
     settings = release.manifest.training.get("settings", {})
     found: dict[str, Any] = {"split": log.split.description, "seed": settings.get("seed")}
     for part in parts:
@@ -79,7 +79,8 @@ def as_json(release: Release, log: Log, parts: Sequence[str], compared: Sequence
         found[part]["calibration"] = next(one.calibration for one in _of_part(compared, part) if one.name == CHAIN)
         for name, of_group in _groups(part, compared, log).items():
             found[part][name] = {_key(recommender): figures for recommender, figures in of_group.items()}
-    return found
+    rounded: dict[str, Any] = _rounded(found)
+    return rounded
 
 
 def page(release: Release, part: str, compared: Sequence[Compared], log: Log) -> str:
@@ -130,6 +131,14 @@ def _groups(part: str, compared: Sequence[Compared], log: Log) -> dict[str, dict
 
 def _of_part(compared: Sequence[Compared], part: str) -> list[Compared]:
     return [one for one in compared if one.part == part]
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def _key(name: str) -> str:

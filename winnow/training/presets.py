@@ -1,6 +1,6 @@
 """Every setting of a training run, and the presets, in one place."""
 
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 
@@ -200,4 +200,9 @@ RECORD = TrainingSettings(
     seed=1,
 )
 
-PRESETS = {"demo": DEMO, "record": RECORD}
+# The same for callers who know the order of watches alone, not their times or weights, as SASRec does.
+ORDER = replace(
+    RECORD, candidate=replace(RECORD.candidate, gap_edges_seconds=(), signed_bags=0, bag_decays=(0.4, 0.1, 0.02, 0.0))
+)
+
+PRESETS = {"demo": DEMO, "record": RECORD, "order": ORDER}
