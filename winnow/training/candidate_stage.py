@@ -3,7 +3,8 @@
 Shape legend: B chunks, C targets a chunk, S watches a chunk with its context, N examples, I items, E embedding_dim.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from torch.nn import functional as F
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.watch_features import UNKNOWN_CODE, WatchFeatures, quantile_edges
 from winnow.training.evaluation import candidate_ranks, figures
-from winnow.training.examples import ChunkBatch, RollbackChunks
-from winnow.training.losses import NegativeSampler, full_softmax_loss, sampled_softmax_loss
+from winnow.training.example_age import example_ages
+from winnow.training.examples import ChunkBatch, RollbackChunks, sample_examples
+from winnow.training.item_sides import SideValues
+from winnow.training.losses import MixedSampler, NegativeSampler, full_softmax_loss, sampled_softmax_loss
 from winnow.training.precision import Precision
 from winnow.training.presets import CandidateSettings
 from winnow.training.split import LogSplit, held_back
@@ -36,11 +39,12 @@ class CandidateStage:
         watch_counts: NDArray[np.int64],
         settings: CandidateSettings,
         *,
+        sides: Sequence[SideValues] = (),
         seed: int,
         precision: Precision,
         device: torch.device,
     ) -> None:
-        """`watch_counts`, int64 [I], counts the training watches of every item."""
+        """`watch_counts`, int64 [I], counts the training watches of every item; `sides` are the settings' columns'."""
         item_count = len(watch_counts)
         self.network = DeepCandidateGenerationModel(
             item_count,
@@ -55,9 +59,17 @@ class CandidateStage:
             watch_features=_watch_features(split, settings),
             linear_skip=settings.linear_skip,
             embedding_std=settings.embedding_std,
+            tied_tables=settings.tied_tables,
+            side_shapes=[(side.value_count, side.values.shape[1]) for side in sides],
+            side_dim=settings.side_dim,
+            example_age=settings.example_age,
         ).to(device)
+        if self.network.sides is not None:
+            self.network.sides.fill([torch.from_numpy(side.values) for side in sides])
         # Watches that this network is not taught to predict, bool [N]: ranking's examples.
         self.held_back = held_back(split.training, settings.held_back_share, seed=seed)
+        self._training = split.training
+        self._ages_N = example_ages(split.training) if settings.example_age else None
         self._settings = settings
         self._validation = split.validation
         self._seed = seed
@@ -80,13 +92,16 @@ class CandidateStage:
     def losses(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
         """One step a batch of chunks, in an order that is new in every epoch."""
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._chunks))
-        sampler = NegativeSampler(
+        sampler = (MixedSampler if self._settings.negatives == "mixed" else NegativeSampler)(
             torch.from_numpy(self._watch_counts),
             sample_count=self._settings.negative_count,
             generator=torch.Generator().manual_seed(self._seed + epoch),
         )
+        sampled_N = self._sample(epoch)
         for batch in np.array_split(order, self.steps_per_epoch):
             chunks = self._chunks.batch(batch)
+            if sampled_N is not None:
+                chunks = replace(chunks, labelled=chunks.labelled & sampled_N[chunks.targets])
             example_count = int(chunks.labelled.sum())
             if example_count:
                 yield self._loss(chunks, sampler), example_count
@@ -96,7 +111,18 @@ class CandidateStage:
         found = figures(candidate_ranks(self.network, self._validation), self._validation.users)
         return {name: found[name] for name in ("hr_at_10", "hr_at_200", "ndcg_at_10")}
 
-    def _loss(self, chunks: ChunkBatch, sampler: NegativeSampler) -> Tensor:
+    def _sample(self, epoch: int) -> NDArray[np.bool_] | None:
+        """Draw the examples of an epoch, bool [N], where users have a limit."""
+        limit = self._settings.examples_per_user
+        if not limit:
+            return None
+        rng = np.random.default_rng([self._seed, epoch, limit])
+        users, positions = sample_examples(self._training, ~self.held_back, limit, rng)
+        sampled_N = np.zeros(len(self.held_back), dtype=np.bool_)
+        sampled_N[self._training.offsets[users] + positions] = True
+        return sampled_N
+
+    def _loss(self, chunks: ChunkBatch, sampler: NegativeSampler | MixedSampler) -> Tensor:
         rows_BS = self._to_device(chunks.rows)
         labelled_BC = self._to_device(chunks.labelled)
         targets_N = rows_BS[:, self._settings.history_length :][labelled_BC]
@@ -105,7 +131,9 @@ class CandidateStage:
         user_NH = user_NH.to(self._precision.dtype)
         items_IH = self.network.item_vectors_IH
         if self._sampled:
-            negatives_S, log_expected_counts_S = (tensor.to(self._device) for tensor in sampler.draw())
+            negatives_S, log_expected_counts_S = (tensor.to(self._device) for tensor in sampler.draw(targets_N))
+            if not self._settings.log_q:
+                log_expected_counts_S = torch.zeros_like(log_expected_counts_S)
             targets_NH, negatives_SH = (
                 F.embedding(rows, items_IH, sparse=True).to(user_NH.dtype) for rows in (targets_N, negatives_S)
             )
@@ -123,11 +151,15 @@ class CandidateStage:
         if chunks.codes is not None:
             codes_BSF = self._withhold(self._to_device(chunks.codes))
             watched_BSE = watched_BSE + bags.code_vectors(codes_BSF)
+        if self.network.sides is not None:
+            sides_BSD = self.network.sides(rows_BS.flatten()).view(*rows_BS.shape, -1)
+            watched_BSE = torch.cat([watched_BSE, sides_BSD], dim=2)
         watched_BSE = watched_BSE * self._to_device(chunks.present).unsqueeze(-1)
         lengths_BC = self._to_device(chunks.history_lengths)
         summaries = bags.of_chunks(watched_BSE.to(self._precision.dtype), lengths_BC, codes_BSF)
         summaries_N = summaries[labelled_BC].to(self._precision.dtype)
-        return self.network.user_vectors_of_summaries(summaries_N, self._settings.dropout)
+        ages_N = None if self._ages_N is None else self._to_device(self._ages_N[chunks.targets])[labelled_BC]
+        return self.network.user_vectors_of_summaries(summaries_N, self._settings.dropout, ages_N)
 
     def _withhold(self, codes_BSF: Tensor) -> Tensor:
         """Hide one feature or the other of some chunks, as of a caller who does not know it."""
@@ -146,7 +178,9 @@ class CandidateStage:
     def _build_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam. With a sampled softmax a step touches few rows of the tables, so that theirs is the sparse one."""
         settings, network = self._settings, self.network
-        tables = [network.embedding.weight, network.output.weight]
+        tables = [network.embedding.weight]
+        if not network.tied_tables:
+            tables.append(network.item_vectors_IH)
         positions = [
             parameter
             for name, parameter in network.named_parameters()

@@ -26,8 +26,9 @@ class ChunkBatch:
     `rows`, int64 [B, S], holds L watches of context and then the C targets, in time order, 0 where `present`, bool
     [B, S], says there is none. Target c of chunk b is `rows[b, L + c]`; it counts where `labelled`, bool [B, C],
     is set, that is where it exists and has a history. `history_lengths`, int64 [B, C], counts all the watches before
-    each target, those beyond the context included. `users`, int64 [B], says whose chunk it is. `codes`, int64
-    [B, S, F], are those of WatchFeatures, where they were asked for.
+    each target, those beyond the context included. `users`, int64 [B], says whose chunk it is. `targets`, int64 [B, C],
+    is where each target stands among all N watches, 0 where there is none. `codes`, int64 [B, S, F], are those of
+    WatchFeatures, where they were asked for.
     """
 
     rows: NDArray[np.int64]
@@ -35,6 +36,7 @@ class ChunkBatch:
     history_lengths: NDArray[np.int64]
     labelled: NDArray[np.bool_]
     users: NDArray[np.int64]
+    targets: NDArray[np.int64]
     codes: NDArray[np.int64] | None
 
 
@@ -83,12 +85,14 @@ class RollbackChunks:
         present_BS = (positions_BS >= 0) & (positions_BS < lengths)
         at_BS = np.where(present_BS, begins + positions_BS, 0)
         rows_BS = np.where(present_BS, self._histories.rows[at_BS], 0)
+        targets_BC = at_BS[:, self._history_length :]
         return ChunkBatch(
             rows=rows_BS.astype(np.int64),
             present=present_BS,
             history_lengths=positions_BC,
-            labelled=(positions_BC > 0) & (positions_BC < lengths) & self._targets_N[at_BS[:, self._history_length :]],
+            labelled=(positions_BC > 0) & (positions_BC < lengths) & self._targets_N[targets_BC],
             users=users,
+            targets=targets_BC,
             codes=None if self._codes_NF is None else self._codes_NF[at_BS],
         )
 

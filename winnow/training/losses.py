@@ -88,8 +88,30 @@ class NegativeSampler:
         self._sample_count = sample_count
         self._generator = generator
 
-    def draw(self) -> tuple[Tensor, Tensor]:
+    def draw(self, _targets_N: Tensor) -> tuple[Tensor, Tensor]:
         """Return S rows (int64) and the logarithm of how often each is expected among them (float32)."""
         uniform_S = torch.rand(self._sample_count, dtype=torch.float64, generator=self._generator)
         rows_S = torch.searchsorted(self._cumulative_I, uniform_S).clamp_max(len(self._cumulative_I) - 1)
         return rows_S, self._log_expected_counts_I[rows_S]
+
+
+class MixedSampler:
+    """Takes the targets of the step itself, and as many items as asked for uniformly: see Yang et al., WWW 2020 (MNS).
+
+    The targets are the watched items as often as they are watched, and their vectors are needed anyway; the uniform
+    ones are there for all the others.
+    """
+
+    def __init__(self, watch_counts_I: Tensor, *, sample_count: int, generator: torch.Generator) -> None:
+        """`watch_counts_I` (any real dtype) must not be all zero; `sample_count` is that of the uniform ones."""
+        self._share_I = watch_counts_I.double() / watch_counts_I.double().sum()
+        self._sample_count = sample_count
+        self._generator = generator
+
+    def draw(self, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Return N + sample_count rows (int64) and the logarithm of how often each is expected (float32)."""
+        item_count = len(self._share_I)
+        uniform_S = torch.randint(item_count, (self._sample_count,), generator=self._generator)
+        rows_S = torch.cat([targets_N.cpu(), uniform_S])
+        expected_S = len(targets_N) * self._share_I[rows_S] + self._sample_count / item_count
+        return rows_S, expected_S.log().float()

@@ -43,6 +43,21 @@ class CandidateSettings:
     negative_count: int
     # Of the full softmax: items that a user has watched leave it, as they leave the candidates when serving.
     exclude_watched: bool
+    # From here on, options that no preset needs to state. Columns of the items file whose values, separated by commas,
+    # have vectors of their own in every watch, so wide; see ItemSides.
+    side_columns: tuple[str, ...] = ()
+    side_dim: int = 16
+    # Tell the network in training how old an example is; zero in serving (paper, section 3.3).
+    example_age: bool = False
+    # Watches of a user that serve as examples in one epoch, new ones in each (paper, section 3.4); 0 is all of them.
+    examples_per_user: int = 0
+    # One table for the embeddings and the output: needs hidden_dim to be embedding_dim.
+    tied_tables: bool = False
+    # Of the sampled softmax: half drawn by frequency and half uniformly, or the step's own targets and negative_count
+    # uniform ones.
+    negatives: Literal["drawn", "mixed"] = "drawn"
+    # Of the sampled softmax: correct the logits by how often an item is expected in the sample.
+    log_q: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

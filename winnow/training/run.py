@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from winnow.training.candidate_stage import CandidateStage
 from winnow.training.checkpoint import EpochLog
 from winnow.training.evaluation import evaluate
 from winnow.training.interactions import Interactions, read_interactions
+from winnow.training.item_sides import SideValues, side_values
 from winnow.training.items import read_items
 from winnow.training.loop import train
 from winnow.training.precision import Precision
@@ -68,11 +69,13 @@ def run(
     split = SPLITS[settings.split](interactions.histories)
     console.print(f"Split: {split.description}")
     watch_counts = np.bincount(split.training.rows, minlength=len(interactions.vocabulary))
+    sides = [side_values(descriptions.attributes, column) for column in settings.candidate.side_columns]
     candidate_network, ranking_network, epochs = _train_networks(
         split,
         watch_counts,
         settings,
-        fingerprint=interactions.fingerprint,
+        sides=sides,
+        fingerprint=" ".join([interactions.fingerprint, *(side.fingerprint for side in sides)]),
         checkpoints=paths.checkpoints,
         resume=resume,
         device=device,
@@ -99,7 +102,7 @@ def run(
             titles=descriptions.titles,
             attributes=descriptions.attributes,
             sample_histories=_sample_histories(split, settings.candidate.history_length),
-            training=_provenance(settings, interactions, epochs),
+            training=_provenance(settings, interactions, split, epochs),
             figures=figures,
         ),
     )
@@ -111,6 +114,7 @@ def _train_networks(
     watch_counts: NDArray[np.int64],
     settings: TrainingSettings,
     *,
+    sides: Sequence[SideValues],
     fingerprint: str,
     checkpoints: Path,
     resume: bool,
@@ -120,7 +124,7 @@ def _train_networks(
     """Train the candidate network, then the ranking network on what it returns; say how the epochs of both went."""
     precision = Precision.choose(settings.precision, device)
     candidate = CandidateStage(
-        split, watch_counts, settings.candidate, seed=settings.seed, precision=precision, device=device
+        split, watch_counts, settings.candidate, sides=sides, seed=settings.seed, precision=precision, device=device
     )
     identity = _identity(f"{fingerprint} {settings.split}", settings.candidate, settings.seed)
     candidate_log = train(
@@ -172,11 +176,13 @@ def _sample_histories(split: LogSplit, history_length: int) -> WatchHistories:
 
 
 def _provenance(
-    settings: TrainingSettings, interactions: Interactions, epochs: Mapping[str, EpochLog]
+    settings: TrainingSettings, interactions: Interactions, split: LogSplit, epochs: Mapping[str, EpochLog]
 ) -> dict[str, Any]:
     return {
         "settings": dataclasses.asdict(settings),
         "data_sha256": interactions.fingerprint,
+        # Example age counts back from here; in serving it is zero.
+        "max_training_timestamp": int(split.training.timestamps.max(initial=0)),
         "user_count": len(interactions.user_ids),
         "watch_count": len(interactions.histories.rows),
         "torch_version": torch.__version__,

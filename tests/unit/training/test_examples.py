@@ -33,6 +33,7 @@ def test_only_earlier_events_of_the_same_user_are_visible(
         before = histories[user][histories[user] < label]
         np.testing.assert_array_equal(visible, before[-history_length:])
         assert batch.history_lengths[chunk, target] == len(before)
+        assert batch.targets[chunk, target] == label
     expected = [int(row) for user in range(len(lengths)) for row in histories[user][1:]]
     assert sorted(labels) == expected
     assert chunks.example_count == len(expected)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from winnow.training.losses import NegativeSampler, full_softmax_loss, sampled_softmax_loss
+from winnow.training.losses import MixedSampler, NegativeSampler, full_softmax_loss, sampled_softmax_loss
 
 EXAMPLE_COUNT, ITEM_COUNT, DIM = 6, 30, 5
 
@@ -55,7 +55,7 @@ def test_the_correction_makes_the_sample_stand_for_the_catalogue(
     user, items, targets = tensors
     counts = torch.arange(1, ITEM_COUNT + 1).flip(0).square()
     sampler = NegativeSampler(counts, sample_count=20_000, generator=torch.Generator().manual_seed(3))
-    negatives, log_expected_counts = sampler.draw()
+    negatives, log_expected_counts = sampler.draw(torch.empty(0))
     sampled = sampled_softmax_loss(user, items[targets], targets, items[negatives], negatives, log_expected_counts)
     torch.testing.assert_close(sampled, full_softmax_loss(user, items, targets, None), rtol=0.02, atol=0.02)
     uncorrected = sampled_softmax_loss(
@@ -67,8 +67,20 @@ def test_the_correction_makes_the_sample_stand_for_the_catalogue(
 def test_negatives_are_half_popular_and_half_uniform() -> None:
     counts = torch.tensor([0, 90, 10])
     sampler = NegativeSampler(counts, sample_count=100_000, generator=torch.Generator().manual_seed(3))
-    negatives, log_expected_counts = sampler.draw()
+    negatives, log_expected_counts = sampler.draw(torch.empty(0))
     drawn = torch.bincount(negatives, minlength=3).double() / 100_000
     expected = torch.tensor([1 / 6, 0.45 + 1 / 6, 0.05 + 1 / 6], dtype=torch.float64)
     torch.testing.assert_close(drawn, expected, rtol=0, atol=0.01)
     torch.testing.assert_close(log_expected_counts.double(), (expected * 100_000).log()[negatives])
+
+
+def test_mixed_negatives_are_the_targets_and_uniform_ones() -> None:
+    counts = torch.tensor([0, 90, 10])
+    generator = torch.Generator().manual_seed(3)
+    sampler = MixedSampler(counts, sample_count=100_000, generator=generator)
+    targets = torch.multinomial(counts.double(), 50_000, replacement=True, generator=generator)
+    negatives, log_expected_counts = sampler.draw(targets)
+    assert torch.equal(negatives[:50_000], targets)
+    expected = torch.tensor([100_000 / 3, 45_000 + 100_000 / 3, 5_000 + 100_000 / 3], dtype=torch.float64)
+    torch.testing.assert_close(torch.bincount(negatives, minlength=3).double(), expected, rtol=0.02, atol=0)
+    torch.testing.assert_close(log_expected_counts.double(), expected.log()[negatives])

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -5,8 +6,12 @@ import pytest
 import torch
 from rich.console import Console
 
+from candidate_service.retriever import Retriever
+from ranking_service.ranker import Ranker
 from tests.unit.training.planted import write_planted_log
 from tests.unit.training.settings import TINY
+from winnow.release.networks import load_candidate_network
+from winnow.release.reader import current_release_id, open_release
 from winnow.training.report import figures_table
 from winnow.training.run import RunPaths, RunResult, run
 from winnow.training.tables import InteractionLogError
@@ -29,6 +34,36 @@ def test_the_same_data_and_seed_give_the_same_figures(tmp_path: Path) -> None:
     assert first.figures["test"]["chain"]["mrr"] > 1.5 * first.figures["test"]["popularity"]["mrr"]
     resumed = run_in(tmp_path, "first", resume=True)
     assert resumed.figures == first.figures
+
+
+def test_what_is_known_of_items_and_the_end_of_the_training_reach_the_release(tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    lines = [f"item {row},Title {row},{'odd' if row % 2 else 'even'}" for row in range(40)]
+    (tmp_path / "items.csv").write_text("\n".join(["item_id,title,group", *lines]) + "\n")
+    options = replace(TINY.candidate, epochs=1, side_columns=("group",), example_age=True, tied_tables=True)
+    run(
+        RunPaths(
+            interactions=tmp_path / "log.csv",
+            items=tmp_path / "items.csv",
+            releases=tmp_path / "releases",
+            checkpoints=tmp_path / "checkpoints",
+        ),
+        replace(TINY, candidate=options, ranking=replace(TINY.ranking, epochs=1)),
+        resume=False,
+        device=torch.device("cpu"),
+        console=Console(file=StringIO()),
+    )
+    release = open_release(tmp_path / "releases" / current_release_id(tmp_path / "releases"))
+    # Of twelve watches a second, the last two are held out.
+    assert release.manifest.training["max_training_timestamp"] == 9
+    assert release.manifest.candidate_network["side_shapes"] == [[2, 1]]
+    vocabulary, network = release.vocabulary(), load_candidate_network(release, torch.device("cpu"))
+    assert network.sides is not None
+    groups = network.sides.get_buffer("values_0").squeeze(1).tolist()
+    odd = [int(vocabulary.item_ids([row])[0].split()[1]) % 2 for row in range(40)]
+    assert len(set(zip(groups, odd, strict=True))) == 2
+    Retriever.from_release(release, torch.device("cpu")).check_golden(release.golden_requests())
+    Ranker.from_release(release, torch.device("cpu")).check_golden(release.golden_requests())
 
 
 def test_nothing_is_written_when_the_log_is_unusable(tmp_path: Path) -> None:

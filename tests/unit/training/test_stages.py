@@ -1,15 +1,17 @@
 """Training on the planted log has to learn what is planted; the same seed has to give the same, resumed or not."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from tests.unit.training.planted import planted_histories
 from tests.unit.training.settings import TINY
@@ -18,6 +20,8 @@ from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.training.candidate_stage import CandidateStage
 from winnow.training.checkpoint import CheckpointError, EpochLog
 from winnow.training.evaluation import candidate_ranks, chain_ranks, figures, popularity_ranks, top_candidates
+from winnow.training.examples import visible_before
+from winnow.training.item_sides import SideValues
 from winnow.training.loop import Stage, learning_rate_factor, train
 from winnow.training.precision import Precision
 from winnow.training.presets import CandidateSettings, RankingSettings
@@ -37,8 +41,19 @@ def watch_counts(split: LogSplit) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.bincount(split.training.rows, minlength=40)
 
 
-def candidate_stage(split: LogSplit, settings: CandidateSettings = TINY.candidate) -> CandidateStage:
-    return CandidateStage(split, watch_counts(split), settings, seed=5, precision=FLOAT32, device=CPU)
+# Beside the group of each item, something that does not matter, and that the first items do not have.
+SIDES = [
+    SideValues(values=np.arange(40, dtype=np.int32)[:, None] % 2 + 1, value_count=2),
+    SideValues(
+        values=np.stack([np.arange(40, dtype=np.int32) // 9, np.arange(40, dtype=np.int32) // 13], 1), value_count=4
+    ),
+]
+
+
+def candidate_stage(
+    split: LogSplit, settings: CandidateSettings = TINY.candidate, sides: Sequence[SideValues] = ()
+) -> CandidateStage:
+    return CandidateStage(split, watch_counts(split), settings, sides=sides, seed=5, precision=FLOAT32, device=CPU)
 
 
 def ranking_stage(split: LogSplit, network: DeepCandidateGenerationModel, settings: RankingSettings) -> RankingStage:
@@ -83,6 +98,60 @@ def test_candidates_are_of_the_users_group(
     popularity = figures(popularity_ranks(watch_counts(split), split.test), split.test.users)
     ours = figures(candidate_ranks(stage.network, split.test), split.test.users)
     assert ours["mrr"] > 1.5 * popularity["mrr"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tied_tables": True},
+        {"tied_tables": True, "softmax": "sampled"},
+        {"softmax": "sampled", "negatives": "mixed"},
+        {"softmax": "sampled", "log_q": False},
+        {"example_age": True},
+        {"examples_per_user": 5},
+        {"side_columns": ("group", "other"), "side_dim": 4},
+        {"side_columns": ("group", "other"), "side_dim": 4, "softmax": "sampled", "example_age": True},
+        {"n_hidden_layers": 0},
+    ],
+)
+def test_every_option_learns_the_groups(split: LogSplit, options: dict[str, Any], tmp_path: Path) -> None:
+    stage = candidate_stage(split, replace(TINY.candidate, **options), SIDES if "side_columns" in options else ())
+    run(stage, tmp_path / "checkpoint.safetensors", epochs=TINY.candidate.epochs)
+    assert share_of_own_group(stage.network, split) > 0.95
+
+
+def test_training_computes_what_serving_computes(split: LogSplit) -> None:
+    """The loss of one step over all examples, against the networks' packed form, example by example."""
+    settings = replace(
+        TINY.candidate,
+        dropout=0.0,
+        feature_dropout=0.0,
+        held_back_share=0.0,
+        exclude_watched=False,
+        chunks_per_batch=999,
+    )
+    stage = candidate_stage(split, settings, SIDES)
+    for name, weights in stage.network.named_parameters():
+        if "code_" in name:  # what begins as zeros or ones would show no mistake
+            torch.nn.init.normal_(weights, std=0.3)
+    [(loss, example_count)] = stage.losses(0)
+    training = split.training
+    users = np.repeat(np.arange(len(training)), training.lengths)
+    positions = np.arange(len(users)) - training.offsets[users]
+    with_history = positions > 0
+    watched = visible_before(training, users[with_history], positions[with_history])
+    assert len(watched) == example_count
+    logits = stage.network.logits(stage.network.user_vectors(stage.network.pack(watched)))
+    expected = cross_entropy(logits, torch.from_numpy(training.rows[with_history]).long())
+    torch.testing.assert_close(loss, expected)
+
+
+def test_examples_of_a_user_are_sampled_anew_in_each_epoch(split: LogSplit) -> None:
+    settings = replace(TINY.candidate, examples_per_user=3, held_back_share=0.0, dropout=0.0, feature_dropout=0.0)
+    stage = candidate_stage(split, settings)
+    assert [sum(count for _, count in stage.losses(epoch)) for epoch in range(2)] == [3 * len(split.training)] * 2
+    first, again, other = (next(stage.losses(epoch))[0].item() for epoch in (0, 0, 1))
+    assert first == again != other
 
 
 @pytest.mark.parametrize("matching", [False, True])
