@@ -13,7 +13,7 @@ from winnow.datasets import movielens
 from winnow.training.candidate_stage import CandidateStage
 from winnow.training.evaluation import candidate_ranks, figures
 from winnow.training.interactions import Interactions, read_interactions
-from winnow.training.item_sides import side_values
+from winnow.training.item_sides import SideValues, side_values
 from winnow.training.items import read_items
 from winnow.training.loop import train
 from winnow.training.precision import Precision
@@ -69,7 +69,7 @@ FEATURES = {
 # What one option at a time is changed in.
 REFERENCE = RATINGS
 MIXED = replace(REFERENCE, softmax="sampled", negatives="mixed")
-SIGNED = (*(REFERENCE.bag_decays or ()), 0.02)
+SIGNED = replace(REFERENCE, signed_bags=1, bag_decays=(0.0, 0.05, 0.5, 0.02))
 # The paper's: none, 256, 512-256, 1024-512-256, with a last layer of 64 instead of 256.
 DEPTHS = {0: "none", 1: "64", 2: "128-64", 3: "256-128-64"}
 
@@ -98,7 +98,12 @@ class CandidateLog:
         """Train a network of these settings for so many epochs."""
         settings = replace(settings, epochs=epochs)
         inputs = {"data_sha256": self.interactions.fingerprint, "seed": seed, "candidate": stated(settings)}
+        if settings.side_columns:
+            inputs["sides_sha256"] = [side.fingerprint for side in self._sides(settings)]
         return Cell(name=name, labels=labels, settings=inputs, measure=self._measure(settings, seed))
+
+    def _sides(self, settings: CandidateSettings) -> list[SideValues]:
+        return [side_values(self.attributes, column) for column in settings.side_columns]
 
     def _measure(self, settings: CandidateSettings, seed: int) -> Callable[[Path], Mapping[str, float]]:
         def measure(scratch: Path) -> Mapping[str, float]:
@@ -106,9 +111,14 @@ class CandidateLog:
             split = LogSplit.leave_last_out(self.interactions.histories)
             watch_counts = np.bincount(split.training.rows, minlength=len(self.interactions.vocabulary))
             precision = Precision.choose("auto", device)
-            sides = [side_values(self.attributes, column) for column in settings.side_columns]
             stage = CandidateStage(
-                split, watch_counts, settings, sides=sides, seed=seed, precision=precision, device=device
+                split,
+                watch_counts,
+                settings,
+                sides=self._sides(settings),
+                seed=seed,
+                precision=precision,
+                device=device,
             )
             train(
                 stage,
@@ -183,7 +193,7 @@ def one_at_a_time(log: CandidateLog, epochs: int) -> Study:
         (
             "signed",
             "with a bag of what was liked less what was not",
-            replace(REFERENCE, signed_bags=1, bag_decays=SIGNED),
+            SIGNED,
         ),
         ("lags", "with a bag for each of the latest two watches", replace(REFERENCE, bag_lags=(0, 1))),
         ("tied", "one table for embeddings and output", replace(REFERENCE, tied_tables=True)),
