@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablations.movielens import CandidateLog, grid, one_at_a_time
+from ablations.movielens import CandidateLog, grid, longer, one_at_a_time
 from ablations.report import write
 from ablations.runner import Cell, GridPlot, ResultFolder, Study, finished_cells, measure_all
 from tests.unit.training.planted import write_planted_log
@@ -105,5 +105,5 @@ def test_candidate_networks_are_trained_and_evaluated(log: CandidateLog, results
 
 
 def test_every_movielens_cell_can_be_built(log: CandidateLog) -> None:
-    cells = [cell for made in (grid(log, 2), one_at_a_time(log, 2)) for cell in made.cells]
+    cells = [cell for made in (grid(log, 2), one_at_a_time(log, 2), longer(log, 8)) for cell in made.cells]
     assert len({cell.fingerprint for cell in cells}) > 40
