@@ -46,3 +46,21 @@ def movielens_1m(
         Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
     console.print(f"Wrote {data_set.interactions} and {data_set.items}")
+
+
+@data_app.command("kuairand-pure")
+def kuairand_pure(
+    folder: Annotated[Path, typer.Option("--from", help="A local folder with the data set's Parquet files.")],
+    directory: Annotated[Path, typer.Option(help="Where data sets are kept, each in its own folder.")] = Path("data"),
+) -> None:
+    """Convert a local copy of KuaiRand-Pure, short-video impressions with watch time: see the licence that is printed."""
+    from winnow.datasets import kuairand
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(kuairand.LICENCE)
+    try:
+        data_set = kuairand.convert(folder, directory)
+    except kuairand.FolderError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from None
+    console.print(f"Wrote {data_set.interactions}, {data_set.impressions} and {data_set.items}")
