@@ -44,8 +44,9 @@ class FoldedRanking:
     def logits(self, histories: PackedTensor, candidates: PackedTensor) -> Tensor:
         """See DeepRankingModel.logits."""
         user_BD = self._network.user_halves(histories)
+        columns_NC = self._network.feature_columns(histories, candidates)
         offsets = candidates.offsets.tolist()
-        logits = [self._block(user_BD, candidates.rows, offsets, *block) for block in self._blocks(offsets)]
+        logits = [self._block(user_BD, columns_NC, candidates.rows, offsets, *block) for block in self._blocks(offsets)]
         logits_N = torch.cat([*logits, user_BD.new_empty(0)])
         return self._network.with_matching(logits_N, histories, candidates)
 
@@ -58,11 +59,26 @@ class FoldedRanking:
                 yield first, query
                 first = query
 
-    def _block(self, user_BD: Tensor, rows_N: Tensor, offsets: list[int], first: int, stop: int) -> Tensor:
+    def _block(
+        self,
+        user_BD: Tensor,
+        columns_NC: Tensor | None,
+        rows_N: Tensor,
+        offsets: list[int],
+        first: int,
+        stop: int,
+    ) -> Tensor:
         start = offsets[first]
         hidden_CD = self._table_ID.index_select(0, rows_N[start : offsets[stop]]).float()
+        features_CD = None
+        if columns_NC is not None:
+            features_CD = self._network.feature_part(columns_NC[start : offsets[stop]])
+        if features_CD is not None:
+            hidden_CD += features_CD
         for query in range(first, stop):
             hidden_CD[offsets[query] - start : offsets[query + 1] - start] += user_BD[query]
+        if not self._network.tower:
+            return self._network.above_first_layer(hidden_CD)
         hidden = hidden_CD.relu_().to(self._dtype)
         for weight in self._weights:
             hidden = F.linear(hidden, weight).relu_()

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, WatchHistories, stretches
 from winnow.networks.watch_features import WatchFeatures
 
@@ -14,12 +16,17 @@ from winnow.networks.watch_features import WatchFeatures
 class PackedTensor(NamedTuple):
     """B lists of catalogue rows: `rows` integer [N], `offsets` integer [B + 1] of the same dtype.
 
-    Histories may have `codes`, integer [N, F]: see WatchFeatures. None is UNKNOWN_CODE for every watch.
+    Histories may have `codes`, integer [N, F]: see WatchFeatures. None is UNKNOWN_CODE for every watch. Where
+    RankingFeatures read them, they have `timestamps`, int64 [N], of the watches, and what RequestContexts says of each
+    request: `request_times`, int64 [B], and `unclicked`, B lists. None is unknown for all of them.
     """
 
     rows: Tensor
     offsets: Tensor
     codes: Tensor | None = None
+    timestamps: Tensor | None = None
+    request_times: Tensor | None = None
+    unclicked: "PackedTensor | None" = None
 
     @property
     def lengths(self) -> Tensor:
@@ -58,6 +65,26 @@ def pack_histories(
     lengths = recent.lengths
     kept = stretches(histories.offsets[1:] - lengths, lengths)
     return packed._replace(codes=torch.from_numpy(features.codes(histories)[kept]).to(device))
+
+
+def with_moments(
+    packed: PackedTensor, histories: RaggedRows, contexts: RequestContexts | None, item_count: int
+) -> PackedTensor:
+    """Add what RankingFeatures read besides rows: `packed` is what `pack_histories` made of the same histories.
+
+    Raises ValueError that names the first impression outside [0, item_count).
+    """
+    device = packed.rows.device
+    if isinstance(histories, WatchHistories):
+        lengths = packed.lengths.cpu().numpy().astype(np.int64)
+        kept = histories.timestamps[stretches(histories.offsets[1:] - lengths, lengths)]
+        packed = packed._replace(timestamps=torch.from_numpy(kept).to(device))
+    if contexts is None:
+        return packed
+    return packed._replace(
+        request_times=torch.from_numpy(contexts.times).to(device),
+        unclicked=pack(contexts.unclicked, item_count, "unclicked", device),
+    )
 
 
 def pack_tensors(lists: Sequence[Tensor], item_count: int, name: str) -> PackedTensor:

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def check_shape(**dimensions: int) -> None:
-    """Raise ValueError, naming the argument, unless every dimension is an integer of at least 1."""
+def check_shape(*, smallest: int = 1, **dimensions: int) -> None:
+    """Raise ValueError, naming the argument, unless every dimension is an integer of at least `smallest`."""
     for name, value in dimensions.items():
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"{name} is {value!r}: it has to be an integer")
-        if value < 1:
-            raise ValueError(f"{name} is {value}: it has to be at least 1")
+        if value < smallest:
+            raise ValueError(f"{name} is {value}: it has to be at least {smallest}")
 
 
 def tower_widths(input_dim: int, hidden_dim: int, n_hidden_layers: int) -> list[int]:

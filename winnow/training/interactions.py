@@ -66,7 +66,7 @@ def read_interactions(path: Path, *, vocabulary_size: int, min_item_count: int) 
         {
             "user_id": table.text("user_id"),
             "item_id": table.text("item_id"),
-            "microseconds": _microseconds(table),
+            "microseconds": read_microseconds(table),
             "weight": _weights(table),
         }
     )
@@ -117,18 +117,23 @@ def _weights(table: InputTable) -> pl.Series:
     return weights
 
 
-def _microseconds(table: InputTable) -> pl.Series:
-    column = table.column("timestamp")
+def read_microseconds(table: InputTable, name: str = "timestamp", *, optional: bool = False) -> pl.Series:
+    """Return a column of times in microseconds since 1970; null where `optional` and empty.
+
+    Raises InteractionLogError that names the first line that is no time.
+    """
+    column = table.column(name)
     if column.dtype.is_temporal():
         if column.dtype not in (pl.Date, pl.Datetime):
-            raise InteractionLogError(f"{table.path}: column timestamp has the type {column.dtype}: a date is needed")
+            raise InteractionLogError(f"{table.path}: column {name} has the type {column.dtype}: a date is needed")
         microseconds = column.cast(pl.Datetime("us")).dt.epoch("us")
     else:
         microseconds = _parsed(column)
     limit = TIMESTAMP_LIMIT_SECONDS * MICROSECONDS_A_SECOND
+    valid = microseconds.is_between(-limit, limit)
     table.check(
-        "timestamp",
-        microseconds.is_between(-limit, limit),
+        name,
+        valid | column.is_null() if optional else valid,
         "has to be seconds since 1970 or ISO 8601 text, before the year 10000",
     )
     return microseconds

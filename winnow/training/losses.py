@@ -1,4 +1,4 @@
-"""Softmax over the catalogue: the whole of it, or a shared sample of it.
+"""Softmax over the catalogue, the whole of it or a shared sample of it; and logistic regression by watch time.
 
 Shape legend: N examples, I items, H hidden_dim, S sampled negatives.
 """
@@ -71,6 +71,25 @@ def sampled_softmax_loss(
     negative_logits_NS = negative_logits_NS.masked_fill(accidental_NS, -torch.inf)
     logits = torch.cat([target_logits_N.unsqueeze(1), negative_logits_NS], dim=1)
     return F.cross_entropy(logits, torch.zeros_like(targets_N))
+
+
+def click_loss(logits_N: Tensor, clicked_N: Tensor) -> Tensor:
+    """Mean logistic loss of impressions: the odds e^logit that one is clicked. A scalar; `clicked_N` is bool."""
+    return F.binary_cross_entropy_with_logits(logits_N, clicked_N.to(logits_N.dtype))
+
+
+def watch_time_loss(logits_N: Tensor, clicked_N: Tensor, watch_seconds_N: Tensor, *, calibrated: bool) -> Tensor:
+    """Mean logistic loss of impressions, clicks weighted by their watch time (paper, section 4.2). A scalar.
+
+    In the paper's form an impression is either a positive of weight T, or a negative of weight 1: among N impressions
+    with k clicks the odds e^logit become sum(T) / (N - k), which is close to the mean watch time of an impression only
+    where clicks are rare. `calibrated` makes every impression a negative of weight 1, and a click a further positive of
+    weight T: the odds become sum(T) / N exactly.
+    """
+    positive_weights_N = watch_seconds_N * clicked_N
+    negative_weights_N = torch.ones_like(positive_weights_N) if calibrated else (~clicked_N).to(logits_N.dtype)
+    losses_N = negative_weights_N * F.softplus(logits_N) + positive_weights_N * F.softplus(-logits_N)
+    return losses_N.mean()
 
 
 class NegativeSampler:

@@ -91,6 +91,34 @@ class RankingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImpressionSettings:
+    """How the ranking network looks and is trained where there is a log of impressions."""
+
+    # The tower: see DeepRankingModel. Its embeddings and history bags begin as the candidate network's.
+    hidden_dim: int
+    n_hidden_layers: int
+    # Train the embeddings further; where not, they stay the candidate network's.
+    embedding_trained: bool
+    # Continuous features of a candidate, see RankingFeatures; none is the plain network.
+    features: tuple[str, ...]
+    # What e to the logit becomes: the odds of a click; the mean watch time of an impression, in seconds, exactly or, in
+    # the paper's form, where clicks are rare. See winnow.training.losses.
+    objective: Literal["click", "watch_time", "watch_time_paper"]
+    # AdamW's largest step size, after a linear warm-up and before a cosine decay.
+    learning_rate: float
+    # What a weight loses a step, times the step size: against learning single impressions by heart.
+    weight_decay: float
+    embedding_decay: float
+    # Share of each layer's inputs that is zeroed in training.
+    dropout: float
+    epochs: int
+    impressions_per_batch: int
+    # The last impressions are the test, those before them the validation.
+    validation_share: float
+    test_share: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
     """A whole run: the catalogue, both networks, the seed."""
 

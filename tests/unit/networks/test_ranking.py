@@ -92,6 +92,8 @@ def test_constructor_arguments_rebuild_the_network(options: dict[str, Any]) -> N
 @pytest.mark.parametrize("value", [0, -1, 2.5, "3", True])
 def test_an_invalid_shape_is_named(name: str, value: Any) -> None:
     arguments: dict[str, Any] = {"n_items": 12, "embedding_dim": 3, "hidden_dim": 4, "n_hidden_layers": 2, "seed": 1}
+    if name == "n_hidden_layers" and value == 0 and not isinstance(value, bool):
+        pytest.skip("no hidden layers: a logistic regression")
     with pytest.raises(ValueError, match=f"^{name} is {re.escape(repr(value))}"):
         DeepRankingModel(**arguments | {name: value})
 
