@@ -1,4 +1,4 @@
-"""Ranking of one release: histories and candidates -> probabilities."""
+"""Ranking of one release: histories and candidates -> scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, WatchHistories
 from winnow.networks.folded_ranking import Arithmetic, FoldedRanking, item_half_table
 from winnow.networks.packed import pack
@@ -21,10 +22,11 @@ BFLOAT16_TOLERANCE = 3e-2
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RankingQueries:
-    """B queries: watched rows and the rows to score for them."""
+    """B queries: watched rows, the rows to score for them, and what else the callers know."""
 
     histories: RaggedRows
     candidates: RaggedRows
+    contexts: RequestContexts | None = None
 
 
 class Ranker:
@@ -68,10 +70,10 @@ class Ranker:
 
     @torch.inference_mode()
     def rank(self, queries: RankingQueries) -> NDArray[np.float32]:
-        """Return the probability of every candidate, float32 [N], in the order of the candidates."""
-        histories = self._network.pack(queries.histories)
+        """Return the score of every candidate, float32 [N], in the order of the candidates."""
+        histories = self._network.pack(queries.histories, queries.contexts)
         candidates = pack(queries.candidates, self.item_count, "candidates", self._device)
-        return torch.sigmoid(self._logits(histories, candidates)).cpu().numpy()
+        return self._network.scores(self._logits(histories, candidates)).cpu().numpy()
 
     def compute(self, batch: Sequence[RankingQueries]) -> list[NDArray[np.float32]]:
         """Answer several calls' queries as one."""
@@ -81,6 +83,7 @@ class Ranker:
             RankingQueries(
                 histories=WatchHistories.concatenate([queries.histories for queries in batch]),
                 candidates=RaggedRows.concatenate([queries.candidates for queries in batch]),
+                contexts=_concatenated(batch),
             )
         )
         ends = np.cumsum([len(queries.candidates.rows) for queries in batch])
@@ -88,5 +91,15 @@ class Ranker:
 
     def check_golden(self, golden: GoldenRequests) -> None:
         """Raise GoldenMismatchError unless the golden requests are answered as when the release was made."""
-        scores = self.rank(RankingQueries(histories=golden.histories, candidates=golden.candidates))
+        scores = self.rank(
+            RankingQueries(histories=golden.histories, candidates=golden.candidates, contexts=golden.contexts)
+        )
         check_scores("ranking network", golden.ranking_scores, scores, self._golden_tolerance)
+
+
+def _concatenated(batch: Sequence[RankingQueries]) -> RequestContexts | None:
+    if all(queries.contexts is None for queries in batch):
+        return None
+    return RequestContexts.concatenate(
+        [queries.contexts or RequestContexts.unknown(len(queries.histories)) for queries in batch]
+    )

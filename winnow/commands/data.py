@@ -53,7 +53,7 @@ def kuairand_pure(
     folder: Annotated[Path, typer.Option("--from", help="A local folder with the data set's Parquet files.")],
     directory: Annotated[Path, typer.Option(help="Where data sets are kept, each in its own folder.")] = Path("data"),
 ) -> None:
-    """Convert a local copy of KuaiRand-Pure, short-video impressions with watch time: see the licence that is printed."""
+    """Convert a local copy of KuaiRand-Pure, short-video impressions with watch time: see the licence printed."""
     from winnow.datasets import kuairand
 
     console = Console(highlight=False, soft_wrap=True)

@@ -14,6 +14,12 @@ def train(
     items: Annotated[
         Path | None, typer.Option(help="CSV or Parquet: item_id, title and any further columns, for display.")
     ] = None,
+    impressions: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV or Parquet: user_id, item_id, timestamp, clicked, watch_seconds; ranking learns from it."
+        ),
+    ] = None,
     releases: Annotated[Path, typer.Option(help="Where releases are kept.")] = Path("releases"),
     checkpoints: Annotated[Path, typer.Option(help="Where the state of this run is kept.")] = Path("runs/latest"),
     preset: Annotated[str, typer.Option(help="The settings: see winnow/training/presets.py.")] = "demo",
@@ -36,7 +42,7 @@ def train(
 
     from winnow.training.checkpoint import CheckpointError
     from winnow.training.presets import PRESETS
-    from winnow.training.report import figures_table
+    from winnow.training.report import figures_table, impressions_table
     from winnow.training.run import RunPaths, run
     from winnow.training.split import SPLITS
     from winnow.training.tables import InteractionLogError
@@ -46,6 +52,9 @@ def train(
     if split is not None and split not in SPLITS:
         raise typer.BadParameter(f"there is no split {split!r}, only {', '.join(SPLITS)}")
     chosen = PRESETS[preset]
+    if impressions is not None and chosen.impressions is None:
+        fit = ", ".join(name for name, settings in PRESETS.items() if settings.impressions is not None)
+        raise typer.BadParameter(f"the preset {preset!r} does not say how to learn from impressions, only {fit}")
     settings = dataclasses.replace(
         chosen,
         split=split or chosen.split,
@@ -54,11 +63,15 @@ def train(
         min_item_count=min_item_count or chosen.min_item_count,
         candidate=dataclasses.replace(chosen.candidate, epochs=candidate_epochs or chosen.candidate.epochs),
         ranking=dataclasses.replace(chosen.ranking, epochs=ranking_epochs or chosen.ranking.epochs),
+        impressions=chosen.impressions
+        and dataclasses.replace(chosen.impressions, epochs=ranking_epochs or chosen.impressions.epochs),
     )
     if threads is not None:
         torch.set_num_threads(threads)
     console = Console(highlight=False)
-    paths = RunPaths(interactions=interactions, items=items, releases=releases, checkpoints=checkpoints)
+    paths = RunPaths(
+        interactions=interactions, items=items, impressions=impressions, releases=releases, checkpoints=checkpoints
+    )
     try:
         result = run(paths, settings, resume=resume, device=torch.device(device), console=console)
     except (InteractionLogError, CheckpointError) as error:
@@ -66,4 +79,6 @@ def train(
         raise typer.Exit(1) from None
     for part, figures in result.figures.items():
         console.print(figures_table(f"{part}: held-out watches among all items that their user has not seen", figures))
+        if "impressions" in figures:
+            console.print(impressions_table(f"{part}: later impressions", figures["impressions"]))
     console.print(f"Release {result.release_id} is current in {releases}")

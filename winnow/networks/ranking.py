@@ -247,7 +247,7 @@ class DeepRankingModel(nn.Module):
 
     def above_first_layer(self, first_ND: Tensor, dropout: float = 0.0) -> Tensor:
         """Return the logits of candidates, [N], from what the first layer's weights made of them, before its ReLU."""
-        if not len(self.tower):
+        if not self.tower:
             # The first layer is the output, whose bias is still to be added.
             return first_ND.squeeze(1) + self.output.bias
         hidden_ND = torch.relu(first_ND)
@@ -255,6 +255,19 @@ class DeepRankingModel(nn.Module):
             hidden_ND = drop(hidden_ND, dropout)
         logits_N: Tensor = self.output(climb(self.tower[1:], hidden_ND, dropout)).squeeze(1)
         return logits_N
+
+    @torch.no_grad()
+    def rescale(self, factor: float, shift: float) -> None:
+        """Change the weights so that every logit becomes `factor` times as large, plus `shift`.
+
+        Raises ValueError where the matching network's logit is a part of it.
+        """
+        if self.matching is not None and self._constructor_arguments["matching_logit"]:
+            raise ValueError("the matching network's logit is a part of this one's: it cannot be rescaled")
+        self.output.weight.mul_(factor)
+        self.output.bias.mul_(factor).add_(shift)
+        if self.feature_layer is not None and not self.tower:
+            self.feature_layer.weight.mul_(factor)
 
     def with_matching(self, logits_N: Tensor, histories: PackedTensor, candidates: PackedTensor) -> Tensor:
         """Add the matching network's logits, where they are to be, and the corrections of `successions` to them."""
@@ -285,7 +298,7 @@ class DeepRankingModel(nn.Module):
         return weights[:, :-embedding_dim], weights[:, -embedding_dim:]
 
     def _first_layer(self) -> nn.Module:
-        return self.tower[0] if len(self.tower) else self.output
+        return self.tower[0] if self.tower else self.output
 
     def _summaries(self, histories: PackedTensor) -> Tensor:
         if self.bags is None:

@@ -147,7 +147,7 @@ class RankingFeatures(nn.Module):
     ) -> Tensor:
         """Return the features of every candidate as they are, float [N, R], NaN where unknown.
 
-        `embedding_IE` and `scores_N` are the candidate network's embeddings and logits, for the features that need them.
+        `embedding_IE` and `scores_N` are the candidate network's embeddings and logits; some features need them.
         """
         of_request = candidates.list_of_each_row()
         of_watch = histories.list_of_each_row()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, WatchHistories
 
 # Float32 on other hardware sums in another order; what is broken differs by far more.
@@ -22,9 +23,10 @@ class GoldenMismatchError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GoldenRequests:
-    """Histories, the best candidates of each with their logits, and the ranking probability of each candidate."""
+    """Histories, the best candidates of each with their logits, and the ranking score of each candidate."""
 
     histories: WatchHistories
+    contexts: RequestContexts
     candidates: RaggedRows
     candidate_scores: NDArray[np.float32]
     ranking_scores: NDArray[np.float32]
@@ -37,6 +39,9 @@ class GoldenRequests:
                 "history_lengths": self.histories.lengths,
                 "history_weights": self.histories.weights,
                 "history_timestamps": self.histories.timestamps,
+                "request_times": self.contexts.times,
+                "unclicked_rows": self.contexts.unclicked.rows,
+                "unclicked_lengths": self.contexts.unclicked.lengths,
                 "candidate_rows": self.candidates.rows,
                 "candidate_lengths": self.candidates.lengths,
                 "candidate_scores": self.candidate_scores,
@@ -49,13 +54,19 @@ class GoldenRequests:
     def load(cls, path: Path) -> "GoldenRequests":
         """Read what `save` wrote. Raises KeyError or ValueError where the file is something else."""
         tensors = load_file(path)
+        histories = WatchHistories.from_lengths(
+            tensors["history_rows"],
+            tensors["history_lengths"],
+            tensors.get("history_weights"),
+            tensors.get("history_timestamps"),
+        )
+        contexts = RequestContexts.unknown(len(histories))
+        if "request_times" in tensors:
+            unclicked = RaggedRows.from_lengths(tensors["unclicked_rows"], tensors["unclicked_lengths"])
+            contexts = RequestContexts(tensors["request_times"], unclicked)
         return cls(
-            histories=WatchHistories.from_lengths(
-                tensors["history_rows"],
-                tensors["history_lengths"],
-                tensors.get("history_weights"),
-                tensors.get("history_timestamps"),
-            ),
+            histories=histories,
+            contexts=contexts,
             candidates=RaggedRows.from_lengths(tensors["candidate_rows"], tensors["candidate_lengths"]),
             candidate_scores=tensors["candidate_scores"],
             ranking_scores=tensors["ranking_scores"],

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 
+from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, WatchHistories
 from winnow.index.approximate import ApproximateIndex
 from winnow.index.choose import TARGET_RECALL, Choice, choose_index
@@ -48,6 +49,8 @@ class ReleaseContents:
     """Further columns of the items file, as text."""
     sample_histories: RaggedRows
     """A few real histories: the golden requests are made of them."""
+    sample_contexts: RequestContexts | None = None
+    """What the callers of these requests know besides; where None, nothing."""
     training: Mapping[str, Any]
     """Settings, fingerprint of the data, seed, versions; JSON values."""
     figures: Mapping[str, Any]
@@ -149,6 +152,7 @@ def _golden_requests(contents: ReleaseContents) -> GoldenRequests:
     """Answer the sample histories with the plain networks; the watched items are excluded, as in serving."""
     candidate, ranking = contents.candidate_network.eval(), contents.ranking_network.eval()
     histories = WatchHistories.of(contents.sample_histories)
+    contexts = contents.sample_contexts or RequestContexts.unknown(len(histories))
     user_BH = candidate.user_vectors(candidate.pack(histories))
     counts = np.full(len(histories), GOLDEN_CANDIDATES, dtype=np.int32)
     retrieved = ExactIndex(candidate.item_vectors_IH).search(user_BH, counts, histories)
@@ -157,7 +161,8 @@ def _golden_requests(contents: ReleaseContents) -> GoldenRequests:
         histories=histories,
         candidates=retrieved.rows,
         candidate_scores=retrieved.scores,
-        ranking_scores=torch.sigmoid(ranking.logits(ranking.pack(histories), candidates)).cpu().numpy(),
+        contexts=contexts,
+        ranking_scores=ranking.scores(ranking.logits(ranking.pack(histories, contexts), candidates)).cpu().numpy(),
     )
 
 

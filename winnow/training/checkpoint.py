@@ -1,5 +1,6 @@
 """A training run's state on disk: tensors as safetensors, the rest as JSON in the same file, replaced atomically."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from winnow.training.presets import stated
 
 _METADATA_KEY = "winnow"
 
@@ -25,6 +28,12 @@ class EpochLog:
     epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int | None = None
     best_score: list[float] = field(default_factory=list)
+
+
+def run_identity(data: str, settings: Any, seed: int) -> str:
+    """Name what a checkpoint is of, so that it is not continued with anything else: data, a settings class, a seed."""
+    content = json.dumps([data, stated(settings), seed], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def save_checkpoint(

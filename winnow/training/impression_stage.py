@@ -21,6 +21,7 @@ from winnow.training.presets import ImpressionSettings
 
 # Impressions whose features and scores are computed at once, outside of training.
 IMPRESSIONS_A_BLOCK = 8192
+SMALLEST_FACTOR = 0.01
 
 
 class ImpressionStage:
@@ -85,6 +86,36 @@ class ImpressionStage:
             "expected_over_actual": float(scores.mean() / validation.watch_seconds.mean()),
         }
 
+    def recalibrate(self) -> None:
+        """Give the logits the factor and the shift with which they fit the validation impressions best.
+
+        Two numbers, so that what the network has learned by heart, or what has changed since the training impressions,
+        does not make it expect too much or too little. The order of the scores stays.
+        """
+        logits_N = torch.cat(
+            _by_block(self._validation, lambda block: self.network.logits(*_requests(self.network, block)))
+        ).double()
+        factor, shift = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        parameters = [parameter.to(self._device).requires_grad_() for parameter in (factor, shift)]
+        optimizer = torch.optim.LBFGS(parameters, max_iter=100, line_search_fn="strong_wolfe")
+
+        def step() -> Tensor:
+            optimizer.zero_grad()
+            loss = self._objective(parameters[0] * logits_N + parameters[1], self._validation)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        optimizer.step(step)  # type: ignore[no-untyped-call]
+        # A factor of zero or less would say that what was learned says nothing.
+        self.network.rescale(max(parameters[0].item(), SMALLEST_FACTOR), parameters[1].item())
+
+    def _objective(self, logits_N: Tensor, impressions: Impressions) -> Tensor:
+        clicked_N = torch.from_numpy(impressions.clicked).to(self._device)
+        if self._settings.objective == "click":
+            return click_loss(logits_N, clicked_N)
+        seconds_N = torch.from_numpy(impressions.watch_seconds).to(self._device)
+        return watch_time_loss(logits_N, clicked_N, seconds_N, calibrated=self._settings.objective == "watch_time")
+
     def _loss(self, batch: NDArray[np.int64]) -> Tensor:
         impressions = self._training.take(batch)
         logits_N = self.network.logits(
@@ -93,11 +124,7 @@ class ImpressionStage:
             columns_NC=None if self._columns_NC is None else self._columns_NC[torch.from_numpy(batch)],
             dropout=self._settings.dropout,
         )
-        clicked_N = torch.from_numpy(impressions.clicked).to(self._device)
-        if self._settings.objective == "click":
-            return click_loss(logits_N, clicked_N)
-        seconds_N = torch.from_numpy(impressions.watch_seconds).to(self._device)
-        return watch_time_loss(logits_N, clicked_N, seconds_N, calibrated=self._settings.objective == "watch_time")
+        return self._objective(logits_N, impressions)
 
     def _fit_features(self) -> Tensor | None:
         """Learn the features' quantiles; return the columns of all training impressions, [N, C]."""

@@ -18,15 +18,16 @@ from winnow.training.interactions import MICROSECONDS_A_SECOND, Interactions, re
 from winnow.training.tables import InputTable, InteractionLogError
 
 # Earlier impressions without a click that a request tells of, the latest ones.
-UNCLICKED_LIMIT = 100
+UNCLICKED_LIMIT = 10
+TRUTH = {"true": True, "false": False, "1": True, "0": False}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Impressions:
     """N impressions in time order: what was shown to whom, and what came of it.
 
-    `rows` is int32, `timestamps` int64 in seconds since 1970, `clicked` bool, `watch_seconds` float32, 0 unless clicked.
-    `users`, int64, numbers those of the log. What the user had watched and been shown before are stretches of
+    `rows` is int32, `timestamps` int64 in seconds since 1970, `clicked` bool, `watch_seconds` float32, 0 unless
+    clicked. `users`, int64, numbers those of the log. What the user had watched and been shown before are stretches of
     `watches.rows` and of `unclicked_rows`: so many elements from such a position on, int64 [N] each.
     """
 
@@ -104,8 +105,8 @@ def read_impressions(path: Path, interactions: Interactions) -> Impressions:
     file, the column and the first offending line.
     """
     table = InputTable.read(path)
-    clicked = table.column("clicked").cast(pl.Boolean, strict=False)
-    table.check("clicked", clicked.is_not_null(), "has to be true or false")
+    clicked = table.text("clicked").str.to_lowercase().replace_strict(TRUTH, default=None, return_dtype=pl.Boolean)
+    table.check("clicked", clicked.is_not_null(), "has to be true or false, or 1 or 0")
     seconds = table.column("watch_seconds").cast(pl.Float32, strict=False)
     table.check("watch_seconds", seconds.is_finite() & (seconds >= 0), "has to be a number of at least 0")
     logged = pl.DataFrame(
@@ -158,7 +159,7 @@ def read_impressions(path: Path, interactions: Interactions) -> Impressions:
 def _stretches_before(
     of_events: NDArray[np.int64], times: NDArray[np.int64], users: NDArray[np.int64], before: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find the events of `users[i]` before `before[i]`, of all events by user and time: their first one, and how many."""
+    """Find the events of `users[i]` before `before[i]`, of all events by user and time: the first, and how many."""
     begins = np.searchsorted(of_events, users)
     # A user and a time as one number; times count from the earliest.
     earliest = min(times.min(initial=before.min()), before.min())

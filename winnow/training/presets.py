@@ -132,6 +132,8 @@ class TrainingSettings:
     seed: int
     # What is held out: the last watches of each user, or all watches from a moment on ("global-time"). See split.py.
     split: str = "leave-last-out"
+    # Instead of `ranking`, where there is a log of impressions.
+    impressions: ImpressionSettings | None = None
 
 
 def stated(settings: Any) -> dict[str, Any]:
@@ -248,4 +250,41 @@ ORDER = replace(
     RECORD, candidate=replace(RECORD.candidate, gap_edges_seconds=(), signed_bags=0, bag_decays=(0.4, 0.1, 0.02, 0.0))
 )
 
-PRESETS = {"demo": DEMO, "record": RECORD, "order": ORDER}
+# A few impressions a user, some thousand items, tens of watches before them.
+KUAIRAND = TrainingSettings(
+    vocabulary_size=1_000_000,
+    min_item_count=1,
+    candidate=replace(
+        DEMO.candidate,
+        embedding_dim=32,
+        hidden_dim=32,
+        n_hidden_layers=1,
+        bag_decays=(0.0, 0.1, 0.5),
+        # Of watches before the impressions only the order is known.
+        gap_edges_seconds=(),
+        # Watched items are shown again.
+        exclude_watched=False,
+        held_back_share=0.0,
+        epochs=4,
+    ),
+    ranking=DEMO.ranking,
+    impressions=ImpressionSettings(
+        hidden_dim=256,
+        n_hidden_layers=1,
+        embedding_trained=True,
+        features=("category_watches", "popularity", "duration_seconds", "similarity", "candidate_score"),
+        objective="watch_time",
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        embedding_decay=0.01,
+        dropout=0.2,
+        epochs=4,
+        impressions_per_batch=1024,
+        validation_share=0.15,
+        test_share=0.2,
+    ),
+    precision="auto",
+    seed=1,
+)
+
+PRESETS = {"demo": DEMO, "record": RECORD, "order": ORDER, "kuairand": KUAIRAND}

@@ -21,5 +21,16 @@ def figures_table(title: str, figures: Mapping[str, Mapping[str, float]]) -> Tab
     for heading in HEADINGS.values():
         table.add_column(heading, justify="right")
     for name, values in figures.items():
+        if name == "impressions":
+            continue
         table.add_row(name, *(f"{values[key]:.4f}" for key in HEADINGS))
+    return table
+
+
+def impressions_table(title: str, figures: Mapping[str, float]) -> Table:
+    """Build a table with a row for each figure of a ranking network over impressions."""
+    table = Table("figure", title=title)
+    table.add_column("value", justify="right")
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), f"{value:,.4g}")
     return table

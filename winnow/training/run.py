@@ -1,8 +1,6 @@
 """A whole training run: from an interaction log to a release."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +12,20 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from winnow.history import WatchHistories
-from winnow.networks.candidate import DeepCandidateGenerationModel
-from winnow.networks.ranking import DeepRankingModel
 from winnow.release.writer import ReleaseContents, write_release
 from winnow.training.candidate_stage import CandidateStage
-from winnow.training.checkpoint import EpochLog
+from winnow.training.checkpoint import run_identity
 from winnow.training.evaluation import evaluate
+from winnow.training.impression_run import ImpressionLog, train_on_impressions
 from winnow.training.interactions import Interactions, read_interactions
 from winnow.training.item_sides import SideValues, side_values
 from winnow.training.items import read_items
 from winnow.training.loop import train
 from winnow.training.precision import Precision
-from winnow.training.presets import TrainingSettings, stated
+from winnow.training.presets import TrainingSettings
 from winnow.training.ranking_stage import RankingStage
 from winnow.training.split import SPLITS, LogSplit
+from winnow.training.trained import Trained
 
 SAMPLE_HISTORY_COUNT = 16
 
@@ -40,6 +38,7 @@ class RunPaths:
     items: Path | None
     releases: Path
     checkpoints: Path
+    impressions: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +52,7 @@ class RunResult:
 def run(
     paths: RunPaths, settings: TrainingSettings, *, resume: bool, device: torch.device, console: Console
 ) -> RunResult:
-    """Train both networks, evaluate them and write a release.
+    """Train both networks, evaluate them and write a release. With a log of impressions, ranking learns from those.
 
     Nothing is written before all input has been read. Raises InteractionLogError where it cannot be used, and
     CheckpointError where `resume` meets a checkpoint of another run.
@@ -66,67 +65,54 @@ def run(
         f"{len(interactions.histories.rows):,} watches of {len(interactions.vocabulary):,} items "
         f"by {len(interactions.user_ids):,} users"
     )
-    split = SPLITS[settings.split](interactions.histories)
-    console.print(f"Split: {split.description}")
-    watch_counts = np.bincount(split.training.rows, minlength=len(interactions.vocabulary))
     sides = [side_values(descriptions.attributes, column) for column in settings.candidate.side_columns]
-    candidate_network, ranking_network, epochs = _train_networks(
-        split,
-        watch_counts,
-        settings,
-        sides=sides,
-        fingerprint=" ".join([interactions.fingerprint, *(side.fingerprint for side in sides)]),
-        checkpoints=paths.checkpoints,
-        resume=resume,
-        device=device,
-        console=console,
-    )
-    figures = {
-        name: evaluate(
-            candidate_network,
-            ranking_network,
-            held_out,
-            watch_counts=watch_counts,
-            candidate_count=settings.ranking.candidate_count,
+    if paths.impressions is None:
+        trained = _train_on_watches(
+            interactions, sides, settings, checkpoints=paths.checkpoints, resume=resume, device=device, console=console
         )
-        for name, held_out in (("validation", split.validation), ("test", split.test))
-        if len(held_out)
-    }
+    else:
+        log = ImpressionLog.read(paths.impressions, paths.items, interactions, settings)
+        trained = train_on_impressions(
+            log, sides, settings, checkpoints=paths.checkpoints, resume=resume, device=device, console=console
+        )
     release_id = write_release(
         paths.releases,
         ReleaseContents(
             vocabulary=interactions.vocabulary,
-            candidate_network=candidate_network.cpu(),
-            ranking_network=ranking_network.cpu(),
+            candidate_network=trained.candidate_network.cpu(),
+            ranking_network=trained.ranking_network.cpu(),
             popularity=_popularity(interactions),
             titles=descriptions.titles,
             attributes=descriptions.attributes,
-            sample_histories=_sample_histories(split, settings.candidate.history_length),
-            training=_provenance(settings, interactions, split, epochs),
-            figures=figures,
+            sample_histories=trained.sample_histories,
+            sample_contexts=trained.sample_contexts,
+            training=_provenance(settings, interactions, trained),
+            figures=trained.figures,
         ),
     )
-    return RunResult(release_id=release_id, figures=figures)
+    return RunResult(release_id=release_id, figures=trained.figures)
 
 
-def _train_networks(
-    split: LogSplit,
-    watch_counts: NDArray[np.int64],
+def _train_on_watches(
+    interactions: Interactions,
+    sides: Sequence[SideValues],
     settings: TrainingSettings,
     *,
-    sides: Sequence[SideValues],
-    fingerprint: str,
     checkpoints: Path,
     resume: bool,
     device: torch.device,
     console: Console,
-) -> tuple[DeepCandidateGenerationModel, DeepRankingModel, dict[str, EpochLog]]:
-    """Train the candidate network, then the ranking network on what it returns; say how the epochs of both went."""
+) -> Trained:
+    """Train the candidate network, then the ranking network on what it returns."""
+    split = SPLITS[settings.split](interactions.histories)
+    console.print(f"Split: {split.description}")
+    watch_counts = np.bincount(split.training.rows, minlength=len(interactions.vocabulary))
     precision = Precision.choose(settings.precision, device)
     candidate = CandidateStage(
         split, watch_counts, settings.candidate, sides=sides, seed=settings.seed, precision=precision, device=device
     )
-    identity = _identity(f"{fingerprint} {settings.split}", settings.candidate, settings.seed)
+    fingerprint = " ".join([interactions.fingerprint, *(side.fingerprint for side in sides)])
+    identity = run_identity(f"{fingerprint} {settings.split}", settings.candidate, settings.seed)
     candidate_log = train(
         candidate,
         epochs=settings.candidate.epochs,
@@ -148,18 +134,30 @@ def _train_networks(
         ranking,
         epochs=settings.ranking.epochs,
         seed=settings.seed,
-        identity=_identity(identity, settings.ranking, settings.seed),
+        identity=run_identity(identity, settings.ranking, settings.seed),
         checkpoint=checkpoints / "ranking.safetensors",
         resume=resume,
         console=console,
     )
-    return candidate.network, ranking.network, {"candidate": candidate_log, "ranking": ranking_log}
-
-
-def _identity(data: str, settings: Any, seed: int) -> str:
-    """Name what a checkpoint is of, so that it is not continued with anything else."""
-    content = json.dumps([data, stated(settings), seed], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
+    figures = {
+        name: evaluate(
+            candidate.network,
+            ranking.network,
+            held_out,
+            watch_counts=watch_counts,
+            candidate_count=settings.ranking.candidate_count,
+        )
+        for name, held_out in (("validation", split.validation), ("test", split.test))
+        if len(held_out)
+    }
+    return Trained(
+        candidate_network=candidate.network,
+        ranking_network=ranking.network,
+        epochs={"candidate": candidate_log, "ranking": ranking_log},
+        figures=figures,
+        max_training_timestamp=int(split.training.timestamps.max(initial=0)),
+        sample_histories=_sample_histories(split, settings.candidate.history_length),
+    )
 
 
 def _popularity(interactions: Interactions) -> NDArray[np.float32]:
@@ -175,17 +173,15 @@ def _sample_histories(split: LogSplit, history_length: int) -> WatchHistories:
     return WatchHistories.concatenate([histories.slice(user, user + 1) for user in users.tolist()]).last(history_length)
 
 
-def _provenance(
-    settings: TrainingSettings, interactions: Interactions, split: LogSplit, epochs: Mapping[str, EpochLog]
-) -> dict[str, Any]:
+def _provenance(settings: TrainingSettings, interactions: Interactions, trained: Trained) -> dict[str, Any]:
     return {
         "settings": dataclasses.asdict(settings),
         "data_sha256": interactions.fingerprint,
         # Example age counts back from here; in serving it is zero.
-        "max_training_timestamp": int(split.training.timestamps.max(initial=0)),
+        "max_training_timestamp": trained.max_training_timestamp,
         "user_count": len(interactions.user_ids),
         "watch_count": len(interactions.histories.rows),
         "torch_version": torch.__version__,
-        "epochs": {stage: log.epochs for stage, log in epochs.items()},
-        "best_epochs": {stage: log.best_epoch for stage, log in epochs.items()},
+        "epochs": {stage: log.epochs for stage, log in trained.epochs.items()},
+        "best_epochs": {stage: log.best_epoch for stage, log in trained.epochs.items()},
     }

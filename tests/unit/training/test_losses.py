@@ -2,7 +2,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from winnow.training.losses import MixedSampler, NegativeSampler, full_softmax_loss, sampled_softmax_loss
+from winnow.training.losses import (
+    MixedSampler,
+    NegativeSampler,
+    click_loss,
+    full_softmax_loss,
+    sampled_softmax_loss,
+    watch_time_loss,
+)
 
 EXAMPLE_COUNT, ITEM_COUNT, DIM = 6, 30, 5
 
@@ -84,3 +91,34 @@ def test_mixed_negatives_are_the_targets_and_uniform_ones() -> None:
     expected = torch.tensor([100_000 / 3, 45_000 + 100_000 / 3, 5_000 + 100_000 / 3], dtype=torch.float64)
     torch.testing.assert_close(torch.bincount(negatives, minlength=3).double(), expected, rtol=0.02, atol=0)
     torch.testing.assert_close(log_expected_counts.double(), expected.log()[negatives])
+
+
+def fitted_odds(calibrated: bool, clicked: torch.Tensor, seconds: torch.Tensor) -> float:
+    logit = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logit], max_iter=100, line_search_fn="strong_wolfe")
+
+    def step() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = watch_time_loss(logit.expand(len(clicked)), clicked, seconds, calibrated=calibrated)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(step)  # type: ignore[no-untyped-call]
+    return float(logit.detach().exp())
+
+
+def test_the_odds_of_watch_time_are_the_mean_watch_time_where_they_are_calibrated() -> None:
+    generator = torch.Generator().manual_seed(1)
+    clicked = torch.rand(1000, generator=generator) < 0.44
+    seconds = (torch.rand(1000, generator=generator) * 90).double()
+    total = float(seconds[clicked].sum())
+    assert fitted_odds(True, clicked, seconds) == pytest.approx(total / 1000, rel=1e-4)
+    # The paper's form: as if the impressions that were clicked were not there.
+    assert fitted_odds(False, clicked, seconds) == pytest.approx(total / int((~clicked).sum()), rel=1e-4)
+
+
+def test_the_loss_of_clicks_is_the_watch_time_loss_where_every_watch_lasts_a_second() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits, clicked = torch.randn(50, generator=generator), torch.rand(50, generator=generator) < 0.5
+    weighted = watch_time_loss(logits, clicked, torch.ones(50), calibrated=False)
+    torch.testing.assert_close(weighted, click_loss(logits, clicked))
