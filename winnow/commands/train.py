@@ -78,7 +78,7 @@ def train(
         Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
     for part, figures in result.figures.items():
-        console.print(figures_table(f"{part}: held-out watches among all items that their user has not seen", figures))
+        console.print(figures_table(f"{part}: held-out watches among all unseen items", figures))
         if "impressions" in figures:
             console.print(impressions_table(f"{part}: later impressions", figures["impressions"]))
     console.print(f"Release {result.release_id} is current in {releases}")

@@ -44,7 +44,7 @@ def shown(figures: Mapping[str, float]) -> list[str]:
 
 def table(part: str, compared: Sequence[Compared]) -> Table:
     """Build a table with a row for each recommender."""
-    made = Table(title=f"{part}: held-out watches among all items that their user has not seen (95 % intervals)")
+    made = Table(title=f"{part}: held-out watches among all unseen items (95 % intervals)")
     made.add_column("recommender")
     for heading in COLUMNS.values():
         made.add_column(heading, justify="right")

@@ -58,7 +58,7 @@ def test_the_release_and_the_baselines_are_compared(trained: Path, tmp_path: Pat
     assert figures["test"]["gain_of_ranking"]["hr_at_10"] == pytest.approx(difference, abs=1e-3)
     groups = figures["test"]["by_popularity"]["ease"].values()
     assert sum(group["share_of_watches"] for group in groups) == pytest.approx(1, abs=1e-3)
-    assert "test: held-out watches among all items" in text
+    assert "test: held-out watches among all unseen items" in text
     assert "test: ranking adds to the order of the candidates" in text
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 5
