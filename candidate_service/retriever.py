@@ -28,6 +28,9 @@ class RetrievalQueries:
     counts: NDArray[np.int32]
     exclusions: RaggedRows
 
+    def __len__(self) -> int:
+        return len(self.counts)
+
 
 class Retriever:
     """Answers batches of queries on one device."""

@@ -76,7 +76,7 @@ class CandidateService(candidate_pb2_grpc.CandidateServiceServicer):
                 raise InvalidRequestError([Violation("request", str(error))]) from None
             if not len(queries.counts):
                 return candidate_pb2.RetrieveCandidatesResponse()
-            computed = await model.batcher.submit(queries, deadline=deadline, weight=len(queries.counts))
+            computed = await model.batcher.submit(queries, deadline=deadline, weight=len(queries))
         return candidate_pb2.RetrieveCandidatesResponse(
             candidates=pack_rows(computed.answers.rows),
             scores=pack_float32(computed.answers.scores),

@@ -8,10 +8,12 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 
+from gateway.answers import Recommendation
 from gateway.calls import Method, StageCaller, StageFailure
 from gateway.catalogue import Catalogue
+from gateway.chain import Chain
 from gateway.channels import StageChannels
-from gateway.pipeline import Pipeline, Recommendation
+from gateway.pipeline import Pipeline
 from gateway.requests import Query, RequestReader
 from gateway.settings import GatewaySettings
 from gateway.stages import CandidateStage, RankingStage
@@ -48,10 +50,12 @@ class ServedRelease:
     catalogue: Catalogue
     candidate_stage: CandidateStage
     ranking_stage: RankingStage
+    chain: Chain
     pipeline: Pipeline
 
     async def close(self) -> None:
         """Wait for calls under way."""
+        await self.chain.close()
         await self.candidate_stage.close()
         await self.ranking_stage.close()
 
@@ -251,11 +255,13 @@ class GatewayService(
             self._candidate_caller, catalogue.release_id, len(catalogue.vocabulary), self._settings, self._metrics
         )
         ranking_stage = RankingStage(self._ranking_caller, catalogue.release_id, self._settings, self._metrics)
+        chain = Chain(catalogue, candidate_stage, ranking_stage, self._settings, self._metrics)
         return ServedRelease(
             catalogue=catalogue,
             candidate_stage=candidate_stage,
             ranking_stage=ranking_stage,
-            pipeline=Pipeline(catalogue, candidate_stage, ranking_stage, self._settings),
+            chain=chain,
+            pipeline=Pipeline(chain, candidate_stage, ranking_stage, self._settings),
         )
 
     async def _keep_current_release_in_use(self) -> None:

@@ -60,26 +60,28 @@ class Scores(NamedTuple):
     compute_microseconds: int
 
 
+def batching_limits(settings: GatewaySettings) -> BatchingLimits:
+    """The bounds of every batcher of the gateway."""
+    return BatchingLimits(
+        max_batch_weight=settings.max_batch_queries,
+        max_flights=settings.max_flights,
+        max_queued_weight=settings.max_queued_queries,
+    )
+
+
 class PinnedStage(ABC, Generic[Query, Answer]):
     """A stage as it answers from one release."""
 
     def __init__(self, caller: StageCaller, release_id: str, settings: GatewaySettings, metrics: Metrics) -> None:
+        self.name = caller.stage
         self._caller = caller
         self._release_id = release_id
-        limits = BatchingLimits(
-            max_batch_weight=settings.max_batch_queries,
-            max_flights=settings.max_flights,
-            max_queued_weight=settings.max_queued_queries,
-        )
-        self._batcher: MicroBatcher[Query, Answer] = MicroBatcher(self._fly, limits, metrics.queue(caller.stage))
+        limits = batching_limits(settings)
+        self._batcher: MicroBatcher[Query, Answer] = MicroBatcher(self.ask_all, limits, metrics.queue(caller.stage))
 
     async def ask(self, query: Query, deadline: float) -> Answer:
-        """Return the stage's answer. Raises StageFailure, or what MicroBatcher.submit raises."""
+        """Return the answer to one query, sharing a call. Raises StageFailure, or what MicroBatcher.submit raises."""
         return await self._batcher.submit(query, deadline=deadline)
-
-    def expected_wait_seconds(self) -> float:
-        """How long a query that is asked now would wait and fly, by what waits and how long calls take of late."""
-        return self._batcher.expected_wait_seconds()
 
     async def held_by_all(self) -> bool:
         """Whether every replica of the stage holds the release."""
@@ -98,8 +100,8 @@ class PinnedStage(ABC, Generic[Query, Answer]):
         """A call that is pinned to the release and asks nothing."""
 
     @abstractmethod
-    async def _fly(self, queries: Sequence[Query], deadline: float) -> list[Answer]:
-        """Make one call for all the queries."""
+    async def ask_all(self, queries: Sequence[Query], deadline: float) -> list[Answer]:
+        """Return the answers to all of the queries, in order, from one call. Raises StageFailure."""
 
 
 class CandidateStage(PinnedStage[RetrievalQuery, Candidates]):
@@ -114,7 +116,8 @@ class CandidateStage(PinnedStage[RetrievalQuery, Candidates]):
     def _empty_request(self) -> candidate_pb2.RetrieveCandidatesRequest:
         return candidate_pb2.RetrieveCandidatesRequest(release_id=self._release_id)
 
-    async def _fly(self, queries: Sequence[RetrievalQuery], deadline: float) -> list[Candidates]:
+    async def ask_all(self, queries: Sequence[RetrievalQuery], deadline: float) -> list[Candidates]:
+        """See PinnedStage.ask_all."""
         histories = WatchHistories.concatenate([query.history for query in queries])
         request = candidate_pb2.RetrieveCandidatesRequest(
             release_id=self._release_id,
@@ -144,7 +147,8 @@ class RankingStage(PinnedStage[RankingQuery, Scores]):
     def _empty_request(self) -> ranking_pb2.RankCandidatesRequest:
         return ranking_pb2.RankCandidatesRequest(release_id=self._release_id)
 
-    async def _fly(self, queries: Sequence[RankingQuery], deadline: float) -> list[Scores]:
+    async def ask_all(self, queries: Sequence[RankingQuery], deadline: float) -> list[Scores]:
+        """See PinnedStage.ask_all."""
         candidates = RaggedRows.from_lists([query.candidates for query in queries])
         histories = WatchHistories.concatenate([query.history for query in queries])
         request = ranking_pb2.RankCandidatesRequest(
@@ -180,15 +184,21 @@ def _check_candidates(queries: Sequence[RetrievalQuery], found: RaggedRows, item
     for query, length in zip(queries, lengths.tolist(), strict=True):
         if length > query.count:
             raise ValueError(f"{length} candidates where {query.count} were asked for")
-    # A query and a row as one number. What is excluded has no duplicates of its own, so if any number stands twice in
-    # both together, a candidate is a duplicate or excluded: one sort checks the whole batch.
+    # A query, a row and whether it is a candidate as one number: one sort of the whole batch brings equal rows
+    # together, the excluded ones first, and no candidate may follow its like.
     excluded = RaggedRows.from_lists([query.excluded for query in queries])
-    candidate_keys = _keys(found, item_count)
-    keys = np.sort(np.concatenate([candidate_keys, _keys(excluded, item_count)]))
-    if (keys[1:] == keys[:-1]).any():
-        twice = len(np.unique(candidate_keys)) < len(candidate_keys)
+    keys = np.concatenate([2 * _keys(excluded, item_count), 2 * _keys(found, item_count) + 1])
+    keys.sort()
+    rows, is_candidate = keys >> 1, keys & 1
+    if (is_candidate[1:] & (rows[1:] == rows[:-1])).any():
+        twice = len(np.unique(rows[is_candidate == 1])) < len(found.rows)
         raise ValueError("a candidate stands twice" if twice else "an excluded item is among the candidates")
 
 
-def _keys(lists: RaggedRows, item_count: int) -> NDArray[np.int64]:
-    return np.repeat(np.arange(len(lists)) * item_count, lists.lengths) + lists.rows
+def _keys(lists: RaggedRows, item_count: int) -> NDArray[np.integer]:
+    firsts = np.arange(len(lists)) * item_count
+    if 2 * len(lists) * item_count < np.iinfo(np.int32).max:
+        # Half as wide numbers are sorted in half the time.
+        firsts = firsts.astype(np.int32)
+    keys: NDArray[np.integer] = np.repeat(firsts, lists.lengths) + lists.rows
+    return keys

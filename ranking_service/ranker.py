@@ -28,6 +28,9 @@ class RankingQueries:
     candidates: RaggedRows
     contexts: RequestContexts | None = None
 
+    def __len__(self) -> int:
+        return len(self.histories)
+
 
 class Ranker:
     """Scores batches of queries on one device."""

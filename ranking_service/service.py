@@ -76,7 +76,7 @@ class RankingService(ranking_pb2_grpc.RankingServiceServicer):
                 raise InvalidRequestError([Violation("request", str(error))]) from None
             if not len(queries.candidates.rows):
                 return ranking_pb2.RankCandidatesResponse()
-            computed = await model.batcher.submit(queries, deadline=deadline, weight=len(queries.histories))
+            computed = await model.batcher.submit(queries, deadline=deadline, weight=len(queries))
         return ranking_pb2.RankCandidatesResponse(
             scores=pack_float32(computed.answers), compute_microseconds=computed.compute_microseconds
         )

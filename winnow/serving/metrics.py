@@ -33,7 +33,7 @@ class Metrics:
         )  # fmt: skip
         self.requests_in_flight = Gauge("winnow_requests_in_flight", "Calls under way.", registry=registry)
         self.queue_wait_seconds = Histogram(
-            "winnow_queue_wait_seconds", "How long work waited for a batch.", ["queue"],
+            "winnow_queue_wait_seconds", "How long the first of a batch had waited for it.", ["queue"],
             buckets=LATENCY_BOUNDS, registry=registry,
         )  # fmt: skip
         self.batch_size = Histogram(

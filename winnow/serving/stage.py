@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +15,15 @@ from winnow.serving.metrics import Metrics
 from winnow.serving.releases import ReleaseKeeper, ReleaseKeeperSettings
 from winnow.serving.settings import StageSettings
 
-Queries = TypeVar("Queries")
+Queries = TypeVar("Queries", bound=Sized)
 Answers = TypeVar("Answers")
-Queries_contra = TypeVar("Queries_contra", contravariant=True)
+Queries_contra = TypeVar("Queries_contra", bound=Sized, contravariant=True)
 Answers_co = TypeVar("Answers_co", covariant=True)
+
+# What is expected to take no longer is computed on the event loop: to wake a thread and to be woken by it costs a good
+# part of a millisecond on an idle machine, and as much as the small preset's networks. Calls that arrive meanwhile wait
+# this long at most.
+SHORT_COMPUTATION_SECONDS = 0.003
 
 
 class StageModel(Protocol[Queries_contra, Answers_co]):
@@ -29,7 +34,7 @@ class StageModel(Protocol[Queries_contra, Answers_co]):
         """Rows lie in [0, item_count)."""
 
     def compute(self, batch: Sequence[Queries_contra]) -> Sequence[Answers_co]:
-        """Answer every entry of the batch in one go, in order. Runs in the stage's worker thread."""
+        """Answer every entry of the batch in one go, in order. Runs in one thread at a time."""
 
     def check_golden(self, golden: GoldenRequests) -> None:
         """Raise GoldenMismatchError unless the golden requests are answered as when the release was made."""
@@ -51,9 +56,10 @@ class LoadedModel(Generic[Queries, Answers]):
 
 
 class Stage(Generic[Queries, Answers]):
-    """Computes for the releases it holds, one batch at a time, in one worker thread.
+    """Computes for the releases it holds, one batch at a time.
 
-    The thread keeps the event loop free for the calls that wait, and the device for one batch at a time.
+    What takes long is computed in a worker thread, which keeps the event loop free for the calls that wait; what is
+    short is not worth the thread.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class Stage(Generic[Queries, Answers]):
         self._queue_metrics = metrics.queue(name)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self._computing_since: float | None = None
+        self._seconds_a_query: float | None = None
         self.keeper: ReleaseKeeper[LoadedModel[Queries, Answers]] = ReleaseKeeper(
             ReleaseKeeperSettings(
                 releases=settings.releases,
@@ -105,6 +112,12 @@ class Stage(Generic[Queries, Answers]):
         model.check_golden(release.golden_requests())
         return LoadedModel(item_count=model.item_count, batcher=self._batcher(model))
 
+    def _is_short(self, batch: Sequence[Queries]) -> bool:
+        """Judged by the latest computation; while one is in the worker thread, of another release, nothing is."""
+        if self._seconds_a_query is None or self._computing_since is not None:
+            return False
+        return self._seconds_a_query * _query_count(batch) <= SHORT_COMPUTATION_SECONDS
+
     def _batcher(self, model: StageModel[Queries, Answers]) -> MicroBatcher[Queries, Computed[Answers]]:
         def compute(batch: Sequence[Queries]) -> list[Computed[Answers]]:
             started = time.monotonic()
@@ -113,10 +126,14 @@ class Stage(Generic[Queries, Answers]):
                 answers = model.compute(batch)
             finally:
                 self._computing_since = None
-            microseconds = int((time.monotonic() - started) * 1e6)
+            seconds = time.monotonic() - started
+            self._seconds_a_query = seconds / _query_count(batch)
+            microseconds = int(seconds * 1e6)
             return [Computed(answer, microseconds) for answer in answers]
 
         async def fly(batch: Sequence[Queries], _deadline: float) -> list[Computed[Answers]]:
+            if self._is_short(batch):
+                return compute(batch)
             return await asyncio.get_running_loop().run_in_executor(self._worker, compute, batch)
 
         limits = BatchingLimits(
@@ -125,3 +142,7 @@ class Stage(Generic[Queries, Answers]):
             max_queued_weight=self._settings.max_queued_queries,
         )
         return MicroBatcher(fly, limits, self._queue_metrics)
+
+
+def _query_count(batch: Sequence[Sized]) -> int:
+    return sum(map(len, batch))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from winnow.serving.batching import BatchingLimits, MicroBatcher
+from winnow.serving.batching import SHORT_FLIGHT_SECONDS, BatchingLimits, MicroBatcher
 from winnow.serving.errors import DeadlineError, OverloadedError, UnavailableError
 from winnow.serving.metrics import Metrics
 
@@ -136,7 +136,42 @@ def test_what_arrives_in_one_turn_of_the_loop_leaves_together() -> None:
     assert next_stage.batches == [[0, 2, 4, 6, 8]], "what landed together goes on together"
 
 
-def test_a_further_flight_leaves_only_with_a_quarter_of_a_batch() -> None:
+def test_beside_a_short_flight_only_a_full_batch_leaves() -> None:
+    stage = Stage(seconds=SHORT_FLIGHT_SECONDS / 2)
+
+    async def main() -> None:
+        batcher = MicroBatcher(stage.fly, limits(weight=4, flights=2), Metrics().queue("test"))
+        await batcher.submit(0, deadline=FOREVER)
+        first = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
+        await asyncio.sleep(0.001)
+        await asyncio.gather(first, *(batcher.submit(number, deadline=FOREVER) for number in (2, 3)))
+        first = asyncio.ensure_future(batcher.submit(4, deadline=FOREVER))
+        await asyncio.sleep(0.001)
+        await asyncio.gather(first, *(batcher.submit(number, deadline=FOREVER) for number in (5, 6, 7, 8)))
+
+    simulate(main)
+    assert stage.batches == [[0], [1], [2, 3], [4], [5, 6, 7, 8]]
+    assert stage.most_under_way == 2, "the full batch did not wait"
+
+
+def test_nobody_waits_for_a_short_flight_that_is_overdue() -> None:
+    stage = Stage(seconds=SHORT_FLIGHT_SECONDS / 2)
+
+    async def main() -> None:
+        batcher = MicroBatcher(stage.fly, limits(weight=4, flights=2), Metrics().queue("test"))
+        await batcher.submit(0, deadline=FOREVER)
+        stage.seconds = 60.0
+        stuck = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
+        await asyncio.sleep(2 * SHORT_FLIGHT_SECONDS)
+        stage.seconds = SHORT_FLIGHT_SECONDS / 2
+        await batcher.submit(2, deadline=FOREVER)
+        assert not stuck.done(), "another replica answered"
+        await stuck
+
+    simulate(main)
+
+
+def test_beside_a_long_flight_a_quarter_of_a_batch_leaves() -> None:
     stage = Stage()
 
     async def main() -> None:

@@ -17,8 +17,18 @@ from winnow.serving.settings import StageSettings
 from winnow.serving.stage import Stage
 
 
+class Number:
+    """One query."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __len__(self) -> int:
+        return 1
+
+
 class Doubler:
-    """Doubles numbers, when it is let."""
+    """Doubles numbers, when it is let, and remembers in which threads."""
 
     item_count = 10
 
@@ -26,10 +36,14 @@ class Doubler:
         self.release = release
         self.go_on = threading.Event()
         self.go_on.set()
+        self.seconds = 0.0
+        self.threads: list[int] = []
 
-    def compute(self, batch: Sequence[int]) -> list[int]:
+    def compute(self, batch: Sequence[Number]) -> list[int]:
         self.go_on.wait()
-        return [2 * number for number in batch]
+        time.sleep(self.seconds)
+        self.threads.append(threading.get_ident())
+        return [2 * number.value for number in batch]
 
     def check_golden(self, golden: GoldenRequests) -> None:
         assert len(golden.histories)
@@ -50,7 +64,7 @@ def test_nothing_is_answered_before_the_release_is_loaded(settings: StageSetting
         with pytest.raises(ReleaseNotHeldError, match="'any' is not held"), stage.pinned("any"):
             pass
         with stage.pinned(stage.keeper.current.release_id) as model:
-            computed = await model.batcher.submit(21, deadline=asyncio.get_running_loop().time() + 5)
+            computed = await model.batcher.submit(Number(21), deadline=asyncio.get_running_loop().time() + 5)
         assert computed.answers == 42
         await stage.close()
 
@@ -70,7 +84,9 @@ def test_a_stuck_computation_is_not_alive(settings: StageSettings) -> None:
         assert stage.alive()
         made[0].go_on.clear()
         with stage.pinned(stage.keeper.current.release_id) as model:
-            stuck = asyncio.ensure_future(model.batcher.submit(1, deadline=asyncio.get_running_loop().time() + 30))
+            stuck = asyncio.ensure_future(
+                model.batcher.submit(Number(1), deadline=asyncio.get_running_loop().time() + 30)
+            )
             await asyncio.sleep(0.05)
             assert stage.alive(), "a computation may take a while"
             await asyncio.sleep(0.4)
@@ -81,6 +97,27 @@ def test_a_stuck_computation_is_not_alive(settings: StageSettings) -> None:
         await stage.close()
 
     asyncio.run(main())
+
+
+def test_short_computations_stay_on_the_event_loop_and_long_ones_leave_it(settings: StageSettings) -> None:
+    made: list[Doubler] = []
+
+    def build(release: Release) -> Doubler:
+        made.append(Doubler(release))
+        return made[0]
+
+    async def main() -> None:
+        stage = Stage("test", settings, build, Metrics())
+        await stage.keeper.load_current()
+        for seconds in (0, 0, 0.01, 0.01, 0, 0):
+            made[0].seconds = seconds
+            with stage.pinned(stage.keeper.current.release_id) as model:
+                await model.batcher.submit(Number(1), deadline=asyncio.get_running_loop().time() + 30)
+        await stage.close()
+
+    asyncio.run(main())
+    on_the_loop = [thread == threading.get_ident() for thread in made[0].threads]
+    assert on_the_loop == [False, True, True, False, False, True], "judged by the computation before, if there is one"
 
 
 def test_a_release_in_use_is_not_dropped(settings: StageSettings) -> None:
