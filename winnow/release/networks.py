@@ -1,11 +1,13 @@
 """The networks of a release, rebuilt from their constructor arguments and their weights."""
 
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
@@ -36,8 +38,8 @@ def _load(
     if arguments.get("n_items") != release.manifest.item_count:
         raise refused(f"made for {arguments.get('n_items')} items, not {release.manifest.item_count}")
     try:
-        # On the meta device no weight is allocated or drawn: they come from the file.
-        with torch.device("meta"):
+        # Weights come from the file: on the meta device none is allocated.
+        with torch.device("meta"), _WithoutDraws():
             network = network_class(**arguments)
         network.load_state_dict(load_file(release.path / file, device=str(device)), assign=True)
     except (TypeError, ValueError, RuntimeError, SafetensorError) as error:
@@ -46,3 +48,23 @@ def _load(
         if weights.is_floating_point() and not bool(weights.isfinite().all()):
             raise refused(f"{name} holds a value that is not finite")
     return network.eval().requires_grad_(requires_grad=False)
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Leaves weights as they are where torch would draw first values for them.
+
+    On the meta device nothing would be drawn anyway, but to find that out torch imports its compiler: a second and a
+    half, and 70 MiB.
+    """
+
+    def __torch_function__(  # noqa: D105 - torch's name
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        named = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return named["tensor"] if "tensor" in named else args[0]
+        return func(*args, **named)
