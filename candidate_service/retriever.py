@@ -13,8 +13,12 @@ from winnow.index.protocol import CandidateIndex, Retrieved
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.release.golden import GoldenMismatchError, GoldenRequests, check_scores
 from winnow.release.index import load_index
+from winnow.release.manifest import CANDIDATE_NETWORK_FILE, INDEX_FILE
 from winnow.release.networks import load_candidate_network
 from winnow.release.reader import Release
+
+RELEASE_FILES = frozenset({CANDIDATE_NETWORK_FILE, INDEX_FILE})
+"""What is read of a release, besides the golden requests."""
 
 # What an approximate index has to find of the golden candidates: a working one finds nearly all, a broken one none.
 LEAST_GOLDEN_SHARE = 0.5

@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import torch
 
-from candidate_service.retriever import RetrievalQueries, Retriever
+from candidate_service.retriever import RELEASE_FILES, RetrievalQueries, Retriever
 from candidate_service.settings import CandidateSettings
 from winnow.index.protocol import Retrieved
 from winnow.release.reader import Release
@@ -30,7 +30,9 @@ class CandidateService(candidate_pb2_grpc.CandidateServiceServicer):
 
     def __init__(self, settings: CandidateSettings, metrics: Metrics) -> None:
         self._settings = settings
-        self._stage: Stage[RetrievalQueries, Retrieved] = Stage("candidate", settings, self._build, metrics)
+        self._stage: Stage[RetrievalQueries, Retrieved] = Stage(
+            "candidate", settings, self._build, metrics, files=RELEASE_FILES
+        )
 
     def register(self, server: grpc.aio.Server) -> None:
         """See Service.register."""

@@ -7,8 +7,12 @@ from numpy.typing import NDArray
 
 from winnow.history import Rows
 from winnow.release.items import ItemCatalogue
+from winnow.release.manifest import ITEMS_FILE, POPULARITY_FILE, VOCABULARY_FILE
 from winnow.release.reader import Release, popular_rows
 from winnow.vocabulary import Vocabulary
+
+RELEASE_FILES = frozenset({VOCABULARY_FILE, POPULARITY_FILE, ITEMS_FILE})
+"""What is read of a release."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

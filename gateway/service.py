@@ -10,7 +10,7 @@ import grpc
 
 from gateway.answers import Recommendation
 from gateway.calls import Method, StageCaller, StageFailure
-from gateway.catalogue import Catalogue
+from gateway.catalogue import RELEASE_FILES, Catalogue
 from gateway.chain import Chain
 from gateway.channels import StageChannels
 from gateway.pipeline import Pipeline
@@ -82,6 +82,7 @@ class GatewayService(
         self._keeper: ReleaseKeeper[ServedRelease] = ReleaseKeeper(
             ReleaseKeeperSettings(
                 releases=settings.releases,
+                files=RELEASE_FILES,
                 poll_seconds=settings.release_poll_seconds,
                 retire_seconds=settings.release_retire_seconds,
             ),

@@ -13,8 +13,12 @@ from winnow.networks.folded_ranking import Arithmetic, FoldedRanking, item_half_
 from winnow.networks.packed import pack
 from winnow.networks.ranking import DeepRankingModel
 from winnow.release.golden import TOLERANCE, GoldenRequests, check_scores
+from winnow.release.manifest import RANKING_NETWORK_FILE
 from winnow.release.networks import load_ranking_network
 from winnow.release.reader import Release
+
+RELEASE_FILES = frozenset({RANKING_NETWORK_FILE})
+"""What is read of a release, besides the golden requests."""
 
 # Eight bits a number, through three layers: probabilities move by a hundredth where scores are large.
 BFLOAT16_TOLERANCE = 3e-2

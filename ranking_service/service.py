@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ranking_service.ranker import Ranker, RankingQueries
+from ranking_service.ranker import RELEASE_FILES, Ranker, RankingQueries
 from ranking_service.settings import RankingSettings
 from winnow.release.reader import Release
 from winnow.serving.boundary import Gatekeeper
@@ -30,7 +30,9 @@ class RankingService(ranking_pb2_grpc.RankingServiceServicer):
 
     def __init__(self, settings: RankingSettings, metrics: Metrics) -> None:
         self._settings = settings
-        self._stage: Stage[RankingQueries, NDArray[np.float32]] = Stage("ranking", settings, self._build, metrics)
+        self._stage: Stage[RankingQueries, NDArray[np.float32]] = Stage(
+            "ranking", settings, self._build, metrics, files=RELEASE_FILES
+        )
 
     def register(self, server: grpc.aio.Server) -> None:
         """See Service.register."""

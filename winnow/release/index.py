@@ -19,6 +19,6 @@ def load_index(release: Release, item_vectors_IH: Tensor) -> CandidateIndex:
     from winnow.index.approximate import ApproximateIndex  # faiss: only where it is used
 
     try:
-        return ApproximateIndex.open(release.path / INDEX_FILE, item_vectors_IH, entry.probe_count)
+        return ApproximateIndex.open(release.file(INDEX_FILE), item_vectors_IH, entry.probe_count)
     except ValueError as error:
         raise ReleaseError(f"release {release.release_id}: {error}") from error

@@ -41,7 +41,7 @@ def _load(
         # Weights come from the file: on the meta device none is allocated.
         with torch.device("meta"), _WithoutDraws():
             network = network_class(**arguments)
-        network.load_state_dict(load_file(release.path / file, device=str(device)), assign=True)
+        network.load_state_dict(load_file(release.file(file), device=str(device)), assign=True)
     except (TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise refused(str(error)) from error
     for name, weights in network.state_dict().items():
@@ -57,7 +57,7 @@ class _WithoutDraws(TorchFunctionMode):
     half, and 70 MiB.
     """
 
-    def __torch_function__(  # noqa: D105 - torch's name
+    def __torch_function__(
         self,
         func: Callable[..., Any],
         types: Sequence[type],

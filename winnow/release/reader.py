@@ -1,7 +1,7 @@
 """Opening a release: everything is checked against the manifest before a byte of it is interpreted."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -36,10 +36,12 @@ class ReleaseError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """A release whose files have been verified."""
+    """A release whose files have been verified: all of them, or those that were asked for."""
 
     path: Path
     manifest: Manifest
+    verified: frozenset[str]
+    """Names of files."""
 
     @property
     def release_id(self) -> str:
@@ -68,9 +70,20 @@ class Release:
         """Requests with the answers they had when the release was made."""
         return self._read(GOLDEN_FILE, GoldenRequests.load)
 
+    def file(self, name: str) -> Path:
+        """Where a verified file is. Raises ReleaseError for one that is not part of the release.
+
+        Raises AssertionError for one that has not been verified: nothing is read that was not.
+        """
+        if name not in self.manifest.files:
+            raise self._error(f"{name} is missing")
+        if name not in self.verified:
+            raise AssertionError(f"{name} has not been verified")
+        return self.path / name
+
     def _read(self, name: str, load: Callable[[Path], T]) -> T:
         try:
-            return load(self.path / name)
+            return load(self.file(name))
         except (KeyError, ValueError, SafetensorError) as error:
             raise self._error(f"{name} cannot be read: {error}") from error
 
@@ -94,8 +107,12 @@ def current_release_id(releases: Path) -> str:
     return name
 
 
-def open_release(path: Path) -> Release:
-    """Verify the release in `path`. Raises ReleaseError that says what is wrong with it."""
+def open_release(path: Path, files: Set[str] | None = None) -> Release:
+    """Verify the release in `path`. Raises ReleaseError that says what is wrong with it.
+
+    With `files`, the names of those that will be read, only they are hashed; of the others, existence and size are
+    checked. Who reads those verifies them.
+    """
     try:
         manifest = Manifest.model_validate_json((path / MANIFEST_FILE).read_bytes())
     except OSError as error:
@@ -108,9 +125,10 @@ def open_release(path: Path) -> Release:
         raise ReleaseError(f"release {path.name}: its manifest says it is {manifest.release_id}")
     if not manifest.release_id.endswith(digest_of_files(manifest.files)):
         raise ReleaseError(f"release {path.name}: the list of files in its manifest is not the one it was made with")
+    verified = frozenset(name for name in manifest.files if files is None or name in files)
     for name, entry in manifest.files.items():
-        _verify_file(path, name, entry)
-    return Release(path=path, manifest=manifest)
+        _verify_file(path, name, entry, hashed=name in verified)
+    return Release(path=path, manifest=manifest, verified=verified)
 
 
 def digest_of_files(files: Mapping[str, FileEntry]) -> str:
@@ -125,7 +143,7 @@ def describe_file(path: Path) -> FileEntry:
         return FileEntry(size_bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _verify_file(directory: Path, name: str, expected: FileEntry) -> None:
+def _verify_file(directory: Path, name: str, expected: FileEntry, *, hashed: bool) -> None:
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise ReleaseError(f"release {directory.name}: {name!r} lies outside of the release")
     path = directory / name
@@ -135,8 +153,8 @@ def _verify_file(directory: Path, name: str, expected: FileEntry) -> None:
             raise ReleaseError(
                 f"release {directory.name}: {name} has {size_bytes} bytes, the manifest says {expected.size_bytes}"
             )
-        found = describe_file(path)
+        damaged = hashed and describe_file(path).sha256 != expected.sha256
     except OSError as error:
         raise ReleaseError(f"release {directory.name}: {name} cannot be read ({error.strerror})") from error
-    if found.sha256 != expected.sha256:
+    if damaged:
         raise ReleaseError(f"release {directory.name}: {name} is damaged: its SHA-256 is not the manifest's")

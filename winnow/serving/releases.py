@@ -9,7 +9,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -81,6 +81,8 @@ class ReleaseKeeperSettings:
     """How a service follows the releases directory."""
 
     releases: Path
+    files: frozenset[str]
+    """What the service reads of a release: only that is hashed before it is loaded."""
     poll_seconds: float
     retire_seconds: float
 
@@ -214,8 +216,8 @@ class ReleaseKeeper(Generic[Loaded]):
         if self._current is not None:
             _give_way_to_serving()
         path = self._settings.releases / release_id
-        check_memory(path)
-        release = open_release(path)
+        check_memory(path, self._settings.files)
+        release = open_release(path, self._settings.files)
         loaded = self._load(release)
         self._metrics.index_recall.labels(release_id).set(release.manifest.index.recall_at_200)
         return loaded
@@ -252,11 +254,11 @@ class ReleaseKeeper(Generic[Loaded]):
             return None
 
 
-def check_memory(path: Path) -> None:
-    """Raise ReleaseError where the release would not fit beside what is in memory now."""
+def check_memory(path: Path, files: Set[str]) -> None:
+    """Raise ReleaseError where these files of the release would not fit beside what is in memory now."""
     available = available_bytes()
     try:
-        file_bytes = sum(file.stat().st_size for file in path.iterdir())
+        file_bytes = sum(file.stat().st_size for file in path.iterdir() if file.name in files)
     except OSError as error:
         raise ReleaseError(f"release {path.name}: cannot be read ({error.strerror})") from error
     if available is not None and file_bytes * MEMORY_PER_FILE_BYTE > available:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from winnow.release.golden import GoldenRequests
+from winnow.release.manifest import GOLDEN_FILE
 from winnow.release.reader import Release
 from winnow.serving.batching import BatchingLimits, MicroBatcher
 from winnow.serving.metrics import Metrics
@@ -68,7 +69,10 @@ class Stage(Generic[Queries, Answers]):
         settings: StageSettings,
         build: Callable[[Release], StageModel[Queries, Answers]],
         metrics: Metrics,
+        *,
+        files: frozenset[str],
     ) -> None:
+        """`build` reads no other `files` of a release than these."""
         self._settings = settings
         self._build = build
         self._queue_metrics = metrics.queue(name)
@@ -78,6 +82,7 @@ class Stage(Generic[Queries, Answers]):
         self.keeper: ReleaseKeeper[LoadedModel[Queries, Answers]] = ReleaseKeeper(
             ReleaseKeeperSettings(
                 releases=settings.releases,
+                files=files | {GOLDEN_FILE},
                 poll_seconds=settings.release_poll_seconds,
                 retire_seconds=settings.release_retire_seconds,
             ),

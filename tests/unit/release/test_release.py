@@ -82,6 +82,22 @@ def test_a_damaged_file_is_named(release: Path, name: str, damage: str) -> None:
         open_release(release)
 
 
+def test_only_what_was_verified_is_read(release: Path) -> None:
+    path = release / "ranking_network.safetensors"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    opened = open_release(release, {"candidate_network.safetensors", "index.faiss"})
+    load_candidate_network(opened, torch.device("cpu"))
+    with pytest.raises(AssertionError, match="has not been verified"):
+        load_ranking_network(opened, torch.device("cpu"))
+    with pytest.raises(ReleaseError, match=r"index\.faiss is missing"):
+        opened.file("index.faiss")
+    path.write_bytes(data[:-1])
+    with pytest.raises(ReleaseError, match="bytes, the manifest says"):
+        open_release(release, {"candidate_network.safetensors"})
+
+
 def test_a_changed_manifest_is_refused(release: Path) -> None:
     manifest = json.loads((release / "manifest.json").read_text())
     for change, reason in [

@@ -57,7 +57,7 @@ def settings(tmp_path: Path) -> StageSettings:
 
 def test_nothing_is_answered_before_the_release_is_loaded(settings: StageSettings) -> None:
     async def main() -> None:
-        stage = Stage("test", settings, Doubler, Metrics())
+        stage = Stage("test", settings, Doubler, Metrics(), files=frozenset())
         with pytest.raises(UnavailableError), stage.pinned("any"):
             pass
         await stage.keeper.load_current()
@@ -79,7 +79,7 @@ def test_a_stuck_computation_is_not_alive(settings: StageSettings) -> None:
         return made[0]
 
     async def main() -> None:
-        stage = Stage("test", settings, build, Metrics())
+        stage = Stage("test", settings, build, Metrics(), files=frozenset())
         await stage.keeper.load_current()
         assert stage.alive()
         made[0].go_on.clear()
@@ -107,7 +107,7 @@ def test_short_computations_stay_on_the_event_loop_and_long_ones_leave_it(settin
         return made[0]
 
     async def main() -> None:
-        stage = Stage("test", settings, build, Metrics())
+        stage = Stage("test", settings, build, Metrics(), files=frozenset())
         await stage.keeper.load_current()
         for seconds in (0, 0, 0.01, 0.01, 0, 0):
             made[0].seconds = seconds
@@ -124,7 +124,7 @@ def test_a_release_in_use_is_not_dropped(settings: StageSettings) -> None:
     fast = settings.model_copy(update={"release_poll_seconds": 0.02, "release_retire_seconds": 0.1})
 
     async def main() -> None:
-        stage = Stage("test", fast, Doubler, Metrics())
+        stage = Stage("test", fast, Doubler, Metrics(), files=frozenset())
         await stage.keeper.load_current()
         first = stage.keeper.current.release_id
         watch = asyncio.ensure_future(stage.keeper.watch())
