@@ -25,6 +25,8 @@ Result = TypeVar("Result")
 SHORT_FLIGHT_SECONDS = 0.02
 # Beside longer flights, this part of a full batch is worth another: stages, or their replicas, work side by side.
 FURTHER_FLIGHT_SHARE = 0.25
+# A flight that takes this many times as long as usual, and as a short one, is not waited for.
+OVERDUE_FACTOR = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,13 +140,11 @@ class MicroBatcher(Generic[Item, Result]):
             return False
         if not self._flights:
             return True
-        share = 1.0 if self._lands_soon(now) else FURTHER_FLIGHT_SHARE
+        if now - self._took_off_at > OVERDUE_FACTOR * max(self._flight_seconds, SHORT_FLIGHT_SECONDS):
+            # Not worth waiting for: another replica may do better.
+            return True
+        share = 1.0 if 0 < self._flight_seconds <= SHORT_FLIGHT_SECONDS else FURTHER_FLIGHT_SHARE
         return self._queued_weight >= share * self._limits.max_batch_weight
-
-    def _lands_soon(self, now: float) -> bool:
-        """Whether flights are short of late, and the newest one is not overdue."""
-        usual = self._flight_seconds
-        return 0 < usual <= SHORT_FLIGHT_SECONDS and now - self._took_off_at <= SHORT_FLIGHT_SECONDS
 
     def _take_off(self, loop: asyncio.AbstractEventLoop) -> None:
         self._taking_off = False
