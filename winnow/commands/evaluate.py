@@ -1,11 +1,14 @@
 """`winnow evaluate`: a release beside baselines."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+
+LOG_WIDTH = 160
 
 
 def evaluate(
@@ -45,7 +48,8 @@ def evaluate(
         raise typer.BadParameter("--report is about the test, which --part leaves out")
     if threads is not None:
         torch.set_num_threads(threads)
-    console = Console(highlight=False)
+    # Where nobody looks at it now, a log, wide enough for the tables.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
     try:
         path = release / current_release_id(release) if (release / CURRENT_FILE).is_file() else release
         opened = open_release(path)

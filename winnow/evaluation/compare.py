@@ -37,10 +37,12 @@ WITHHELD = {"weights": (True, False), "timestamps": (False, True), "either": (Tr
 class Compared:
     """One recommender's answers and figures for one part of the log.
 
+    `withheld` says that it was not told all that the log knows of the watches.
     `calibration` is of the probabilities that the chain gives, empty for others: see measure.calibration.
     """
 
     name: str
+    withheld: bool
     part: str
     answers: Answers
     figures: dict[str, float]
@@ -101,6 +103,7 @@ def compare(
             answers = ask(recommender, held_out, item_count)
             yield Compared(
                 name=name,
+                withheld=isinstance(recommender, Withholding),
                 part=part,
                 answers=answers,
                 figures=measure(answers, log.watch_counts, seed=SEED),

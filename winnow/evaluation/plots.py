@@ -54,9 +54,10 @@ def losses(epochs: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes:
         axes.plot(numbers, [epoch["loss"] for epoch in of_epochs], "o-", label="training loss")
         axes.set(xlabel=f"epoch of the {stage} network", ylabel="loss", xticks=numbers)
         right = axes.twinx()
-        right.plot(numbers, [epoch["hr_at_10"] for epoch in of_epochs], "s--", color="tab:orange", label="HR@10")
+        right.plot(numbers, [epoch["hr_at_10"] for epoch in of_epochs], "s--", color="tab:orange")
+        # The legend is of the left axes.
+        axes.plot([], [], "s--", color="tab:orange", label="HR@10")
         right.set_ylabel("HR@10 on validation")
-        right.legend(loc="center right")
     return _png(figure)
 
 
@@ -73,7 +74,8 @@ def _figure(panel_count: int) -> tuple[Any, Sequence[Any]]:
 def _png(figure: Any) -> bytes:
     from matplotlib import pyplot as plt
 
-    figure.axes[0].legend()
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     figure.axes[0].grid(alpha=0.3)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE
 from rich.table import Table
 
 from winnow.evaluation import plots
@@ -19,8 +20,9 @@ COLUMNS = {
     "mrr": "MRR",
     "coverage_at_10": "coverage",
     "popularity_at_10": "popularity",
-    "novelty_at_10": "novelty, bits",
+    "novelty_at_10": "novelty",
 }
+DIGITS = {"popularity_at_10": 5, "novelty_at_10": 2}
 HISTORY_EDGES = (20, 50, 100, 200)
 POPULARITY_QUANTILES = (0.25, 0.5, 0.75)
 STYLE = (
@@ -32,20 +34,20 @@ STYLE = (
 
 
 def shown(figures: Mapping[str, float]) -> list[str]:
-    """One figure a column, those with a confidence interval with it."""
+    """One figure a column; those with a confidence interval with half its width."""
     cells = []
     for key in COLUMNS:
-        cell = f"{figures[key]:.2f}" if key == "novelty_at_10" else f"{figures[key]:.4f}"
+        cell = f"{figures[key]:.{DIGITS.get(key, 3)}f}"
         if f"{key}_low" in figures:
-            cell += f" ({figures[f'{key}_low']:.3f}-{figures[f'{key}_high']:.3f})"
+            cell += f" ±{(figures[f'{key}_high'] - figures[f'{key}_low']) / 2:.3f}"
         cells.append(cell)
     return cells
 
 
 def table(part: str, compared: Sequence[Compared]) -> Table:
     """Build a table with a row for each recommender."""
-    made = Table(title=f"{part}: held-out watches among all unseen items (95 % intervals)")
-    made.add_column("recommender")
+    made = Table(box=SIMPLE, title=f"{part}: held-out watches among all unseen items (95 % intervals)")
+    made.add_column("recommender", no_wrap=True)
     for heading in COLUMNS.values():
         made.add_column(heading, justify="right")
     for one in _of_part(compared, part):
@@ -86,9 +88,11 @@ def as_json(release: Release, log: Log, parts: Sequence[str], compared: Sequence
 def page(release: Release, part: str, compared: Sequence[Compared], log: Log) -> str:
     """Write one HTML page, plots included, about one part."""
     ours = _of_part(compared, part)
-    groups = _groups(part, compared, log)
+    # Twelve lines are too many to tell apart.
+    drawn = [one for one in ours if not one.withheld]
+    groups = _groups(part, drawn, log)
     pictures = {
-        "Candidates and ranked lists: recall over k": plots.recall_over_k(ours),
+        "Candidates and ranked lists: recall over k": plots.recall_over_k(drawn),
         "By watches in the history": plots.by_group(groups["by_history_length"], "watches in the history"),
         "By training watches of the held-out item": plots.by_group(groups["by_popularity"], "training watches"),
         "Calibration of the ranking stage": plots.calibration(
