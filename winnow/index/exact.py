@@ -35,18 +35,19 @@ class ExactIndex:
         if not query_count:
             return Retrieved(RaggedRows.from_lists([]), np.empty(0, dtype=np.float32))
         device = self._item_vectors_IH.device
-        excluded_rows = torch.from_numpy(exclusions.rows).to(device, torch.long)
-        excluded_queries = torch.from_numpy(np.repeat(np.arange(query_count), exclusions.lengths)).to(device)
         most = min(int(counts.max()), item_count)
 
         block_items = max(self._block_scores // query_count, most, 1)
         if item_count <= block_items:
             # Small catalogues, where every operation counts: one block, nothing to merge.
             scores_BI = user_BH @ self._item_vectors_IH.T
-            scores_BI[excluded_queries, excluded_rows] = -torch.inf
+            firsts = np.repeat(np.arange(0, query_count * item_count, item_count), exclusions.lengths)
+            scores_BI.view(-1).index_fill_(0, torch.from_numpy(firsts + exclusions.rows).to(device), -torch.inf)
             best_scores_BK, best_rows_BK = scores_BI.topk(most)
             return cut_to_counts(best_rows_BK.cpu().numpy(), best_scores_BK.cpu().numpy(), counts)
 
+        excluded_rows = torch.from_numpy(exclusions.rows).to(device, torch.long)
+        excluded_queries = torch.from_numpy(np.repeat(np.arange(query_count), exclusions.lengths)).to(device)
         best_scores_BK = user_BH.new_empty(query_count, 0)
         best_rows_BK = torch.empty(query_count, 0, dtype=torch.long, device=device)
         for start in range(0, item_count, block_items):
@@ -64,6 +65,11 @@ class ExactIndex:
 
 def cut_to_counts(rows_BK: NDArray[np.int64], scores_BK: NDArray[np.float32], counts: NDArray[np.int32]) -> Retrieved:
     """Turn rectangular results, best first, into ragged ones; -inf marks what is excluded or missing."""
+    query_count, most = rows_BK.shape
+    if most and (counts == most).all() and (scores_BK[:, -1] > -np.inf).all():
+        # Nearly always: everybody asked for as many, and there were as many.
+        rows = RaggedRows(rows_BK.astype(np.int32).reshape(-1), np.arange(0, query_count * most + 1, most))
+        return Retrieved(rows, scores_BK.astype(np.float32, copy=False).reshape(-1))
     kept_BK = (np.arange(rows_BK.shape[1]) < counts[:, None]) & (scores_BK > -np.inf)
     rows = RaggedRows.from_lengths(rows_BK[kept_BK].astype(np.int32), kept_BK.sum(axis=1))
     return Retrieved(rows, scores_BK[kept_BK].astype(np.float32, copy=False))
