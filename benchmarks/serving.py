@@ -10,9 +10,10 @@ from benchmarks.presets import Preset
 from benchmarks.quality import served_overlap
 from benchmarks.releases import load_requests
 from benchmarks.systems import SYSTEMS, RunningSystem
-from winnow.bench.load import Load, run_load
+from winnow.bench.load import Load
 from winnow.bench.measured import Measured, added_over_time
 from winnow.bench.report import Point
+from winnow.bench.run import run_load
 
 # Longer than any answer takes, the naive chain's at saturation included: what is slow is to be measured, not to fail.
 TIMEOUT_SECONDS = 30.0

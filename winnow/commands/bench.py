@@ -40,9 +40,10 @@ def bench(
     Without --concurrency and --rate: the saturated rate with --callers, then open loops at 10 to 95 % of it. Latency of
     an open loop counts from when a call was due, so that a stall is seen by every call it delays.
     """
-    from winnow.bench.load import Load, run_load
+    from winnow.bench.load import Load
     from winnow.bench.report import Point, plot_latency_over_rate, table
     from winnow.bench.requests import draw_histories, read_histories, serialize
+    from winnow.bench.run import run_load
 
     console, errors = Console(), Console(stderr=True)
 
