@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from ablations import movielens
+from ablations import kuairand, movielens
 from ablations.report import write
 from ablations.runner import ResultFolder, finished_cells, measure_all
 from benchmarks.machine import describe_machine
 
 # By data set: a function from the command line's options to its studies.
-DATA_SETS = {"movielens": movielens.studies}
+DATA_SETS = {"movielens": movielens.studies, "kuairand": kuairand.studies}
 
 
 def main() -> None:

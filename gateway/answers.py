@@ -17,7 +17,6 @@ from winnow.v1.recommendation_pb2 import (
     DEGRADATION_STEP_UNSPECIFIED,
     SCORE_ORIGIN_CANDIDATE,
     SCORE_ORIGIN_POPULARITY,
-    SCORE_ORIGIN_RANKING,
     CandidateOrigin,
     DegradationStep,
     ScoreOrigin,
@@ -41,8 +40,11 @@ class Recommendation:
     degradation_reason: str = ""
 
 
-def recommendation(passage: Passage) -> Recommendation:
-    """The best of the ranked candidates; without scores, of the candidates in their own order."""
+def recommendation(passage: Passage, ranking_origin: ScoreOrigin.ValueType) -> Recommendation:
+    """The best of the ranked candidates; without scores, of the candidates in their own order.
+
+    `ranking_origin` says what the ranking network's scores are.
+    """
     failures = [failure for failure in (passage.candidate_failure, passage.ranking_failure) if failure is not None]
     reason = ", ".join(failure.reason for failure in failures)
     if passage.scores is None:
@@ -53,7 +55,7 @@ def recommendation(passage: Passage) -> Recommendation:
     return Recommendation(
         rows=candidates.rows[best],
         scores=passage.scores[best],
-        score_origin=SCORE_ORIGIN_RANKING,
+        score_origin=ranking_origin,
         candidate_origin=_origin(passage),
         candidate_count=len(passage.scores),
         retrieved_count=len(candidates.rows),
@@ -68,13 +70,15 @@ def retrieval(passage: Passage) -> Recommendation:
     return _in_candidate_order(passage, DEGRADATION_STEP_UNSPECIFIED, "")
 
 
-def ranking(rows: Rows, scores: NDArray[np.float32], timing: Timing) -> Recommendation:
+def ranking(
+    rows: Rows, scores: NDArray[np.float32], ranking_origin: ScoreOrigin.ValueType, timing: Timing
+) -> Recommendation:
     """The caller's items by their scores."""
     order = _descending(scores)
     return Recommendation(
         rows=rows[order],
         scores=scores[order],
-        score_origin=SCORE_ORIGIN_RANKING,
+        score_origin=ranking_origin,
         candidate_origin=CANDIDATE_ORIGIN_CALLER,
         candidate_count=len(rows),
         retrieved_count=0,

@@ -9,6 +9,7 @@ from winnow.history import Rows
 from winnow.release.items import ItemCatalogue
 from winnow.release.manifest import ITEMS_FILE, POPULARITY_FILE, VOCABULARY_FILE
 from winnow.release.reader import Release, popular_rows
+from winnow.v1.recommendation_pb2 import SCORE_ORIGIN_RANKING, SCORE_ORIGIN_WATCH_SECONDS, ScoreOrigin
 from winnow.vocabulary import Vocabulary
 
 RELEASE_FILES = frozenset({VOCABULARY_FILE, POPULARITY_FILE, ITEMS_FILE})
@@ -26,17 +27,25 @@ class Catalogue:
     popular_rows: Rows
     """All rows, the most popular first."""
     items: ItemCatalogue
+    ranking_reads_contexts: bool
+    """Whether the ranking network has features that depend on when a request is made and what was shown before it."""
+    ranking_origin: ScoreOrigin.ValueType
+    """What the ranking network's scores are: probabilities, or an expected watch time."""
 
     @classmethod
     def load(cls, release: Release) -> "Catalogue":
         """Load what the gateway needs. Raises ReleaseError that says what is wrong with it."""
         popularity = release.popularity()
+        ranking_network = release.manifest.ranking_network
+        in_seconds = ranking_network.get("score") == "watch_seconds"
         return cls(
             release_id=release.release_id,
             vocabulary=release.vocabulary(),
             popularity=popularity,
             popular_rows=popular_rows(popularity),
             items=release.items(),
+            ranking_reads_contexts=ranking_network.get("features") is not None,
+            ranking_origin=SCORE_ORIGIN_WATCH_SECONDS if in_seconds else SCORE_ORIGIN_RANKING,
         )
 
     def popular(self, count: int, excluded_rows: Rows) -> Rows:

@@ -200,7 +200,7 @@ class Chain:
             kept = max(passage.query.count, self._pace.affordable(len(rows), remaining))
             if len(rows):
                 asking.append(passage)
-                queries.append(RankingQuery(passage.query.history, rows[:kept]))
+                queries.append(RankingQuery(passage.query.history, rows[:kept], passage.query.context))
             else:
                 passage.scores = np.empty(0, dtype=np.float32)
         if not asking:

@@ -14,6 +14,7 @@ from gateway.requests import Query, RankQuery
 from gateway.settings import GatewaySettings
 from gateway.stages import CandidateStage, PinnedStage, RankingQuery, RankingStage, RetrievalQuery
 from winnow.serving.errors import DeadlineError, OverloadedError, UnavailableError
+from winnow.v1.recommendation_pb2 import ScoreOrigin
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
@@ -27,9 +28,16 @@ class Pipeline:
     """Answers queries from one release. Deadlines are event-loop times."""
 
     def __init__(
-        self, chain: Chain, candidate_stage: CandidateStage, ranking_stage: RankingStage, settings: GatewaySettings
+        self,
+        chain: Chain,
+        candidate_stage: CandidateStage,
+        ranking_stage: RankingStage,
+        settings: GatewaySettings,
+        ranking_origin: ScoreOrigin.ValueType,
     ) -> None:
+        """`ranking_origin` says what the scores of the release's ranking network are."""
         self._chain = chain
+        self._ranking_origin = ranking_origin
         self._candidate_stage = candidate_stage
         self._ranking_stage = ranking_stage
         self._settings = settings
@@ -52,7 +60,7 @@ class Pipeline:
                 raise failure
             if query.require_ranked:
                 raise UnavailableError(f"the full chain gave no answer ({failure.reason})") from failure
-        return answers.recommendation(passage)
+        return answers.recommendation(passage, self._ranking_origin)
 
     async def retrieve(self, query: Query, deadline: float, *, another_release: bool = False) -> Recommendation:
         """Retrieve only. Raises UnavailableError where the candidate stage gives no answer; else as `recommend`."""
@@ -69,13 +77,13 @@ class Pipeline:
     async def rank(self, query: RankQuery, deadline: float, *, another_release: bool = False) -> Recommendation:
         """Score the caller's items. Raises UnavailableError where the ranking stage gives none; else as `recommend`."""
         if not len(query.rows):
-            return answers.ranking(query.rows, np.empty(0, dtype=np.float32), Timing())
+            return answers.ranking(query.rows, np.empty(0, dtype=np.float32), self._ranking_origin, Timing())
         started = time.perf_counter_ns()
-        question = RankingQuery(query.history, query.rows)
+        question = RankingQuery(query.history, query.rows, query.context)
         answer = await self._ask(self._ranking_stage, question, deadline, another_release)
         microseconds = (time.perf_counter_ns() - started) // 1000
         timing = Timing(ranking=microseconds, ranking_compute=answer.compute_microseconds)
-        return answers.ranking(query.rows, answer.scores, timing)
+        return answers.ranking(query.rows, answer.scores, self._ranking_origin, timing)
 
     async def _ask(
         self, stage: PinnedStage[Question, Answer], question: Question, deadline: float, another_release: bool

@@ -1,5 +1,6 @@
 """Requests at the edge: messages with item ids -> checked queries with rows."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,8 @@ import numpy as np
 
 from gateway.catalogue import Catalogue
 from gateway.settings import GatewaySettings
-from winnow.history import Rows, WatchHistories
+from winnow.contexts import RequestContexts
+from winnow.history import RaggedRows, Rows, WatchHistories
 from winnow.serving.errors import InvalidRequestError, Violation
 from winnow.v1 import catalogue_pb2, recommendation_pb2
 
@@ -17,12 +19,14 @@ DEFAULT_CANDIDATES, MAX_CANDIDATES = 200, 1000
 MAX_LOOKED_UP_ITEMS = 1000
 # The first second of the year 10000, as in training. Milliseconds since 1970 lie beyond it, from April 1978 on.
 TIMESTAMP_LIMIT_SECONDS = 253_402_300_800
+_TIME_NEEDED = "seconds since 1970, before the year 10000, are needed"
 
 _HistoryRequest = (
     recommendation_pb2.RecommendItemsRequest
     | recommendation_pb2.RetrieveItemsRequest
     | recommendation_pb2.RankItemsRequest
 )
+_RankedRequest = recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RankItemsRequest
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,6 +42,8 @@ class Query:
     unknown_history_count: int
     unknown_excluded_count: int
     require_ranked: bool = False
+    context: RequestContexts | None = None
+    """Of one request; None where the release does not read it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,6 +56,8 @@ class RankQuery:
     """The rows to score, no duplicates."""
     unknown_history_count: int
     unknown_item_count: int
+    context: RequestContexts | None = None
+    """Of one request; None where the release does not read it."""
 
 
 class RequestReader:
@@ -63,17 +71,26 @@ class RequestReader:
 
     def recommend(self, request: recommendation_pb2.RecommendItemsRequest, catalogue: Catalogue) -> Query:
         """Read a RecommendItems request."""
-        return self._query(request, catalogue, request.count or DEFAULT_ITEMS, MAX_ITEMS, request.require_ranked)
+        return self._query(
+            request,
+            catalogue,
+            request.count or DEFAULT_ITEMS,
+            MAX_ITEMS,
+            require_ranked=request.require_ranked,
+            violations=_context_violations(request, self._settings.max_history_items),
+            context=_context(request, catalogue),
+        )
 
     def retrieve(self, request: recommendation_pb2.RetrieveItemsRequest, catalogue: Catalogue) -> Query:
         """Read a RetrieveItems request."""
-        return self._query(request, catalogue, request.count or DEFAULT_CANDIDATES, MAX_CANDIDATES, False)
+        return self._query(request, catalogue, request.count or DEFAULT_CANDIDATES, MAX_CANDIDATES)
 
     def rank(self, request: recommendation_pb2.RankItemsRequest, catalogue: Catalogue) -> RankQuery:
         """Read a RankItems request."""
         watched_ids, item_ids = list(request.history), list(request.item_ids)
         violations = _history_violations(request, watched_ids, self._settings.max_history_items)
         violations += _id_violations("item_ids", item_ids, self._settings.max_ranked_items)
+        violations += _context_violations(request, self._settings.max_history_items)
         if not item_ids:
             violations.append(Violation("item_ids", "is empty: there is nothing to score"))
         _refuse(violations)
@@ -84,6 +101,7 @@ class RequestReader:
             rows=_without_duplicates(rows),
             unknown_history_count=unknown_history_count,
             unknown_item_count=unknown_item_count,
+            context=_context(request, catalogue),
         )
 
     def get_items(self, request: catalogue_pb2.GetItemsRequest) -> Sequence[str]:
@@ -105,11 +123,14 @@ class RequestReader:
         catalogue: Catalogue,
         count: int,
         max_count: int,
-        require_ranked: bool,
+        *,
+        require_ranked: bool = False,
+        violations: Sequence[Violation] = (),
+        context: RequestContexts | None = None,
     ) -> Query:
         # Every pass over a repeated field makes its strings anew: they are read once.
         watched_ids, excluded_ids = list(request.history), list(request.excluded_item_ids)
-        violations = _history_violations(request, watched_ids, self._settings.max_history_items)
+        violations = [*violations, *_history_violations(request, watched_ids, self._settings.max_history_items)]
         violations += _id_violations("excluded_item_ids", excluded_ids, self._settings.max_excluded_items)
         _refuse(violations + _count_violations(count))
         history, unknown_history_count = _history(request, watched_ids, catalogue)
@@ -121,7 +142,23 @@ class RequestReader:
             unknown_history_count=unknown_history_count,
             unknown_excluded_count=unknown_excluded_count,
             require_ranked=require_ranked,
+            context=context,
         )
+
+
+def _context(request: _RankedRequest, catalogue: Catalogue) -> RequestContexts | None:
+    if not catalogue.ranking_reads_contexts:
+        return None
+    now = request.request_time if request.HasField("request_time") else int(time.time())
+    unclicked, _ = catalogue.vocabulary.rows(request.unclicked_item_ids)
+    return RequestContexts(np.array([now]), RaggedRows(unclicked, np.array([0, len(unclicked)])))
+
+
+def _context_violations(request: _RankedRequest, max_count: int) -> list[Violation]:
+    violations = _id_violations("unclicked_item_ids", request.unclicked_item_ids, max_count)
+    if not -TIMESTAMP_LIMIT_SECONDS <= request.request_time < TIMESTAMP_LIMIT_SECONDS:
+        violations.append(Violation("request_time", f"is {request.request_time}: {_TIME_NEEDED}"))
+    return violations
 
 
 def _history(request: _HistoryRequest, watched_ids: Sequence[str], catalogue: Catalogue) -> tuple[WatchHistories, int]:
@@ -156,7 +193,7 @@ def _history_violations(request: _HistoryRequest, watched_ids: Sequence[str], ma
         violations.append(
             Violation(
                 f"history_timestamps[{position}]",
-                f"is {timestamps[position]}: seconds since 1970, before the year 10000, are needed",
+                f"is {timestamps[position]}: {_TIME_NEEDED}",
             )
         )
     return violations

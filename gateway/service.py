@@ -193,6 +193,7 @@ class GatewayService(
                 release_id=release.catalogue.release_id,
                 unknown_history_count=query.unknown_history_count,
                 unknown_item_count=query.unknown_item_count,
+                score_origin=answer.score_origin,
                 timing=_timing(answer, started),
             )
             _add_items(response.items, answer, release.catalogue)
@@ -262,7 +263,7 @@ class GatewayService(
             candidate_stage=candidate_stage,
             ranking_stage=ranking_stage,
             chain=chain,
-            pipeline=Pipeline(chain, candidate_stage, ranking_stage, self._settings),
+            pipeline=Pipeline(chain, candidate_stage, ranking_stage, self._settings, catalogue.ranking_origin),
         )
 
     async def _keep_current_release_in_use(self) -> None:

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from gateway.calls import StageCaller
 from gateway.settings import GatewaySettings
+from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, Rows, WatchHistories
 from winnow.serving.batching import BatchingLimits, MicroBatcher
 from winnow.serving.metrics import Metrics
 from winnow.serving.wire import (
     pack_int32,
     pack_rows,
+    pack_times,
     pack_timestamps,
     pack_weights,
     unpack_float32,
@@ -43,6 +45,7 @@ class RankingQuery:
 
     history: WatchHistories
     candidates: Rows
+    context: RequestContexts | None = None
 
 
 class Candidates(NamedTuple):
@@ -54,7 +57,7 @@ class Candidates(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """A probability for each candidate; and how long the stage computed the batch that held the query."""
+    """A score for each candidate; and how long the stage computed the batch that held the query."""
 
     scores: NDArray[np.float32]
     compute_microseconds: int
@@ -158,6 +161,12 @@ class RankingStage(PinnedStage[RankingQuery, Scores]):
             history_timestamps=pack_timestamps(histories),
             candidates=pack_rows(candidates),
         )
+        # All queries are for one release, whose network reads contexts or does not.
+        known = [query.context for query in queries if query.context is not None]
+        if known:
+            contexts = RequestContexts.concatenate(known)
+            request.request_times = pack_times(contexts)
+            request.unclicked.CopyFrom(pack_rows(contexts.unclicked))
         response: ranking_pb2.RankCandidatesResponse = await self._caller.call(request, deadline)
         try:
             scores = _checked_scores(response.scores, len(candidates.rows))

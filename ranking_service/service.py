@@ -18,7 +18,7 @@ from winnow.serving.metrics import Metrics
 from winnow.serving.releases import ReleaseStatus
 from winnow.serving.server import remaining_seconds
 from winnow.serving.stage import Stage
-from winnow.serving.wire import pack_float32, unpack_histories, unpack_rows
+from winnow.serving.wire import pack_float32, unpack_contexts, unpack_histories, unpack_rows
 from winnow.v1 import ranking_pb2, ranking_pb2_grpc
 
 
@@ -86,6 +86,7 @@ class RankingService(ranking_pb2_grpc.RankingServiceServicer):
     def _queries(self, request: ranking_pb2.RankCandidatesRequest, item_count: int) -> RankingQueries:
         histories = unpack_histories(request.histories, request.history_weights, request.history_timestamps)
         candidates = unpack_rows(request.candidates, "candidates")
+        contexts = unpack_contexts(request.request_times, request.unclicked, len(histories))
         if len(histories) != len(candidates):
             raise ValueError(f"{len(histories)} histories and {len(candidates)} lists of candidates")
         if len(histories) > self._settings.max_batch_queries:
@@ -95,7 +96,9 @@ class RankingService(ranking_pb2_grpc.RankingServiceServicer):
             raise ValueError(f"{most} candidates for one query: at most {self._settings.max_candidates}")
         histories.check_rows(item_count, "histories")
         candidates.check_rows(item_count, "candidates")
-        return RankingQueries(histories=histories, candidates=candidates)
+        if contexts is not None:
+            contexts.unclicked.check_rows(item_count, "unclicked")
+        return RankingQueries(histories=histories, candidates=candidates, contexts=contexts)
 
     def _build(self, release: Release) -> Ranker:
         torch.set_num_threads(self._settings.torch_threads)

@@ -79,7 +79,7 @@ class Answer:
     release_id: str
     times: StageTimes
     score_origin: str = "RANKING"
-    """RANKING (probabilities), CANDIDATE (logits) or POPULARITY (shares of all watches)."""
+    """RANKING (probabilities), WATCH_SECONDS (expected), CANDIDATE (logits) or POPULARITY (shares of all watches)."""
     candidate_origin: str = "CALLER"
     """NETWORK, POPULAR or CALLER."""
     candidate_count: int = 0
@@ -158,6 +158,8 @@ class WinnowClient:
         *,
         history_weights: Iterable[float] = (),
         history_timestamps: Iterable[int] = (),
+        request_time: int | None = None,
+        unclicked_item_ids: Iterable[str] = (),
         count: int = 20,
         excluded_item_ids: Iterable[str] = (),
         include_watched: bool = False,
@@ -167,7 +169,9 @@ class WinnowClient:
 
         `history_weights` says how much each watch counts, as in the training log (a rating, seconds watched), and
         `history_timestamps` when it was, in seconds since 1970: one a watch or none, for better answers.
-        `require_ranked` makes a degraded answer an error (UNAVAILABLE).
+        `request_time`, in seconds since 1970, is now unless given, and `unclicked_item_ids` what the user was shown
+        before without clicking on it: some releases rank by them. `require_ranked` makes a degraded answer an error
+        (UNAVAILABLE).
         """
         response = self._call(
             self._recommendation.RecommendItems,
@@ -175,6 +179,8 @@ class WinnowClient:
                 history=history,
                 history_weights=history_weights,
                 history_timestamps=history_timestamps,
+                request_time=request_time,
+                unclicked_item_ids=unclicked_item_ids,
                 count=count,
                 excluded_item_ids=excluded_item_ids,
                 include_watched=include_watched,
@@ -240,6 +246,8 @@ class WinnowClient:
         *,
         history_weights: Iterable[float] = (),
         history_timestamps: Iterable[int] = (),
+        request_time: int | None = None,
+        unclicked_item_ids: Iterable[str] = (),
     ) -> Answer:
         """Score the given items for a watch history; unknown ones are left out and counted."""
         response = self._call(
@@ -249,12 +257,15 @@ class WinnowClient:
                 item_ids=item_ids,
                 history_weights=history_weights,
                 history_timestamps=history_timestamps,
+                request_time=request_time,
+                unclicked_item_ids=unclicked_item_ids,
             ),
         )
         return Answer(
             items=_items(response.items),
             release_id=response.release_id,
             times=_times(response.timing),
+            score_origin=_short(recommendation_pb2.ScoreOrigin.Name(response.score_origin), "SCORE_ORIGIN_"),
             candidate_count=len(response.items),
             unknown_history_count=response.unknown_history_count,
             unknown_item_count=response.unknown_item_count,

@@ -6,6 +6,7 @@ Lengths are checked before anything is built from them; every ValueError names t
 import numpy as np
 from numpy.typing import NDArray
 
+from winnow.contexts import RequestContexts
 from winnow.history import UNKNOWN_TIME, RaggedRows, WatchHistories
 from winnow.v1 import packed_pb2
 
@@ -55,6 +56,27 @@ def unpack_histories(message: packed_pb2.PackedRows, weights: bytes, timestamps:
         if values is not None and len(values) != len(lists.rows):
             raise ValueError(f"{field} has {len(values)} entries for {len(lists.rows)} watches")
     return WatchHistories.from_lengths(lists.rows, lists.lengths, known_weights, known_timestamps)
+
+
+def pack_times(contexts: RequestContexts) -> bytes:
+    """When each request is made as little-endian int64."""
+    return contexts.times.astype(INT64, copy=False).tobytes()
+
+
+def unpack_contexts(times: bytes, unclicked: packed_pb2.PackedRows, count: int) -> RequestContexts | None:
+    """What is known of `count` requests, from what `pack_times` and `pack_rows` made; None where nothing was sent.
+
+    Raises ValueError, naming the field, where they do not fit together.
+    """
+    if not times and not unclicked.lengths and not unclicked.rows:
+        return None
+    known = RequestContexts(
+        _unpack(times, INT64, "request_times").astype(np.int64, copy=False), unpack_rows(unclicked, "unclicked")
+    )
+    for field, found in (("request_times", len(known.times)), ("unclicked", len(known.unclicked))):
+        if found != count:
+            raise ValueError(f"{field} has {found} entries for {count} queries")
+    return known
 
 
 def pack_int32(values: NDArray[np.integer]) -> bytes:

@@ -3,6 +3,7 @@
 Shape legend: N impressions, I items, R features, C columns of the features.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from winnow.history import WatchHistories
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.packed import PackedTensor, pack
 from winnow.networks.ranking import DeepRankingModel
@@ -90,7 +92,8 @@ class ImpressionStage:
         """Give the logits the factor and the shift with which they fit the validation impressions best.
 
         Two numbers, so that what the network has learned by heart, or what has changed since the training impressions,
-        does not make it expect too much or too little. The order of the scores stays.
+        does not make it expect too much or too little. The order of the scores stays. An expected watch time is then
+        shifted so that all of it sums to the actual one: the logistic loss alone makes it do so among equal logits.
         """
         logits_N = torch.cat(
             _by_block(self._validation, lambda block: self.network.logits(*_requests(self.network, block)))
@@ -107,7 +110,11 @@ class ImpressionStage:
 
         optimizer.step(step)  # type: ignore[no-untyped-call]
         # A factor of zero or less would say that what was learned says nothing.
-        self.network.rescale(max(parameters[0].item(), SMALLEST_FACTOR), parameters[1].item())
+        scale, offset = max(parameters[0].item(), SMALLEST_FACTOR), parameters[1].item()
+        if self._settings.objective == "watch_time":
+            actual_seconds = float(self._validation.watch_seconds.sum(dtype=np.float64))
+            offset = math.log(actual_seconds) - (scale * logits_N).logsumexp(0).item()
+        self.network.rescale(scale, offset)
 
     def _objective(self, logits_N: Tensor, impressions: Impressions) -> Tensor:
         clicked_N = torch.from_numpy(impressions.clicked).to(self._device)
@@ -119,7 +126,7 @@ class ImpressionStage:
     def _loss(self, batch: NDArray[np.int64]) -> Tensor:
         impressions = self._training.take(batch)
         logits_N = self.network.logits(
-            self.network.pack(impressions.histories(self.network.history_length)),
+            self.network.pack(_histories(self.network, impressions)),
             _candidates(self.network, impressions),
             columns_NC=None if self._columns_NC is None else self._columns_NC[torch.from_numpy(batch)],
             dropout=self._settings.dropout,
@@ -184,8 +191,13 @@ def _by_block(impressions: Impressions, compute: Callable[[Impressions], Tensor]
 
 
 def _requests(network: DeepRankingModel, impressions: Impressions) -> tuple[PackedTensor, PackedTensor]:
-    histories = impressions.histories(network.history_length)
-    return network.pack(histories, impressions.contexts()), _candidates(network, impressions)
+    contexts = impressions.contexts()
+    return network.pack(_histories(network, impressions), contexts), _candidates(network, impressions)
+
+
+def _histories(network: DeepRankingModel, impressions: Impressions) -> WatchHistories:
+    """As much as the network reads, and a watch more: a watch is also known by how long after another it was."""
+    return impressions.histories(None if network.history_length is None else network.history_length + 1)
 
 
 def _candidates(network: DeepRankingModel, impressions: Impressions) -> PackedTensor:

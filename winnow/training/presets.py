@@ -90,6 +90,9 @@ class RankingSettings:
     examples_per_batch: int
 
 
+Objective = Literal["click", "watch_time", "watch_time_paper"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImpressionSettings:
     """How the ranking network looks and is trained where there is a log of impressions."""
@@ -103,7 +106,7 @@ class ImpressionSettings:
     features: tuple[str, ...]
     # What e to the logit becomes: the odds of a click; the mean watch time of an impression, in seconds, exactly or, in
     # the paper's form, where clicks are rare. See winnow.training.losses.
-    objective: Literal["click", "watch_time", "watch_time_paper"]
+    objective: Objective
     # AdamW's largest step size, after a linear warm-up and before a cosine decay.
     learning_rate: float
     # What a weight loses a step, times the step size: against learning single impressions by heart.
@@ -270,14 +273,14 @@ KUAIRAND = TrainingSettings(
     ranking=DEMO.ranking,
     impressions=ImpressionSettings(
         hidden_dim=256,
-        n_hidden_layers=1,
+        n_hidden_layers=3,
         embedding_trained=True,
         features=("category_watches", "popularity", "duration_seconds", "similarity", "candidate_score"),
         objective="watch_time",
         learning_rate=1e-3,
         weight_decay=0.01,
         embedding_decay=0.01,
-        dropout=0.2,
+        dropout=0.3,
         epochs=4,
         impressions_per_batch=1024,
         validation_share=0.15,

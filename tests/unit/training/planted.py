@@ -39,3 +39,24 @@ def write_planted_log(path: Path) -> None:
         for user in range(len(histories)):
             for second, row in enumerate(histories[user].tolist()):
                 writer.writerow([f"user {user}", f"item {row}", second])
+
+
+def write_planted_impressions(directory: Path) -> None:
+    """Write impressions.csv, and items.csv, for the log above: a day later, every user is shown 12 items, one an hour.
+
+    What is shown is of the user's taste or is not, and is clicked then only; the higher its row, the longer the watch.
+    """
+    rng = np.random.default_rng(1)
+    with (directory / "impressions.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["user_id", "item_id", "timestamp", "clicked", "watch_seconds"])
+        for hour in range(12):
+            for user in range(2 * GROUP_SIZE):
+                row = int(rng.integers(2 * ITEMS_PER_GROUP))
+                clicked = row % 2 == user % 2
+                writer.writerow([f"user {user}", f"item {row}", 86_400 + 3600 * hour + user, clicked, 1 + row])
+    with (directory / "items.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["item_id", "title", "author", "category", "uploaded", "duration_seconds"])
+        for row in range(2 * ITEMS_PER_GROUP):
+            writer.writerow([f"item {row}", f"Title {row}", f"author {row % 8}", row % 2, -row * 3600, 1 + row])

@@ -1,6 +1,7 @@
 """Settings with which the planted log is learned in a second."""
 
-from winnow.training.presets import CandidateSettings, RankingSettings, TrainingSettings
+from winnow.networks.ranking_features import FEATURES
+from winnow.training.presets import CandidateSettings, ImpressionSettings, RankingSettings, TrainingSettings
 
 TINY = TrainingSettings(
     vocabulary_size=1000,
@@ -44,6 +45,21 @@ TINY = TrainingSettings(
         positive_weight=20.0,
         weighted=True,
         examples_per_batch=32,
+    ),
+    impressions=ImpressionSettings(
+        hidden_dim=16,
+        n_hidden_layers=2,
+        embedding_trained=True,
+        features=FEATURES,
+        objective="watch_time",
+        learning_rate=0.02,
+        weight_decay=0.01,
+        embedding_decay=0.01,
+        dropout=0.1,
+        epochs=8,
+        impressions_per_batch=64,
+        validation_share=0.2,
+        test_share=0.2,
     ),
     precision="float32",
     seed=5,

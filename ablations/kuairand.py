@@ -1,0 +1,253 @@
+"""KuaiRand-Pure: the paper's Table 1, how true the expected watch time is, what each continuous feature is worth."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from ablations.runner import Cell, GridPlot, Study
+from winnow.datasets import kuairand
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.training.impression_run import (
+    ImpressionLog,
+    impression_figures,
+    train_candidate_network,
+    train_ranking_network,
+)
+from winnow.training.interactions import read_interactions
+from winnow.training.presets import KUAIRAND, ImpressionSettings, Objective, stated
+
+assert KUAIRAND.impressions is not None  # noqa: S101 - it is what the preset is for
+BASE: ImpressionSettings = KUAIRAND.impressions
+SEEDS = (1, 2)
+# Of the network that all cells begin with.
+CANDIDATE_CHECKPOINTS = Path("runs/ablations/kuairand")
+
+# The paper's set-ups: the width of the last layer, and how many there are, each twice as wide as the next.
+LAYERS = {
+    "none": (256, 0),
+    "256": (256, 1),
+    "512": (512, 1),
+    "1024": (1024, 1),
+    "512-256": (256, 2),
+    "1024-512": (512, 2),
+    "1024-512-256": (256, 3),
+}
+FEW_LAYERS = ("none", "256", "512-256")
+OBJECTIVES: dict[Objective, str] = {
+    "click": "unweighted",
+    "watch_time": "weighted by watch time, calibrated",
+    "watch_time_paper": "weighted by watch time, the paper's form",
+}
+TABLE_1_OBJECTIVES: tuple[Objective, ...] = ("click", "watch_time")
+CALIBRATED: tuple[tuple[Objective, Sequence[str]], ...] = (
+    ("watch_time", tuple(LAYERS)),
+    ("watch_time_paper", FEW_LAYERS[1:]),
+)
+# Each adds something to the one before it.
+FEATURES: dict[str, tuple[str, ...]] = {
+    "embeddings alone": (),
+    "+ length and popularity of the item": ("duration_seconds", "popularity"),
+    "+ what the candidate network says": ("candidate_score", "similarity"),
+    "+ watches of the category": ("category_watches",),
+    "+ impressions without a click": ("item_unclicked", "author_unclicked", "category_unclicked"),
+    "+ watches of the author": ("author_watches",),
+    "+ times since watches, age of the item": (
+        "seconds_since_author_watch",
+        "seconds_since_category_watch",
+        "item_age_seconds",
+    ),
+}
+
+ORDER_HEADINGS = {
+    "validation_weighted_per_user_loss": "weighted per-user loss, validation",
+    "test_weighted_per_user_loss": "weighted per-user loss, test",
+    "test_weighted_per_user_loss_range": "its range over seeds",
+    "validation_auc_by_user": "AUC by user, validation",
+    "test_auc_by_user": "AUC by user, test",
+}
+CALIBRATION_HEADINGS = {
+    "validation_expected_over_actual": "expected over actual, validation",
+    "test_expected_over_actual": "expected over actual, test",
+    "validation_worst_inner_decile": "worst inner decile, validation",
+    "test_worst_inner_decile": "worst inner decile, test",
+    **{f"test_expected_over_actual_decile_{number}": f"decile {number}" for number in range(1, 11)},
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RankingLog:
+    """A log of impressions that ranking networks are trained on, above one candidate network."""
+
+    log: ImpressionLog
+    console: Console
+
+    @cached_property
+    def candidate_network(self) -> DeepCandidateGenerationModel:
+        """The network that all cells begin with."""
+        network, _ = train_candidate_network(
+            self.log,
+            [],
+            KUAIRAND,
+            checkpoints=CANDIDATE_CHECKPOINTS,
+            resume=True,
+            device=torch.device("cpu"),
+            console=self.console,
+        )
+        return network
+
+    def cell(
+        self, name: str, labels: Mapping[str, str], settings: ImpressionSettings, *, seeds: Sequence[int] = SEEDS
+    ) -> Cell:
+        """Train a network of these settings by each seed."""
+        inputs = {
+            "data_sha256": self.log.impressions.training.fingerprint,
+            "seeds": list(seeds),
+            "candidate": stated(KUAIRAND.candidate),
+            "impressions": stated(settings),
+        }
+        return Cell(name=name, labels=labels, settings=inputs, measure=self._measure(settings, seeds))
+
+    def _measure(self, settings: ImpressionSettings, seeds: Sequence[int]) -> Callable[[Path], Mapping[str, float]]:
+        def measure(scratch: Path) -> Mapping[str, float]:
+            found = [self._figures(settings, seed, scratch / str(seed)) for seed in seeds]
+            means = {name: float(np.mean([figures[name] for figures in found])) for name in found[0]}
+            ranges = {
+                f"{name}_range": float(np.ptp([figures[name] for figures in found]))
+                for name in found[0]
+                if name.endswith("weighted_per_user_loss")
+            }
+            return means | ranges
+
+        return measure
+
+    def _figures(self, settings: ImpressionSettings, seed: int, checkpoints: Path) -> dict[str, float]:
+        network, _ = train_ranking_network(
+            self.log,
+            self.candidate_network,
+            settings,
+            seed=seed,
+            checkpoints=checkpoints,
+            resume=True,
+            device=torch.device("cpu"),
+            console=self.console,
+        )
+        parts = {"validation": self.log.impressions.validation, "test": self.log.impressions.test}
+        return {
+            f"{part}_{name}": value
+            for part, impressions in parts.items()
+            for name, value in impression_figures(network, impressions).items()
+        }
+
+
+def studies(data: Path, *, epochs: int, console: Console) -> list[Study]:
+    """Return the studies of the data set in `data`; none, and say so, where it is not there.
+
+    `epochs` is not for ranking on impressions, whose epochs take seconds: those of the preset are always made.
+    """
+    data_set = kuairand.data_set_in(data)
+    if not data_set.complete:
+        console.print(
+            f"KuaiRand-Pure is left out: it is not in {data_set.directory}. To have it there: "
+            "winnow data kuairand-pure --from FOLDER",
+            soft_wrap=True,
+        )
+        return []
+    interactions = read_interactions(
+        data_set.interactions, vocabulary_size=KUAIRAND.vocabulary_size, min_item_count=KUAIRAND.min_item_count
+    )
+    log = ImpressionLog.read(data_set.impressions, data_set.items, interactions, KUAIRAND)
+    ranking = RankingLog(log=log, console=console)
+    return [table_1(ranking), calibration(ranking), features(ranking)]
+
+
+def _of_layers(layers: str, objective: Objective) -> ImpressionSettings:
+    width, depth = LAYERS[layers]
+    return replace(BASE, hidden_dim=width, n_hidden_layers=depth, objective=objective)
+
+
+def table_1(ranking: RankingLog) -> Study:
+    """Return the paper's seven set-ups, weighted and not."""
+    cells = [
+        ranking.cell(
+            f"{layers}-{objective}",
+            {"hidden layers": layers, "logistic regression": OBJECTIVES[objective]},
+            _of_layers(layers, objective),
+        )
+        for layers in LAYERS
+        for objective in TABLE_1_OBJECTIVES
+    ]
+    return Study(
+        name="kuairand-table-1",
+        title="KuaiRand-Pure: the paper's Table 1",
+        about=f"""
+Ranking on impressions in time order: trained on the first 65 %, chosen on the next 15 %, tested on the last 20 %.
+Weighted per-user loss: of all pairs of a clicked and an unclicked impression of one user, the watch time of those in
+the wrong order, as a share. Means over seeds {", ".join(map(str, SEEDS))}.
+""",
+        figures=ORDER_HEADINGS,
+        cells=cells,
+        plots=[GridPlot(across="hidden layers", lines="logistic regression", figure="test_weighted_per_user_loss")],
+    )
+
+
+def calibration(ranking: RankingLog) -> Study:
+    """Return the weighted ones again, with how true their expectations are; some in the paper's form too."""
+    cells = [
+        ranking.cell(
+            f"{layers}-{objective}",
+            {"hidden layers": layers, "logistic regression": OBJECTIVES[objective]},
+            _of_layers(layers, objective),
+        )
+        for objective, chosen in CALIBRATED
+        for layers in chosen
+    ]
+    return Study(
+        name="kuairand-calibration",
+        title="KuaiRand-Pure: expected over actual watch time",
+        about="""
+By decile of the expectation, on test. A factor and a shift of the logit are fitted on validation, nothing on test.
+""",
+        figures=CALIBRATION_HEADINGS,
+        cells=cells,
+    )
+
+
+def features(ranking: RankingLog) -> Study:
+    """Return every set of continuous features below some of the towers."""
+    names = list(FEATURES)
+    cells = [
+        ranking.cell(
+            f"{number}-{layers}",
+            {"features": name, "hidden layers": layers},
+            replace(
+                _of_layers(layers, "watch_time"),
+                features=tuple(feature for added in names[: number + 1] for feature in FEATURES[added]),
+            ),
+            seeds=SEEDS[:1],
+        )
+        for number, name in enumerate(names)
+        for layers in FEW_LAYERS
+    ]
+    return Study(
+        name="kuairand-features-and-depth",
+        title="KuaiRand-Pure: continuous features and depth",
+        about=f"""
+Each row adds to the one above it. Weighted by watch time, calibrated; seed {SEEDS[0]}: the ranges over seeds in the
+first table say which differences mean something.
+""",
+        figures={
+            name: heading
+            for name, heading in {**ORDER_HEADINGS, **CALIBRATION_HEADINGS}.items()
+            if "range" not in name and "decile_" not in name
+        },
+        cells=cells,
+        plots=[
+            GridPlot(across="hidden layers", lines="features", figure=f"{part}_weighted_per_user_loss")
+            for part in ("validation", "test")
+        ],
+    )

@@ -1,0 +1,114 @@
+"""From a log of impressions to served answers: what a service expects of an impression is what training expected."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from tests.conftest import stack_settings
+from tests.unit.training.planted import write_planted_impressions, write_planted_log
+from tests.unit.training.settings import TINY
+from winnow.client import WinnowClient, WinnowError
+from winnow.commands.local_stack import LocalStack
+from winnow.release.networks import load_ranking_network
+from winnow.release.reader import open_release
+from winnow.training.impression_run import ImpressionLog
+from winnow.training.impression_stage import impression_scores
+from winnow.training.interactions import read_interactions
+from winnow.training.run import RunPaths, run
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("impressions")
+    write_planted_log(directory / "log.csv")
+    write_planted_impressions(directory)
+    paths = RunPaths(
+        interactions=directory / "log.csv",
+        items=directory / "items.csv",
+        impressions=directory / "impressions.csv",
+        releases=directory / "releases",
+        checkpoints=directory / "checkpoints",
+    )
+    result = run(paths, TINY, resume=False, device=torch.device("cpu"), console=Console(file=io.StringIO()))
+    assert result.figures["test"]["impressions"]["weighted_per_user_loss"] < 0.2
+    return directory
+
+
+@pytest.fixture(scope="module")
+def client(directory: Path) -> Iterator[WinnowClient]:
+    with (
+        LocalStack(stack_settings(directory / "releases")) as stack,
+        WinnowClient(stack.gateway_target, timeout_seconds=5) as opened,
+    ):
+        yield opened
+
+
+def test_served_expectations_are_those_of_training(directory: Path, client: WinnowClient) -> None:
+    interactions = read_interactions(directory / "log.csv", vocabulary_size=1000, min_item_count=1)
+    log = ImpressionLog.read(directory / "impressions.csv", directory / "items.csv", interactions, TINY)
+    impressions = log.impressions.test.take(slice(0, 40))
+    release = open_release(directory / "releases" / (directory / "releases" / "CURRENT").read_text().strip())
+    expected = impression_scores(load_ranking_network(release, torch.device("cpu")), impressions)
+    assert float(np.std(expected)) > 1
+    histories, contexts = impressions.histories(None), impressions.contexts()
+    assert contexts.unclicked.lengths.max() > 2
+    ids = interactions.vocabulary.item_ids
+    found = []
+    for number in range(40):
+        bounds = slice(*histories.offsets[number : number + 2].tolist())
+        answer = client.rank(
+            ids(histories.rows[bounds].tolist()),
+            ids([int(impressions.rows[number])]),
+            history_weights=histories.weights[bounds].tolist(),
+            history_timestamps=histories.timestamps[bounds].tolist(),
+            request_time=int(contexts.times[number]),
+            unclicked_item_ids=["no such item", *ids(contexts.unclicked[number].tolist())],
+        )
+        assert answer.score_origin == "WATCH_SECONDS"
+        found.append(answer.items[0].score)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_when_a_request_is_made_and_what_was_shown_before_matter(client: WinnowClient) -> None:
+    watched, items = ["item 1", "item 3", "item 5"], [f"item {row}" for row in range(40)]
+
+    def scores(**known: Any) -> list[float]:
+        ranked = client.rank(watched, items, history_timestamps=[1, 2, 3], **known)
+        by_id = {item.item_id: item.score for item in ranked.items}
+        return [by_id[item] for item in items]
+
+    assert scores(request_time=100_000) == scores(request_time=100_000)
+    assert scores(request_time=100_000) != scores(request_time=10)
+    assert scores(request_time=100_000) != scores(request_time=100_000, unclicked_item_ids=items[:4])
+    answer = client.recommend(watched, request_time=100_000, unclicked_item_ids=["item 7"], count=10)
+    assert (answer.score_origin, answer.degradation) == ("WATCH_SECONDS", None)
+    alone = client.rank(watched, [item.item_id for item in answer.items], request_time=100_000,
+                        unclicked_item_ids=["item 7"])  # fmt: skip
+    np.testing.assert_allclose([item.score for item in alone.items], [item.score for item in answer.items], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "description"),
+    [
+        (
+            {"request_time": 1_700_000_000_000},
+            "request_time",
+            "is 1700000000000: seconds since 1970, before the year 10000, are needed",
+        ),
+        ({"unclicked_item_ids": ["item 1", ""]}, "unclicked_item_ids[1]", "is empty"),
+        ({"unclicked_item_ids": ["item 1"] * 1001}, "unclicked_item_ids", "has 1001 ids: at most 1000"),
+    ],
+)
+def test_the_field_is_named(client: WinnowClient, fields: dict[str, Any], field: str, description: str) -> None:
+    for call in (client.recommend, lambda history, **known: client.rank(history, ["item 2"], **known)):
+        with pytest.raises(WinnowError) as failure:
+            call(["item 1"], **fields)
+        assert failure.value.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert failure.value.violations == [(field, description)]
