@@ -73,3 +73,17 @@ def test_the_command_prints_the_licence_and_names_what_is_missing(folder: Path, 
     failed = CliRunner().invoke(data_app, arguments)
     assert failed.exit_code == 1
     assert "it has no val.parquet" in failed.output
+
+
+@pytest.mark.shared_data
+def test_the_real_data_set_is_read_as_it_is_described(tmp_path: Path) -> None:
+    shared = Path(__file__).parents[4] / "shared" / "data" / "kuairand-pure"
+    if not shared.is_dir():
+        pytest.skip(f"KuaiRand-Pure is not in {shared}: its reader is tested on the small folder above only")
+    data_set = kuairand.convert(shared, tmp_path)
+    impressions = pl.read_parquet(data_set.impressions)
+    assert impressions.height == 94_784 + 133_545 - 5_885
+    assert impressions["timestamp"].is_sorted()
+    assert impressions["clicked"].mean() == pytest.approx(0.4496, abs=1e-4)
+    assert pl.read_parquet(data_set.interactions).height == 817_187 + impressions["clicked"].sum()
+    assert pl.read_parquet(data_set.items)["uploaded"].null_count() == 0

@@ -5,7 +5,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.unit.training.planted import write_planted_log
+from tests.unit.training.planted import write_planted_impressions, write_planted_log
 from tests.unit.training.settings import TINY
 from winnow.commands.train import train
 from winnow.training import presets
@@ -77,3 +77,15 @@ def test_an_unknown_split_is_named(app: typer.Typer, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*arguments(tmp_path), "--split", "random"])
     assert result.exit_code == 2
     assert "random" in result.output
+
+
+def test_ranking_learns_from_impressions_where_the_preset_says_how(app: typer.Typer, tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    write_planted_impressions(tmp_path)
+    given = [*arguments(tmp_path), "--impressions", str(tmp_path / "impressions.csv"), "--ranking-epochs", "1"]
+    result = CliRunner().invoke(app, given, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "weighted per user loss" in result.output
+    refused = CliRunner().invoke(app, [*given, "--preset", "demo"])
+    assert refused.exit_code == 2
+    assert "does not say how to learn from impressions" in refused.output
