@@ -51,7 +51,7 @@ def recommendation(passage: Passage, ranking_origin: ScoreOrigin.ValueType) -> R
         step = DEGRADATION_STEP_POPULAR if passage.popular else DEGRADATION_STEP_CANDIDATE_ORDER
         return _in_candidate_order(passage, step, reason)
     candidates = passage.retrieved()
-    best = _descending(passage.scores)[: passage.query.count]
+    best = _best(passage.scores, passage.query.count)
     return Recommendation(
         rows=candidates.rows[best],
         scores=passage.scores[best],
@@ -74,7 +74,7 @@ def ranking(
     rows: Rows, scores: NDArray[np.float32], ranking_origin: ScoreOrigin.ValueType, timing: Timing
 ) -> Recommendation:
     """The caller's items by their scores."""
-    order = _descending(scores)
+    order = _best(scores, len(scores))
     return Recommendation(
         rows=rows[order],
         scores=scores[order],
@@ -106,6 +106,12 @@ def _origin(passage: Passage) -> CandidateOrigin.ValueType:
     return CANDIDATE_ORIGIN_POPULAR if passage.popular else CANDIDATE_ORIGIN_NETWORK
 
 
-def _descending(scores: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Positions by descending score; equal scores stay in candidate order."""
-    return np.argsort(-scores, kind="stable")
+def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """Positions of the highest scores, descending; equal scores stay in candidate order."""
+    negative = -scores
+    order = np.argsort(negative)
+    # Sorted without regard to the order of equal ones in half the time; there nearly never are any among the best.
+    head = negative[order[: count + 1]]
+    if (head[1:] == head[:-1]).any():
+        order = np.argsort(negative, kind="stable")
+    return order[:count]

@@ -29,7 +29,7 @@ _HistoryRequest = (
 _RankedRequest = recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RankItemsRequest
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, slots=True)
 class Query:
     """A request that can be answered. Rows are int32."""
 
@@ -46,7 +46,7 @@ class Query:
     """Of one request; None where the release does not read it."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, slots=True)
 class RankQuery:
     """A RankItems request that can be answered."""
 
@@ -134,7 +134,9 @@ class RequestReader:
         violations += _id_violations("excluded_item_ids", excluded_ids, self._settings.max_excluded_items)
         _refuse(violations + _count_violations(count))
         history, unknown_history_count = _history(request, watched_ids, catalogue)
-        excluded, unknown_excluded_count = catalogue.vocabulary.rows(excluded_ids)
+        excluded, unknown_excluded_count = history.rows[:0], 0
+        if excluded_ids:
+            excluded, unknown_excluded_count = catalogue.vocabulary.rows(excluded_ids)
         return Query(
             history=history,
             count=min(count, max_count),

@@ -234,7 +234,7 @@ class GatewayService(
         for position, held in enumerate(releases):
             another = position + 1 < len(releases)
             try:
-                with held.in_use() as release:
+                with held as release:
                     return await respond(release, another)
             except StageFailure as failure:
                 if not (failure.release_missing and another):
@@ -249,7 +249,8 @@ class GatewayService(
         if answer.degradation:
             step = recommendation_pb2.DegradationStep.Name(answer.degradation).removeprefix("DEGRADATION_STEP_")
             self._metrics.degraded.labels(step, answer.degradation_reason).inc()
-        self._metrics.ranked_candidates.observe(answer.candidate_count)
+        if answer.candidate_count < answer.retrieved_count:
+            self._metrics.candidates_left_unranked.inc(answer.retrieved_count - answer.candidate_count)
 
     def _load(self, release: Release) -> ServedRelease:
         catalogue = Catalogue.load(release)

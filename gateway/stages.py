@@ -30,7 +30,7 @@ Query = TypeVar("Query")
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class RetrievalQuery:
     """One request's question to the candidate stage; one history."""
 
@@ -39,7 +39,7 @@ class RetrievalQuery:
     excluded: Rows
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class RankingQuery:
     """One request's question to the ranking stage; one history."""
 

@@ -5,10 +5,12 @@ Shape legend: B lists in a batch, N rows in all lists together.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Number = TypeVar("Number", np.float32, np.int64)
 
 Rows = NDArray[np.int32]
 Offsets = NDArray[np.int64]
@@ -18,6 +20,12 @@ Timestamps = NDArray[np.int64]
 # Of a watch of which nobody said how much it counts, and of one of which nobody said when it was.
 UNKNOWN_WEIGHT = np.float32(np.nan)
 UNKNOWN_TIME = np.iinfo(np.int64).min
+
+
+# One request's worth of them, and read only: the gateway needs one for every request that says nothing.
+_UNKNOWN_WEIGHTS = np.full(1024, UNKNOWN_WEIGHT)
+_UNKNOWN_TIMES = np.full(1024, UNKNOWN_TIME)
+_UNKNOWN_WEIGHTS.flags.writeable = _UNKNOWN_TIMES.flags.writeable = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +146,8 @@ class WatchHistories(RaggedRows):
         return cls(
             rows,
             np.array([0, len(rows)]),
-            np.full(len(rows), UNKNOWN_WEIGHT) if weights is None else weights,
-            np.full(len(rows), UNKNOWN_TIME) if timestamps is None else timestamps,
+            _unknown(_UNKNOWN_WEIGHTS, len(rows)) if weights is None else weights,
+            _unknown(_UNKNOWN_TIMES, len(rows)) if timestamps is None else timestamps,
         )
 
     @classmethod
@@ -176,3 +184,7 @@ class WatchHistories(RaggedRows):
 def stretches(begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """begins[b], begins[b] + 1, ... for lengths[b] elements, of all b, one after the other."""
     return np.repeat(begins - np.cumsum(lengths) + lengths, lengths) + np.arange(int(lengths.sum()))
+
+
+def _unknown(prepared: NDArray[Number], count: int) -> NDArray[Number]:
+    return prepared[:count] if count <= len(prepared) else np.full(count, prepared[0])

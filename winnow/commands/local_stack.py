@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -81,9 +81,14 @@ class LocalStack:
             if not is_free(self._settings.host, port):
                 raise StackError(f"{service} cannot start: {self.address(service)} is taken")
         try:
-            for service in self._ports:
+            stages = [service for service in self._ports if service != "gateway"]
+            for service in stages:
                 self.start_service(service)
-            self._wait_until_healthy()
+            # A gateway that is there first is refused, and tries again only after a pause: the first answers would be
+            # degraded, although everybody is healthy by then.
+            self._wait(stages, "listening", self._listens)
+            self.start_service("gateway")
+            self._wait(list(self._ports), "healthy", lambda service: healthy(self.address(service)))
         except BaseException:
             self.stop()
             raise
@@ -134,19 +139,26 @@ class LocalStack:
             flags.append(f"--ranking-target={self.address('ranking_service')}")
         return [*flags, *settings.flags.get("all", ()), *settings.flags.get(service, ())]
 
-    def _wait_until_healthy(self) -> None:
+    def _listens(self, service: str) -> bool:
+        try:
+            socket.create_connection((self._settings.host.strip("[]"), self._ports[service]), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def _wait(self, services: Sequence[str], state: str, reached: Callable[[str], bool]) -> None:
         give_up = time.monotonic() + self._settings.start_timeout_seconds
-        waiting = set(self._ports)
+        waiting = set(services)
         while waiting:
             for service in sorted(waiting):
                 process = self.processes[service]
                 if process.poll() is not None:
                     raise StackError(f"{service} could not start (exit status {process.returncode}): see its log above")
-                if healthy(self.address(service)):
+                if reached(service):
                     waiting.discard(service)
             if time.monotonic() > give_up:
                 raise StackError(
-                    f"{', '.join(sorted(waiting))} not healthy after {self._settings.start_timeout_seconds:g} seconds"
+                    f"{', '.join(sorted(waiting))} not {state} after {self._settings.start_timeout_seconds:g} seconds"
                 )
             time.sleep(0.05)
 

@@ -62,10 +62,11 @@ class Metrics:
         self.unknown_ids = Counter(
             "winnow_unknown_ids", "Item ids of requests that the release does not know.", ["field"], registry=registry
         )
-        self.ranked_candidates = Histogram(
-            "winnow_ranked_candidates", "Candidates ranked for one recommendation.",
-            buckets=(0, 20, 50, 100, 150, 200, 300, 500, 1000), registry=registry,
-        )  # fmt: skip
+        self.candidates_left_unranked = Counter(
+            "winnow_candidates_left_unranked",
+            "Retrieved candidates that were not ranked, for want of time or of the ranking stage.",
+            registry=registry,
+        )
         self.release_in_use = Gauge(
             "winnow_release_in_use", "1 for the release that new requests are answered from.", ["release_id"],
             registry=registry,

@@ -9,9 +9,9 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Set
+from collections.abc import Awaitable, Callable, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -65,15 +65,14 @@ class HeldRelease(Generic[Loaded]):
     used_at: float = 0.0
     """Monotonic time of the latest use's end."""
 
-    @contextmanager
-    def in_use(self) -> "Iterator[Loaded]":
+    def __enter__(self) -> Loaded:
         """Keep the release from being dropped while a request is answered from it."""
         self.in_flight_count += 1
-        try:
-            yield self.loaded
-        finally:
-            self.in_flight_count -= 1
-            self.used_at = time.monotonic()
+        return self.loaded
+
+    def __exit__(self, *_error: object) -> None:
+        self.in_flight_count -= 1
+        self.used_at = time.monotonic()
 
 
 @dataclass(frozen=True, kw_only=True)

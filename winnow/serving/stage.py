@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -13,7 +12,7 @@ from winnow.release.manifest import GOLDEN_FILE
 from winnow.release.reader import Release
 from winnow.serving.batching import BatchingLimits, MicroBatcher
 from winnow.serving.metrics import Metrics
-from winnow.serving.releases import ReleaseKeeper, ReleaseKeeperSettings
+from winnow.serving.releases import HeldRelease, ReleaseKeeper, ReleaseKeeperSettings
 from winnow.serving.settings import StageSettings
 
 Queries = TypeVar("Queries", bound=Sized)
@@ -90,14 +89,12 @@ class Stage(Generic[Queries, Answers]):
             metrics,
         )
 
-    @contextmanager
-    def pinned(self, release_id: str) -> "Iterator[LoadedModel[Queries, Answers]]":
-        """The release that a call is pinned to, kept while the call lasts.
+    def pinned(self, release_id: str) -> HeldRelease[LoadedModel[Queries, Answers]]:
+        """The release that a call is pinned to, a context that keeps it while the call lasts.
 
         Raises UnavailableError while none is loaded, ReleaseNotHeldError for another one.
         """
-        with self.keeper.held(release_id).in_use() as loaded:
-            yield loaded
+        return self.keeper.held(release_id)
 
     def alive(self) -> bool:
         """Whether the worker thread gets on with its work."""
