@@ -1,6 +1,7 @@
 """One client process: sends its share of a load and records what comes back."""
 
 import asyncio
+import gc
 import math
 import random
 import time
@@ -40,6 +41,9 @@ async def _run(share: ClientLoad, ready: Barrier, starts_at: Any, results: Any) 
         return
     ready.wait()
     ready.wait()
+    # The client's own pauses would count as the gateway's.
+    gc.collect()
+    gc.freeze()
     client = _Client(share, channels, starts_at.value + load.warm_up_seconds)
     await asyncio.sleep(starts_at.value - time.monotonic())
     await client.send_closed() if share.callers else await client.send_open()
