@@ -155,7 +155,7 @@ class MicroBatcher(Generic[Item, Result]):
                 self._took_off_at = now
                 flight = loop.create_task(self._run(batch))
                 self._flights.add(flight)
-                flight.add_done_callback(self._land)
+                flight.add_done_callback(self._flights.discard)
         self._metrics.queued.set(self._queued_weight)
 
     def _next_batch(self, now: float) -> list[_Waiting[Item, Result]]:
@@ -191,22 +191,29 @@ class MicroBatcher(Generic[Item, Result]):
             self._fail(batch, UnavailableError("shutting down"))
             raise
         except Exception as error:
+            self._land(loop)
             self._fail(batch, error)
         else:
+            self._learn(loop.time() - started)
+            self._land(loop)
             for waiting, result in zip(batch, results, strict=True):
                 if not waiting.future.done():
                     waiting.future.set_result(result)
-            seconds = loop.time() - started
-            self._metrics.batch_seconds.observe(seconds)
-            # Half the weight on the newest: a change of load shows within a few flights. A single one that took very
-            # long, waiting for a dead peer, must not pass for a change: it counts as twice the usual time. Failed
-            # flights tell nothing about how long work takes.
-            usual = self._flight_seconds or seconds
-            self._flight_seconds = (usual + min(seconds, 2 * usual)) / 2
 
-    def _land(self, flight: asyncio.Task[None]) -> None:
+    def _learn(self, seconds: float) -> None:
+        self._metrics.batch_seconds.observe(seconds)
+        # Half the weight on the newest: a change of load shows within a few flights. A single one that took very long,
+        # waiting for a dead peer, must not pass for a change: it counts as twice the usual time. Failed flights tell
+        # nothing about how long work takes.
+        usual = self._flight_seconds or seconds
+        self._flight_seconds = (usual + min(seconds, 2 * usual)) / 2
+
+    def _land(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let what waits take off before the callers are woken: it is under way while they build their answers."""
+        flight = asyncio.current_task()
+        assert flight is not None  # noqa: S101 - flights are tasks
         self._flights.discard(flight)
-        self._take_off_soon(flight.get_loop())
+        self._take_off(loop)
 
     def _expire(self, future: "asyncio.Future[Result]") -> None:
         if not future.done():
