@@ -157,20 +157,22 @@ class RankingFeatures(nn.Module):
         watched_at_W = _times(histories.timestamps, len(histories.rows), rows.device)
         unclicked = histories.unclicked
         for group, groups_I in (("item", None), ("author", self.authors), ("category", self.categories)):
+            of_watches = (f"{group}_watches", f"seconds_since_{group}_watch")
+            of_shown = f"{group}_unclicked"
+            if not {*of_watches, of_shown} & set(self.names):
+                continue
             candidates_N = _keys(of_request, rows, groups_I, NO_GROUP)
-            if group != "item":
+            if set(of_watches) & set(self.names):
                 watches_W = _keys(of_watch, histories.rows.long(), groups_I, NO_GROUP - 1)
                 counts_N, latest_N = _matches(watches_W, candidates_N)
-                found[f"{group}_watches"] = counts_N
+                found[of_watches[0]] = counts_N
                 latest_at_N = watched_at_W[latest_N] if len(watched_at_W) else torch.full_like(now_N, int(UNKNOWN_TIME))
-                found[f"seconds_since_{group}_watch"] = _seconds(latest_at_N, now_N).masked_fill(
-                    counts_N == 0, torch.nan
-                )
+                found[of_watches[1]] = _seconds(latest_at_N, now_N).masked_fill(counts_N == 0, torch.nan)
             if unclicked is None:
-                found[f"{group}_unclicked"] = torch.zeros_like(rows)
-            else:
+                found[of_shown] = torch.zeros_like(rows)
+            elif of_shown in self.names:
                 shown = _keys(unclicked.list_of_each_row(), unclicked.rows.long(), groups_I, NO_GROUP - 1)
-                found[f"{group}_unclicked"], _ = _matches(shown, candidates_N)
+                found[of_shown], _ = _matches(shown, candidates_N)
         found["item_age_seconds"] = _seconds(self.uploaded[rows], now_N)
         found["popularity"] = self.popularity[rows]
         durations_N = self.durations[rows]
