@@ -187,14 +187,20 @@ def train_ranking_network(
 
 def impression_figures(network: DeepRankingModel, impressions: Impressions) -> dict[str, float]:
     """Judge the network on impressions: their order and, where it answers with watch time, whether that is true."""
-    scores = impression_scores(network, impressions)
+    return figures_of_scores(
+        impression_scores(network, impressions), impressions, in_seconds=network.score == "watch_seconds"
+    )
+
+
+def figures_of_scores(scores: NDArray[np.floating], impressions: Impressions, *, in_seconds: bool) -> dict[str, float]:
+    """Judge scores [N] of N impressions, as an expected watch time too where they are `in_seconds`."""
     order = ordering_figures(impressions.users, scores, impressions.clicked, impressions.watch_seconds)
     found = {
         "weighted_per_user_loss": order.weighted_per_user_loss,
         "auc_by_user": order.auc_by_user,
         "user_count": float(order.user_count),
     }
-    if network.score != "watch_seconds":
+    if not in_seconds:
         return found
     ratios = [decile["ratio"] for decile in calibration(scores, impressions.watch_seconds)]
     found["expected_over_actual"] = float(scores.mean(dtype=np.float64) / impressions.watch_seconds.mean())

@@ -1,0 +1,55 @@
+"""The cells of KuaiRand's studies, on the planted impressions: every figure that their tables show is there."""
+
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ablations import kuairand
+from ablations.kuairand import BASE, CALIBRATION_HEADINGS, ORDER_HEADINGS, RankingLog
+from tests.unit.training.planted import write_planted_impressions, write_planted_log
+from tests.unit.training.settings import TINY
+from winnow.training.impression_run import ImpressionLog
+from winnow.training.interactions import read_interactions
+
+CONSOLE = Console(file=StringIO())
+
+
+@pytest.fixture(scope="module")
+def ranking(tmp_path_factory: pytest.TempPathFactory) -> RankingLog:
+    directory = tmp_path_factory.mktemp("log")
+    write_planted_log(directory / "log.csv")
+    write_planted_impressions(directory)
+    interactions = read_interactions(directory / "log.csv", vocabulary_size=100, min_item_count=1)
+    log = ImpressionLog.read(directory / "impressions.csv", directory / "items.csv", interactions, TINY)
+    return RankingLog(log=log, console=CONSOLE, checkpoints=directory / "checkpoints")
+
+
+def test_every_seed_counts(ranking: RankingLog, tmp_path: Path) -> None:
+    settings = replace(BASE, hidden_dim=8, n_hidden_layers=1, epochs=1, impressions_per_batch=128)
+    found = ranking.cell("two", {}, settings, seed_count=2).measure(tmp_path / "two")
+    assert set(found) >= {*ORDER_HEADINGS, *CALIBRATION_HEADINGS}
+    assert found["test_weighted_per_user_loss_range"] > 0
+    one = ranking.cell("one", {}, settings).measure(tmp_path / "one")
+    difference = abs(found["test_weighted_per_user_loss"] - one["test_weighted_per_user_loss"])
+    assert difference == pytest.approx(found["test_weighted_per_user_loss_range"] / 2)
+    item_mean = ranking.item_cell().measure(tmp_path)
+    assert set(item_mean) >= {*ORDER_HEADINGS, *CALIBRATION_HEADINGS}
+
+
+def test_studies_show_each_set_up_of_the_paper_and_each_feature(ranking: RankingLog) -> None:
+    table, calibration, features = (
+        study(ranking) for study in (kuairand.table_1, kuairand.calibration, kuairand.features)
+    )
+    assert len({cell.name for cell in table.cells}) == len(table.cells) == 2 * 7 + 1
+    # Weighted set-ups stand in both tables and are measured once.
+    assert {cell.fingerprint for cell in table.cells} > {cell.fingerprint for cell in calibration.cells[:7]}
+    assert len(features.cells) == len({cell.fingerprint for cell in features.cells})
+
+
+def test_a_data_set_that_is_not_there_is_left_out_aloud(tmp_path: Path) -> None:
+    said = StringIO()
+    assert kuairand.studies(tmp_path, epochs=1, console=Console(file=said, width=200)) == []
+    assert "KuaiRand-Pure is left out" in said.getvalue()
