@@ -27,7 +27,7 @@ class GatewaySettings(ServerSettings):
     candidate_count: Annotated[int, Field(ge=100, le=1000)] = 200
     """How many candidates are retrieved and ranked for one recommendation."""
     max_history_items: PositiveInt = 1000
-    """Longest watch history that a request may carry."""
+    """Longest watch history that a request may carry, and most items shown without a click."""
     max_excluded_items: PositiveInt = 1000
     """Most excluded ids that a request may carry."""
     max_ranked_items: Annotated[int, Field(ge=1, le=2000)] = 1000
