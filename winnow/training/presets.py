@@ -272,7 +272,7 @@ KUAIRAND = TrainingSettings(
     ),
     ranking=DEMO.ranking,
     impressions=ImpressionSettings(
-        hidden_dim=256,
+        hidden_dim=512,
         n_hidden_layers=2,
         embedding_trained=True,
         features=("category_watches", "popularity", "duration_seconds", "similarity", "candidate_score"),
