@@ -172,7 +172,9 @@ def grid(log: CandidateLog, epochs: int) -> Study:
         about=f"""
 Each row adds to the one above it; 64-d embeddings and user vectors, full softmax, {epochs} epochs for every cell, seed
 {SEED}, the candidate stage alone, all items ranked, seen ones filtered. "None" is one linear layer from the averages to
-the user vector. The first row is the notebook's network.
+the user vector. The first rows are the notebook's network. So short a training favours what learns quickly, and the
+plain average goes on rising for many epochs. Nothing was tuned for a cell, and each was run once: the next table says
+what another seed does.
 """,
         figures=HEADINGS,
         cells=cells,
@@ -222,7 +224,8 @@ def one_at_a_time(log: CandidateLog, epochs: int) -> Study:
         title="MovieLens-1M: one option at a time",
         about=f"""
 Each row changes one thing in the network of the grid above that sees gaps and ratings and has two hidden layers;
-{epochs} epochs. The first rows differ in the seed alone: smaller differences than theirs mean nothing.
+{epochs} epochs. The first rows differ in the seed alone: smaller differences than theirs mean nothing. What helps after
+so few epochs (no dropout) need not help after many.
 """,
         figures=HEADINGS,
         cells=cells,

@@ -41,6 +41,7 @@ def _as_json(study: Study, cells: Sequence[Finished], machine: Mapping[str, Any]
         "headings": dict(study.figures),
         "plots": [_plot_name(study.name, plot.figure) for plot in study.plots],
         "machine": dict(machine),
+        "planned_cell_count": len(study.cells),
         "cells": [
             {
                 "name": finished.cell.name,
@@ -64,6 +65,8 @@ def _section(study: Mapping[str, Any]) -> str:
     for cell in cells:
         figures = [f"{cell['figures'][key]:.4f}" for key in headings]
         lines.append("| " + " | ".join([*cell["labels"].values(), *figures]) + " |")
+    if len(cells) < study["planned_cell_count"]:
+        lines += ["", f"{len(cells)} of {study['planned_cell_count']} planned rows have been measured so far."]
     lines += ["", f"{machine['cores']} cores of {machine['processor']}, torch {machine['packages']['torch']}.", ""]
     return "\n".join(lines)
 
