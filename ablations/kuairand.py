@@ -206,18 +206,18 @@ def _of_layers(layers: str, objective: Objective) -> ImpressionSettings:
     return replace(BASE, hidden_dim=width, n_hidden_layers=depth, objective=objective, learning_rate=rate)
 
 
+def _layers_cell(ranking: RankingLog, layers: str, objective: Objective) -> Cell:
+    return ranking.cell(
+        f"{layers}-{objective}",
+        {"hidden layers": layers, "logistic regression": OBJECTIVES[objective]},
+        _of_layers(layers, objective),
+        seed_count=SEED_COUNTS.get(layers, 1),
+    )
+
+
 def table_1(ranking: RankingLog) -> Study:
     """Return the paper's seven set-ups, weighted and not."""
-    cells = [
-        ranking.cell(
-            f"{layers}-{objective}",
-            {"hidden layers": layers, "logistic regression": OBJECTIVES[objective]},
-            _of_layers(layers, objective),
-            seed_count=SEED_COUNTS.get(layers, 1),
-        )
-        for layers in LAYERS
-        for objective in TABLE_1_OBJECTIVES
-    ]
+    cells = [_layers_cell(ranking, layers, objective) for layers in LAYERS for objective in TABLE_1_OBJECTIVES]
     cells.append(ranking.item_cell())
     return Study(
         name="kuairand-table-1",
@@ -235,16 +235,7 @@ the wrong order, as a share. Means over two seeds up to 512, one seed for the la
 
 def calibration(ranking: RankingLog) -> Study:
     """Return the weighted ones again, with how true their expectations are; some in the paper's form too."""
-    cells = [
-        ranking.cell(
-            f"{layers}-{objective}",
-            {"hidden layers": layers, "logistic regression": OBJECTIVES[objective]},
-            _of_layers(layers, objective),
-            seed_count=SEED_COUNTS.get(layers, 1),
-        )
-        for objective, chosen in CALIBRATED
-        for layers in chosen
-    ]
+    cells = [_layers_cell(ranking, layers, objective) for objective, chosen in CALIBRATED for layers in chosen]
     cells.append(ranking.item_cell())
     return Study(
         name="kuairand-calibration",

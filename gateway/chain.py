@@ -125,7 +125,8 @@ class Chain:
             # Of this request alone: others in its batch may have more time.
             if passage.candidates is None:
                 self.use_popular(passage, StageFailure("candidate", grpc.StatusCode.DEADLINE_EXCEEDED))
-            passage.ranking_failure = StageFailure("ranking", grpc.StatusCode.DEADLINE_EXCEEDED)
+            if passage.scores is None:
+                passage.ranking_failure = StageFailure("ranking", grpc.StatusCode.DEADLINE_EXCEEDED)
         except StageFailure:
             pass  # noted in the passage
         finally:

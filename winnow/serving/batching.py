@@ -2,8 +2,9 @@
 
 At most `max_flights` batches are under way. What arrives while none is leaves at once, together with what arrives in
 the same turn of the event loop; what arrives while some are waits, and leaves together, in order of arrival, when one
-lands, or beside them where a slot is free and a quarter of a full batch waits. So there is no delay to tune: no waiting
-at low load, large batches at high load. The gateway uses this towards each stage, each stage towards its device.
+lands, or beside them where a slot is free and enough waits to be worth a flight of its own. So there is no delay to
+tune: no waiting at low load, large batches at high load. The gateway uses this towards the stages, each stage towards
+its device.
 """
 
 import asyncio

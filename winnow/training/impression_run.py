@@ -16,7 +16,7 @@ from rich.console import Console
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
 from winnow.networks.ranking_features import ItemFacts
-from winnow.training.candidate_stage import CandidateStage
+from winnow.training.candidate_run import train_candidate_stage
 from winnow.training.checkpoint import EpochLog, run_identity
 from winnow.training.evaluation import candidate_ranks, figures, popularity_ranks
 from winnow.training.examples import visible_before
@@ -27,7 +27,6 @@ from winnow.training.interactions import Interactions
 from winnow.training.item_sides import SideValues
 from winnow.training.items import read_item_facts
 from winnow.training.loop import train
-from winnow.training.precision import Precision
 from winnow.training.presets import ImpressionSettings, TrainingSettings
 from winnow.training.split import LogSplit
 from winnow.training.tables import InteractionLogError
@@ -137,23 +136,15 @@ def train_candidate_network(
 ) -> tuple[DeepCandidateGenerationModel, EpochLog]:
     """Train the candidate network on the watches before the impressions."""
     watches = log.earlier_watches
-    stage = CandidateStage(
+    stage, epochs, _ = train_candidate_stage(
         watches,
         np.bincount(watches.training.rows, minlength=len(log.popularity)),
-        settings.candidate,
-        sides=sides,
-        seed=settings.seed,
-        precision=Precision.choose(settings.precision, device),
-        device=device,
-    )
-    fingerprint = " ".join([log.impressions.training.fingerprint, *(side.fingerprint for side in sides)])
-    epochs = train(
-        stage,
-        epochs=settings.candidate.epochs,
-        seed=settings.seed,
-        identity=run_identity(fingerprint, settings.candidate, settings.seed),
-        checkpoint=checkpoints / "candidate.safetensors",
+        sides,
+        settings,
+        fingerprint=log.impressions.training.fingerprint,
+        checkpoints=checkpoints,
         resume=resume,
+        device=device,
         console=console,
     )
     return stage.network, epochs

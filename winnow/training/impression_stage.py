@@ -20,6 +20,7 @@ from winnow.training.impression_figures import ordering_figures
 from winnow.training.impressions import Impressions, TimeSplit
 from winnow.training.losses import click_loss, watch_time_loss
 from winnow.training.presets import ImpressionSettings
+from winnow.training.ranking_network import ranking_network_over
 
 # Impressions whose features and scores are computed at once, outside of training.
 IMPRESSIONS_A_BLOCK = 8192
@@ -148,30 +149,18 @@ def build_impression_network(
     candidate_network: DeepCandidateGenerationModel, facts: ItemFacts, settings: ImpressionSettings, *, seed: int
 ) -> DeepRankingModel:
     """Return the network that training begins with: with `matching`, its embeddings are the candidate network's."""
-    shape = candidate_network.constructor_arguments()
-    network = DeepRankingModel(
-        candidate_network.n_items,
-        shape["embedding_dim"],
-        settings.hidden_dim,
-        settings.n_hidden_layers,
-        seed,
-        history_length=shape["history_length"],
-        bag_decays=shape["bag_decays"],
-        bag_lags=shape["bag_lags"],
-        signed_bags=shape["signed_bags"],
-        watch_features=shape["watch_features"],
-        embedding_std=shape["embedding_std"],
-        matching=shape,
+    network = ranking_network_over(
+        candidate_network,
+        embedding_dim=candidate_network.embedding.embedding_dim,
+        hidden_dim=settings.hidden_dim,
+        n_hidden_layers=settings.n_hidden_layers,
+        seed=seed,
+        matching=True,
         matching_logit=False,
         features=settings.features or None,
         score="probability" if settings.objective == "click" else "watch_seconds",
     )
-    assert network.matching is not None  # noqa: S101 - just asked for
-    network.matching.load_state_dict(candidate_network.state_dict())
-    network.embedding.load_state_dict(candidate_network.embedding.state_dict())
     network.embedding.requires_grad_(requires_grad=settings.embedding_trained)
-    if network.bags is not None and candidate_network.bags is not None:
-        network.bags.load_state_dict(candidate_network.bags.state_dict())
     if network.features is not None:
         network.features.set_facts(facts)
     return network

@@ -18,6 +18,7 @@ from winnow.networks.successions import MATCHING_FEATURE
 from winnow.training.evaluation import chain_ranks, figures, rectangle, top_candidates
 from winnow.training.examples import sample_examples, visible_before
 from winnow.training.presets import RankingSettings
+from winnow.training.ranking_network import ranking_network_over
 from winnow.training.split import LogSplit
 from winnow.training.successions import SuccessionTable, count_successions
 
@@ -163,20 +164,19 @@ def build_ranking_network(
 
     Raises ValueError where `matching` is asked for and the embedding_dim is not the candidate network's.
     """
-    shape = candidate_network.constructor_arguments()
-    network = DeepRankingModel(
-        candidate_network.n_items,
-        settings.embedding_dim,
-        settings.hidden_dim,
-        settings.n_hidden_layers,
-        seed,
-        history_length=shape["history_length"],
-        bag_decays=shape["bag_decays"],
-        bag_lags=shape["bag_lags"],
-        signed_bags=shape["signed_bags"],
-        watch_features=shape["watch_features"],
-        embedding_std=shape["embedding_std"],
-        matching=shape if settings.matching else None,
+    candidate_dim = candidate_network.embedding.embedding_dim
+    if settings.matching and settings.embedding_dim != candidate_dim:
+        raise ValueError(
+            f"the ranking network's embedding_dim is {settings.embedding_dim}: "
+            f"with matching it has to be the candidate network's {candidate_dim}"
+        )
+    network = ranking_network_over(
+        candidate_network,
+        embedding_dim=settings.embedding_dim,
+        hidden_dim=settings.hidden_dim,
+        n_hidden_layers=settings.n_hidden_layers,
+        seed=seed,
+        matching=settings.matching,
         successions=None if table is None else {"pair_count": len(table.keys), "latest_count": settings.latest_count},
     )
     if network.successions is not None and table is not None:
@@ -186,17 +186,9 @@ def build_ranking_network(
         network.successions.log_popularity.copy_(torch.from_numpy(table.log_popularity))
     if network.matching is None:
         return network
-    if settings.embedding_dim != shape["embedding_dim"]:
-        raise ValueError(
-            f"the ranking network's embedding_dim is {settings.embedding_dim}: "
-            f"with matching it has to be the candidate network's {shape['embedding_dim']}"
-        )
-    network.matching.load_state_dict(candidate_network.state_dict())
     # The candidate network has learned these from many more examples than there are here: they stay as they are.
-    network.embedding.load_state_dict(candidate_network.embedding.state_dict())
     network.embedding.requires_grad_(requires_grad=False)
-    if network.bags is not None and candidate_network.bags is not None:
-        network.bags.load_state_dict(candidate_network.bags.state_dict())
+    if network.bags is not None:
         network.bags.requires_grad_(requires_grad=False)
     # The first correction is none: training begins with the order of the candidates.
     torch.nn.init.zeros_(network.output.weight)

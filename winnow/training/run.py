@@ -13,7 +13,7 @@ from rich.console import Console
 
 from winnow.history import WatchHistories
 from winnow.release.writer import ReleaseContents, write_release
-from winnow.training.candidate_stage import CandidateStage
+from winnow.training.candidate_run import train_candidate_stage
 from winnow.training.checkpoint import run_identity
 from winnow.training.evaluation import evaluate
 from winnow.training.impression_run import ImpressionLog, train_on_impressions
@@ -21,7 +21,6 @@ from winnow.training.interactions import Interactions, read_interactions
 from winnow.training.item_sides import SideValues, side_values
 from winnow.training.items import read_items
 from winnow.training.loop import train
-from winnow.training.precision import Precision
 from winnow.training.presets import TrainingSettings
 from winnow.training.ranking_stage import RankingStage
 from winnow.training.split import SPLITS, LogSplit
@@ -107,19 +106,15 @@ def _train_on_watches(
     split = SPLITS[settings.split](interactions.histories)
     console.print(f"Split: {split.description}")
     watch_counts = np.bincount(split.training.rows, minlength=len(interactions.vocabulary))
-    precision = Precision.choose(settings.precision, device)
-    candidate = CandidateStage(
-        split, watch_counts, settings.candidate, sides=sides, seed=settings.seed, precision=precision, device=device
-    )
-    fingerprint = " ".join([interactions.fingerprint, *(side.fingerprint for side in sides)])
-    identity = run_identity(f"{fingerprint} {settings.split}", settings.candidate, settings.seed)
-    candidate_log = train(
-        candidate,
-        epochs=settings.candidate.epochs,
-        seed=settings.seed,
-        identity=identity,
-        checkpoint=checkpoints / "candidate.safetensors",
+    candidate, candidate_log, identity = train_candidate_stage(
+        split,
+        watch_counts,
+        sides,
+        settings,
+        fingerprint=interactions.fingerprint,
+        checkpoints=checkpoints,
         resume=resume,
+        device=device,
         console=console,
     )
     ranking = RankingStage(

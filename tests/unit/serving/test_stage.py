@@ -10,7 +10,6 @@ import pytest
 
 from tests.releases import write_random_release
 from winnow.release.golden import GoldenRequests
-from winnow.release.reader import Release
 from winnow.serving.errors import ReleaseNotHeldError, UnavailableError
 from winnow.serving.metrics import Metrics
 from winnow.serving.settings import StageSettings
@@ -32,8 +31,7 @@ class Doubler:
 
     item_count = 10
 
-    def __init__(self, release: Release) -> None:
-        self.release = release
+    def __init__(self) -> None:
         self.go_on = threading.Event()
         self.go_on.set()
         self.seconds = 0.0
@@ -57,7 +55,7 @@ def settings(tmp_path: Path) -> StageSettings:
 
 def test_nothing_is_answered_before_the_release_is_loaded(settings: StageSettings) -> None:
     async def main() -> None:
-        stage = Stage("test", settings, Doubler, Metrics(), files=frozenset())
+        stage = Stage("test", settings, lambda _release: Doubler(), Metrics(), files=frozenset())
         with pytest.raises(UnavailableError), stage.pinned("any"):
             pass
         await stage.keeper.load_current()
@@ -72,17 +70,13 @@ def test_nothing_is_answered_before_the_release_is_loaded(settings: StageSetting
 
 
 def test_a_stuck_computation_is_not_alive(settings: StageSettings) -> None:
-    made: list[Doubler] = []
-
-    def build(release: Release) -> Doubler:
-        made.append(Doubler(release))
-        return made[0]
+    doubler = Doubler()
 
     async def main() -> None:
-        stage = Stage("test", settings, build, Metrics(), files=frozenset())
+        stage = Stage("test", settings, lambda _release: doubler, Metrics(), files=frozenset())
         await stage.keeper.load_current()
         assert stage.alive()
-        made[0].go_on.clear()
+        doubler.go_on.clear()
         with stage.pinned(stage.keeper.current.release_id) as model:
             stuck = asyncio.ensure_future(
                 model.batcher.submit(Number(1), deadline=asyncio.get_running_loop().time() + 30)
@@ -91,7 +85,7 @@ def test_a_stuck_computation_is_not_alive(settings: StageSettings) -> None:
             assert stage.alive(), "a computation may take a while"
             await asyncio.sleep(0.4)
             assert not stage.alive()
-            made[0].go_on.set()
+            doubler.go_on.set()
             await stuck
         assert stage.alive()
         await stage.close()
@@ -104,23 +98,19 @@ def test_short_computations_stay_on_the_event_loop_and_long_ones_leave_it(
 ) -> None:
     # Far longer than a busy machine takes for nothing.
     monkeypatch.setattr("winnow.serving.stage.SHORT_COMPUTATION_SECONDS", 0.25)
-    made: list[Doubler] = []
-
-    def build(release: Release) -> Doubler:
-        made.append(Doubler(release))
-        return made[0]
+    doubler = Doubler()
 
     async def main() -> None:
-        stage = Stage("test", settings, build, Metrics(), files=frozenset())
+        stage = Stage("test", settings, lambda _release: doubler, Metrics(), files=frozenset())
         await stage.keeper.load_current()
         for seconds in (0, 0, 0.3, 0.3, 0, 0):
-            made[0].seconds = seconds
+            doubler.seconds = seconds
             with stage.pinned(stage.keeper.current.release_id) as model:
                 await model.batcher.submit(Number(1), deadline=asyncio.get_running_loop().time() + 30)
         await stage.close()
 
     asyncio.run(main())
-    on_the_loop = [thread == threading.get_ident() for thread in made[0].threads]
+    on_the_loop = [thread == threading.get_ident() for thread in doubler.threads]
     assert on_the_loop == [False, True, True, False, False, True], "judged by the computation before, if there is one"
 
 
@@ -128,7 +118,7 @@ def test_a_release_in_use_is_not_dropped(settings: StageSettings) -> None:
     fast = settings.model_copy(update={"release_poll_seconds": 0.02, "release_retire_seconds": 0.1})
 
     async def main() -> None:
-        stage = Stage("test", fast, Doubler, Metrics(), files=frozenset())
+        stage = Stage("test", fast, lambda _release: Doubler(), Metrics(), files=frozenset())
         await stage.keeper.load_current()
         first = stage.keeper.current.release_id
         watch = asyncio.ensure_future(stage.keeper.watch())
