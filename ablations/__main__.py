@@ -7,8 +7,8 @@ import torch
 from rich.console import Console
 
 from ablations import kuairand, movielens
-from ablations.report import write
 from ablations.runner import ResultFolder, finished_cells, measure_all
+from ablations.study_page import write
 from benchmarks.machine import describe_machine
 
 # By data set: a function from the command line's options to its studies.

@@ -10,7 +10,8 @@ import torch
 from rich.console import Console
 
 from ablations.runner import Cell, GridPlot, Study
-from winnow.datasets import kuairand
+from winnow.logs.datasets import kuairand
+from winnow.logs.interactions import read_interactions
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.training.impression_run import (
     ImpressionLog,
@@ -19,7 +20,6 @@ from winnow.training.impression_run import (
     train_candidate_network,
     train_ranking_network,
 )
-from winnow.training.interactions import read_interactions
 from winnow.training.presets import KUAIRAND, ImpressionSettings, Objective, stated
 
 assert KUAIRAND.impressions is not None  # noqa: S101 - it is what the preset is for

@@ -9,16 +9,16 @@ import torch
 from rich.console import Console
 
 from ablations.runner import Cell, GridPlot, Study
-from winnow.datasets import movielens
-from winnow.training.candidate_stage import CandidateStage
-from winnow.training.evaluation import candidate_ranks, figures
-from winnow.training.interactions import Interactions, read_interactions
-from winnow.training.item_sides import SideValues, side_values
-from winnow.training.items import read_items
+from winnow.evaluation.ranks import candidate_ranks, figures
+from winnow.logs.datasets import movielens
+from winnow.logs.interactions import Interactions, read_interactions
+from winnow.logs.items_file import read_items
+from winnow.logs.side_values import SideValues, side_values
+from winnow.logs.split import LogSplit
+from winnow.training.candidate_trainee import CandidateStage
 from winnow.training.loop import train
 from winnow.training.precision import Precision
 from winnow.training.presets import GAP_EDGES_SECONDS, CandidateSettings, stated
-from winnow.training.split import LogSplit
 
 MIN_ITEM_COUNT = 5
 SEED = 1

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks import arithmetic, growth, quality, report, serving
+from benchmarks import arithmetic, growth, quality, results_page, serving
 from benchmarks.machine import describe_machine
 from benchmarks.presets import PRESETS, SMOKE_PRESETS
 from benchmarks.releases import ensure_release
@@ -44,15 +44,15 @@ def main() -> None:
         served[preset.name] = serving.measure(preset, directory, effort, reference)
         results["presets"][preset.name] = {
             "shape": vars(preset),
-            "release": report.release_facts(directory),
+            "release": results_page.release_facts(directory),
             "index_recall_at_200": round(recall, 4),
             "arithmetic": computed,
             "serving": served[preset.name].as_json(),
         }
     print("growth of the catalogue", flush=True)
     results["growth"] = [apart(growth.measure, presets[-1], size) for size in sizes]
-    results["ratios"], results["ratio_ranges"] = report.ratios(results["presets"], served)
-    report.write(arguments.output, results, served)
+    results["ratios"], results["ratio_ranges"] = results_page.ratios(results["presets"], served)
+    results_page.write(arguments.output, results, served)
     print((arguments.output / "RESULTS.md").read_text())
 
 

@@ -22,7 +22,7 @@ from ranking_service.ranker import Ranker, RankingQueries
 from ranking_service.settings import RankingSettings
 from winnow.networks.packed import pack
 from winnow.networks.tower import tower_widths
-from winnow.release.networks import load_candidate_network
+from winnow.release.models.loader import load_candidate_network
 from winnow.release.reader import current_release_id, open_release
 
 # As many as a stage finds waiting at saturation.

@@ -8,11 +8,11 @@ import torch
 
 from benchmarks.presets import Preset
 from benchmarks.synthetic import make_networks
-from winnow.bench.requests import serialize
+from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import RaggedRows
+from winnow.loadtest.histories import serialize
 from winnow.release.manifest import CURRENT_FILE
-from winnow.release.writer import ReleaseContents, write_release
-from winnow.vocabulary import Vocabulary
+from winnow.release.models.writer import ReleaseContents, write_release
 
 # Held-out histories on which the index is tuned, and others with which everything is measured.
 TUNING_HISTORIES, LOAD_HISTORIES = 500, 2_000

@@ -10,10 +10,10 @@ from benchmarks.presets import Preset
 from benchmarks.quality import served_overlap
 from benchmarks.releases import load_requests
 from benchmarks.systems import SYSTEMS, RunningSystem
-from winnow.bench.load import Load
-from winnow.bench.measured import Measured, added_over_time
-from winnow.bench.report import Point
-from winnow.bench.run import run_load
+from winnow.loadtest.load import Load
+from winnow.loadtest.measured import Measured, added_over_time
+from winnow.loadtest.processes import run_load
+from winnow.loadtest.summary import Point
 
 # Longer than any answer takes, the naive chain's at saturation included: what is slow is to be measured, not to fail.
 TIMEOUT_SECONDS = 30.0

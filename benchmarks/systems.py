@@ -11,7 +11,7 @@ from pathlib import Path
 
 import grpc
 
-from winnow.commands.local_stack import LocalStack, StackSettings, free_port
+from winnow.serving.local_stack import LocalStack, StackSettings, free_port
 
 HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 120.0

@@ -12,9 +12,8 @@ from winnow.index.exact import ExactIndex
 from winnow.index.protocol import CandidateIndex, Retrieved
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.release.golden import GoldenMismatchError, GoldenRequests, check_scores
-from winnow.release.index import load_index
 from winnow.release.manifest import CANDIDATE_NETWORK_FILE, INDEX_FILE
-from winnow.release.networks import load_candidate_network
+from winnow.release.models.loader import load_candidate_network, load_index
 from winnow.release.reader import Release
 
 RELEASE_FILES = frozenset({CANDIDATE_NETWORK_FILE, INDEX_FILE})

@@ -12,8 +12,9 @@ from candidate_service.retriever import RELEASE_FILES, RetrievalQueries, Retriev
 from candidate_service.settings import CandidateSettings
 from winnow.index.protocol import Retrieved
 from winnow.release.reader import Release
+from winnow.rpc.violations import Violation
 from winnow.serving.boundary import Gatekeeper
-from winnow.serving.errors import InvalidRequestError, Violation
+from winnow.serving.errors import InvalidRequestError
 from winnow.serving.metrics import Metrics
 from winnow.serving.releases import ReleaseStatus
 from winnow.serving.server import remaining_seconds

@@ -13,13 +13,13 @@ from rich.console import Console
 
 from winnow.client import WinnowClient
 from winnow.commands.data import movielens_1m
-from winnow.commands.local_stack import LocalStack, StackSettings
 from winnow.commands.recommend import print_answer
-from winnow.datasets.movielens import DataSet, data_set_in
+from winnow.evaluation.figures_table import figures_table
+from winnow.logs.datasets.movielens import DataSet, data_set_in
+from winnow.logs.interactions import read_interactions
 from winnow.release.reader import Release, ReleaseError, current_release_id, open_release
-from winnow.training.interactions import read_interactions
+from winnow.serving.local_stack import LocalStack, StackSettings
 from winnow.training.presets import PRESETS
-from winnow.training.report import figures_table
 
 DATA = Path("data")
 RELEASES = Path("releases")

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from winnow.catalogue.items import ItemCatalogue
+from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import Rows
-from winnow.release.items import ItemCatalogue
 from winnow.release.manifest import ITEMS_FILE, POPULARITY_FILE, VOCABULARY_FILE
 from winnow.release.reader import Release, popular_rows
 from winnow.v1.recommendation_pb2 import SCORE_ORIGIN_RANKING, SCORE_ORIGIN_WATCH_SECONDS, ScoreOrigin
-from winnow.vocabulary import Vocabulary
 
 RELEASE_FILES = frozenset({VOCABULARY_FILE, POPULARITY_FILE, ITEMS_FILE})
 """What is read of a release."""

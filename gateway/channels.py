@@ -8,7 +8,8 @@ import grpc
 import structlog
 
 from gateway.settings import GatewaySettings
-from winnow.serving.tls import Fingerprint, channel_credentials
+from winnow.rpc.credentials import channel_credentials
+from winnow.serving.tls import Fingerprint
 
 _log = structlog.get_logger(__name__)
 

@@ -10,7 +10,8 @@ from gateway.catalogue import Catalogue
 from gateway.settings import GatewaySettings
 from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, Rows, WatchHistories
-from winnow.serving.errors import InvalidRequestError, Violation
+from winnow.rpc.violations import Violation
+from winnow.serving.errors import InvalidRequestError
 from winnow.v1 import catalogue_pb2, recommendation_pb2
 
 MAX_ID_BYTES = 512

@@ -14,7 +14,7 @@ from winnow.networks.packed import pack
 from winnow.networks.ranking import DeepRankingModel
 from winnow.release.golden import TOLERANCE, GoldenRequests, check_scores
 from winnow.release.manifest import RANKING_NETWORK_FILE
-from winnow.release.networks import load_ranking_network
+from winnow.release.models.loader import load_ranking_network
 from winnow.release.reader import Release
 
 RELEASE_FILES = frozenset({RANKING_NETWORK_FILE})

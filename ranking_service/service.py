@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from ranking_service.ranker import RELEASE_FILES, Ranker, RankingQueries
 from ranking_service.settings import RankingSettings
 from winnow.release.reader import Release
+from winnow.rpc.violations import Violation
 from winnow.serving.boundary import Gatekeeper
-from winnow.serving.errors import InvalidRequestError, Violation
+from winnow.serving.errors import InvalidRequestError
 from winnow.serving.metrics import Metrics
 from winnow.serving.releases import ReleaseStatus
 from winnow.serving.server import remaining_seconds

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.releases import write_random_release
-from winnow.commands.local_stack import LocalStack, StackSettings
+from winnow.serving.local_stack import LocalStack, StackSettings
 
 
 @pytest.fixture(scope="session", autouse=True)

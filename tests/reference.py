@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from winnow.release.networks import load_candidate_network, load_ranking_network
+from winnow.release.models.loader import load_candidate_network, load_ranking_network
 from winnow.release.reader import current_release_id, open_release
 
 

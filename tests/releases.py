@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
+from winnow.release.models.writer import ReleaseContents, write_release
 from winnow.release.reader import describe_file, digest_of_files
-from winnow.release.writer import ReleaseContents, write_release
-from winnow.vocabulary import Vocabulary
 
 ITEM_COUNT = 300
 

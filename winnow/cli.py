@@ -1,11 +1,11 @@
-"""The command line: `winnow data | train | evaluate | serve | recommend | health | bench`."""
+"""The command line: `winnow data | train | evaluate | serve | recommend | health | loadtest`."""
 
 import typer
 
-from winnow.commands.bench import bench
 from winnow.commands.data import data_app
 from winnow.commands.evaluate import evaluate
 from winnow.commands.health import health
+from winnow.commands.loadtest import loadtest
 from winnow.commands.recommend import recommend
 from winnow.commands.serve import serve
 from winnow.commands.train import train
@@ -22,7 +22,7 @@ app.command()(evaluate)
 app.command()(serve)
 app.command()(recommend)
 app.command()(health)
-app.command()(bench)
+app.command()(loadtest)
 
 if __name__ == "__main__":
     app()

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.peers.chain import ChainGateway
 from benchmarks.peers.server import Handler, run
-from winnow.release.networks import load_candidate_network, load_ranking_network
+from winnow.release.models.loader import load_candidate_network, load_ranking_network
 from winnow.release.reader import current_release_id, open_release
 from winnow.v1 import recommendation_pb2
 

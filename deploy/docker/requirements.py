@@ -1,4 +1,4 @@
-"""Prints what pyproject.toml requires for one purpose: `build`, `run`, or the name of an extra.
+"""Prints what pyproject.toml requires for one purpose: `build`, or the name of an extra.
 
 Images install that apart from the code, so that a change of the code does not install it again.
 """
@@ -14,10 +14,8 @@ def requirements(purpose: str) -> list[str]:
     project = pyproject["project"]
     if purpose == "build":
         found = pyproject["build-system"]["requires"]
-    elif purpose == "run":
-        found = project["dependencies"]
     else:
-        found = project["optional-dependencies"][purpose]
+        found = [*project["dependencies"], *project["optional-dependencies"][purpose]]
     # An extra that includes another one names the project itself, which is installed later.
     return [requirement for requirement in found if not requirement.startswith(project["name"])]
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.compose.stack import ROOT, ComposeStack, docker, run
 from tests.reference import DirectRecommender
-from winnow.commands.local_stack import is_free
+from winnow.serving.local_stack import is_free
 
 USER_COUNT = 300
 GATEWAY_PORT_COUNT = 10

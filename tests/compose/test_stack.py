@@ -9,7 +9,7 @@ from tests.compose.stack import GATEWAY_PORT, SERVICES, ComposeStack, wait_until
 from tests.reference import DirectRecommender
 from tests.traffic import steady_traffic
 from winnow.client import WinnowClient, WinnowError
-from winnow.commands.health import healthy
+from winnow.rpc.health import healthy
 
 # docker-compose.yml gives a service 30 before it is killed.
 STOP_SECONDS = 25

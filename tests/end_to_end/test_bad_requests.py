@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.releases import ITEM_COUNT, item_id
 from winnow.client import WinnowClient, WinnowError
-from winnow.commands.local_stack import LocalStack
+from winnow.serving.local_stack import LocalStack
 from winnow.v1 import recommendation_pb2, recommendation_pb2_grpc
 
 RECOMMEND = "/winnow.v1.RecommendationService/RecommendItems"

@@ -15,12 +15,12 @@ from tests.conftest import stack_settings
 from tests.unit.training.planted import write_planted_impressions, write_planted_log
 from tests.unit.training.settings import TINY
 from winnow.client import WinnowClient, WinnowError
-from winnow.commands.local_stack import LocalStack
-from winnow.release.networks import load_ranking_network
+from winnow.logs.interactions import read_interactions
+from winnow.release.models.loader import load_ranking_network
 from winnow.release.reader import open_release
+from winnow.serving.local_stack import LocalStack
+from winnow.training.impression_ranking_trainee import impression_scores
 from winnow.training.impression_run import ImpressionLog
-from winnow.training.impression_stage import impression_scores
-from winnow.training.interactions import read_interactions
 from winnow.training.run import RunPaths, run
 
 

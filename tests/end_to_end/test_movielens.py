@@ -13,9 +13,9 @@ from rich.console import Console
 from tests.conftest import stack_settings
 from tests.reference import DirectRecommender
 from winnow.client import WinnowClient
-from winnow.commands.local_stack import LocalStack
-from winnow.datasets import movielens
-from winnow.datasets.fetch import FetchError
+from winnow.logs.datasets import movielens
+from winnow.logs.datasets.fetch import FetchError
+from winnow.serving.local_stack import LocalStack
 from winnow.training.presets import PRESETS
 from winnow.training.run import RunPaths, RunResult, run
 

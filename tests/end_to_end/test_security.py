@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.releases import item_id
 from tests.service.process import start
 from winnow.client import WinnowClient, WinnowError
-from winnow.commands.local_stack import free_port
+from winnow.serving.local_stack import free_port
 
 ROOT = Path(__file__).parents[2]
 

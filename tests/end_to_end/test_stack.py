@@ -15,7 +15,7 @@ from tests.conftest import stack_settings
 from tests.reference import DirectRecommender
 from tests.releases import ITEM_COUNT, item_id
 from winnow.client import Answer, WinnowClient, WinnowError
-from winnow.commands.local_stack import LocalStack
+from winnow.serving.local_stack import LocalStack
 
 
 def random_history(seed: int) -> list[str]:

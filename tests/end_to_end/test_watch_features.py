@@ -15,9 +15,9 @@ from tests.reference import DirectRecommender
 from tests.releases import ITEM_COUNT, item_id, write_random_release
 from winnow.cli import app
 from winnow.client import WinnowClient, WinnowError
-from winnow.commands.local_stack import LocalStack
 from winnow.history import RaggedRows, WatchHistories
 from winnow.networks.packed import pack
+from winnow.serving.local_stack import LocalStack
 
 OPTIONS = {
     "history_length": 12,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from winnow.commands.health import healthy
-from winnow.commands.local_stack import free_port
+from winnow.rpc.health import healthy
+from winnow.serving.local_stack import free_port
 
 HOST = "127.0.0.1"
 STAGES = ("candidate_service", "ranking_service")

@@ -16,7 +16,7 @@ import pytest
 from tests.faults.cluster import Cluster
 from tests.faults.ledger import Judge, Ledger, Load
 from tests.releases import ITEM_COUNT, item_id, write_random_release
-from winnow.release.writer import point_current_at
+from winnow.release.models.writer import point_current_at
 
 # How long the load goes on after a fault is over: what recovers by itself does so in this time.
 SETTLE_SECONDS = 3.0

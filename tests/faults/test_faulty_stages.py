@@ -9,7 +9,7 @@ from tests.faults.cluster import HOST, STAGES, Cluster, Replica
 from tests.faults.conftest import load_while
 from tests.faults.faulty_stage import MODES
 from tests.faults.ledger import Judge, Ledger, Load
-from winnow.commands.local_stack import free_port
+from winnow.serving.local_stack import free_port
 
 
 class FaultyReplica(Replica):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import grpc
 
-from winnow.commands.health import healthy
-from winnow.commands.local_stack import free_port
+from winnow.rpc.health import healthy
+from winnow.serving.local_stack import free_port
 
 
 @dataclass(frozen=True)

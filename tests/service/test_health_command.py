@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from tests.service.process import running
 from winnow.cli import app
-from winnow.commands.local_stack import free_port
+from winnow.serving.local_stack import free_port
 
 
 def exit_status(*arguments: str) -> int:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.service.process import running, start
-from winnow.commands.health import healthy
-from winnow.commands.local_stack import free_port
+from winnow.rpc.health import healthy
+from winnow.serving.local_stack import free_port
 
 # The state of a socket in the kernel's table.
 LISTENING = "0A"

@@ -21,8 +21,8 @@ def movielens_1m(
     archive: Annotated[Path | None, typer.Option(help="A local copy of either archive, instead of fetching.")] = None,
 ) -> None:
     """Fetch MovieLens-1M, a million film ratings: research use only, see the licence that is printed."""
-    from winnow.datasets import movielens
-    from winnow.datasets.fetch import FetchError
+    from winnow.logs.datasets import movielens
+    from winnow.logs.datasets.fetch import FetchError
 
     console = Console(highlight=False, soft_wrap=True)
     console.print(movielens.LICENCE)
@@ -54,7 +54,7 @@ def kuairand_pure(
     directory: Annotated[Path, typer.Option(help="Where data sets are kept, each in its own folder.")] = Path("data"),
 ) -> None:
     """Convert a local copy of KuaiRand-Pure, short-video impressions with watch time: see the licence printed."""
-    from winnow.datasets import kuairand
+    from winnow.logs.datasets import kuairand
 
     console = Console(highlight=False, soft_wrap=True)
     console.print(kuairand.LICENCE)

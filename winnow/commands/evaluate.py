@@ -34,10 +34,10 @@ def evaluate(
     import torch
 
     from winnow.evaluation.compare import BASELINES, Log, compare
-    from winnow.evaluation.report import as_json, gain_in_words, page, table
+    from winnow.evaluation.comparison_report import as_json, gain_in_words, page, table
+    from winnow.logs.input_table import InteractionLogError
     from winnow.release.manifest import CURRENT_FILE
     from winnow.release.reader import ReleaseError, current_release_id, open_release
-    from winnow.training.tables import InteractionLogError
 
     parts = part or ["validation", "test"]
     baselines = [name for name in (baseline or BASELINES) if name != "none"]
@@ -62,7 +62,7 @@ def evaluate(
             compared.append(one)
             console.print(f"{one.part}, {one.name}: HR@10 {one.figures['hr_at_10']:.4f}")
     except (ReleaseError, InteractionLogError, ValueError, ImportError) as error:
-        reason = f"{error}: pip install 'winnow[evaluation]'" if isinstance(error, ImportError) else str(error)
+        reason = f"{error}: pip install 'winnow[train]'" if isinstance(error, ImportError) else str(error)
         Console(stderr=True, highlight=False, soft_wrap=True).print(reason, style="red", markup=False)
         raise typer.Exit(1) from None
     for name in parts:

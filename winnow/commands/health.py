@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-import grpc
 import typer
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from winnow.serving.tls import channel_credentials
+from winnow.rpc.credentials import channel_credentials
+from winnow.rpc.health import healthy
 
 
 def health(
@@ -25,27 +24,3 @@ def health(
         raise typer.BadParameter(str(error)) from None
     if not healthy(target, timeout_seconds, service=service, credentials=credentials):
         raise SystemExit(f"{target} is not serving")
-
-
-def healthy(
-    target: str,
-    timeout_seconds: float = 1.0,
-    *,
-    service: str = "",
-    credentials: grpc.ChannelCredentials | None = None,
-) -> bool:
-    """Whether the server at the target says SERVING."""
-    options = [("grpc.use_local_subchannel_pool", 1)]
-    channel = (
-        grpc.insecure_channel(target, options=options)
-        if credentials is None
-        else grpc.secure_channel(target, credentials, options=options)
-    )
-    with channel:
-        try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(service=service), timeout=timeout_seconds
-            )
-        except grpc.RpcError:
-            return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

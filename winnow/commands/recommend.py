@@ -91,7 +91,7 @@ def print_answer(console: Console, history: list[str], answer: Answer, titles: d
 
 def _watches(interactions: Path, user: str) -> tuple[list[str], list[float], list[int]]:
     """Read the latest watches of a user, with their weights and timestamps, from a log as `winnow train` reads it."""
-    from winnow.training.interactions import read_interactions
+    from winnow.logs.interactions import read_interactions
 
     try:
         log = read_interactions(interactions, vocabulary_size=LARGEST_VOCABULARY, min_item_count=1)

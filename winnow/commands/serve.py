@@ -22,8 +22,8 @@ def serve(
 
     Everything else is set by the services' environment variables (docs/operations.md), which are passed on.
     """
-    from winnow.commands.local_stack import LocalStack, StackError, StackSettings, forward_signals_as_exit
     from winnow.release.reader import ReleaseError
+    from winnow.serving.local_stack import LocalStack, StackError, StackSettings, forward_signals_as_exit
 
     console = Console(stderr=True)
     settings = StackSettings(

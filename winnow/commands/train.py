@@ -40,12 +40,12 @@ def train(
 
     import torch
 
+    from winnow.evaluation.figures_table import figures_table, impressions_table
+    from winnow.logs.input_table import InteractionLogError
+    from winnow.logs.split import SPLITS
     from winnow.training.checkpoint import CheckpointError
     from winnow.training.presets import PRESETS
-    from winnow.training.report import figures_table, impressions_table
     from winnow.training.run import RunPaths, run
-    from winnow.training.split import SPLITS
-    from winnow.training.tables import InteractionLogError
 
     if preset not in PRESETS:
         raise typer.BadParameter(f"there is no preset {preset!r}, only {', '.join(PRESETS)}")

@@ -20,11 +20,11 @@ from winnow.evaluation.recommenders import (
     item_knn,
 )
 from winnow.history import RaggedRows
-from winnow.release.networks import load_candidate_network, load_ranking_network
+from winnow.logs.input_table import InteractionLogError
+from winnow.logs.interactions import Interactions, read_interactions
+from winnow.logs.split import SPLITS, HeldOut, LogSplit
+from winnow.release.models.loader import load_candidate_network, load_ranking_network
 from winnow.release.reader import Release
-from winnow.training.interactions import Interactions, read_interactions
-from winnow.training.split import SPLITS, HeldOut, LogSplit
-from winnow.training.tables import InteractionLogError
 
 CANDIDATE, CHAIN = "candidate", "chain"
 BASELINES = ("popularity", "item-knn", "ease", "als")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.evaluation.recommenders import Recommender
-from winnow.training.split import HeldOut, means_of_users
+from winnow.logs.split import HeldOut, means_of_users
 
 DEPTHS = (10, 50, 100, 200, 500)
 LIST_LENGTH = 10

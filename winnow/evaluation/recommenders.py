@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from winnow.evaluation.ranks import rectangle, top_candidates
 from winnow.history import RaggedRows, WatchHistories
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
-from winnow.training.evaluation import rectangle, top_candidates
 
 # An [I, I] matrix of float64 is inverted for EASE: 20,000 items are 3.2 GB.
 DENSE_ITEM_LIMIT = 20_000

@@ -1,4 +1,4 @@
 """A release: what training hands to the services, one directory that all three load together.
 
-`manifest`, `reader` and `items` need no torch, so that the gateway can use them; `writer` and `networks` do.
+Nothing here needs torch, so that the gateway can use it, except the package `models`.
 """

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from winnow.catalogue.items import ItemCatalogue
+from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import Rows
 from winnow.release.golden import GoldenRequests
-from winnow.release.items import ItemCatalogue
 from winnow.release.manifest import (
     CURRENT_FILE,
     GOLDEN_FILE,
@@ -25,7 +26,6 @@ from winnow.release.manifest import (
     FileEntry,
     Manifest,
 )
-from winnow.vocabulary import Vocabulary
 
 T = TypeVar("T")
 

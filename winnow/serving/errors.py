@@ -1,24 +1,17 @@
 """Errors that a caller may see: each carries its status code, and nothing but its own text reaches the caller."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+
+from winnow.rpc.violations import Violation
 
 # Details travel in trailers, which fail beyond 8 KB: 20 violations of at most 200 characters stay below that.
 MAX_VIOLATIONS = 20
 MAX_DESCRIPTION_CHARACTERS = 200
-
-
-class Violation(NamedTuple):
-    """What is wrong with one field of a request."""
-
-    field: str
-    """Path of the field, for example `history[3]`."""
-    description: str
 
 
 class ServiceError(Exception):
@@ -97,24 +90,6 @@ class DeadlineError(ServiceError):
     """The deadline passed before there was an answer."""
 
     code = grpc.StatusCode.DEADLINE_EXCEEDED
-
-
-def violations_of(error: grpc.RpcError) -> list[Violation]:
-    """Read the field violations out of a failed call, as a client sees it; empty where there are none."""
-    if not isinstance(error, grpc.aio.AioRpcError | grpc.Call):
-        return []
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            status = status_pb2.Status.FromString(value)
-            if status.code == code_pb2.INVALID_ARGUMENT:
-                bad_request = error_details_pb2.BadRequest()
-                return [
-                    Violation(violation.field, violation.description)
-                    for detail in status.details
-                    if detail.Unpack(bad_request)
-                    for violation in bad_request.field_violations
-                ]
-    return []
 
 
 def _as_any(message: error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> AnyMessage:

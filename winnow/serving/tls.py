@@ -69,26 +69,3 @@ def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials | Non
     return grpc.dynamic_ssl_server_credentials(
         configuration(), fetch, require_client_authentication=client_ca is not None
     )
-
-
-def channel_credentials(
-    ca_file: Path | None, certificate_file: Path | None, key_file: Path | None
-) -> grpc.ChannelCredentials | None:
-    """Return a client's credentials, or None where no authority is given and TLS is off.
-
-    Raises ValueError where a file is missing, or a certificate without its key or without an authority.
-    """
-    if (certificate_file is None) != (key_file is None):
-        raise ValueError("a client certificate and its key have to be given together")
-    if ca_file is None:
-        if certificate_file is not None:
-            raise ValueError("a client certificate needs the servers' authority too")
-        return None
-    try:
-        return grpc.ssl_channel_credentials(
-            ca_file.read_bytes(),
-            key_file.read_bytes() if key_file else None,
-            certificate_file.read_bytes() if certificate_file else None,
-        )
-    except OSError as error:
-        raise ValueError(f"TLS file cannot be read: {error}") from error

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from winnow.training.candidate_stage import CandidateStage
+from winnow.logs.side_values import SideValues
+from winnow.logs.split import LogSplit
+from winnow.training.candidate_trainee import CandidateStage
 from winnow.training.checkpoint import EpochLog, run_identity
-from winnow.training.item_sides import SideValues
 from winnow.training.loop import train
 from winnow.training.precision import Precision
 from winnow.training.presets import TrainingSettings
-from winnow.training.split import LogSplit
 
 
 class TrainedCandidateStage(NamedTuple):

@@ -13,23 +13,23 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from winnow.evaluation.impression_figures import calibration, ordering_figures
+from winnow.evaluation.ranks import candidate_ranks, figures, popularity_ranks
+from winnow.logs.impressions import Impressions, TimeSplit, read_impressions
+from winnow.logs.input_table import InteractionLogError
+from winnow.logs.interactions import Interactions
+from winnow.logs.items_file import read_item_facts
+from winnow.logs.rollback import visible_before
+from winnow.logs.side_values import SideValues
+from winnow.logs.split import LogSplit
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
 from winnow.networks.ranking_features import ItemFacts
 from winnow.training.candidate_run import train_candidate_stage
 from winnow.training.checkpoint import EpochLog, run_identity
-from winnow.training.evaluation import candidate_ranks, figures, popularity_ranks
-from winnow.training.examples import visible_before
-from winnow.training.impression_figures import calibration, ordering_figures
-from winnow.training.impression_stage import ImpressionStage, impression_scores
-from winnow.training.impressions import Impressions, TimeSplit, read_impressions
-from winnow.training.interactions import Interactions
-from winnow.training.item_sides import SideValues
-from winnow.training.items import read_item_facts
+from winnow.training.impression_ranking_trainee import ImpressionStage, impression_scores
 from winnow.training.loop import train
 from winnow.training.presets import ImpressionSettings, TrainingSettings
-from winnow.training.split import LogSplit
-from winnow.training.tables import InteractionLogError
 from winnow.training.trained import Figures, Trained
 
 SAMPLE_IMPRESSION_COUNT = 16

@@ -11,20 +11,20 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from winnow.evaluation.ranks import evaluate
 from winnow.history import WatchHistories
-from winnow.release.writer import ReleaseContents, write_release
+from winnow.logs.interactions import Interactions, read_interactions
+from winnow.logs.items_file import read_items
+from winnow.logs.side_values import SideValues, side_values
+from winnow.logs.split import SPLITS, LogSplit
+from winnow.release.models.writer import ReleaseContents, write_release
 from winnow.training.candidate_run import train_candidate_stage
 from winnow.training.checkpoint import run_identity
-from winnow.training.evaluation import evaluate
 from winnow.training.impression_run import ImpressionLog, train_on_impressions
-from winnow.training.interactions import Interactions, read_interactions
-from winnow.training.item_sides import SideValues, side_values
-from winnow.training.items import read_items
 from winnow.training.loop import train
 from winnow.training.presets import TrainingSettings
-from winnow.training.ranking_stage import RankingStage
-from winnow.training.split import SPLITS, LogSplit
 from winnow.training.trained import Trained
+from winnow.training.watch_ranking_trainee import RankingStage
 
 SAMPLE_HISTORY_COUNT = 16
 

@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 
 from ablations.movielens import CandidateLog, grid, longer, one_at_a_time
-from ablations.report import write
 from ablations.runner import Cell, GridPlot, ResultFolder, Study, finished_cells, measure_all
+from ablations.study_page import write
 from tests.unit.training.planted import write_planted_log
 from tests.unit.training.settings import TINY
-from winnow.training.interactions import read_interactions
+from winnow.logs.interactions import read_interactions
 
 CONSOLE = Console(file=StringIO())
 MACHINE = {"cores": 2, "processor": "a processor", "packages": {"torch": "2"}}

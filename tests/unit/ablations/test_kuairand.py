@@ -11,8 +11,8 @@ from ablations import kuairand
 from ablations.kuairand import BASE, CALIBRATION_HEADINGS, ORDER_HEADINGS, RankingLog
 from tests.unit.training.planted import write_planted_impressions, write_planted_log
 from tests.unit.training.settings import TINY
+from winnow.logs.interactions import read_interactions
 from winnow.training.impression_run import ImpressionLog
-from winnow.training.interactions import read_interactions
 
 CONSOLE = Console(file=StringIO())
 

@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 
 from winnow.evaluation.measure import DEPTHS, Answers, ask, by_group, calibration, gain, interval, measure
 from winnow.history import RaggedRows
-from winnow.training.split import HeldOut
+from winnow.logs.split import HeldOut
 
 NOT_FOUND = DEPTHS[-1]
 

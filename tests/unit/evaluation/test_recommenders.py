@@ -20,9 +20,9 @@ from winnow.evaluation.recommenders import (
     most_watched_first,
 )
 from winnow.history import UNKNOWN_TIME, RaggedRows, WatchHistories
+from winnow.logs.split import LogSplit
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
-from winnow.training.split import LogSplit
 
 ITEM_COUNT = 2 * ITEMS_PER_GROUP
 SPLIT = LogSplit.leave_last_out(planted_histories())

@@ -12,7 +12,7 @@ from winnow.networks.folded_ranking import FoldedRanking, item_half_table
 from winnow.networks.packed import pack
 from winnow.networks.ranking import DeepRankingModel
 from winnow.networks.successions import MATCHING_FEATURE, Successions
-from winnow.training.successions import PRIOR_COUNT, SuccessionTable, count_successions
+from winnow.training.succession_counts import PRIOR_COUNT, SuccessionTable, count_successions
 
 CPU = torch.device("cpu")
 ITEM_COUNT = 9

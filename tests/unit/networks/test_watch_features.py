@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from winnow.history import UNKNOWN_TIME, RaggedRows, WatchHistories
+from winnow.logs.rollback import visible_before
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.history_bags import HistoryBags
 from winnow.networks.packed import pack_histories
 from winnow.networks.ranking import DeepRankingModel
 from winnow.networks.watch_features import WatchFeatures, quantile_edges
-from winnow.training.examples import RollbackChunks, visible_before
+from winnow.training.examples import RollbackChunks
 
 CPU = torch.device("cpu")
 ITEM_COUNT, EMBEDDING_DIM, HISTORY_LENGTH = 20, 6, 5

@@ -12,7 +12,7 @@ from winnow.history import RaggedRows
 from winnow.index.approximate import ApproximateIndex
 from winnow.release.golden import GoldenMismatchError
 from winnow.release.manifest import INDEX_FILE, IndexEntry
-from winnow.release.networks import load_candidate_network
+from winnow.release.models.loader import load_candidate_network
 from winnow.release.reader import Release, open_release
 
 CPU = torch.device("cpu")

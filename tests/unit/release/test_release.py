@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.releases import ITEM_COUNT, item_id, reseal, write_random_release
 from winnow.release.golden import GoldenMismatchError, check_scores
-from winnow.release.networks import load_candidate_network, load_ranking_network
+from winnow.release.models.loader import load_candidate_network, load_ranking_network
 from winnow.release.reader import ReleaseError, current_release_id, open_release
 
 
@@ -43,7 +43,7 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path: Path, monkeypatch: 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("winnow.release.writer.save_tensors", fail)
+    monkeypatch.setattr("winnow.release.models.writer.save_tensors", fail)
     with pytest.raises(OSError, match="No space left"):
         write_random_release(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -3,8 +3,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from winnow.history import RaggedRows
-from winnow.training.examples import RollbackChunks, sample_examples, visible_before
-from winnow.training.split import held_back
+from winnow.logs.rollback import sample_examples, visible_before
+from winnow.logs.split import held_back
+from winnow.training.examples import RollbackChunks
 
 # Every row is used once in all histories together, so that a row says which event it is.
 history_lengths = st.lists(st.integers(0, 12), min_size=1, max_size=6)

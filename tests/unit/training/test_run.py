@@ -10,11 +10,11 @@ from candidate_service.retriever import Retriever
 from ranking_service.ranker import Ranker
 from tests.unit.training.planted import write_planted_log
 from tests.unit.training.settings import TINY
-from winnow.release.networks import load_candidate_network
+from winnow.evaluation.figures_table import figures_table
+from winnow.logs.input_table import InteractionLogError
+from winnow.release.models.loader import load_candidate_network
 from winnow.release.reader import current_release_id, open_release
-from winnow.training.report import figures_table
 from winnow.training.run import RunPaths, RunResult, run
-from winnow.training.tables import InteractionLogError
 
 
 def run_in(directory: Path, name: str, *, resume: bool = False) -> RunResult:

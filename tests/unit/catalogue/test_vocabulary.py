@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from winnow.catalogue.vocabulary import Vocabulary
+
+item_ids = st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), unique=True, max_size=30)
+
+
+@given(item_ids)
+def test_rows_and_ids_are_inverse(ids: list[str]) -> None:
+    vocabulary = Vocabulary(ids)
+    rows, unknown_count = vocabulary.rows(ids)
+    assert rows.tolist() == list(range(len(ids)))
+    assert unknown_count == 0
+    assert vocabulary.item_ids(rows.tolist()) == ids
+
+
+@given(item_ids)
+def test_saving_keeps_ids_of_any_form(tmp_path_factory: pytest.TempPathFactory, ids: list[str]) -> None:
+    path = tmp_path_factory.mktemp("vocabulary") / "vocabulary.safetensors"
+    Vocabulary(ids).save(path)
+    loaded = Vocabulary.load(path)
+    assert loaded.item_ids(range(len(loaded))) == ids
+
+
+def test_unknown_ids_are_skipped_and_counted() -> None:
+    rows, unknown_count = Vocabulary(["a", "b"]).rows(["b", "x", "a", "y", "b"])
+    assert rows.tolist() == [1, 0, 1]
+    assert unknown_count == 2
+
+
+def test_an_id_that_stands_twice_is_named() -> None:
+    with pytest.raises(ValueError, match="'a' stands twice"):
+        Vocabulary(["a", "b", "a"])
+
+
+def test_ends_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "vocabulary.safetensors"
+    save_file({"utf8": np.frombuffer(b"abc", dtype=np.uint8), "ends": np.array([2, 1])}, path)
+    with pytest.raises(ValueError, match="do not fit"):
+        Vocabulary.load(path)

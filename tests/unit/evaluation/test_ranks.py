@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+import torch
+
+from winnow.evaluation.ranks import (
+    NOT_FOUND,
+    candidate_ranks,
+    chain_ranks,
+    evaluate,
+    figures,
+    popularity_ranks,
+    top_candidates,
+)
+from winnow.history import RaggedRows
+from winnow.logs.split import HeldOut
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.ranking import DeepRankingModel
+
+ITEM_COUNT = 30
+
+
+@pytest.fixture(scope="module")
+def networks() -> tuple[DeepCandidateGenerationModel, DeepRankingModel]:
+    return (
+        DeepCandidateGenerationModel(ITEM_COUNT, 6, 5, 2, seed=1, history_length=4, linear_skip=True),
+        DeepRankingModel(ITEM_COUNT, 6, 5, 2, seed=2),
+    )
+
+
+@pytest.fixture(scope="module")
+def held_out() -> HeldOut:
+    rng = np.random.default_rng(1)
+    lists = [rng.permutation(ITEM_COUNT)[: rng.integers(2, 9)] for _ in range(700)]
+    return HeldOut(
+        histories=RaggedRows.from_lists([list_[:-1].astype(np.int32) for list_ in lists]),
+        targets=np.array([list_[-1] for list_ in lists], dtype=np.int32),
+        users=np.arange(len(lists)),
+    )
+
+
+def held_out_of(histories: list[list[int]], targets: list[int]) -> HeldOut:
+    return HeldOut(
+        histories=RaggedRows.from_lists(histories),
+        targets=np.array(targets, dtype=np.int32),
+        users=np.arange(len(targets)),
+    )
+
+
+def test_ranks_are_what_a_sort_gives(
+    networks: tuple[DeepCandidateGenerationModel, DeepRankingModel], held_out: HeldOut
+) -> None:
+    candidate_network, ranking_network = networks
+    by_candidates = candidate_ranks(candidate_network, held_out)
+    by_chain = chain_ranks(candidate_network, ranking_network, held_out, candidate_count=8)
+    lists = top_candidates(candidate_network, held_out.histories, candidate_count=8)
+    for user in range(0, len(held_out), 50):
+        history = torch.from_numpy(held_out.histories[user]).long()
+        scores = candidate_network([history])[0]
+        unseen = [row for row in scores.argsort(descending=True).tolist() if row not in history.tolist()]
+        target = int(held_out.targets[user])
+        assert unseen.index(target) == by_candidates[user]
+        assert lists[user].tolist() == unseen[:8]
+        probabilities = ranking_network(history, torch.tensor(unseen[:8])).squeeze(1)
+        ranked = [unseen[position] for position in probabilities.argsort(descending=True).tolist()]
+        assert by_chain[user] == (ranked.index(target) if target in ranked else NOT_FOUND)
+
+
+def test_popularity_ranks_unseen_items_by_count() -> None:
+    held_out = held_out_of([[0], [3], []], [2, 2, 0])
+    assert popularity_ranks(np.array([9, 5, 3, 7]), held_out).tolist() == [2, 2, 0]
+
+
+def test_ties_count_against_the_target() -> None:
+    held_out = held_out_of([[0]], [2])
+    assert popularity_ranks(np.array([5, 5, 5, 5]), held_out).tolist() == [2]
+
+
+def test_a_target_that_was_seen_before_is_not_found(
+    networks: tuple[DeepCandidateGenerationModel, DeepRankingModel],
+) -> None:
+    held_out = held_out_of([[4, 7]], [4])
+    assert candidate_ranks(networks[0], held_out)[0] == NOT_FOUND
+    assert chain_ranks(*networks, held_out, candidate_count=8)[0] == NOT_FOUND
+
+
+def test_figures() -> None:
+    found = figures(np.array([0, 2, 60, NOT_FOUND]), np.arange(4))
+    assert found["hr_at_10"] == 0.5
+    assert found["hr_at_50"] == 0.5
+    assert found["hr_at_100"] == found["hr_at_200"] == 0.75
+    assert found["ndcg_at_10"] == pytest.approx((1 + 1 / np.log2(4)) / 4)
+    assert found["mrr"] == pytest.approx((1 + 1 / 3 + 1 / 61) / 4)
+
+
+def test_every_user_counts_the_same() -> None:
+    found = figures(np.array([0, 50, NOT_FOUND, 20]), np.array([7, 3, 7, 7]))
+    assert found["hr_at_10"] == pytest.approx((1 / 3 + 0) / 2)
+    assert found["hr_at_50"] == pytest.approx((2 / 3 + 0) / 2)
+    assert found["mrr"] == pytest.approx(((1 + 1 / 21) / 3 + 1 / 51) / 2)
+
+
+def test_evaluate_reports_every_stage(
+    networks: tuple[DeepCandidateGenerationModel, DeepRankingModel], held_out: HeldOut
+) -> None:
+    report = evaluate(*networks, held_out, watch_counts=np.ones(ITEM_COUNT, dtype=np.int64), candidate_count=20)
+    assert set(report) == {"popularity", "candidate", "chain"}
+    assert report["candidate"]["hr_at_50"] == 1.0

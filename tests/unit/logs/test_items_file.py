@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from winnow.catalogue.vocabulary import Vocabulary
+from winnow.history import UNKNOWN_TIME
+from winnow.logs.input_table import InteractionLogError
+from winnow.logs.items_file import read_item_facts
+from winnow.networks.ranking_features import NO_GROUP, UNKNOWN_DURATION
+
+VOCABULARY = Vocabulary(["a", "b", "c"])
+POPULARITY = np.array([0.5, 0.3, 0.2], dtype=np.float32)
+HEAD = "item_id,title,author,category,uploaded,duration_seconds\n"
+
+
+def test_facts_are_by_row_and_what_is_not_there_is_unknown(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(
+        HEAD + "c,C,anna,,1970-01-01T00:01:40,9.5\nelsewhere,E,bert,x,1,1\na,A,bert,x,7,\n"
+    )
+    facts = read_item_facts(tmp_path / "items.csv", VOCABULARY, POPULARITY)
+    assert facts.authors[0] != facts.authors[2]
+    assert facts.authors[1] == NO_GROUP
+    assert (facts.categories == NO_GROUP).tolist() == [False, True, True]
+    assert facts.uploaded.tolist() == [7, UNKNOWN_TIME, 100]
+    assert facts.durations.tolist() == [UNKNOWN_DURATION, UNKNOWN_DURATION, 9.5]
+    assert facts.popularity is POPULARITY
+
+
+def test_without_a_file_or_the_columns_popularity_is_all_that_is_known(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\na,A\n")
+    for path in (None, tmp_path / "items.csv"):
+        facts = read_item_facts(path, VOCABULARY, POPULARITY)
+        assert (facts.authors == NO_GROUP).all()
+        assert (facts.uploaded == UNKNOWN_TIME).all()
+        assert (facts.durations == UNKNOWN_DURATION).all()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("a,A,x,y,soon,1", "column uploaded, line 2: 'soon' has to be seconds since 1970"),
+        ("a,A,x,y,1,-1", "column duration_seconds, line 2: '-1' has to be a number of at least 0"),
+    ],
+)
+def test_what_cannot_be_used_is_named(tmp_path: Path, line: str, expected: str) -> None:
+    (tmp_path / "items.csv").write_text(HEAD + line + "\n")
+    with pytest.raises(InteractionLogError, match=expected):
+        read_item_facts(tmp_path / "items.csv", VOCABULARY, POPULARITY)

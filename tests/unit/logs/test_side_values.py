@@ -1,0 +1,18 @@
+import numpy as np
+import pytest
+
+from winnow.logs.input_table import InteractionLogError
+from winnow.logs.side_values import side_values
+
+
+def test_values_are_numbered_by_frequency() -> None:
+    sides = side_values(
+        [{"genres": "Drama, Comedy"}, {"title": "x"}, {"genres": " Comedy"}, {"genres": ", "}], "genres"
+    )
+    np.testing.assert_array_equal(sides.values, [[2, 1], [0, 0], [1, 0], [0, 0]])
+    assert sides.value_count == 2
+
+
+def test_a_column_without_values_is_named() -> None:
+    with pytest.raises(InteractionLogError, match="column author has no value for any item"):
+        side_values([{"genres": "Drama"}], "author")

@@ -1,0 +1,1 @@
+"""The items of a release: ids and rows, titles and further columns."""

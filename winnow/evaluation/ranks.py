@@ -1,0 +1,136 @@
+"""How well held-out watches are ranked among all items that their user has not seen.
+
+Shape legend: B users, I items, K candidates.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from winnow.history import RaggedRows
+from winnow.logs.split import HeldOut, means_of_users
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.packed import PackedTensor
+from winnow.networks.ranking import DeepRankingModel
+
+# The rank of a target that is not in the list at all.
+NOT_FOUND = np.iinfo(np.int64).max
+HIT_RATE_DEPTHS = (10, 50, 100, 200)
+# [users, items] scores are formed for this many users at once.
+USERS_A_BLOCK = 512
+
+Ranks = NDArray[np.int64]
+
+
+def popularity_ranks(watch_counts: NDArray[np.int64], held_out: HeldOut) -> Ranks:
+    """Rank each target by popularity, int64 [B]: 0 is the top. `watch_counts` is int64 [I]."""
+    scores_I = torch.from_numpy(watch_counts).float()
+    blocks = _blocks(held_out)
+    return np.concatenate([_full_ranks(scores_I.expand(len(block), -1).clone(), block) for block in blocks])
+
+
+@torch.inference_mode()
+def candidate_ranks(network: DeepCandidateGenerationModel, held_out: HeldOut) -> Ranks:
+    """Rank each target by the candidate network, int64 [B]: 0 is the top."""
+    return np.concatenate([_full_ranks(_scores(network, block.histories), block) for block in _blocks(held_out)])
+
+
+@torch.inference_mode()
+def chain_ranks(
+    candidate_network: DeepCandidateGenerationModel,
+    ranking_network: DeepRankingModel,
+    held_out: HeldOut,
+    *,
+    candidate_count: int,
+) -> Ranks:
+    """Rank each target by the ranking network among the candidates, int64 [B]; NOT_FOUND where it is none of them."""
+    ranks = []
+    for block in _blocks(held_out):
+        candidates = top_candidates(candidate_network, block.histories, candidate_count=candidate_count)
+        histories = ranking_network.pack(block.histories)
+        scores_BK = ranking_network.logits(histories, rectangle(candidates)).view_as(candidates)
+        targets = torch.from_numpy(block.targets).to(candidates).unsqueeze(1)
+        hit_BK = candidates == targets
+        target_scores = scores_BK.masked_fill(~hit_BK, -torch.inf).amax(dim=1, keepdim=True)
+        ranks_B = (scores_BK >= target_scores).sum(dim=1) - 1
+        ranks.append(ranks_B.masked_fill(~hit_BK.any(dim=1), NOT_FOUND).cpu().numpy())
+    return np.concatenate(ranks)
+
+
+@torch.inference_mode()
+def top_candidates(network: DeepCandidateGenerationModel, histories: RaggedRows, *, candidate_count: int) -> Tensor:
+    """Return the rows of the largest logits among unseen items, best first, int64 [B, K].
+
+    Where a user has seen so many items that fewer than K are left, the list ends in seen ones.
+    """
+    scores_BI = _hide_seen(_scores(network, histories), histories)
+    return scores_BI.topk(min(candidate_count, scores_BI.shape[1]), dim=1).indices
+
+
+def figures(ranks: Ranks, users: NDArray[np.int64]) -> dict[str, float]:
+    """Summarise ranks [B] as hit rates, NDCG@10 and mean reciprocal rank; each of `users` [B] counts the same."""
+    found = ranks != NOT_FOUND
+    places = np.where(found, ranks, 0) + 1.0
+    of_watches = {f"hr_at_{depth}": ranks < depth for depth in HIT_RATE_DEPTHS} | {
+        "ndcg_at_10": np.where(ranks < 10, 1 / np.log2(places + 1), 0.0),
+        "mrr": np.where(found, 1 / places, 0.0),
+    }
+    return {name: float(means_of_users(values, users).mean()) for name, values in of_watches.items()}
+
+
+def evaluate(
+    candidate_network: DeepCandidateGenerationModel,
+    ranking_network: DeepRankingModel,
+    held_out: HeldOut,
+    *,
+    watch_counts: NDArray[np.int64],
+    candidate_count: int,
+) -> Mapping[str, dict[str, float]]:
+    """Return the figures of popularity, of the candidate stage and of the full chain.
+
+    `watch_counts`, int64 [I], must not count what is held out.
+    """
+    chain = chain_ranks(candidate_network, ranking_network, held_out, candidate_count=candidate_count)
+    ranks = {
+        "popularity": popularity_ranks(watch_counts, held_out),
+        "candidate": candidate_ranks(candidate_network, held_out),
+        "chain": chain,
+    }
+    return {name: figures(of_stage, held_out.users) for name, of_stage in ranks.items()}
+
+
+def _blocks(held_out: HeldOut) -> Iterator[HeldOut]:
+    for start in range(0, len(held_out), USERS_A_BLOCK):
+        yield held_out.slice(start, min(start + USERS_A_BLOCK, len(held_out)))
+
+
+def _scores(network: DeepCandidateGenerationModel, histories: RaggedRows) -> Tensor:
+    return network.logits(network.user_vectors(network.pack(histories)))
+
+
+def _hide_seen(scores_BI: Tensor, seen: RaggedRows) -> Tensor:
+    users = torch.from_numpy(np.repeat(np.arange(len(seen)), seen.lengths)).to(scores_BI.device)
+    rows = torch.from_numpy(seen.rows.astype(np.int64)).to(scores_BI.device)
+    return scores_BI.index_put_((users, rows), scores_BI.new_tensor(-torch.inf))
+
+
+def _full_ranks(scores_BI: Tensor, block: HeldOut) -> Ranks:
+    """Ties count against the target, so that a network of equal scores ranks nothing well.
+
+    A target that its user has seen before is hidden like every seen item, and not found.
+    """
+    scores_BI = _hide_seen(scores_BI, block.histories)
+    targets = torch.from_numpy(block.targets).to(scores_BI.device, torch.int64).unsqueeze(1)
+    target_scores = scores_BI.gather(1, targets)
+    ranks_B = (scores_BI >= target_scores).sum(dim=1) - 1
+    return ranks_B.masked_fill(torch.isneginf(target_scores.squeeze(1)), NOT_FOUND).cpu().numpy()
+
+
+def rectangle(candidates_BK: Tensor) -> PackedTensor:
+    """Pack lists of equal length."""
+    batch_size, count = candidates_BK.shape
+    offsets = torch.arange(0, batch_size * count + 1, count, device=candidates_BK.device)
+    return PackedTensor(candidates_BK.flatten(), offsets)

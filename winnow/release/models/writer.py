@@ -1,0 +1,174 @@
+"""Writing a release: into a temporary directory, then renamed into place, so that no reader ever sees half of one."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_tensors
+
+from winnow.catalogue.items import item_lines
+from winnow.catalogue.vocabulary import Vocabulary
+from winnow.contexts import RequestContexts
+from winnow.history import RaggedRows, WatchHistories
+from winnow.index.approximate import ApproximateIndex
+from winnow.index.choose import TARGET_RECALL, Choice, choose_index
+from winnow.index.exact import ExactIndex
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.packed import pack
+from winnow.networks.ranking import DeepRankingModel
+from winnow.release import manifest as files
+from winnow.release.golden import GoldenRequests
+from winnow.release.manifest import FORMAT_VERSION, MANIFEST_FILE, IndexEntry, Manifest
+from winnow.release.reader import describe_file, digest_of_files
+
+# Enough candidates to notice a broken tower or table, few enough to be checked in milliseconds.
+GOLDEN_CANDIDATES = 50
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReleaseContents:
+    """What training hands over. I items; row r of everything belongs to item r of the vocabulary."""
+
+    vocabulary: Vocabulary
+    candidate_network: DeepCandidateGenerationModel
+    ranking_network: DeepRankingModel
+    popularity: NDArray[np.float32]
+    """[I], each item's share of all watches."""
+    titles: Sequence[str]
+    attributes: Sequence[Mapping[str, str]]
+    """Further columns of the items file, as text."""
+    sample_histories: RaggedRows
+    """A few real histories: the golden requests are made of them."""
+    sample_contexts: RequestContexts | None = None
+    """What the callers of these requests know besides; where None, nothing."""
+    training: Mapping[str, Any]
+    """Settings, fingerprint of the data, seed, versions; JSON values."""
+    figures: Mapping[str, Any]
+    """Evaluation figures; JSON values."""
+    tuning_histories: RaggedRows | None = None
+    """Held-out histories, a few hundred, on which an approximate index is tuned; the sample histories where None."""
+    target_recall: float = TARGET_RECALL
+    """Recall@200 that an approximate index has to reach on them."""
+
+
+def write_release(releases: Path, contents: ReleaseContents) -> str:
+    """Write a release below `releases`, point CURRENT at it, and return its id.
+
+    Raises OSError where the directory cannot be written; nothing is left behind then.
+    """
+    releases.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=releases))
+    try:
+        _write_files(temporary, contents)
+        index = _write_index(temporary, contents)
+        entries = {path.name: describe_file(path) for path in sorted(temporary.iterdir())}
+        created_at = datetime.now(UTC).replace(microsecond=0)
+        release_id = f"{created_at:%Y%m%dT%H%M%SZ}-{digest_of_files(entries)}"
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            release_id=release_id,
+            created_at=created_at,
+            item_count=len(contents.vocabulary),
+            candidate_network=contents.candidate_network.constructor_arguments(),
+            ranking_network=contents.ranking_network.constructor_arguments(),
+            index=index,
+            training=dict(contents.training),
+            figures=dict(contents.figures),
+            files=entries,
+        )
+        (temporary / MANIFEST_FILE).write_text(json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n")
+        for path in temporary.iterdir():
+            path.chmod(0o644)
+            _flush_to_disk(path)
+        temporary.chmod(0o755)
+        if (releases / release_id).exists():
+            # The same files within the same second: that is this release.
+            shutil.rmtree(temporary)
+        else:
+            temporary.rename(releases / release_id)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    point_current_at(releases, release_id)
+    return release_id
+
+
+def point_current_at(releases: Path, release_id: str) -> None:
+    """Replace the CURRENT pointer atomically."""
+    descriptor, temporary = tempfile.mkstemp(prefix=".current-", dir=releases)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(release_id + "\n")
+    Path(temporary).chmod(0o644)
+    _flush_to_disk(Path(temporary))
+    Path(temporary).replace(releases / files.CURRENT_FILE)
+    _flush_to_disk(releases)
+
+
+def _write_files(directory: Path, contents: ReleaseContents) -> None:
+    contents.vocabulary.save(directory / files.VOCABULARY_FILE)
+    save_file({"popularity": contents.popularity.astype(np.float32)}, directory / files.POPULARITY_FILE)
+    with (directory / files.ITEMS_FILE).open("w", encoding="utf-8") as lines:
+        lines.writelines(item_lines(contents.titles, contents.attributes))
+    for network, name in (
+        (contents.candidate_network, files.CANDIDATE_NETWORK_FILE),
+        (contents.ranking_network, files.RANKING_NETWORK_FILE),
+    ):
+        weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+        save_tensors(weights, directory / name)
+    _golden_requests(contents).save(directory / files.GOLDEN_FILE)
+
+
+@torch.inference_mode()
+def _write_index(directory: Path, contents: ReleaseContents) -> IndexEntry:
+    """Choose and tune the index; write it where there is more to it than the network's own vectors."""
+    network = contents.candidate_network.eval()
+    histories = contents.tuning_histories if contents.tuning_histories is not None else contents.sample_histories
+    user_BH = network.user_vectors(network.pack(histories))
+    choice: Choice = choose_index(network.item_vectors_IH, user_BH, contents.target_recall)
+    if not isinstance(choice.index, ApproximateIndex):
+        return IndexEntry()
+    choice.index.save(directory / files.INDEX_FILE)
+    return IndexEntry(
+        kind="ivf",
+        list_count=choice.index.list_count,
+        probe_count=choice.index.probe_count,
+        recall_at_200=choice.recall_at_200,
+        tuned_on_query_count=choice.tuned_on_query_count,
+    )
+
+
+@torch.inference_mode()
+def _golden_requests(contents: ReleaseContents) -> GoldenRequests:
+    """Answer the sample histories with the plain networks; the watched items are excluded, as in serving."""
+    candidate, ranking = contents.candidate_network.eval(), contents.ranking_network.eval()
+    histories = WatchHistories.of(contents.sample_histories)
+    contexts = contents.sample_contexts or RequestContexts.unknown(len(histories))
+    user_BH = candidate.user_vectors(candidate.pack(histories))
+    counts = np.full(len(histories), GOLDEN_CANDIDATES, dtype=np.int32)
+    retrieved = ExactIndex(candidate.item_vectors_IH).search(user_BH, counts, histories)
+    candidates = pack(retrieved.rows, ranking.n_items, "candidates", user_BH.device)
+    return GoldenRequests(
+        histories=histories,
+        candidates=retrieved.rows,
+        candidate_scores=retrieved.scores,
+        contexts=contexts,
+        ranking_scores=ranking.scores(ranking.logits(ranking.pack(histories, contexts), candidates)).cpu().numpy(),
+    )
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

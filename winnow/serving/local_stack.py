@@ -1,0 +1,196 @@
+"""The three services as processes on this machine: what `winnow serve`, the example and the tests run."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from winnow.release.reader import current_release_id
+from winnow.rpc.health import healthy
+
+# Beyond the services' own drain and grace times something is stuck.
+STOP_TIMEOUT_SECONDS = 30.0
+
+
+class StackError(Exception):
+    """The stack cannot start or did not survive; the text is for the operator."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackSettings:
+    """Where the three services listen and what they serve. Port 0 takes any free port."""
+
+    releases: Path
+    host: str = "127.0.0.1"
+    gateway_port: int = 50050
+    candidate_port: int = 50051
+    ranking_port: int = 50052
+    candidate_device: str = "cpu"
+    ranking_device: str = "cpu"
+    start_timeout_seconds: float = 60.0
+    flags: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Further flags by service: `candidate_service`, `ranking_service`, `gateway`, or `all`."""
+
+
+class LocalStack:
+    """Starts the three services, waits until they are healthy, and stops them all. A context manager."""
+
+    def __init__(self, settings: StackSettings) -> None:
+        self._settings = settings
+        self._ports = {
+            "candidate_service": settings.candidate_port or free_port(settings.host),
+            "ranking_service": settings.ranking_port or free_port(settings.host),
+            "gateway": settings.gateway_port or free_port(settings.host),
+        }
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def address(self, service: str) -> str:
+        """Where a service listens, as a gRPC target."""
+        return f"{self._settings.host}:{self._ports[service]}"
+
+    @property
+    def gateway_target(self) -> str:
+        """Where to send requests."""
+        return self.address("gateway")
+
+    def start(self) -> None:
+        """Start all three and return when they are healthy.
+
+        Raises ReleaseError where there is no release, StackError where a service cannot start; nothing keeps running.
+        """
+        current_release_id(self._settings.releases)
+        for service, port in self._ports.items():
+            # Whoever has the port may well be healthy, and would be taken for ours below.
+            if not is_free(self._settings.host, port):
+                raise StackError(f"{service} cannot start: {self.address(service)} is taken")
+        try:
+            stages = [service for service in self._ports if service != "gateway"]
+            for service in stages:
+                self.start_service(service)
+            # A gateway that is there first is refused, and tries again only after a pause: the first answers would be
+            # degraded, although everybody is healthy by then.
+            self._wait(stages, "listening", self._listens)
+            self.start_service("gateway")
+            self._wait(list(self._ports), "healthy", lambda service: healthy(self.address(service)))
+        except BaseException:
+            self.stop()
+            raise
+
+    def start_service(self, service: str) -> None:
+        """Start one of the three."""
+        self.processes[service] = subprocess.Popen(  # noqa: S603 - our own modules
+            [sys.executable, "-m", service, *self._flags(service)],
+            # Its own session: a Ctrl-C in the terminal reaches only us, and we pass it on in order.
+            start_new_session=True,
+        )
+
+    def wait(self) -> None:
+        """Return never, unless a service ends by itself: raises StackError that names it."""
+        while True:
+            for service, process in self.processes.items():
+                if process.poll() is not None:
+                    raise StackError(f"{service} ended with exit status {process.returncode}: see its log above")
+            time.sleep(0.2)
+
+    def stop(self) -> dict[str, int]:
+        """Stop the gateway first, then the stages, so that no accepted request is lost; return the exit statuses."""
+        for service in ("gateway", "candidate_service", "ranking_service"):
+            if process := self.processes.get(service):
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGTERM)
+                if service == "gateway":
+                    self._reap(process)
+        return {service: self._reap(process) for service, process in self.processes.items()}
+
+    @staticmethod
+    def _reap(process: "subprocess.Popen[bytes]") -> int:
+        try:
+            return process.wait(STOP_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+    def _flags(self, service: str) -> list[str]:
+        settings = self._settings
+        flags = [f"--releases={settings.releases}", f"--host={settings.host}", f"--port={self._ports[service]}"]
+        if service == "candidate_service":
+            flags.append(f"--device={settings.candidate_device}")
+        elif service == "ranking_service":
+            flags.append(f"--device={settings.ranking_device}")
+        else:
+            flags.append(f"--candidate-target={self.address('candidate_service')}")
+            flags.append(f"--ranking-target={self.address('ranking_service')}")
+        return [*flags, *settings.flags.get("all", ()), *settings.flags.get(service, ())]
+
+    def _listens(self, service: str) -> bool:
+        try:
+            socket.create_connection((self._settings.host.strip("[]"), self._ports[service]), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def _wait(self, services: Sequence[str], state: str, reached: Callable[[str], bool]) -> None:
+        give_up = time.monotonic() + self._settings.start_timeout_seconds
+        waiting = set(services)
+        while waiting:
+            for service in sorted(waiting):
+                process = self.processes[service]
+                if process.poll() is not None:
+                    raise StackError(f"{service} could not start (exit status {process.returncode}): see its log above")
+                if reached(service):
+                    waiting.discard(service)
+            if time.monotonic() > give_up:
+                raise StackError(
+                    f"{', '.join(sorted(waiting))} not {state} after {self._settings.start_timeout_seconds:g} seconds"
+                )
+            time.sleep(0.05)
+
+
+def free_port(host: str) -> int:
+    """Return a port that was free a moment ago."""
+    with _bindable_socket(host) as probe:
+        probe.bind((host.strip("[]"), 0))
+        return int(probe.getsockname()[1])
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether a server could listen on the port."""
+    with _bindable_socket(host) as probe:
+        try:
+            probe.bind((host.strip("[]"), port))
+        except OSError:
+            return False
+    return True
+
+
+def _bindable_socket(host: str) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    # As servers do: connections of an earlier server that are still closing do not take the port.
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return made
+
+
+def forward_signals_as_exit() -> None:
+    """Turn SIGTERM into SystemExit, so that context managers stop what they started."""
+
+    def leave(_number: int, _frame: object) -> None:
+        raise SystemExit(os.EX_OK)
+
+    signal.signal(signal.SIGTERM, leave)

@@ -1,0 +1,201 @@
+"""Trains the ranking network: weighted logistic regression over what the candidate stage returns (paper, section 4.2).
+
+Shape legend: N examples, K candidates an example, S sampled negatives an example.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from winnow.evaluation.ranks import chain_ranks, figures, rectangle, top_candidates
+from winnow.history import RaggedRows
+from winnow.logs.rollback import sample_examples, visible_before
+from winnow.logs.split import LogSplit
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.ranking import DeepRankingModel
+from winnow.networks.successions import MATCHING_FEATURE
+from winnow.training.presets import RankingSettings
+from winnow.training.ranking_network import ranking_network_over
+from winnow.training.succession_counts import SuccessionTable, count_successions
+
+# Of the logistic regression beside the softmax over the candidates, which the order depends on.
+LOGISTIC_WEIGHT = 0.1
+# Examples whose candidates say how the features vary.
+STANDARD_EXAMPLES = 512
+SMALLEST_SCALE = 1e-3
+
+
+class RankingStage:
+    """The ranking network in training; see winnow.training.loop.Stage.
+
+    An example is a watch: its history goes through the trained candidate network, and among the candidates that come
+    back, exactly as in serving, the one that was watched next is the positive. Where it is not among them, all are
+    negatives. Two losses are added: logistic regression, which makes the score a probability, and the softmax over the
+    candidates, which cares for their order alone.
+    """
+
+    name = "ranking network"
+
+    def __init__(
+        self,
+        split: LogSplit,
+        candidate_network: DeepCandidateGenerationModel,
+        settings: RankingSettings,
+        *,
+        held_back: NDArray[np.bool_],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        """`held_back`, bool [N], are the training watches that the candidate network was not taught to predict.
+
+        They are the examples; where there are none, all watches are.
+        """
+        self._training = split.training
+        self._examples = held_back if held_back.any() else np.ones_like(held_back)
+        table = None
+        if settings.matching and settings.latest_count:
+            table = count_successions(
+                split.training,
+                ~held_back,
+                candidate_network.n_items,
+                successors_per_item=settings.successors_per_item,
+            )
+        self.network = build_ranking_network(candidate_network, settings, table, seed=seed).to(device)
+        self._candidate_network = candidate_network
+        self._settings = settings
+        self._validation = split.validation
+        self._seed = seed
+        self._device = device
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.Adam(
+                [parameter for parameter in self.network.parameters() if parameter.requires_grad],
+                lr=settings.learning_rate,
+                betas=(0.9, 0.99),
+                fused=True,
+            )
+        ]
+        users, positions = self._sample(np.random.default_rng(seed))
+        self.steps_per_epoch = -(-len(users) // settings.examples_per_batch)
+        if self.network.successions is not None:
+            self._standardise(users[:STANDARD_EXAMPLES], positions[:STANDARD_EXAMPLES])
+
+    def losses(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
+        """One step a batch of examples, a new sample of each user's watches in every epoch."""
+        rng = np.random.default_rng([self._seed, epoch])
+        users, positions = self._sample(rng)
+        order = rng.permutation(len(users))
+        for batch in np.array_split(order, self.steps_per_epoch):
+            yield self._loss(users[batch], positions[batch]), len(batch)
+
+    def validate(self) -> Mapping[str, float]:
+        """Return the whole chain's figures: ranking is there to put the target at the top, hence NDCG@10 first."""
+        ranks = chain_ranks(
+            self._candidate_network,
+            self.network,
+            self._validation,
+            candidate_count=self._settings.candidate_count,
+        )
+        found = figures(ranks, self._validation.users)
+        return {name: found[name] for name in ("ndcg_at_10", "hr_at_10", "mrr")}
+
+    def _loss(self, users: NDArray[np.int64], positions: NDArray[np.int64]) -> Tensor:
+        settings = self._settings
+        watched = visible_before(self._training, users, positions)
+        at_targets = self._training.offsets[users] + positions
+        targets_N = torch.from_numpy(self._training.rows[at_targets]).to(self._device)
+        weights_N = torch.full((len(users),), settings.positive_weight, device=self._device)
+        if settings.weighted:
+            weights_N *= torch.from_numpy(self._training.weights[at_targets]).to(self._device)
+        candidates_NK = top_candidates(self._candidate_network, watched, candidate_count=settings.candidate_count)
+        # The target, where it was returned, and a sample of the others. Sampled targets are taken out by their weight.
+        returned_N = (candidates_NK == targets_N.unsqueeze(1)).any(dim=1)
+        drawn_NS = torch.randint(candidates_NK.shape[1], (len(users), settings.negative_count), device=self._device)
+        negatives_NS = candidates_NK.gather(1, drawn_NS)
+        negative_weights_NS = (negatives_NS != targets_N.unsqueeze(1)).float()
+        negative_weights_NS *= candidates_NK.shape[1] / settings.negative_count
+        scored = torch.cat([targets_N.unsqueeze(1), negatives_NS], dim=1)
+        logits = self._logits(watched, scored)
+        terms = F.binary_cross_entropy_with_logits(logits, _first_column_is_positive(logits), reduction="none")
+        positive_weights_N = weights_N * returned_N
+        weights = torch.cat([positive_weights_N.unsqueeze(1), negative_weights_NS], dim=1)
+        # A negative stands for as many candidates as its weight says; the target for itself.
+        stands_for = torch.cat([torch.ones_like(logits[:, :1]), negative_weights_NS], dim=1)
+        log_shares_N = logits[:, 0] - (logits + stands_for.log()).logsumexp(dim=1)
+        logistic, order = (terms * weights).sum(), -(log_shares_N * positive_weights_N).sum()
+        return (LOGISTIC_WEIGHT * logistic + order) / len(users)
+
+    def _sample(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return sample_examples(self._training, self._examples, self._settings.examples_per_user, rng)
+
+    @torch.inference_mode()
+    def _standardise(self, users: NDArray[np.int64], positions: NDArray[np.int64]) -> None:
+        """Have the features of the candidates of some examples vary by one about zero."""
+        successions = self.network.successions
+        assert successions is not None  # noqa: S101 - asked by the caller
+        watched = visible_before(self._training, users, positions)
+        candidates_NK = top_candidates(self._candidate_network, watched, candidate_count=self._settings.candidate_count)
+        features = self.network.succession_features(self.network.pack(watched), rectangle(candidates_NK))
+        successions.feature_means.copy_(features.mean(dim=0))
+        successions.feature_scales.copy_(features.std(dim=0).clamp_min(SMALLEST_SCALE))
+        # Logits of a softmax have any level: begin where the probabilities of the candidates sum to one or so.
+        successions.output.bias.fill_(-float(features[:, MATCHING_FEATURE].view_as(candidates_NK).logsumexp(1).mean()))
+
+    def _logits(self, watched: RaggedRows, scored: Tensor) -> Tensor:
+        logits_N = self.network.logits(
+            self.network.pack(watched),
+            rectangle(scored),
+            self.network.item_halves(),
+        )
+        return logits_N.view_as(scored)
+
+
+def build_ranking_network(
+    candidate_network: DeepCandidateGenerationModel,
+    settings: RankingSettings,
+    table: SuccessionTable | None,
+    *,
+    seed: int,
+) -> DeepRankingModel:
+    """Return the network that training begins with: as the candidate network sees items, or drawn at random.
+
+    Raises ValueError where `matching` is asked for and the embedding_dim is not the candidate network's.
+    """
+    candidate_dim = candidate_network.embedding.embedding_dim
+    if settings.matching and settings.embedding_dim != candidate_dim:
+        raise ValueError(
+            f"the ranking network's embedding_dim is {settings.embedding_dim}: "
+            f"with matching it has to be the candidate network's {candidate_dim}"
+        )
+    network = ranking_network_over(
+        candidate_network,
+        embedding_dim=settings.embedding_dim,
+        hidden_dim=settings.hidden_dim,
+        n_hidden_layers=settings.n_hidden_layers,
+        seed=seed,
+        matching=settings.matching,
+        successions=None if table is None else {"pair_count": len(table.keys), "latest_count": settings.latest_count},
+    )
+    if network.successions is not None and table is not None:
+        network.successions.pair_keys.copy_(torch.from_numpy(table.keys))
+        network.successions.pair_lifts.copy_(torch.from_numpy(table.lifts))
+        network.successions.unseen_lifts.copy_(torch.from_numpy(table.unseen_lifts))
+        network.successions.log_popularity.copy_(torch.from_numpy(table.log_popularity))
+    if network.matching is None:
+        return network
+    # The candidate network has learned these from many more examples than there are here: they stay as they are.
+    network.embedding.requires_grad_(requires_grad=False)
+    if network.bags is not None:
+        network.bags.requires_grad_(requires_grad=False)
+    # The first correction is none: training begins with the order of the candidates.
+    torch.nn.init.zeros_(network.output.weight)
+    return network
+
+
+def _first_column_is_positive(logits: Tensor) -> Tensor:
+    labels = torch.zeros_like(logits)
+    labels[:, 0] = 1
+    return labels
