@@ -1,0 +1,86 @@
+"""What the two stages are asked: the same arrays from the gateway to the index and the ranking network.
+
+Shape legend: B queries, N watches, candidates or rows of all queries together.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.contexts import RequestContexts
+from winnow.history import RaggedRows, WatchHistories
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class RetrievalQuery:
+    """B queries for candidates; one request's is a batch of one.
+
+    `counts`, int32 [B], says how many candidates each query wants. List b of `exclusions` holds the rows that must not
+    be among the candidates of query b.
+    """
+
+    histories: WatchHistories
+    counts: NDArray[np.int32]
+    exclusions: RaggedRows
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["RetrievalQuery"]) -> Self:
+        """All queries of all parts, in order."""
+        return cls(
+            histories=WatchHistories.concatenate([part.histories for part in parts]),
+            counts=np.concatenate([part.counts for part in parts]),
+            exclusions=RaggedRows.concatenate([part.exclusions for part in parts]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class RankingQuery:
+    """B queries for scores; one request's is a batch of one.
+
+    List b of `candidates` holds the rows to score for history b. `contexts` is None where nobody said anything, or
+    where the network does not read it.
+    """
+
+    histories: WatchHistories
+    candidates: RaggedRows
+    contexts: RequestContexts | None = None
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["RankingQuery"]) -> Self:
+        """All queries of all parts, in order."""
+        contexts = None
+        if any(part.contexts is not None for part in parts):
+            contexts = RequestContexts.concatenate(
+                [part.contexts or RequestContexts.unknown(len(part)) for part in parts]
+            )
+        return cls(
+            histories=WatchHistories.concatenate([part.histories for part in parts]),
+            candidates=RaggedRows.concatenate([part.candidates for part in parts]),
+            contexts=contexts,
+        )
+
+    def __len__(self) -> int:
+        return len(self.histories)
+
+
+class Candidates(NamedTuple):
+    """The best rows of each query, best first, and the score of each of them, float32 [N]."""
+
+    rows: RaggedRows
+    scores: NDArray[np.float32]
+
+    def split(self, query_counts: Sequence[int]) -> list["Candidates"]:
+        """Cut into parts of so many queries each, in order."""
+        ends = np.cumsum([0, *query_counts]).tolist()
+        offsets = self.rows.offsets
+        return [
+            Candidates(self.rows.slice(start, stop), self.scores[offsets[start] : offsets[stop]])
+            for start, stop in pairwise(ends)
+        ]
