@@ -1,6 +1,6 @@
 """`python -m benchmarks`: measures everything in one run and writes RESULTS.md, results.json and the plots.
 
-Takes about twelve minutes on two cores, and eight gigabytes of memory. Close what else runs on the machine.
+It takes about twelve minutes on two cores and needs eight gigabytes of memory. Stop everything else on the machine.
 """
 
 import argparse
@@ -23,12 +23,22 @@ SMOKE_SIZES = (2_000, 4_000)
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks"), help="where the results are written")
-    parser.add_argument("--releases", type=Path, default=Path("runs/benchmarks"), help="where releases are kept")
-    parser.add_argument("--smoke", action="store_true", help="tiny catalogues and half seconds: shows that it runs")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks"), help="directory for the results")
+    parser.add_argument(
+        "--releases", type=Path, default=Path("runs/benchmarks"), help="directory of the generated releases"
+    )
+    parser.add_argument(
+        "--smoke", action="store_true", help="tiny catalogues for half a second each: shows that it runs"
+    )
+    parser.add_argument(
+        "--report-only", action="store_true", help="rewrite RESULTS.md from results.json, measure nothing"
+    )
     arguments = parser.parse_args()
+    if arguments.report_only:
+        results_page.write_page(arguments.output, results_page.read(arguments.output))
+        return
     presets, effort, sizes = (
         (SMOKE_PRESETS, SMOKE_EFFORT, SMOKE_SIZES) if arguments.smoke else (PRESETS, EFFORT, growth.SIZES)
     )
@@ -57,7 +67,7 @@ def main() -> None:
 
 
 def apart(function: Callable[..., Returned], *arguments: object) -> Returned:
-    """Call in a process of its own, so that its gigabytes and its threads are gone afterwards."""
+    """Call the function in its own process, which frees its gigabytes of memory and its threads."""
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 

@@ -1,4 +1,4 @@
-"""The chain as one would write it first: a gateway that makes one unary call a stage and request, with string ids."""
+"""A naive chain: the gateway makes one unary call per stage and request, with string ids."""
 
 import grpc
 
@@ -9,7 +9,7 @@ TIMEOUT_SECONDS = 30.0
 
 
 class ChainGateway:
-    """Calls RetrieveItems of one process, RankItems of the other, and returns the best."""
+    """Calls RetrieveItems of one process and RankItems of the other, and returns the best items."""
 
     def __init__(self, candidate_target: str, ranking_target: str) -> None:
         self._candidates = recommendation_pb2_grpc.RecommendationServiceStub(
@@ -20,7 +20,7 @@ class ChainGateway:
     async def recommend(
         self, request: recommendation_pb2.RecommendItemsRequest, _context: object
     ) -> recommendation_pb2.RecommendItemsResponse:
-        """Retrieve, rank, cut."""
+        """Retrieve, rank and cut to the requested count."""
         retrieved = await self._candidates.RetrieveItems(
             recommendation_pb2.RetrieveItemsRequest(history=request.history, count=CANDIDATE_COUNT),
             timeout=TIMEOUT_SECONDS,

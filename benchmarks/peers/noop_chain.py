@@ -1,4 +1,4 @@
-"""(b) The limit of a Python gRPC chain: three processes, one unary call a stage, and stages that compute nothing."""
+"""(b) The limit of a Python gRPC chain: three processes, one unary call per stage, stages that compute nothing."""
 
 import sys
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ _CANDIDATES = recommendation_pb2.RetrieveItemsResponse(
 async def retrieve(
     _request: recommendation_pb2.RetrieveItemsRequest, _context: object
 ) -> recommendation_pb2.RetrieveItemsResponse:
-    """Send always the same candidates."""
+    """Always send the same candidates."""
     return _CANDIDATES
 
 
 async def rank(request: recommendation_pb2.RankItemsRequest, _context: object) -> recommendation_pb2.RankItemsResponse:
-    """Give all items one score."""
+    """Give all items the same score."""
     return recommendation_pb2.RankItemsResponse(
         items=[recommendation_pb2.ScoredItem(item_id=item_id, score=0.5) for item_id in request.item_ids]
     )
 
 
 def main(role: str, port: str, *targets: str) -> None:
-    """Run one of the three processes; the gateway needs the other two's targets."""
+    """Run one of the three processes; the gateway takes the targets of the other two."""
 
     def handlers() -> Mapping[str, Handler]:
         if role == "gateway":
