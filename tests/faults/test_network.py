@@ -36,7 +36,7 @@ def weathered(two_releases: tuple[Path, list[str]], cluster_log: Path) -> Iterat
 @pytest.mark.parametrize(
     ("name", "weather"),
     [
-        ("delay of 20 ms and as much jitter", Weather(delay_seconds=0.02, jitter_seconds=0.02)),
+        ("delay of 20 ms, jitter of up to 20 ms", Weather(delay_seconds=0.02, jitter_seconds=0.02)),
         ("throttled to 100 kB/s", Weather(bytes_per_second=100_000)),
         ("delay beyond the deadline", Weather(delay_seconds=1.5)),
         ("black hole", Weather(black_hole=True)),
@@ -65,7 +65,7 @@ def test_network(
     assert ledger.codes["OK"] >= 0.95 * len(ledger.calls)
     last = [call for call in ledger.calls if call.finished_at > ledger.calls[-1].finished_at - 0.5]
     assert all(call.response is not None and not call.response.degradation.step for call in last), (
-        "back in fine weather"
+        "recovered after the fault"
     )
 
 

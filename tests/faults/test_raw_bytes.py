@@ -1,4 +1,4 @@
-"""What is no request at all, against every port: refused, and the next good call is answered."""
+"""Input that is not a request, sent to every port, is refused, and the next good call is answered."""
 
 import random
 import socket
@@ -79,7 +79,7 @@ def test_malformed_nested_and_oversized_messages(cluster: Cluster, module: str) 
     rng = random.Random(8)
     good = recommendation_pb2.RecommendItemsRequest(history=["item-0"] * 30, count=5).SerializeToString()
     nested = b"\x0a\x00"
-    for _ in range(200):  # a message in a message in a message, far beyond any parser's limit
+    for _ in range(200):  # messages nested far beyond any parser's limit
         nested = b"\x12" + _varint(len(nested)) + nested
     huge = candidate_pb2.RetrieveCandidatesRequest(
         histories=packed_pb2.PackedRows(rows=b"\0" * (17 * 1024 * 1024))
