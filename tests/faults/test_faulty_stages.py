@@ -12,7 +12,6 @@ from tests.faults.faulty_stage import MODES
 from tests.faults.ledger import Judge, Ledger, Load
 from winnow.serving.local_stack import free_port
 
-
 RECONNECT_SECONDS = 20.0
 
 
