@@ -24,12 +24,12 @@ from winnow.training.presets import PRESETS
 DATA = Path("data")
 RELEASES = Path("releases")
 PRESET = "demo"
-# Spread over the log, so that the histories differ; any would do.
+# Any users would do; these are spread over the log, so that their histories differ.
 USERS = ("1", "1000", "5000")
 
 
 def main() -> int:
-    """Run every step; return the exit status."""
+    """Run every step and return the exit status."""
     console = Console(highlight=False)
     started = time.monotonic()
     with step(console, "Data"):
@@ -44,7 +44,7 @@ def main() -> int:
     with step(console, "Three services"), LocalStack(settings) as stack:
         console.print(f"candidate service, ranking service and gateway are healthy; asking {stack.gateway_target}")
         with WinnowClient(stack.gateway_target, timeout_seconds=5) as winnow:
-            winnow.recommend([])  # the first call of a connection pays for the connection
+            winnow.recommend([])  # the first call has to connect
             log = read_interactions(data.interactions, vocabulary_size=10_000, min_item_count=1)
             for user in USERS:
                 watches = log.of_user(user)
@@ -60,7 +60,7 @@ def main() -> int:
                 print_answer(console, watches.item_ids, answer, titles)
     for part, figures in release.manifest.figures.items():
         console.print(figures_table(f"held-out {part}: leave-last-out, all items ranked, seen filtered", figures))
-    console.print(f"Done in {time.monotonic() - started:.0f} seconds. `winnow serve` starts the services to stay.")
+    console.print(f"Done in {time.monotonic() - started:.0f} seconds. `winnow serve` keeps the services running.")
     return 0
 
 
@@ -76,14 +76,14 @@ def train(data: DataSet, console: Console) -> Release:
         releases=RELEASES,
         checkpoints=Path("runs") / PRESET,
     )
-    # A run that was interrupted goes on where it was.
+    # An interrupted run continues where it stopped.
     resume = paths.checkpoints.exists()
     result = run(paths, PRESETS[PRESET], resume=resume, device=torch.device("cpu"), console=console)
     return open_release(RELEASES / result.release_id)
 
 
 def current_release() -> Release | None:
-    """Return the release of an earlier run, if there is a sound one."""
+    """Return the release of an earlier run, if there is one and it is intact."""
     try:
         return open_release(RELEASES / current_release_id(RELEASES))
     except ReleaseError:
@@ -92,7 +92,7 @@ def current_release() -> Release | None:
 
 @contextmanager
 def step(console: Console, name: str) -> Iterator[None]:
-    """Announce a step and say how long it took."""
+    """Print the name of a step and how long it took."""
     console.rule(name, align="left")
     started = time.monotonic()
     yield

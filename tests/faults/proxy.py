@@ -34,6 +34,8 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._random = random.Random(0)
         self.port = 0
+        self.reset_count = 0
+        """Connections that were cut."""
 
     @property
     def target(self) -> str:
@@ -78,6 +80,7 @@ class Proxy:
                         socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
                     )
                 writer.transport.abort()
+                self.reset_count += 1
 
         self._loop.call_soon_threadsafe(reset)
 

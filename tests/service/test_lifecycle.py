@@ -1,12 +1,14 @@
 """Start, health, reflection, refusal and stop, for each of the three services."""
 
+import contextlib
 import json
-import re
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -16,6 +18,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.releases import write_random_release
 from tests.service.process import running, start
+from winnow.release.manifest import FileEntry
+from winnow.release.models.writer import point_current_at
+from winnow.release.reader import digest_of_files
 
 SERVICES = {
     "candidate_service": ["winnow.v1.CandidateService"],
@@ -119,14 +124,52 @@ def test_reflection_can_be_turned_off(releases: Path) -> None:
     assert failure.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_sigterm_while_loading_ends_the_process(releases: Path) -> None:
-    process = start("candidate_service", f"--releases={releases}", "--port=0", "--drain-seconds=0")
+def test_sigterm_while_loading_ends_the_service(tmp_path: Path) -> None:
+    release_in_a_pipe = release_with_a_pipe(tmp_path)
+    process = start("candidate_service", f"--releases={tmp_path}", "--port=0", "--drain-seconds=0", "--log-format=json")
     assert process.stderr is not None
-    for line in process.stderr:
-        if re.search(r"listening", line):
-            break
-    started = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    try:
+        with opened_for_its_reader(release_in_a_pipe):
+            process.send_signal(signal.SIGTERM)
+            events = []
+            while "stopped" not in events:
+                events.append(json.loads(process.stderr.readline())["event"])
+        process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.communicate()
+    assert events == ["listening", "draining", "stopped"]
     assert process.returncode == 0
-    assert time.monotonic() - started < 15
+
+
+def release_with_a_pipe(releases: Path) -> Path:
+    """Write a release with a named pipe among its files: it is being loaded for as long as the pipe's writer wants."""
+    release = releases / write_random_release(releases)
+    name = "golden.safetensors"
+    (release / name).unlink()
+    os.mkfifo(release / name)
+    manifest = json.loads((release / "manifest.json").read_text())
+    # The size of a pipe is 0. Whatever comes out of it, its hash is another one.
+    manifest["files"][name] = {"size_bytes": 0, "sha256": "0" * 64}
+    files = {file: FileEntry(**entry) for file, entry in manifest["files"].items()}
+    manifest["release_id"] = f"{release.name[:17]}{digest_of_files(files)}"
+    (release / "manifest.json").write_text(json.dumps(manifest))
+    point_current_at(releases, manifest["release_id"])
+    return release.rename(releases / manifest["release_id"]) / name
+
+
+@contextlib.contextmanager
+def opened_for_its_reader(pipe: Path) -> Iterator[None]:
+    """Wait until somebody reads the pipe, and keep them waiting until the block ends."""
+    give_up = time.monotonic() + 60
+    while True:
+        try:
+            descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+            break
+        except OSError:
+            assert time.monotonic() < give_up, "nobody reads the release"
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        os.close(descriptor)

@@ -288,9 +288,3 @@ def test_a_user_counts_no_more_than_the_limit(split: LogSplit, trained: DeepCand
     settings: RankingSettings = replace(TINY.ranking, examples_per_user=3)
     stage = ranking_stage(split, trained, settings)
     assert sum(count for _, count in stage.losses(0)) == 3 * len(split.training)
-
-
-def test_bfloat16_is_chosen_only_where_it_is_fast() -> None:
-    assert Precision.choose("bfloat16", CPU).dtype == torch.bfloat16
-    native = torch.cpu.get_capabilities().get("avx512_bf16") or torch.cpu.get_capabilities().get("amx_bf16")
-    assert Precision.choose("auto", CPU).dtype == (torch.bfloat16 if native else torch.float32)
