@@ -17,8 +17,7 @@ from winnow.loadtest.summary import Point
 
 # Longer than any answer takes, even from the saturated naive chain: slow answers are measured instead of failing.
 TIMEOUT_SECONDS = 30.0
-# Open-loop loads on Winnow, as shares of its saturated rate; the tail latency at .7 has a target.
-OPEN_LOOP_SHARES = (0.2, 0.4, 0.55, 0.7, 0.85)
+# The share of its saturated rate at which Winnow's tail latency has a target.
 JUDGED_SHARE = 0.7
 
 
@@ -30,6 +29,8 @@ class Effort:
     alone_seconds: float
     saturated_seconds: float
     open_loop_seconds: float
+    open_loop_shares: tuple[float, ...]
+    """Open-loop loads on Winnow, as shares of its saturated rate; JUDGED_SHARE is one of them."""
 
 
 @dataclass(kw_only=True)
@@ -105,7 +106,7 @@ def measure(preset: Preset, directory: Path, effort: Effort, reference: list[lis
                 answered[name] += round(measured.answered_count * (1 + 0.5 / effort.saturated_seconds))
         served.cpu_microseconds = {name: cpu_seconds[name] / max(answered[name], 1) * 1e6 for name in systems}
         saturated_rate = added_over_time(served.saturated["winnow"]).rate_per_second
-        for share in OPEN_LOOP_SHARES:
+        for share in effort.open_loop_shares:
             rate = share * saturated_rate
             measured = load(systems["winnow"], effort.open_loop_seconds, rate_per_second=rate)
             served.open_loop.append(Point(offered=f"{share:.0%}", rate_per_second=rate, measured=measured))
