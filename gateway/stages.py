@@ -67,7 +67,7 @@ def batching_limits(settings: GatewaySettings) -> BatchingLimits:
     """The bounds of every batcher of the gateway."""
     return BatchingLimits(
         max_batch_weight=settings.max_batch_queries,
-        max_flights=settings.max_flights,
+        max_batches_in_flight=settings.max_batches_in_flight,
         max_queued_weight=settings.max_queued_queries,
     )
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics: one object a process, handed to whatever measures. docs/operations.md names every one of them."""
+"""Prometheus metrics: one object for each process, passed to whatever measures. docs/operations.md lists them all."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """Everything a service counts. A registry of its own, so that tests and processes do not share state."""
+    """Everything a service counts, in a registry of its own, so that tests share no state."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -31,24 +31,24 @@ class Metrics:
             "winnow_request_seconds", "Time from a call's arrival in its handler to its end.", ["method"],
             buckets=LATENCY_BOUNDS, registry=registry,
         )  # fmt: skip
-        self.requests_in_flight = Gauge("winnow_requests_in_flight", "Calls under way.", registry=registry)
+        self.requests_in_flight = Gauge("winnow_requests_in_flight", "Calls in flight.", registry=registry)
         self.queue_wait_seconds = Histogram(
-            "winnow_queue_wait_seconds", "How long the first of a batch had waited for it.", ["queue"],
+            "winnow_queue_wait_seconds", "How long the first query of a batch waited.", ["queue"],
             buckets=LATENCY_BOUNDS, registry=registry,
         )  # fmt: skip
         self.batch_size = Histogram(
-            "winnow_batch_size", "Queries that left together.", ["queue"], buckets=BATCH_BOUNDS, registry=registry
+            "winnow_batch_size", "Queries in a batch.", ["queue"], buckets=BATCH_BOUNDS, registry=registry
         )
         self.batch_seconds = Histogram(
-            "winnow_batch_seconds", "How long a batch was under way.", ["queue"],
+            "winnow_batch_seconds", "How long a batch was in flight.", ["queue"],
             buckets=LATENCY_BOUNDS, registry=registry,
         )  # fmt: skip
-        self.queued = Gauge("winnow_queued", "Queries waiting for a batch.", ["queue"], registry=registry)
+        self.queued = Gauge("winnow_queued", "Queries that wait to be dispatched.", ["queue"], registry=registry)
         self.shed = Counter(
             "winnow_shed", "Work rejected because it could not be done in time.", ["queue"], registry=registry
         )
         self.expired = Counter(
-            "winnow_expired", "Work whose deadline passed before it was computed.", ["queue"], registry=registry
+            "winnow_expired", "Work whose deadline passed before there was a result.", ["queue"], registry=registry
         )
         self.stage_retries = Counter(
             "winnow_stage_retries", "Stage calls that were made a second time.", ["stage"], registry=registry
@@ -64,7 +64,7 @@ class Metrics:
         )
         self.candidates_left_unranked = Counter(
             "winnow_candidates_left_unranked",
-            "Retrieved candidates that were not ranked, for want of time or of the ranking stage.",
+            "Retrieved candidates that were not ranked, for lack of time or of an answer from the ranking stage.",
             registry=registry,
         )
         self.release_in_use = Gauge(
@@ -84,7 +84,7 @@ class Metrics:
             ["release_id"], registry=registry,
         )  # fmt: skip
         self.event_loop_lag_seconds = Gauge(
-            "winnow_event_loop_lag_seconds", "How much later than asked the event loop woke up, last time.",
+            "winnow_event_loop_lag_seconds", "How late the event loop woke up, last time.",
             registry=registry,
         )  # fmt: skip
 
@@ -94,7 +94,7 @@ class Metrics:
 
     @contextmanager
     def serve(self, host: str, port: int) -> Iterator[None]:
-        """Offer the metrics over HTTP on a port of their own; port 0 offers none."""
+        """Serve the metrics over HTTP on a port of their own; port 0 serves none."""
         if not port:
             yield
             return
@@ -116,7 +116,7 @@ class Metrics:
 
 
 class QueueMetrics:
-    """What one batcher counts; children of the labelled metrics, looked up once."""
+    """What one batcher counts: children of the labelled metrics, looked up once."""
 
     def __init__(self, metrics: Metrics, queue: str) -> None:
         self.wait_seconds = metrics.queue_wait_seconds.labels(queue)
