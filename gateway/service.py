@@ -21,7 +21,7 @@ from gateway.tokens import TokenCheck
 from winnow.release.reader import Release
 from winnow.serving.boundary import Gatekeeper
 from winnow.serving.metrics import Metrics
-from winnow.serving.releases import HeldRelease, ReleaseKeeper, ReleaseKeeperSettings, ReleaseStatus
+from winnow.serving.releases import HeldRelease, ReleaseKeeper
 from winnow.serving.server import remaining_seconds, run_service
 from winnow.v1 import (
     candidate_pb2_grpc,
@@ -79,16 +79,8 @@ class GatewayService(
         self._channels = StageChannels(settings)
         self._candidate_caller = StageCaller("candidate", self._candidate_method(), settings, metrics)
         self._ranking_caller = StageCaller("ranking", self._ranking_method(), settings, metrics)
-        self._keeper: ReleaseKeeper[ServedRelease] = ReleaseKeeper(
-            ReleaseKeeperSettings(
-                releases=settings.releases,
-                files=RELEASE_FILES,
-                poll_seconds=settings.release_poll_seconds,
-                retire_seconds=settings.release_retire_seconds,
-            ),
-            self._load,
-            metrics,
-            _held_by_both_stages,
+        self.keeper: ReleaseKeeper[ServedRelease] = ReleaseKeeper(
+            settings, RELEASE_FILES, self._load, metrics, adopt=_held_by_both_stages
         )
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -96,23 +88,11 @@ class GatewayService(
         recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server(self, server)
         catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server(self, server)
 
-    async def load(self) -> None:
-        """See Service.load."""
-        await self._keeper.load_current()
-
     async def watch(self) -> None:
         """See Service.watch."""
         await asyncio.gather(
-            self._keeper.watch(), self._channels.watch(self._use_new_channels), self._keep_current_release_in_use()
+            self.keeper.watch(), self._channels.watch(self._use_new_channels), self._keep_current_release_in_use()
         )
-
-    def look_now(self) -> None:
-        """See Service.look_now."""
-        self._keeper.look_now()
-
-    def releases(self) -> Sequence[ReleaseStatus]:
-        """See Service.releases."""
-        return self._keeper.status()
 
     def gatekeepers(self) -> Sequence[Gatekeeper]:
         """See Service.gatekeepers. Raises ValueError where the tokens file cannot be read."""
@@ -124,9 +104,7 @@ class GatewayService(
 
     async def close(self) -> None:
         """See Service.close."""
-        for held in self._keeper.all_held():
-            await held.loaded.close()
-        await self._keeper.close()
+        await self.keeper.close()
         await self._channels.close()
 
     async def RecommendItems(
@@ -205,7 +183,7 @@ class GatewayService(
         self, request: catalogue_pb2.GetItemsRequest, context: "Context[Any, Any]"
     ) -> catalogue_pb2.GetItemsResponse:
         """Return titles and further columns of the given items."""
-        catalogue = self._keeper.current.loaded.catalogue
+        catalogue = self.keeper.current.loaded.catalogue
         item_ids = self._reader.get_items(request)
         rows, unknown_item_count = catalogue.vocabulary.rows(item_ids)
         return catalogue_pb2.GetItemsResponse(
@@ -218,7 +196,7 @@ class GatewayService(
         self, request: catalogue_pb2.SearchItemsRequest, context: "Context[Any, Any]"
     ) -> catalogue_pb2.SearchItemsResponse:
         """Find items by a part of their title."""
-        catalogue = self._keeper.current.loaded.catalogue
+        catalogue = self.keeper.current.loaded.catalogue
         title_contains, count = self._reader.search_items(request)
         # Off the event loop: it reads titles until enough match, and nobody's recommendation should wait for that.
         rows = await asyncio.to_thread(catalogue.items.rows_by_title, title_contains, catalogue.popular_rows, count)
@@ -230,7 +208,7 @@ class GatewayService(
         Behind a load balancer nobody knows what the replica that will be met holds: it may be the first with a new
         release, or the last without.
         """
-        releases = [self._keeper.current, *self._keeper.others()]
+        releases = [self.keeper.current, *self.keeper.others()]
         for position, held in enumerate(releases):
             another = position + 1 < len(releases)
             try:
@@ -271,7 +249,7 @@ class GatewayService(
         """Stages drop what nobody uses: in a quiet hour that would be the release that this gateway pins."""
         while True:
             await asyncio.sleep(self._settings.release_poll_seconds)
-            release = self._keeper.current.loaded
+            release = self.keeper.current.loaded
             await asyncio.gather(release.candidate_stage.say_in_use(), release.ranking_stage.say_in_use())
 
     def _use_new_channels(self) -> None:

@@ -11,19 +11,12 @@ from numpy.typing import NDArray
 
 from gateway.calls import StageCaller
 from gateway.settings import GatewaySettings
+from winnow import queries as wire_queries
 from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, Rows, WatchHistories
 from winnow.serving.batching import BatchingLimits, MicroBatcher
 from winnow.serving.metrics import Metrics
-from winnow.serving.wire import (
-    pack_int32,
-    pack_rows,
-    pack_times,
-    pack_timestamps,
-    pack_weights,
-    unpack_float32,
-    unpack_rows,
-)
+from winnow.serving.wire import pack_ranking_query, pack_retrieval_query, unpack_candidates, unpack_scores
 from winnow.v1 import candidate_pb2, ranking_pb2
 
 Query = TypeVar("Query")
@@ -121,20 +114,16 @@ class CandidateStage(PinnedStage[RetrievalQuery, Candidates]):
 
     async def ask_all(self, queries: Sequence[RetrievalQuery], deadline: float) -> list[Candidates]:
         """See PinnedStage.ask_all."""
-        histories = WatchHistories.concatenate([query.history for query in queries])
-        request = candidate_pb2.RetrieveCandidatesRequest(
-            release_id=self._release_id,
-            histories=pack_rows(histories),
-            history_weights=pack_weights(histories),
-            history_timestamps=pack_timestamps(histories),
-            counts=pack_int32(np.array([query.count for query in queries])),
-            exclusions=pack_rows(RaggedRows.from_lists([query.excluded for query in queries])),
+        query = wire_queries.RetrievalQuery(
+            histories=WatchHistories.concatenate([query.history for query in queries]),
+            counts=np.array([query.count for query in queries], dtype=np.int32),
+            exclusions=RaggedRows.from_lists([query.excluded for query in queries]),
         )
+        request = pack_retrieval_query(query, self._release_id)
         response: candidate_pb2.RetrieveCandidatesResponse = await self._caller.call(request, deadline)
         try:
-            found = unpack_rows(response.candidates, "candidates")
+            found, scores = unpack_candidates(response)
             found.check_rows(self._item_count, "candidates")
-            scores = _checked_scores(response.scores, len(found.rows))
             _check_candidates(queries, found, self._item_count)
         except ValueError as error:
             raise self._caller.unusable(str(error)) from error
@@ -153,36 +142,21 @@ class RankingStage(PinnedStage[RankingQuery, Scores]):
     async def ask_all(self, queries: Sequence[RankingQuery], deadline: float) -> list[Scores]:
         """See PinnedStage.ask_all."""
         candidates = RaggedRows.from_lists([query.candidates for query in queries])
-        histories = WatchHistories.concatenate([query.history for query in queries])
-        request = ranking_pb2.RankCandidatesRequest(
-            release_id=self._release_id,
-            histories=pack_rows(histories),
-            history_weights=pack_weights(histories),
-            history_timestamps=pack_timestamps(histories),
-            candidates=pack_rows(candidates),
-        )
         # All queries are for one release, whose network reads contexts or does not.
         known = [query.context for query in queries if query.context is not None]
-        if known:
-            contexts = RequestContexts.concatenate(known)
-            request.request_times = pack_times(contexts)
-            request.unclicked.CopyFrom(pack_rows(contexts.unclicked))
+        query = wire_queries.RankingQuery(
+            histories=WatchHistories.concatenate([query.history for query in queries]),
+            candidates=candidates,
+            contexts=RequestContexts.concatenate(known) if known else None,
+        )
+        request = pack_ranking_query(query, self._release_id)
         response: ranking_pb2.RankCandidatesResponse = await self._caller.call(request, deadline)
         try:
-            scores = _checked_scores(response.scores, len(candidates.rows))
+            scores = unpack_scores(response, query)
         except ValueError as error:
             raise self._caller.unusable(str(error)) from error
         ends = candidates.offsets.tolist()
         return [Scores(scores[start:end], response.compute_microseconds) for start, end in pairwise(ends)]
-
-
-def _checked_scores(packed: bytes, row_count: int) -> NDArray[np.float32]:
-    scores = unpack_float32(packed, "scores")
-    if len(scores) != row_count:
-        raise ValueError(f"{len(scores)} scores for {row_count} rows")
-    if not np.isfinite(scores).all():
-        raise ValueError("a score is not finite")
-    return scores
 
 
 def _check_candidates(queries: Sequence[RetrievalQuery], found: RaggedRows, item_count: int) -> None:

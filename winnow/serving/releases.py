@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import structlog
@@ -25,6 +24,7 @@ from winnow.release.reader import Release, ReleaseError, current_release_id, ope
 from winnow.serving.errors import ReleaseNotHeldError, UnavailableError
 from winnow.serving.memory import available_bytes
 from winnow.serving.metrics import Metrics
+from winnow.serving.settings import ServerSettings
 
 _log = structlog.get_logger(__name__)
 
@@ -84,37 +84,31 @@ class HeldRelease(Generic[Loaded]):
         self.used_at = time.monotonic()
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReleaseKeeperSettings:
-    """How a service follows the releases directory."""
-
-    releases: Path
-    files: frozenset[str]
-    """What the service reads of a release: only that is hashed before it is loaded."""
-    poll_seconds: float
-    retire_seconds: float
-
-
 class ReleaseKeeper(Generic[Loaded]):
     """Holds releases for a service. All methods are called on the event loop; loading runs in a thread of its own.
 
-    `load` turns a verified release into what the service needs; any exception refuses the release, and the text of a
-    ValueError becomes the reason. `adopt` is asked, again and again, whether requests may go to a release that is
-    loaded. `derived_bytes` says how much memory loading takes besides what the files hold.
-
-    What is loaded is hidden from the garbage collector, so `close` must leave no reference cycle behind: its memory
-    would never be freed.
+    What is loaded is hidden from the garbage collector. Therefore closing it must end its reference cycles: nothing
+    else would free them.
     """
 
     def __init__(
         self,
-        settings: ReleaseKeeperSettings,
+        settings: ServerSettings,
+        files: frozenset[str],
         load: Callable[[Release], Loaded],
         metrics: Metrics,
+        *,
         adopt: Callable[[HeldRelease[Loaded]], Awaitable[bool]] | None = None,
         derived_bytes: Callable[[Manifest], int] = lambda _manifest: 0,
     ) -> None:
+        """Hold what `load` makes of `files`, the only ones of a release that it reads.
+
+        Any exception from `load` refuses the release; the text of a ValueError becomes the reason. `adopt` is asked,
+        again and again, whether requests may go to a release that is loaded. `derived_bytes` says how much memory
+        loading takes besides what is in the files.
+        """
         self._settings = settings
+        self._files = files
         self._load = load
         self._metrics = metrics
         self._adopt = adopt
@@ -122,7 +116,7 @@ class ReleaseKeeper(Generic[Loaded]):
         self._held: dict[str, HeldRelease[Loaded]] = {}
         self._current: HeldRelease[Loaded] | None = None
         self._loading: str | None = None
-        self._tried: str | None = None
+        self._wanted: str | None = None
         self._refused: dict[str, str] = {}
         self._look_now = asyncio.Event()
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="release-loader")
@@ -147,10 +141,6 @@ class ReleaseKeeper(Generic[Loaded]):
             raise ReleaseNotHeldError(f"release {release_id[:64]!r} is not held, {self.current.release_id!r} is")
         return held
 
-    def all_held(self) -> list[HeldRelease[Loaded]]:
-        """Every release in memory."""
-        return list(self._held.values())
-
     def status(self) -> list[ReleaseStatus]:
         """Every release that is held, being loaded or refused."""
         statuses = [
@@ -167,18 +157,16 @@ class ReleaseKeeper(Generic[Loaded]):
 
     async def load_current(self) -> None:
         """Load what CURRENT names, at the start of the service. Raises ReleaseError or another ValueError."""
-        held = await self._load_beside(current_release_id(self._settings.releases))
-        self._make_current(held)
+        self._make_current(await self._load_beside(current_release_id(self._settings.releases)))
 
     async def watch(self) -> None:
         """Follow CURRENT for ever: load what it names, move to it, drop what is no longer used."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._look_now.wait(), self._settings.poll_seconds)
+                await asyncio.wait_for(self._look_now.wait(), self._settings.release_poll_seconds)
             if self._look_now.is_set():
                 # An operator asks for it: what was refused may have been mended.
                 self._look_now.clear()
-                self._tried = None
                 self._refused.clear()
             try:
                 await self._follow()
@@ -202,15 +190,16 @@ class ReleaseKeeper(Generic[Loaded]):
         except ReleaseError as error:
             _log.warning("no current release", reason=str(error))
             return
-        if wanted not in self._held and wanted != self._tried:
+        # What was refused is tried again after CURRENT has named another release.
+        known = wanted in self._held or (wanted == self._wanted and wanted in self._refused)
+        self._wanted = wanted
+        if not known:
             try:
                 await self._load_beside(wanted)
             except ValueError as error:
                 self._refused[wanted] = str(error)
                 self._metrics.release_loads.labels("refused").inc()
                 _log.error("release refused", release_id=wanted, reason=str(error))
-        # What was refused is tried again when CURRENT has named another release in between.
-        self._tried = wanted
         held = self._held.get(wanted)
         if held is not None and held is not self._current and (self._adopt is None or await self._adopt(held)):
             self._make_current(held)
@@ -238,7 +227,7 @@ class ReleaseKeeper(Generic[Loaded]):
         if self._current is not None:
             _give_way_to_serving()
         try:
-            release = open_release(self._settings.releases / release_id, self._settings.files)
+            release = open_release(self._settings.releases / release_id, self._files)
             self._check_memory(release)
             loaded = self._load(release)
         except ValueError:
@@ -272,7 +261,7 @@ class ReleaseKeeper(Generic[Loaded]):
     async def _retire(self) -> None:
         now = time.monotonic()
         for held in list(self._held.values()):
-            unused = held.in_flight_count == 0 and now - held.used_at > self._settings.retire_seconds
+            unused = held.in_flight_count == 0 and now - held.used_at > self._settings.release_retire_seconds
             if unused and self._state(held) is ReleaseState.RETIRING:
                 del self._held[held.release_id]
                 await held.loaded.close()
@@ -283,15 +272,7 @@ class ReleaseKeeper(Generic[Loaded]):
     def _state(self, held: HeldRelease[Loaded]) -> ReleaseState:
         if held is self._current:
             return ReleaseState.CURRENT
-        if self._current is not None and held.release_id == self._wanted():
-            return ReleaseState.WAITING
-        return ReleaseState.RETIRING
-
-    def _wanted(self) -> str | None:
-        try:
-            return current_release_id(self._settings.releases)
-        except ReleaseError:
-            return None
+        return ReleaseState.WAITING if held.release_id == self._wanted else ReleaseState.RETIRING
 
 
 def _give_way_to_serving() -> None:

@@ -16,11 +16,11 @@ from grpc_reflection.v1alpha import reflection
 from winnow.serving.boundary import Boundary, Gatekeeper
 from winnow.serving.logs import configure_logs
 from winnow.serving.metrics import Metrics
-from winnow.serving.releases import ReleaseStatus
+from winnow.serving.releases import ReleaseKeeper
 from winnow.serving.settings import ServerSettings
 from winnow.serving.status import StatusService
 from winnow.serving.tls import server_credentials
-from winnow.serving.tracing import Spans, TraceIdsOnly
+from winnow.serving.tracing import Spans
 from winnow.v1 import status_pb2_grpc
 
 Settings = TypeVar("Settings", bound=ServerSettings)
@@ -46,19 +46,14 @@ class Service(Protocol):
         """Full names of the gRPC services it offers, for health and reflection."""
 
     def register(self, server: grpc.aio.Server) -> None:
-        """Add the servicers. Until `load` returns they answer UNAVAILABLE."""
+        """Add the servicers. Until a release is loaded they answer UNAVAILABLE."""
 
-    async def load(self) -> None:
-        """Load the release and warm up. Raises ValueError, with a text for operators, where that fails."""
+    @property
+    def keeper(self) -> ReleaseKeeper[Any]:
+        """The releases that it answers from."""
 
     async def watch(self) -> None:
-        """Follow new releases, for ever."""
-
-    def look_now(self) -> None:
-        """Look for a new release at once."""
-
-    def releases(self) -> Sequence[ReleaseStatus]:
-        """Every release that is held, being loaded or refused."""
+        """Follow new releases, and whatever else may change, for ever."""
 
     def gatekeepers(self) -> Sequence[Gatekeeper]:
         """Those who may refuse a call before its message is read. Raises ValueError where a setting is invalid."""
@@ -68,10 +63,6 @@ class Service(Protocol):
 
     async def close(self) -> None:
         """Finish the work in flight. No call arrives any more."""
-
-
-class StartError(Exception):
-    """The service cannot start; the text is for operators."""
 
 
 def run_service(make_service: Callable[[Settings, Metrics], Service], settings: Settings) -> int:
@@ -89,7 +80,7 @@ def run_service(make_service: Callable[[Settings, Metrics], Service], settings: 
             service = make_service(settings, metrics)
             with metrics.serve(settings.host, settings.metrics_port):
                 await serve(settings, service, metrics)
-        except (StartError, ValueError) as error:
+        except ValueError as error:
             _log.error("cannot start", reason=str(error))
             return 1
         except OSError as error:
@@ -107,15 +98,15 @@ def run_service(make_service: Callable[[Settings, Metrics], Service], settings: 
 
 
 async def serve(settings: ServerSettings, service: Service, metrics: Metrics) -> None:
-    """Serve until SIGTERM or SIGINT. Raises StartError where the port is taken or the release cannot be loaded."""
+    """Serve until SIGTERM or SIGINT. Raises ValueError, with a text for operators, where the service cannot start."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, service.look_now)
+    loop.add_signal_handler(signal.SIGHUP, service.keeper.look_now)
 
     async with _listening(settings, service, metrics) as readiness:
-        loading = loop.create_task(_load(service))
+        loading = loop.create_task(service.keeper.load_current())
         stopping = loop.create_task(stop.wait())
         await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
@@ -165,7 +156,7 @@ async def _listening(settings: ServerSettings, service: Service, metrics: Metric
         options=_server_options(settings),
     )
     service.register(server)
-    status_pb2_grpc.add_StatusServiceServicer_to_server(StatusService(service.name, service.releases), server)
+    status_pb2_grpc.add_StatusServiceServicer_to_server(StatusService(service.name, service.keeper.status), server)
     readiness = _Health(server, service)
     # grpc's servicer starts with SERVING for everything; nothing is loaded yet.
     await readiness.set_serving(False)
@@ -180,7 +171,7 @@ async def _listening(settings: ServerSettings, service: Service, metrics: Metric
             server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
         )
     except RuntimeError:
-        raise StartError(f"cannot listen on {address}: is the port taken?") from None
+        raise ValueError(f"cannot listen on {address}: is the port taken?") from None
     await server.start()
     _log.info("listening", address=f"{settings.host}:{bound_port}", tls=credentials is not None)
     try:
@@ -202,20 +193,13 @@ async def _running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _load(service: Service) -> None:
-    try:
-        await service.load()
-    except ValueError as error:
-        raise StartError(str(error)) from error
-
-
 def _spans(settings: ServerSettings, service: Service) -> Spans:
     if not settings.tracing:
-        return TraceIdsOnly()
+        return Spans()
     try:
         from winnow.serving.opentelemetry import OpenTelemetrySpans
     except ImportError as error:
-        raise StartError("tracing is on, but the extra is not installed: pip install 'winnow[tracing]'") from error
+        raise ValueError("tracing is on, but the extra is not installed: pip install 'winnow[tracing]'") from error
     return OpenTelemetrySpans(service.name)
 
 

@@ -17,7 +17,7 @@ from winnow.serving.boundary import Gatekeeper
 from winnow.serving.device import Device, Work
 from winnow.serving.errors import InvalidRequestError
 from winnow.serving.metrics import Metrics
-from winnow.serving.releases import ReleaseKeeper, ReleaseKeeperSettings, ReleaseStatus
+from winnow.serving.releases import ReleaseKeeper
 from winnow.serving.server import remaining_seconds
 from winnow.serving.settings import StageSettings
 
@@ -83,15 +83,7 @@ class StageHost(ABC, Generic[Settings, Query, Answer]):
         self._queue_metrics = metrics.queue(self.name.removesuffix("_service"))
         self._device = Device(settings.stuck_seconds)
         self.keeper: ReleaseKeeper[LoadedModel[Query, Answer]] = ReleaseKeeper(
-            ReleaseKeeperSettings(
-                releases=settings.releases,
-                files=self.release_files | {GOLDEN_FILE},
-                poll_seconds=settings.release_poll_seconds,
-                retire_seconds=settings.release_retire_seconds,
-            ),
-            self._load,
-            metrics,
-            derived_bytes=self.derived_bytes,
+            settings, self.release_files | {GOLDEN_FILE}, self._load, metrics, derived_bytes=self.derived_bytes
         )
 
     @abstractmethod
@@ -133,21 +125,9 @@ class StageHost(ABC, Generic[Settings, Query, Answer]):
                 return None
             return await model.batcher.submit(query, deadline=deadline, weight=len(query))
 
-    async def load(self) -> None:
-        """See Service.load."""
-        await self.keeper.load_current()
-
     async def watch(self) -> None:
         """See Service.watch."""
         await self.keeper.watch()
-
-    def look_now(self) -> None:
-        """See Service.look_now."""
-        self.keeper.look_now()
-
-    def releases(self) -> Sequence[ReleaseStatus]:
-        """See Service.releases."""
-        return self.keeper.status()
 
     def gatekeepers(self) -> Sequence[Gatekeeper]:
         """See Service.gatekeepers: the gateway alone has any."""

@@ -5,11 +5,13 @@ the unpacking functions raise ValueError, naming the field, for a message whose 
 exist and counts are allowed is for the receiver to check.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from winnow.contexts import RequestContexts
-from winnow.history import UNKNOWN_TIME, RaggedRows, Timestamps, WatchHistories
+from winnow.history import UNKNOWN_TIME, RaggedRows, WatchHistories
 from winnow.queries import Candidates, RankingQuery, RetrievalQuery
 from winnow.v1 import candidate_pb2, packed_pb2, ranking_pb2
 
@@ -23,9 +25,9 @@ def pack_retrieval_query(query: RetrievalQuery, release_id: str) -> candidate_pb
     return candidate_pb2.RetrieveCandidatesRequest(
         release_id=release_id,
         histories=pack_rows(query.histories),
-        history_weights=pack_weights(query.histories),
-        history_timestamps=pack_timestamps(query.histories),
-        counts=pack_int32(query.counts),
+        history_weights=_pack_weights(query.histories),
+        history_timestamps=_pack_timestamps(query.histories),
+        counts=pack_array(query.counts, INT32),
         exclusions=pack_rows(query.exclusions),
     )
 
@@ -34,7 +36,7 @@ def unpack_retrieval_query(request: candidate_pb2.RetrieveCandidatesRequest) -> 
     """The query in a request."""
     query = RetrievalQuery(
         histories=_unpack_histories(request),
-        counts=unpack_int32(request.counts, "counts"),
+        counts=unpack_array(request.counts, INT32, "counts"),
         exclusions=unpack_rows(request.exclusions, "exclusions"),
     )
     _check_length("counts", len(query.counts), len(query.histories), "histories")
@@ -46,7 +48,7 @@ def pack_candidates(candidates: Candidates, compute_microseconds: int) -> candid
     """The response that carries the candidates of a query."""
     return candidate_pb2.RetrieveCandidatesResponse(
         candidates=pack_rows(candidates.rows),
-        scores=pack_float32(candidates.scores),
+        scores=pack_array(candidates.scores, FLOAT32),
         compute_microseconds=compute_microseconds,
     )
 
@@ -62,12 +64,12 @@ def pack_ranking_query(query: RankingQuery, release_id: str) -> ranking_pb2.Rank
     request = ranking_pb2.RankCandidatesRequest(
         release_id=release_id,
         histories=pack_rows(query.histories),
-        history_weights=pack_weights(query.histories),
-        history_timestamps=pack_timestamps(query.histories),
+        history_weights=_pack_weights(query.histories),
+        history_timestamps=_pack_timestamps(query.histories),
         candidates=pack_rows(query.candidates),
     )
     if query.contexts is not None:
-        request.request_times = pack_times(query.contexts)
+        request.request_times = pack_array(query.contexts.times, INT64)
         request.unclicked.CopyFrom(pack_rows(query.contexts.unclicked))
     return request
 
@@ -80,7 +82,7 @@ def unpack_ranking_query(request: ranking_pb2.RankCandidatesRequest) -> RankingQ
     contexts = None
     if request.request_times or request.unclicked.lengths or request.unclicked.rows:
         contexts = RequestContexts(
-            _unpack_int64(request.request_times, "request_times"), unpack_rows(request.unclicked, "unclicked")
+            unpack_array(request.request_times, INT64, "request_times"), unpack_rows(request.unclicked, "unclicked")
         )
         _check_length("request_times", len(contexts.times), len(histories), "histories")
         _check_length("unclicked", len(contexts.unclicked), len(histories), "histories")
@@ -89,7 +91,9 @@ def unpack_ranking_query(request: ranking_pb2.RankCandidatesRequest) -> RankingQ
 
 def pack_scores(scores: NDArray[np.float32], compute_microseconds: int) -> ranking_pb2.RankCandidatesResponse:
     """The response that carries the scores of a query's candidates."""
-    return ranking_pb2.RankCandidatesResponse(scores=pack_float32(scores), compute_microseconds=compute_microseconds)
+    return ranking_pb2.RankCandidatesResponse(
+        scores=pack_array(scores, FLOAT32), compute_microseconds=compute_microseconds
+    )
 
 
 def unpack_scores(response: ranking_pb2.RankCandidatesResponse, query: RankingQuery) -> NDArray[np.float32]:
@@ -99,60 +103,38 @@ def unpack_scores(response: ranking_pb2.RankCandidatesResponse, query: RankingQu
 
 def pack_rows(lists: RaggedRows) -> packed_pb2.PackedRows:
     """Ragged rows as a message."""
-    return packed_pb2.PackedRows(rows=pack_int32(lists.rows), lengths=pack_int32(lists.lengths))
+    return packed_pb2.PackedRows(rows=pack_array(lists.rows, INT32), lengths=pack_array(lists.lengths, INT32))
 
 
 def unpack_rows(message: packed_pb2.PackedRows, field: str) -> RaggedRows:
     """Ragged rows from a message."""
-    rows = unpack_int32(message.rows, f"{field}.rows")
-    lengths = unpack_int32(message.lengths, f"{field}.lengths")
+    rows = unpack_array(message.rows, INT32, f"{field}.rows")
+    lengths = unpack_array(message.lengths, INT32, f"{field}.lengths")
     try:
         return RaggedRows.from_lengths(rows, lengths)
     except ValueError as error:
         raise ValueError(f"{field}: {error}") from None
 
 
-def pack_weights(histories: WatchHistories) -> bytes:
-    """The weight of each watch; empty where all are unknown."""
-    return b"" if np.isnan(histories.weights).all() else pack_float32(histories.weights)
+def pack_array(values: NDArray[Any], dtype: np.dtype[Any]) -> bytes:
+    """Numbers as bytes: INT32, INT64 or FLOAT32."""
+    return values.astype(dtype, copy=False).tobytes()
 
 
-def pack_timestamps(histories: WatchHistories) -> bytes:
-    """The timestamp of each watch; empty where all are unknown."""
-    return b"" if (histories.timestamps == UNKNOWN_TIME).all() else _pack_int64(histories.timestamps)
+def unpack_array(buffer: bytes, dtype: np.dtype[Any], field: str) -> NDArray[Any]:
+    """Numbers from bytes, in the machine's byte order."""
+    if len(buffer) % dtype.itemsize:
+        raise ValueError(f"{field} has {len(buffer)} bytes: not a multiple of {dtype.itemsize}")
+    # Copied even where the byte order is the machine's: torch warns of arrays that it may not write to.
+    return np.frombuffer(buffer, dtype).astype(dtype.newbyteorder("="))
 
 
-def pack_times(contexts: RequestContexts) -> bytes:
-    """The time of each request."""
-    return _pack_int64(contexts.times)
+def _pack_weights(histories: WatchHistories) -> bytes:
+    return b"" if np.isnan(histories.weights).all() else pack_array(histories.weights, FLOAT32)
 
 
-def pack_int32(values: NDArray[np.integer]) -> bytes:
-    """Integers as little-endian int32."""
-    return values.astype(INT32, copy=False).tobytes()
-
-
-def unpack_int32(buffer: bytes, field: str) -> NDArray[np.int32]:
-    """Int32 array of the bytes."""
-    return _unpack(buffer, INT32, field).astype(np.int32, copy=False)
-
-
-def pack_float32(values: NDArray[np.floating]) -> bytes:
-    """Floats as little-endian float32."""
-    return values.astype(FLOAT32, copy=False).tobytes()
-
-
-def unpack_float32(buffer: bytes, field: str) -> NDArray[np.float32]:
-    """Float32 array of the bytes."""
-    return _unpack(buffer, FLOAT32, field).astype(np.float32, copy=False)
-
-
-def _pack_int64(values: Timestamps) -> bytes:
-    return values.astype(INT64, copy=False).tobytes()
-
-
-def _unpack_int64(buffer: bytes, field: str) -> Timestamps:
-    return _unpack(buffer, INT64, field).astype(np.int64, copy=False)
+def _pack_timestamps(histories: WatchHistories) -> bytes:
+    return b"" if (histories.timestamps == UNKNOWN_TIME).all() else pack_array(histories.timestamps, INT64)
 
 
 def _unpack_histories(
@@ -161,29 +143,22 @@ def _unpack_histories(
     lists = unpack_rows(request.histories, "histories")
     weights = timestamps = None
     if request.history_weights:
-        weights = unpack_float32(request.history_weights, "history_weights")
+        weights = unpack_array(request.history_weights, FLOAT32, "history_weights")
         _check_length("history_weights", len(weights), len(lists.rows), "watches")
     if request.history_timestamps:
-        timestamps = _unpack_int64(request.history_timestamps, "history_timestamps")
+        timestamps = unpack_array(request.history_timestamps, INT64, "history_timestamps")
         _check_length("history_timestamps", len(timestamps), len(lists.rows), "watches")
     return WatchHistories.from_lengths(lists.rows, lists.lengths, weights, timestamps)
 
 
 def _unpack_scores(buffer: bytes, count: int) -> NDArray[np.float32]:
-    scores = unpack_float32(buffer, "scores")
+    scores = unpack_array(buffer, FLOAT32, "scores")
     _check_length("scores", len(scores), count, "candidates")
     finite = np.isfinite(scores)
     if not finite.all():
         position = int(np.argmin(finite))
         raise ValueError(f"scores[{position}] is {scores[position]}: it has to be finite")
     return scores
-
-
-def _unpack(buffer: bytes, dtype: np.dtype[np.generic], field: str) -> NDArray[np.generic]:
-    if len(buffer) % dtype.itemsize:
-        raise ValueError(f"{field} has {len(buffer)} bytes: not a multiple of {dtype.itemsize}")
-    # torch warns of arrays that cannot be written to, as views of a message are. A copy of a few kilobytes is cheap.
-    return np.frombuffer(buffer, dtype=dtype).copy()
 
 
 def _check_length(field: str, found: int, wanted: int, of: str) -> None:

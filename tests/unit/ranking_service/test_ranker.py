@@ -62,7 +62,7 @@ def test_a_release_whose_table_does_not_fit_into_memory_is_refused(
         monkeypatch.setattr("winnow.serving.releases.available_bytes", lambda: available_bytes)
         service = RankingService(settings, Metrics())
         try:
-            await service.load()
+            await service.keeper.load_current()
         finally:
             await service.close()
 

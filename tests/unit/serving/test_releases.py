@@ -14,7 +14,8 @@ from tests.releases import write_random_release
 from winnow.release.models.writer import point_current_at
 from winnow.release.reader import Release, ReleaseError
 from winnow.serving.metrics import Metrics
-from winnow.serving.releases import ReleaseKeeper, ReleaseKeeperSettings, ReleaseState
+from winnow.serving.releases import ReleaseKeeper, ReleaseState
+from winnow.serving.settings import ServerSettings
 
 
 class Loaded:
@@ -59,9 +60,8 @@ async def following(
 ) -> AsyncIterator[ReleaseKeeper[Loaded]]:
     """A keeper that has loaded the current release and looks at CURRENT every few milliseconds."""
     keeper = ReleaseKeeper(
-        ReleaseKeeperSettings(
-            releases=releases, files=frozenset({"golden.safetensors"}), poll_seconds=0.01, retire_seconds=retire_seconds
-        ),
+        ServerSettings(releases=releases, release_poll_seconds=0.01, release_retire_seconds=retire_seconds),
+        frozenset({"golden.safetensors"}),
         loader.load,
         Metrics(),
         derived_bytes=lambda _manifest: derived_bytes,

@@ -79,7 +79,7 @@ def test_nothing_is_answered_before_the_release_is_loaded(service: DoublingServi
     async def main() -> None:
         with pytest.raises(UnavailableError, match="the release is being loaded"):
             await service.double(1, release_id="any")
-        await service.load()
+        await service.keeper.load_current()
         assert await service.double(1, 2) == [2, 4]
         await service.close()
 
@@ -88,7 +88,7 @@ def test_nothing_is_answered_before_the_release_is_loaded(service: DoublingServi
 
 def test_a_call_for_another_release_is_refused(service: DoublingService) -> None:
     async def main() -> None:
-        await service.load()
+        await service.keeper.load_current()
         with pytest.raises(ReleaseNotHeldError, match="'another' is not held"):
             await service.double(1, release_id="another")
         await service.close()
@@ -98,7 +98,7 @@ def test_a_call_for_another_release_is_refused(service: DoublingService) -> None
 
 def test_calls_that_arrive_together_are_computed_together(service: DoublingService) -> None:
     async def main() -> None:
-        await service.load()
+        await service.keeper.load_current()
         answers = await asyncio.gather(service.double(1), service.double(2, 3), service.double(4))
         assert list(answers) == [[2], [4, 6], [8]]
         await service.close()
@@ -109,7 +109,7 @@ def test_calls_that_arrive_together_are_computed_together(service: DoublingServi
 
 def test_an_invalid_query_is_refused_and_fails_no_other(service: DoublingService) -> None:
     async def main() -> None:
-        await service.load()
+        await service.keeper.load_current()
         valid, unknown, too_many = await asyncio.gather(
             service.double(1), service.double(2, 99), service.double(1, 2, 3, 4, 5), return_exceptions=True
         )
@@ -126,7 +126,7 @@ def test_an_invalid_query_is_refused_and_fails_no_other(service: DoublingService
 
 def test_a_call_that_asks_nothing_is_not_computed(service: DoublingService) -> None:
     async def main() -> None:
-        await service.load()
+        await service.keeper.load_current()
         assert await service.double() is None
         await service.close()
 

@@ -10,16 +10,16 @@ from winnow.contexts import RequestContexts
 from winnow.history import UNKNOWN_TIME, RaggedRows, WatchHistories
 from winnow.queries import Candidates, RankingQuery, RetrievalQuery
 from winnow.serving.wire import (
+    FLOAT32,
+    INT32,
+    pack_array,
     pack_candidates,
-    pack_float32,
-    pack_int32,
     pack_ranking_query,
     pack_retrieval_query,
     pack_rows,
     pack_scores,
+    unpack_array,
     unpack_candidates,
-    unpack_float32,
-    unpack_int32,
     unpack_ranking_query,
     unpack_retrieval_query,
     unpack_rows,
@@ -109,9 +109,9 @@ def test_answers_survive_the_wire() -> None:
     ("change", "message"),
     [
         ({"counts": b"abc"}, "counts has 3 bytes: not a multiple of 4"),
-        ({"counts": pack_int32(np.array([1]))}, "counts has 1 entries for 2 histories"),
+        ({"counts": pack_array(np.array([1]), INT32)}, "counts has 1 entries for 2 histories"),
         ({"exclusions": pack_rows(RaggedRows.empty(3))}, "exclusions has 3 entries for 2 histories"),
-        ({"history_weights": pack_float32(np.ones(2))}, "history_weights has 2 entries for 3 watches"),
+        ({"history_weights": pack_array(np.ones(2), FLOAT32)}, "history_weights has 2 entries for 3 watches"),
         ({"history_timestamps": b"1234567"}, "history_timestamps has 7 bytes: not a multiple of 8"),
         ({"histories": packed_pb2.PackedRows(rows=b"12")}, "histories.rows has 2 bytes"),
     ],
@@ -143,8 +143,8 @@ def test_a_ranking_query_that_does_not_fit_together_is_refused(change: dict[str,
     ("scores", "message"),
     [
         (b"123", "scores has 3 bytes"),
-        (pack_float32(np.ones(2)), "scores has 2 entries for 3 candidates"),
-        (pack_float32(np.array([1, np.nan, np.inf])), r"scores\[1\] is nan: it has to be finite"),
+        (pack_array(np.ones(2), FLOAT32), "scores has 2 entries for 3 candidates"),
+        (pack_array(np.array([1, np.nan, np.inf]), FLOAT32), r"scores\[1\] is nan: it has to be finite"),
     ],
 )
 def test_scores_that_are_none_are_refused(scores: bytes, message: str) -> None:
@@ -163,8 +163,12 @@ def test_rows_survive_the_wire(lists: list[list[int]]) -> None:
 
 def test_bytes_are_little_endian() -> None:
     assert pack_rows(RaggedRows.from_lists([[1]])).rows == b"\x01\x00\x00\x00"
-    assert unpack_int32(b"\x00\x01\x00\x00", "rows").tolist() == [256]
-    assert unpack_float32(pack_float32(np.array([1.5])), "scores").tolist() == [1.5]
+    assert unpack_array(b"\x00\x01\x00\x00", INT32, "rows").tolist() == [256]
+    assert unpack_array(pack_array(np.array([1.5]), FLOAT32), FLOAT32, "scores").tolist() == [1.5]
+
+
+def test_arrays_can_be_written_to() -> None:
+    assert unpack_array(bytes(8), INT32, "rows").flags.writeable
 
 
 @given(rows=st.binary(max_size=40), lengths=st.binary(max_size=40))
