@@ -36,15 +36,14 @@ class Catalogue:
     def load(cls, release: Release) -> "Catalogue":
         """Load what the gateway needs. Raises ReleaseError that says what is wrong with it."""
         popularity = release.popularity()
-        ranking_network = release.manifest.ranking_network
-        in_seconds = ranking_network.get("score") == "watch_seconds"
+        in_seconds = release.manifest.ranking_score == "watch_seconds"
         return cls(
             release_id=release.release_id,
             vocabulary=release.vocabulary(),
             popularity=popularity,
             popular_rows=popular_rows(popularity),
             items=release.items(),
-            ranking_reads_contexts=ranking_network.get("features") is not None,
+            ranking_reads_contexts=release.manifest.ranking_reads_contexts,
             ranking_origin=SCORE_ORIGIN_WATCH_SECONDS if in_seconds else SCORE_ORIGIN_RANKING,
         )
 

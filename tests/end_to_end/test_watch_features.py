@@ -16,20 +16,22 @@ from tests.releases import ITEM_COUNT, item_id, write_random_release
 from winnow.cli import app
 from winnow.client import WinnowClient, WinnowError
 from winnow.history import RaggedRows, WatchHistories
+from winnow.networks.options import HistoryOptions
 from winnow.networks.packed import pack
+from winnow.networks.watch_features import WatchFeatures
 from winnow.serving.local_stack import LocalStack
 
-OPTIONS = {
-    "history_length": 12,
-    "bag_decays": [0.0, 0.3],
-    "watch_features": {"weight_edges": [2.0, 4.0], "gap_edges_seconds": [60.0, 3600.0]},
-}
+HISTORY = HistoryOptions(
+    history_length=12,
+    bag_decays=(0.0, 0.3),
+    watch_features=WatchFeatures(weight_edges=(2.0, 4.0), gap_edges_seconds=(60.0, 3600.0)),
+)
 
 
 @pytest.fixture(scope="module")
 def featured_releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("featured-releases")
-    write_random_release(directory, options=OPTIONS)
+    write_random_release(directory, history=HISTORY)
     return directory
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from winnow.catalogue.item_facts import ItemFacts
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.logs.input_table import InputTable
 from winnow.logs.interactions import MICROSECONDS_A_SECOND, read_microseconds
-from winnow.networks.ranking_features import ItemFacts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The values of a column of the items file as numbers: what ItemSides is filled with."""
+"""The values of a column of the items file as numbers: what AttributeEmbeddings are filled with."""
 
 import hashlib
 from collections import Counter
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from winnow.catalogue.item_facts import NO_VALUE
 from winnow.logs.input_table import InteractionLogError
-from winnow.networks.item_sides import NO_VALUE
 
 VALUE_SEPARATOR = ","
 

@@ -5,7 +5,6 @@ Shape legend: B chunks, C targets a chunk, S watches a chunk with its context, N
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,8 @@ from winnow.logs.rollback import sample_examples
 from winnow.logs.side_values import SideValues
 from winnow.logs.split import LogSplit, held_back
 from winnow.networks.candidate import DeepCandidateGenerationModel
-from winnow.networks.watch_features import UNKNOWN_CODE, WatchFeatures, quantile_edges
+from winnow.networks.options import AttributeShape, CandidateOptions
+from winnow.networks.watch_features import UNKNOWN_CODE, quantile_edges
 from winnow.training.example_age import example_ages
 from winnow.training.examples import ChunkBatch, RollbackChunks
 from winnow.training.losses import MixedSampler, NegativeSampler, full_softmax_loss, sampled_softmax_loss
@@ -45,7 +45,7 @@ class CandidateStage:
         precision: Precision,
         device: torch.device,
     ) -> None:
-        """`watch_counts`, int64 [I], counts the training watches of every item; `sides` are the settings' columns'."""
+        """`watch_counts`, int64 [I], counts the training watches of every item; `sides` are the attribute columns."""
         item_count = len(watch_counts)
         self.network = DeepCandidateGenerationModel(
             item_count,
@@ -53,24 +53,14 @@ class CandidateStage:
             settings.hidden_dim,
             settings.n_hidden_layers,
             seed,
-            history_length=settings.history_length,
-            bag_decays=settings.bag_decays,
-            bag_lags=settings.bag_lags,
-            signed_bags=settings.signed_bags,
-            watch_features=_watch_features(split, settings),
-            linear_skip=settings.linear_skip,
-            embedding_std=settings.embedding_std,
-            tied_tables=settings.tied_tables,
-            side_shapes=[(side.value_count, side.values.shape[1]) for side in sides],
-            side_dim=settings.side_dim,
-            example_age=settings.example_age,
+            _complete_options(settings, split, sides),
         ).to(device)
-        if self.network.sides is not None:
-            self.network.sides.fill([torch.from_numpy(side.values) for side in sides])
+        if self.network.attributes is not None:
+            self.network.attributes.fill([torch.from_numpy(side.values) for side in sides])
         # Watches that this network is not taught to predict, bool [N]: ranking's examples.
         self.held_back = held_back(split.training, settings.held_back_share, seed=seed)
         self._training = split.training
-        self._ages_N = example_ages(split.training) if settings.example_age else None
+        self._ages_N = example_ages(split.training) if settings.options.example_age else None
         self._settings = settings
         self._validation = split.validation
         self._seed = seed
@@ -80,7 +70,7 @@ class CandidateStage:
             split.training,
             chunk_length=settings.chunk_length,
             history_length=settings.history_length,
-            features=self.network.watch_features,
+            features=self.network.config.options.history.watch_features,
             targets=~self.held_back,
         )
         self._watch_counts = watch_counts
@@ -152,9 +142,9 @@ class CandidateStage:
         if chunks.codes is not None:
             codes_BSF = self._withhold(self._to_device(chunks.codes))
             watched_BSE = watched_BSE + bags.code_vectors(codes_BSF)
-        if self.network.sides is not None:
-            sides_BSD = self.network.sides(rows_BS.flatten()).view(*rows_BS.shape, -1)
-            watched_BSE = torch.cat([watched_BSE, sides_BSD], dim=2)
+        if self.network.attributes is not None:
+            attributes_BSA = self.network.attributes(rows_BS.flatten()).view(*rows_BS.shape, -1)
+            watched_BSE = torch.cat([watched_BSE, attributes_BSA], dim=2)
         watched_BSE = watched_BSE * self._to_device(chunks.present).unsqueeze(-1)
         lengths_BC = self._to_device(chunks.history_lengths)
         summaries = bags.of_chunks(watched_BSE.to(self._precision.dtype), lengths_BC, codes_BSF)
@@ -180,7 +170,7 @@ class CandidateStage:
         """Adam. With a sampled softmax a step touches few rows of the tables, so that theirs is the sparse one."""
         settings, network = self._settings, self.network
         tables = [network.embedding.weight]
-        if not network.tied_tables:
+        if not settings.options.tied_tables:
             tables.append(network.item_vectors_IH)
         positions = [
             parameter
@@ -204,8 +194,11 @@ class CandidateStage:
         return [torch.optim.Adam(groups, betas=betas, fused=True)]
 
 
-def _watch_features(split: LogSplit, settings: CandidateSettings) -> dict[str, Any] | None:
-    if not settings.gap_edges_seconds:
-        return None
-    weight_edges = quantile_edges(split.training.weights, settings.weight_range_count)
-    return WatchFeatures(weight_edges=weight_edges, gap_edges_seconds=settings.gap_edges_seconds).arguments()
+def _complete_options(settings: CandidateSettings, split: LogSplit, sides: Sequence[SideValues]) -> CandidateOptions:
+    """Return the settings' options with what only the data can say: the ranges of weights, the sizes of attributes."""
+    history = settings.options.history
+    if history.watch_features is not None:
+        weight_edges = quantile_edges(split.training.weights, settings.weight_range_count)
+        history = replace(history, watch_features=replace(history.watch_features, weight_edges=weight_edges))
+    attributes = [AttributeShape(value_count=side.value_count, values_per_item=side.values.shape[1]) for side in sides]
+    return replace(settings.options, history=history, attributes=tuple(attributes))

@@ -11,13 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from winnow.catalogue.item_facts import ItemFacts
 from winnow.evaluation.impression_figures import ordering_figures
 from winnow.history import WatchHistories
 from winnow.logs.impressions import Impressions, TimeSplit
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.options import MatchingOptions, RankingOptions
 from winnow.networks.packed import PackedTensor, pack
 from winnow.networks.ranking import DeepRankingModel
-from winnow.networks.ranking_features import ItemFacts
+from winnow.networks.recalibration import rescale
 from winnow.training.losses import click_loss, watch_time_loss
 from winnow.training.presets import ImpressionSettings
 from winnow.training.ranking_network import ranking_network_over
@@ -115,7 +117,7 @@ class ImpressionStage:
         if self._settings.objective == "watch_time":
             actual_seconds = float(self._validation.watch_seconds.sum(dtype=np.float64))
             offset = math.log(actual_seconds) - (scale * logits_N).logsumexp(0).item()
-        self.network.rescale(scale, offset)
+        rescale(self.network, scale, offset)
 
     def _objective(self, logits_N: Tensor, impressions: Impressions) -> Tensor:
         clicked_N = torch.from_numpy(impressions.clicked).to(self._device)
@@ -136,12 +138,15 @@ class ImpressionStage:
 
     def _fit_features(self) -> Tensor | None:
         """Learn the features' quantiles; return the columns of all training impressions, [N, C]."""
-        network = self.network
-        if network.features is None:
+        network, features = self.network, self.network.features
+        if features is None:
             return None
-        raw_NR = torch.cat(_by_block(self._training, lambda block: network.raw_features(*_requests(network, block))))
-        network.features.fit(raw_NR)
-        columns_NC: Tensor = network.features(raw_NR)
+        blocks = _by_block(
+            self._training, lambda block: features.raw(*_requests(network, block), network.candidate_network)
+        )
+        raw_NR = torch.cat(blocks)
+        features.quantiles.fit(raw_NR)
+        columns_NC: Tensor = features.quantiles(raw_NR)
         return columns_NC
 
 
@@ -155,14 +160,15 @@ def build_impression_network(
         hidden_dim=settings.hidden_dim,
         n_hidden_layers=settings.n_hidden_layers,
         seed=seed,
-        matching=True,
-        matching_logit=False,
-        features=settings.features or None,
-        score="probability" if settings.objective == "click" else "watch_seconds",
+        options=RankingOptions(
+            matching=MatchingOptions(network=candidate_network.config, adds_logit=False),
+            features=settings.features,
+            score="probability" if settings.objective == "click" else "watch_seconds",
+        ),
     )
     network.embedding.requires_grad_(requires_grad=settings.embedding_trained)
     if network.features is not None:
-        network.features.set_facts(facts)
+        network.features.items.fill(facts)
     return network
 
 
@@ -186,7 +192,8 @@ def _requests(network: DeepRankingModel, impressions: Impressions) -> tuple[Pack
 
 def _histories(network: DeepRankingModel, impressions: Impressions) -> WatchHistories:
     """As much as the network reads, and a watch more: a watch is also known by how long after another it was."""
-    return impressions.histories(None if network.history_length is None else network.history_length + 1)
+    read = network.config.history_length
+    return impressions.histories(None if read is None else read + 1)
 
 
 def _candidates(network: DeepRankingModel, impressions: Impressions) -> PackedTensor:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from winnow.catalogue.item_facts import ItemFacts
 from winnow.evaluation.impression_figures import calibration, ordering_figures
 from winnow.evaluation.ranks import candidate_ranks, figures, popularity_ranks
 from winnow.logs.impressions import Impressions, TimeSplit, read_impressions
@@ -24,7 +25,6 @@ from winnow.logs.side_values import SideValues
 from winnow.logs.split import LogSplit
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
-from winnow.networks.ranking_features import ItemFacts
 from winnow.training.candidate_run import train_candidate_stage
 from winnow.training.checkpoint import EpochLog, run_identity
 from winnow.training.impression_ranking_trainee import ImpressionStage, impression_scores

@@ -64,7 +64,7 @@ def run(
         f"{len(interactions.histories.rows):,} watches of {len(interactions.vocabulary):,} items "
         f"by {len(interactions.user_ids):,} users"
     )
-    sides = [side_values(descriptions.attributes, column) for column in settings.candidate.side_columns]
+    sides = [side_values(descriptions.attributes, column) for column in settings.candidate.attribute_columns]
     if paths.impressions is None:
         trained = _train_on_watches(
             interactions, sides, settings, checkpoints=paths.checkpoints, resume=resume, device=device, console=console

@@ -16,8 +16,10 @@ from winnow.history import RaggedRows
 from winnow.logs.rollback import sample_examples, visible_before
 from winnow.logs.split import LogSplit
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.matching import Matching
+from winnow.networks.options import MatchingOptions, RankingOptions, SuccessionOptions
 from winnow.networks.ranking import DeepRankingModel
-from winnow.networks.successions import MATCHING_FEATURE
+from winnow.networks.successions import MATCHING_FEATURE, Successions
 from winnow.training.presets import RankingSettings
 from winnow.training.ranking_network import ranking_network_over
 from winnow.training.succession_counts import SuccessionTable, count_successions
@@ -80,8 +82,10 @@ class RankingStage:
         ]
         users, positions = self._sample(np.random.default_rng(seed))
         self.steps_per_epoch = -(-len(users) // settings.examples_per_batch)
-        if self.network.successions is not None:
-            self._standardise(users[:STANDARD_EXAMPLES], positions[:STANDARD_EXAMPLES])
+        matching = self.network.matching
+        if matching is not None and matching.successions is not None:
+            examples = users[:STANDARD_EXAMPLES], positions[:STANDARD_EXAMPLES]
+            self._standardise(matching, matching.successions, *examples)
 
     def losses(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
         """One step a batch of examples, a new sample of each user's watches in every epoch."""
@@ -132,13 +136,14 @@ class RankingStage:
         return sample_examples(self._training, self._examples, self._settings.examples_per_user, rng)
 
     @torch.inference_mode()
-    def _standardise(self, users: NDArray[np.int64], positions: NDArray[np.int64]) -> None:
-        """Have the features of the candidates of some examples vary by one about zero."""
-        successions = self.network.successions
-        assert successions is not None  # noqa: S101 - asked by the caller
+    def _standardise(
+        self, matching: Matching, successions: Successions, users: NDArray[np.int64], positions: NDArray[np.int64]
+    ) -> None:
+        """Standardise the features of `successions` over the candidates of some examples."""
         watched = visible_before(self._training, users, positions)
         candidates_NK = top_candidates(self._candidate_network, watched, candidate_count=self._settings.candidate_count)
-        features = self.network.succession_features(self.network.pack(watched), rectangle(candidates_NK))
+        requests = self.network.pack(watched), rectangle(candidates_NK)
+        features = successions.features(*requests, matching.network.candidate_logits(*requests))
         successions.feature_means.copy_(features.mean(dim=0))
         successions.feature_scales.copy_(features.std(dim=0).clamp_min(SMALLEST_SCALE))
         # Logits of a softmax have any level: begin where the probabilities of the candidates sum to one or so.
@@ -176,16 +181,13 @@ def build_ranking_network(
         hidden_dim=settings.hidden_dim,
         n_hidden_layers=settings.n_hidden_layers,
         seed=seed,
-        matching=settings.matching,
-        successions=None if table is None else {"pair_count": len(table.keys), "latest_count": settings.latest_count},
+        options=RankingOptions(matching=_matching(candidate_network, settings, table)),
     )
-    if network.successions is not None and table is not None:
-        network.successions.pair_keys.copy_(torch.from_numpy(table.keys))
-        network.successions.pair_lifts.copy_(torch.from_numpy(table.lifts))
-        network.successions.unseen_lifts.copy_(torch.from_numpy(table.unseen_lifts))
-        network.successions.log_popularity.copy_(torch.from_numpy(table.log_popularity))
     if network.matching is None:
         return network
+    if network.matching.successions is not None and table is not None:
+        columns = table.keys, table.lifts, table.unseen_lifts, table.log_popularity
+        network.matching.successions.fill(*map(torch.from_numpy, columns))
     # The candidate network has learned these from many more examples than there are here: they stay as they are.
     network.embedding.requires_grad_(requires_grad=False)
     if network.bags is not None:
@@ -193,6 +195,17 @@ def build_ranking_network(
     # The first correction is none: training begins with the order of the candidates.
     torch.nn.init.zeros_(network.output.weight)
     return network
+
+
+def _matching(
+    candidate_network: DeepCandidateGenerationModel, settings: RankingSettings, table: SuccessionTable | None
+) -> MatchingOptions | None:
+    if not settings.matching:
+        return None
+    successions = None
+    if table is not None:
+        successions = SuccessionOptions(pair_count=len(table.keys), latest_count=settings.latest_count)
+    return MatchingOptions(network=candidate_network.config, successions=successions)
 
 
 def _first_column_is_positive(logits: Tensor) -> Tensor:

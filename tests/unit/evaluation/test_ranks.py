@@ -14,15 +14,17 @@ from winnow.evaluation.ranks import (
 from winnow.history import RaggedRows
 from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.options import CandidateOptions, HistoryOptions
 from winnow.networks.ranking import DeepRankingModel
 
 ITEM_COUNT = 30
+HISTORY = HistoryOptions(history_length=4)
 
 
 @pytest.fixture(scope="module")
 def networks() -> tuple[DeepCandidateGenerationModel, DeepRankingModel]:
     return (
-        DeepCandidateGenerationModel(ITEM_COUNT, 6, 5, 2, seed=1, history_length=4, linear_skip=True),
+        DeepCandidateGenerationModel(ITEM_COUNT, 6, 5, 2, 1, CandidateOptions(history=HISTORY, linear_skip=True)),
         DeepRankingModel(ITEM_COUNT, 6, 5, 2, seed=2),
     )
 

@@ -3,11 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from winnow.catalogue.item_facts import NO_GROUP, UNKNOWN_DURATION
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import UNKNOWN_TIME
 from winnow.logs.input_table import InteractionLogError
 from winnow.logs.items_file import read_item_facts
-from winnow.networks.ranking_features import NO_GROUP, UNKNOWN_DURATION
 
 VOCABULARY = Vocabulary(["a", "b", "c"])
 POPULARITY = np.array([0.5, 0.3, 0.2], dtype=np.float32)

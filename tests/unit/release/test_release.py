@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.releases import ITEM_COUNT, item_id, reseal, write_random_release
+from winnow.networks.options import RankingOptions
 from winnow.release.golden import GoldenMismatchError, check_scores
 from winnow.release.models.loader import load_candidate_network, load_ranking_network
 from winnow.release.reader import ReleaseError, current_release_id, open_release
@@ -37,6 +39,15 @@ def test_loaded_networks_compute_as_before(release: Path) -> None:
     made = DeepCandidateGenerationModel(ITEM_COUNT, 12, 8, 2, seed=0)
     history = [torch.tensor([1, 2, 3])]
     assert torch.equal(loaded(history), made(history))
+
+
+def test_the_manifest_says_what_a_service_without_torch_has_to_know(tmp_path: Path) -> None:
+    plain = open_release(tmp_path / write_random_release(tmp_path)).manifest
+    assert (plain.ranking_score, plain.ranking_reads_contexts) == ("probability", False)
+    options = RankingOptions(features=("popularity", "item_unclicked"), score="watch_seconds")
+    release = open_release(tmp_path / write_random_release(tmp_path, ranking=options))
+    assert (release.manifest.ranking_score, release.manifest.ranking_reads_contexts) == ("watch_seconds", True)
+    assert load_ranking_network(release, torch.device("cpu")).config.options == options
 
 
 def test_nothing_is_left_behind_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,9 +126,17 @@ def test_a_changed_manifest_is_refused(release: Path) -> None:
         open_release(release)
 
 
+def test_an_invalid_option_is_refused_with_its_place(release: Path) -> None:
+    def damage(manifest: dict[str, Any]) -> None:
+        manifest["ranking_network"]["options"]["history"]["signed_bags"] = 2
+
+    with pytest.raises(ReleaseError, match=r"ranking_network\.options\.history: .*signed_bags is 2"):
+        open_release(reseal(release, damage))
+
+
 def test_weights_of_another_shape_are_refused(release: Path) -> None:
-    def widen(manifest: dict[str, object]) -> None:
-        manifest["candidate_network"]["hidden_dim"] = 16  # type: ignore[index]
+    def widen(manifest: dict[str, Any]) -> None:
+        manifest["candidate_network"]["hidden_dim"] = 16
 
     changed = reseal(release, widen)
     with pytest.raises(ReleaseError, match=r"(?s)candidate_network\.safetensors.*size mismatch"):

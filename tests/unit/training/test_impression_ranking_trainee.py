@@ -13,13 +13,14 @@ from tests.unit.training.settings import TINY
 from winnow.logs.input_table import InteractionLogError
 from winnow.logs.interactions import read_interactions
 from winnow.networks.candidate import DeepCandidateGenerationModel
-from winnow.networks.ranking_features import FEATURES
+from winnow.networks.features.registry import FEATURES
 from winnow.training.impression_ranking_trainee import ImpressionStage
 from winnow.training.impression_run import ImpressionLog, impression_figures, train_candidate_network
 from winnow.training.loop import train
 from winnow.training.presets import Objective
 
 CPU = torch.device("cpu")
+ALL = tuple(FEATURES)
 SILENT = Console(file=io.StringIO())
 
 
@@ -45,7 +46,7 @@ def candidate_network(log: ImpressionLog, tmp_path_factory: pytest.TempPathFacto
     return network
 
 
-@pytest.mark.parametrize(("objective", "features"), [("click", FEATURES), ("watch_time", FEATURES), ("watch_time", ())])
+@pytest.mark.parametrize(("objective", "features"), [("click", ALL), ("watch_time", ALL), ("watch_time", ())])
 def test_what_is_watched_comes_first(
     log: ImpressionLog,
     candidate_network: DeepCandidateGenerationModel,

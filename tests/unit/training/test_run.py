@@ -12,6 +12,7 @@ from tests.unit.training.planted import write_planted_log
 from tests.unit.training.settings import TINY
 from winnow.evaluation.figures_table import figures_table
 from winnow.logs.input_table import InteractionLogError
+from winnow.networks.options import AttributeShape
 from winnow.release.models.loader import load_candidate_network
 from winnow.release.reader import current_release_id, open_release
 from winnow.training.run import RunPaths, RunResult, run
@@ -40,7 +41,8 @@ def test_what_is_known_of_items_and_the_end_of_the_training_reach_the_release(tm
     write_planted_log(tmp_path / "log.csv")
     lines = [f"item {row},Title {row},{'odd' if row % 2 else 'even'}" for row in range(40)]
     (tmp_path / "items.csv").write_text("\n".join(["item_id,title,group", *lines]) + "\n")
-    options = replace(TINY.candidate, epochs=1, side_columns=("group",), example_age=True, tied_tables=True)
+    options = replace(TINY.candidate.options, example_age=True, tied_tables=True)
+    candidate = replace(TINY.candidate, epochs=1, attribute_columns=("group",), options=options)
     run(
         RunPaths(
             interactions=tmp_path / "log.csv",
@@ -48,7 +50,7 @@ def test_what_is_known_of_items_and_the_end_of_the_training_reach_the_release(tm
             releases=tmp_path / "releases",
             checkpoints=tmp_path / "checkpoints",
         ),
-        replace(TINY, candidate=options, ranking=replace(TINY.ranking, epochs=1)),
+        replace(TINY, candidate=candidate, ranking=replace(TINY.ranking, epochs=1)),
         resume=False,
         device=torch.device("cpu"),
         console=Console(file=StringIO()),
@@ -56,10 +58,10 @@ def test_what_is_known_of_items_and_the_end_of_the_training_reach_the_release(tm
     release = open_release(tmp_path / "releases" / current_release_id(tmp_path / "releases"))
     # Of twelve watches a second, the last two are held out.
     assert release.manifest.training["max_training_timestamp"] == 9
-    assert release.manifest.candidate_network["side_shapes"] == [[2, 1]]
+    assert release.manifest.candidate_network.options.attributes == (AttributeShape(value_count=2, values_per_item=1),)
     vocabulary, network = release.vocabulary(), load_candidate_network(release, torch.device("cpu"))
-    assert network.sides is not None
-    groups = network.sides.get_buffer("values_0").squeeze(1).tolist()
+    assert network.attributes is not None
+    groups = network.attributes.get_buffer("values_0").squeeze(1).tolist()
     odd = [int(vocabulary.item_ids([row])[0].split()[1]) % 2 for row in range(40)]
     assert len(set(zip(groups, odd, strict=True))) == 2
     Retriever.from_release(release, torch.device("cpu")).check_golden(release.golden_requests())

@@ -89,7 +89,8 @@ def test_candidates_are_of_the_users_group(
     bag_decays: tuple[float, ...] | None,
     tmp_path: Path,
 ) -> None:
-    settings = replace(TINY.candidate, softmax=softmax, bag_decays=bag_decays, exclude_watched=softmax == "full")
+    options = replace(TINY.candidate.options, history=replace(TINY.candidate.options.history, bag_decays=bag_decays))
+    settings = replace(TINY.candidate, options=options, softmax=softmax, exclude_watched=softmax == "full")
     stage = candidate_stage(split, settings)
     before = share_of_own_group(stage.network, split)
     run(stage, tmp_path / "checkpoint.safetensors", epochs=TINY.candidate.epochs)
@@ -101,21 +102,24 @@ def test_candidates_are_of_the_users_group(
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "settings"),
     [
-        {"tied_tables": True},
-        {"tied_tables": True, "softmax": "sampled"},
-        {"softmax": "sampled", "negatives": "mixed"},
-        {"softmax": "sampled", "log_q": False},
-        {"example_age": True},
-        {"examples_per_user": 5},
-        {"side_columns": ("group", "other"), "side_dim": 4},
-        {"side_columns": ("group", "other"), "side_dim": 4, "softmax": "sampled", "example_age": True},
-        {"n_hidden_layers": 0},
+        ({"tied_tables": True}, {}),
+        ({"tied_tables": True}, {"softmax": "sampled"}),
+        ({}, {"softmax": "sampled", "negatives": "mixed"}),
+        ({}, {"softmax": "sampled", "log_q": False}),
+        ({"example_age": True}, {}),
+        ({}, {"examples_per_user": 5}),
+        ({"attribute_dim": 4}, {"attribute_columns": ("group", "other")}),
+        ({"attribute_dim": 4, "example_age": True}, {"attribute_columns": ("group", "other"), "softmax": "sampled"}),
+        ({}, {"n_hidden_layers": 0}),
     ],
 )
-def test_every_option_learns_the_groups(split: LogSplit, options: dict[str, Any], tmp_path: Path) -> None:
-    stage = candidate_stage(split, replace(TINY.candidate, **options), SIDES if "side_columns" in options else ())
+def test_every_option_learns_the_groups(
+    split: LogSplit, options: dict[str, Any], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    changed = replace(TINY.candidate, options=replace(TINY.candidate.options, **options), **settings)
+    stage = candidate_stage(split, changed, SIDES if changed.attribute_columns else ())
     run(stage, tmp_path / "checkpoint.safetensors", epochs=TINY.candidate.epochs)
     assert share_of_own_group(stage.network, split) > 0.95
 
@@ -272,7 +276,9 @@ def test_the_step_size_warms_up_and_decays() -> None:
 
 def test_examples_weigh_what_the_log_says(split: LogSplit) -> None:
     # A candidate network that does not see the weights itself.
-    blind = candidate_stage(split, replace(TINY.candidate, gap_edges_seconds=(), signed_bags=0)).network
+    history = replace(TINY.candidate.options.history, watch_features=None, signed_bags=0)
+    options = replace(TINY.candidate.options, history=history)
+    blind = candidate_stage(split, replace(TINY.candidate, options=options)).network
     by_log = replace(TINY.ranking, positive_weight=1.0, weighted=True)
     training = split.training
     tenfold = WatchHistories(training.rows, training.offsets, 10 * training.weights, training.timestamps)

@@ -1,4 +1,4 @@
-"""Writing a release: into a temporary directory, then renamed into place, so that no reader ever sees half of one."""
+"""Writes a release into a temporary directory and renames it into place, so no reader ever sees half of one."""
 
 import json
 import os
@@ -31,13 +31,13 @@ from winnow.release.golden import GoldenRequests
 from winnow.release.manifest import FORMAT_VERSION, MANIFEST_FILE, IndexEntry, Manifest
 from winnow.release.reader import describe_file, digest_of_files
 
-# Enough candidates to notice a broken tower or table, few enough to be checked in milliseconds.
+# Enough to notice a broken tower or table, few enough to be checked in milliseconds.
 GOLDEN_CANDIDATES = 50
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReleaseContents:
-    """What training hands over. I items; row r of everything belongs to item r of the vocabulary."""
+    """What training produced. I items; row r of everything belongs to item r of the vocabulary."""
 
     vocabulary: Vocabulary
     candidate_network: DeepCandidateGenerationModel
@@ -48,17 +48,17 @@ class ReleaseContents:
     attributes: Sequence[Mapping[str, str]]
     """Further columns of the items file, as text."""
     sample_histories: RaggedRows
-    """A few real histories: the golden requests are made of them."""
+    """A few real histories for the golden requests."""
     sample_contexts: RequestContexts | None = None
-    """What the callers of these requests know besides; where None, nothing."""
+    """What else the callers of these requests know; None is nothing."""
     training: Mapping[str, Any]
     """Settings, fingerprint of the data, seed, versions; JSON values."""
     figures: Mapping[str, Any]
     """Evaluation figures; JSON values."""
     tuning_histories: RaggedRows | None = None
-    """Held-out histories, a few hundred, on which an approximate index is tuned; the sample histories where None."""
+    """A few hundred held-out histories, on which an approximate index is tuned; None takes the sample histories."""
     target_recall: float = TARGET_RECALL
-    """Recall@200 that an approximate index has to reach on them."""
+    """The recall@200 that an approximate index has to reach on them."""
 
 
 def write_release(releases: Path, contents: ReleaseContents) -> str:
@@ -79,8 +79,10 @@ def write_release(releases: Path, contents: ReleaseContents) -> str:
             release_id=release_id,
             created_at=created_at,
             item_count=len(contents.vocabulary),
-            candidate_network=contents.candidate_network.constructor_arguments(),
-            ranking_network=contents.ranking_network.constructor_arguments(),
+            candidate_network=contents.candidate_network.config,
+            ranking_network=contents.ranking_network.config,
+            ranking_score=contents.ranking_network.score,
+            ranking_reads_contexts=contents.ranking_network.reads_contexts,
             index=index,
             training=dict(contents.training),
             figures=dict(contents.figures),
@@ -92,7 +94,7 @@ def write_release(releases: Path, contents: ReleaseContents) -> str:
             _flush_to_disk(path)
         temporary.chmod(0o755)
         if (releases / release_id).exists():
-            # The same files within the same second: that is this release.
+            # The same files in the same second: it is this release.
             shutil.rmtree(temporary)
         else:
             temporary.rename(releases / release_id)
@@ -130,7 +132,7 @@ def _write_files(directory: Path, contents: ReleaseContents) -> None:
 
 @torch.inference_mode()
 def _write_index(directory: Path, contents: ReleaseContents) -> IndexEntry:
-    """Choose and tune the index; write it where there is more to it than the network's own vectors."""
+    """Choose and tune the index; write it, unless the network's vectors are all there is to it."""
     network = contents.candidate_network.eval()
     histories = contents.tuning_histories if contents.tuning_histories is not None else contents.sample_histories
     user_BH = network.user_vectors(network.pack(histories))
@@ -149,7 +151,7 @@ def _write_index(directory: Path, contents: ReleaseContents) -> IndexEntry:
 
 @torch.inference_mode()
 def _golden_requests(contents: ReleaseContents) -> GoldenRequests:
-    """Answer the sample histories with the plain networks; the watched items are excluded, as in serving."""
+    """Answer the sample histories with the plain networks, without the watched items, as in serving."""
     candidate, ranking = contents.candidate_network.eval(), contents.ranking_network.eval()
     histories = WatchHistories.of(contents.sample_histories)
     contexts = contents.sample_contexts or RequestContexts.unknown(len(histories))
