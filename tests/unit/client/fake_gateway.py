@@ -45,6 +45,8 @@ class FakeGateway(recommendation_pb2_grpc.RecommendationServiceServicer, catalog
     def __init__(self) -> None:
         self.target = ""
         self.requests: list[Any] = []
+        self.peers: list[str] = []
+        """The other end of each call's connection."""
         self.metadata: list[dict[str, str | bytes]] = []
         self.response: Any = None
         self.failures: list[Failure] = []
@@ -93,6 +95,7 @@ class FakeGateway(recommendation_pb2_grpc.RecommendationServiceServicer, catalog
 
     def _receive(self, request: Any, context: grpc.ServicerContext) -> None:
         self.requests.append(request)
+        self.peers.append(context.peer())
         self.metadata.append(dict(context.invocation_metadata()))
         if self.failures:
             failure = self.failures.pop(0)
