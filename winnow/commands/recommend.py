@@ -84,11 +84,9 @@ def print_answer(console: Console, watched: Sequence[str], answer: Recommendatio
     for position, item in enumerate(answer.items, start=1):
         table.add_row(str(position), Text(shown(item.item_id)), f"{item.score:.4f}", Text(item.item_id))
     console.print(table)
-    console.print(
-        f"{_times(answer.timing)}; {answer.ranked_count} of {answer.retrieved_count} candidates ranked, "
-        f"release {answer.release_id}",
-        highlight=False,
-    )
+    ranked = f"{answer.ranked_count} of {answer.retrieved_count} candidates ranked"
+    console.print(f"Release {answer.release_id}, {ranked}", highlight=False)
+    console.print(_times(answer.timing), highlight=False)
     if answer.unknown_history_count:
         console.print(f"{answer.unknown_history_count} watched ids are unknown to the release and were skipped.")
     if answer.degraded:

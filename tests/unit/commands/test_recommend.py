@@ -92,7 +92,7 @@ def test_a_title_that_no_item_has_is_named(gateway: FakeGateway) -> None:
 def test_the_answer_is_printed_with_its_times(gateway: FakeGateway) -> None:
     result = recommend(gateway, "sku-5", "no such item")
     assert "Watched: Kaffee Nr. 5, no such item (unknown)" in result.stdout
-    assert "9.5 ms: ranking 3.0; 150 of 200 candidates ranked, release release-1" in result.stdout
+    assert "Release release-1, 150 of 200 candidates ranked\n9.5 ms: ranking 3.0\n" in result.stdout
     assert "Degraded" not in result.stdout
 
 
