@@ -9,8 +9,8 @@ its device.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from winnow.serving.errors import DeadlineError, OverloadedError, UnavailableError
@@ -46,6 +46,7 @@ class _Waiting(Generic[Item, Result]):
     deadline: float
     arrived: float
     future: asyncio.Future[Result]
+    partial: list[Result] = field(default_factory=list)
 
 
 class MicroBatcher(Generic[Item, Result]):
@@ -57,7 +58,7 @@ class MicroBatcher(Generic[Item, Result]):
 
     def __init__(
         self,
-        fly: Callable[[Sequence[Item], float], Awaitable[Sequence[Result]]],
+        fly: Callable[[Sequence[Item], float], Awaitable[Sequence[Result]] | AsyncIterator[Sequence[Result]]],
         limits: BatchingLimits,
         metrics: QueueMetrics,
     ) -> None:
@@ -97,7 +98,7 @@ class MicroBatcher(Generic[Item, Result]):
         self._queue.append(waiting)
         self._queued_weight += weight
         self._take_off_soon(loop)
-        expiry = loop.call_at(deadline, self._expire, waiting.future)
+        expiry = loop.call_at(deadline, self._expire, waiting)
         try:
             result: Result = await waiting.future
             return result
@@ -172,7 +173,7 @@ class MicroBatcher(Generic[Item, Result]):
             if gone:
                 continue
             if head.deadline <= now:
-                self._expire(head.future)
+                self._expire(head)
                 continue
             batch.append(head)
             weight += head.weight
@@ -184,8 +185,17 @@ class MicroBatcher(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         started = loop.time()
         self._metrics.batch_size.observe(sum(waiting.weight for waiting in batch))
+        items, deadline = [waiting.item for waiting in batch], max(waiting.deadline for waiting in batch)
+        results: Sequence[Result] | None = None
         try:
-            results = await self._fly([waiting.item for waiting in batch], max(waiting.deadline for waiting in batch))
+            work = self._fly(items, deadline)
+            if isinstance(work, AsyncIterator):
+                async for results in work:
+                    for waiting, result in zip(batch, results, strict=True):
+                        waiting.partial = [result]
+            else:
+                results = await work
+            assert results is not None  # noqa: S101
             assert len(results) == len(batch)  # noqa: S101 - a promise to ourselves
         except asyncio.CancelledError:
             # Re-raising it into the callers would end their calls without a status.
@@ -193,13 +203,15 @@ class MicroBatcher(Generic[Item, Result]):
             raise
         except Exception as error:
             self._land(loop)
-            self._fail(batch, error)
+            if results is None:
+                self._fail(batch, error)
+                return
         else:
             self._learn(loop.time() - started)
             self._land(loop)
-            for waiting, result in zip(batch, results, strict=True):
-                if not waiting.future.done():
-                    waiting.future.set_result(result)
+        for waiting, result in zip(batch, results, strict=True):
+            if not waiting.future.done():
+                waiting.future.set_result(result)
 
     def _learn(self, seconds: float) -> None:
         self._metrics.batch_seconds.observe(seconds)
@@ -216,10 +228,14 @@ class MicroBatcher(Generic[Item, Result]):
         self._flights.discard(flight)
         self._take_off(loop)
 
-    def _expire(self, future: "asyncio.Future[Result]") -> None:
-        if not future.done():
-            self._metrics.expired.inc()
-            future.set_exception(DeadlineError("the deadline passed while the work was waiting or under way"))
+    def _expire(self, waiting: "_Waiting[Item, Result]") -> None:
+        if waiting.future.done():
+            return
+        if waiting.partial:
+            waiting.future.set_result(waiting.partial[0])
+            return
+        self._metrics.expired.inc()
+        waiting.future.set_exception(DeadlineError("the deadline passed while the work was waiting or under way"))
 
     @staticmethod
     def _fail(batch: list[_Waiting[Item, Result]], error: Exception) -> None:

@@ -32,6 +32,10 @@ class Metrics:
             buckets=LATENCY_BOUNDS, registry=registry,
         )  # fmt: skip
         self.requests_in_flight = Gauge("winnow_requests_in_flight", "Calls under way.", registry=registry)
+        self.step_seconds = Histogram(
+            "winnow_step_seconds", "Time that a step of the request path took, for all requests of its batch.",
+            ["step", "outcome"], buckets=LATENCY_BOUNDS, registry=registry,
+        )  # fmt: skip
         self.queue_wait_seconds = Histogram(
             "winnow_queue_wait_seconds", "How long the first of a batch had waited for it.", ["queue"],
             buckets=LATENCY_BOUNDS, registry=registry,

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from winnow.contexts import RequestContexts
 from winnow.history import UNKNOWN_TIME, RaggedRows, WatchHistories
-from winnow.v1 import packed_pb2
+from winnow.queries import Candidates, RankingQuery, RetrievalQuery
+from winnow.v1 import candidate_pb2, packed_pb2, ranking_pb2
 
 INT32 = np.dtype("<i4")
 INT64 = np.dtype("<i8")
@@ -104,3 +105,44 @@ def _unpack(buffer: bytes, dtype: np.dtype[np.generic], field: str) -> NDArray[n
         raise ValueError(f"{field} has {len(buffer)} bytes: not a multiple of {dtype.itemsize}")
     # Copied once: torch takes no memory that it must not write, and the messages are kilobytes.
     return np.frombuffer(buffer, dtype=dtype).copy()
+
+
+def pack_retrieval_query(query: RetrievalQuery, release_id: str) -> candidate_pb2.RetrieveCandidatesRequest:
+    """A call to the candidate stage."""
+    return candidate_pb2.RetrieveCandidatesRequest(
+        release_id=release_id,
+        histories=pack_rows(query.histories),
+        history_weights=pack_weights(query.histories),
+        history_timestamps=pack_timestamps(query.histories),
+        counts=pack_int32(query.counts),
+        exclusions=pack_rows(query.exclusions),
+    )
+
+
+def unpack_candidates(response: candidate_pb2.RetrieveCandidatesResponse) -> Candidates:
+    """The answer of the candidate stage. Raises ValueError, naming the field, where it does not fit together."""
+    rows = unpack_rows(response.candidates, "candidates")
+    return Candidates(rows, unpack_scores(response.scores, len(rows.rows)))
+
+
+def pack_ranking_query(query: RankingQuery, release_id: str) -> ranking_pb2.RankCandidatesRequest:
+    """A call to the ranking stage."""
+    request = ranking_pb2.RankCandidatesRequest(
+        release_id=release_id,
+        histories=pack_rows(query.histories),
+        history_weights=pack_weights(query.histories),
+        history_timestamps=pack_timestamps(query.histories),
+        candidates=pack_rows(query.candidates),
+    )
+    if query.contexts is not None:
+        request.request_times = pack_times(query.contexts)
+        request.unclicked.CopyFrom(pack_rows(query.contexts.unclicked))
+    return request
+
+
+def unpack_scores(packed: bytes, count: int) -> NDArray[np.float32]:
+    """Scores of so many rows. Raises ValueError where there are more or fewer."""
+    scores = unpack_float32(packed, "scores")
+    if len(scores) != count:
+        raise ValueError(f"{len(scores)} scores for {count} rows")
+    return scores

@@ -5,20 +5,25 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.answers import ScoreType
 from winnow.catalogue.items import ItemCatalogue
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import Rows
 from winnow.release.manifest import ITEMS_FILE, POPULARITY_FILE, VOCABULARY_FILE
 from winnow.release.reader import Release, popular_rows
-from winnow.v1.recommendation_pb2 import SCORE_ORIGIN_RANKING, SCORE_ORIGIN_WATCH_SECONDS, ScoreOrigin
 
 RELEASE_FILES = frozenset({VOCABULARY_FILE, POPULARITY_FILE, ITEMS_FILE})
 """What is read of a release."""
 
+RANKING_SCORE_TYPES = {
+    "probability": ScoreType.WATCH_PROBABILITY,
+    "watch_seconds": ScoreType.WATCH_SECONDS,
+}
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Catalogue:
-    """One release as the gateway sees it."""
+class ServedCatalogue:
+    """The items of one release, as the gateway sees them."""
 
     release_id: str
     vocabulary: Vocabulary
@@ -28,15 +33,13 @@ class Catalogue:
     """All rows, the most popular first."""
     items: ItemCatalogue
     ranking_reads_contexts: bool
-    """Whether the ranking network has features that depend on when a request is made and what was shown before it."""
-    ranking_origin: ScoreOrigin.ValueType
-    """What the ranking network's scores are: probabilities, or an expected watch time."""
+    """Whether ranking depends on when a request is made and on what was shown before it."""
+    ranking_score_type: ScoreType
 
     @classmethod
-    def load(cls, release: Release) -> "Catalogue":
+    def load(cls, release: Release) -> "ServedCatalogue":
         """Load what the gateway needs. Raises ReleaseError that says what is wrong with it."""
         popularity = release.popularity()
-        in_seconds = release.manifest.ranking_score == "watch_seconds"
         return cls(
             release_id=release.release_id,
             vocabulary=release.vocabulary(),
@@ -44,7 +47,7 @@ class Catalogue:
             popular_rows=popular_rows(popularity),
             items=release.items(),
             ranking_reads_contexts=release.manifest.ranking_reads_contexts,
-            ranking_origin=SCORE_ORIGIN_WATCH_SECONDS if in_seconds else SCORE_ORIGIN_RANKING,
+            ranking_score_type=RANKING_SCORE_TYPES[release.manifest.ranking_score],
         )
 
     def popular(self, count: int, excluded_rows: Rows) -> Rows:

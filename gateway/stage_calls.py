@@ -10,7 +10,7 @@ import structlog
 
 from gateway.settings import GatewaySettings
 from winnow.serving.metrics import Metrics
-from winnow.serving.tracing import calling, outgoing_metadata
+from winnow.serving.tracing import outgoing_metadata
 
 _log = structlog.get_logger(__name__)
 
@@ -19,12 +19,14 @@ Method = Callable[..., Any]
 
 # A retry at once would meet the same restarting replica; this long a pause costs little of a usual deadline.
 RETRY_PAUSE_SECONDS = 0.01
+# Another replica may answer: it is up, or holds the release that this one does not hold yet or no longer.
+RETRIED_CODES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION)
 # Round robin spreads this many calls over as many replicas, so all of up to eight are asked.
 PROBE_CALLS = 8
 PROBE_TIMEOUT_SECONDS = 1.0
 
 
-class StageFailure(Exception):  # noqa: N818 - it is what the degradation ladder is about, not an error of a request
+class StageFailure(Exception):  # noqa: N818 - the degradation ladder turns it into an answer
     """A stage gave no usable answer; `reason` names the stage and the status, and may be shown to callers."""
 
     def __init__(self, stage: str, code: grpc.StatusCode) -> None:
@@ -61,7 +63,7 @@ class RetryBudget:
 
 
 class StageCaller:
-    """Makes one stage's calls: a deadline on each, one retry of UNAVAILABLE, failures by name.
+    """Makes one stage's calls: a deadline on each, one retry of RETRIED_CODES, failures by name.
 
     One a stage for the life of the gateway, shared by all releases: so is the budget.
     """
@@ -86,11 +88,10 @@ class StageCaller:
             if remaining <= 0:
                 raise self._failure(grpc.StatusCode.DEADLINE_EXCEEDED)
             try:
-                with calling(self.stage):
-                    return await self._method(request, timeout=remaining, metadata=outgoing_metadata())
+                return await self._method(request, timeout=remaining, metadata=outgoing_metadata())
             except grpc.aio.AioRpcError as error:
                 code = error.code()
-                if code is not grpc.StatusCode.UNAVAILABLE or retried or not self._budget.take():
+                if code not in RETRIED_CODES or retried or not self._budget.take():
                     _log.warning("stage call failed", stage=self.stage, code=code.name, details=error.details())
                     raise self._failure(code) from error
             retried = True
