@@ -1,4 +1,4 @@
-"""A ranking network that sees histories as a candidate network does."""
+"""The ranking network that training begins with: it reads histories as a candidate network does."""
 
 from typing import Any
 
@@ -16,10 +16,10 @@ def ranking_network_over(
     matching: bool,
     **options: Any,
 ) -> DeepRankingModel:
-    """Return a network with the candidate network's history bags, and further `options` of DeepRankingModel.
+    """Return a network with the candidate network's history bags and further `options` of DeepRankingModel.
 
-    With `matching` it holds the candidate network, and its own embeddings and bags begin as that one's, whose
-    embedding_dim it must have; without, they are drawn from `seed`.
+    With `matching` it contains the candidate network, and its own embeddings and bags are copies of that network's,
+    whose embedding_dim it must have; without, they are drawn from `seed`.
     """
     shape = candidate_network.constructor_arguments()
     network = DeepRankingModel(
