@@ -5,12 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from rich.console import Console
 
 from ablations.runner import Cell, GridPlot, Study
-from winnow.evaluation.ranks import candidate_ranks, figures
+from winnow.evaluation.rank_figures import rank_figures
+from winnow.evaluation.ranks import candidate_ranks
 from winnow.logs.datasets import movielens
 from winnow.logs.interactions import Interactions, read_interactions
 from winnow.logs.items_file import read_items
@@ -18,10 +17,10 @@ from winnow.logs.side_values import SideValues, side_values
 from winnow.logs.split import LogSplit
 from winnow.networks.options import CandidateOptions, HistoryOptions
 from winnow.networks.watch_features import WatchFeatures
-from winnow.training.candidate_trainee import CandidateStage
+from winnow.training.candidate_trainee import CandidateTrainee
 from winnow.training.loop import train
-from winnow.training.precision import Precision
 from winnow.training.presets import GAP_EDGES_SECONDS, CandidateSettings, stated
+from winnow.training.run_context import CPU, RunContext, choose_precision
 
 MIN_ITEM_COUNT = 5
 SEED = 1
@@ -116,33 +115,23 @@ class CandidateLog:
 
     def _measure(self, settings: CandidateSettings, seed: int) -> Callable[[Path], Mapping[str, float]]:
         def measure(scratch: Path) -> Mapping[str, float]:
-            device = torch.device("cpu")
             split = LogSplit.leave_last_out(self.interactions.histories)
-            watch_counts = np.bincount(split.training.rows, minlength=len(self.interactions.vocabulary))
-            precision = Precision.choose("auto", device)
-            stage = CandidateStage(
-                split,
-                watch_counts,
-                settings,
-                sides=self._sides(settings),
+            sides = self._sides(settings)
+            context = RunContext(
                 seed=seed,
-                precision=precision,
-                device=device,
-            )
-            train(
-                stage,
-                epochs=settings.epochs,
-                seed=seed,
-                # The folder is of these settings alone.
-                identity=scratch.name,
-                checkpoint=scratch / "candidate.safetensors",
-                resume=True,
+                data=" ".join([self.interactions.fingerprint, *(side.fingerprint for side in sides)]),
+                checkpoints=scratch,
                 console=self.console,
+                resume=True,
+                precision=choose_precision("auto", CPU),
             )
+            watch_counts = split.watch_counts(len(self.interactions.vocabulary))
+            trainee = CandidateTrainee(split, watch_counts, settings, context, sides=sides)
+            train(trainee, context)
             return {
                 f"{part}_{name}": value
                 for part, held_out in (("validation", split.validation), ("test", split.test))
-                for name, value in figures(candidate_ranks(stage.network, held_out), held_out.users).items()
+                for name, value in rank_figures(candidate_ranks(trainee.network, held_out), held_out.users).items()
             }
 
         return measure

@@ -15,12 +15,12 @@ from tests.conftest import stack_settings
 from tests.unit.training.planted import write_planted_impressions, write_planted_log
 from tests.unit.training.settings import TINY
 from winnow.client import ScoreType, Watch, WinnowClient, WinnowError
+from winnow.evaluation.impression_scores import impression_scores
+from winnow.logs.impression_log import ImpressionLog
 from winnow.logs.interactions import read_interactions
 from winnow.release.models.loader import load_ranking_network
 from winnow.release.reader import open_release
 from winnow.serving.local_stack import LocalStack
-from winnow.training.impression_ranking_trainee import impression_scores
-from winnow.training.impression_run import ImpressionLog
 from winnow.training.run import RunPaths, run
 
 
@@ -52,7 +52,7 @@ def client(directory: Path) -> Iterator[WinnowClient]:
 
 def test_served_expectations_are_those_of_training(directory: Path, client: WinnowClient) -> None:
     interactions = read_interactions(directory / "log.csv", vocabulary_size=1000, min_item_count=1)
-    log = ImpressionLog.read(directory / "impressions.csv", directory / "items.csv", interactions, TINY)
+    log = ImpressionLog.read(directory / "impressions.csv", interactions, validation_share=0.2, test_share=0.2)
     impressions = log.impressions.test.take(slice(0, 40))
     release = open_release(directory / "releases" / (directory / "releases" / "CURRENT").read_text().strip())
     expected = impression_scores(load_ranking_network(release, torch.device("cpu")), impressions)

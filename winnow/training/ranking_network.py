@@ -1,4 +1,4 @@
-"""A ranking network that reads histories as a candidate network does."""
+"""The ranking network that training begins with: it reads histories as a candidate network does."""
 
 from dataclasses import replace
 

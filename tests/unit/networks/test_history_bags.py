@@ -5,7 +5,7 @@ from winnow.history import RaggedRows
 from winnow.networks.history_bags import HistoryBags
 from winnow.networks.options import HistoryOptions
 from winnow.networks.packed import pack
-from winnow.training.examples import RollbackChunks
+from winnow.training.rollback_chunks import RollbackChunks
 
 ITEM_COUNT, EMBEDDING_DIM = 20, 6
 HISTORY_LENGTH = 5

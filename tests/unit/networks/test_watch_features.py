@@ -16,7 +16,7 @@ from winnow.networks.options import CandidateOptions, HistoryOptions, MatchingOp
 from winnow.networks.packed import pack_histories
 from winnow.networks.ranking import DeepRankingModel
 from winnow.networks.watch_features import WatchFeatures, quantile_edges
-from winnow.training.examples import RollbackChunks
+from winnow.training.rollback_chunks import RollbackChunks
 
 CPU = torch.device("cpu")
 ITEM_COUNT, EMBEDDING_DIM, HISTORY_LENGTH = 20, 6, 5

@@ -8,10 +8,10 @@ from rich.console import Console
 
 from candidate_service.retriever import Retriever
 from ranking_service.ranker import Ranker
-from tests.unit.training.planted import write_planted_log
+from tests.unit.training.planted import write_planted_impressions, write_planted_log
 from tests.unit.training.settings import TINY
 from winnow.evaluation.figures_table import figures_table
-from winnow.logs.input_table import InteractionLogError
+from winnow.logs.input_table import InputFileError
 from winnow.networks.options import AttributeShape
 from winnow.release.models.loader import load_candidate_network
 from winnow.release.reader import current_release_id, open_release
@@ -68,9 +68,35 @@ def test_what_is_known_of_items_and_the_end_of_the_training_reach_the_release(tm
     Ranker.from_release(release, torch.device("cpu")).check_golden(release.golden_requests())
 
 
+def test_an_approximate_index_is_tuned_on_every_held_out_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as there are some hundreds: sixteen, as many as there are golden requests, tell too little."""
+    monkeypatch.setattr("winnow.index.choose.LARGEST_EXACT_TABLE", 0)
+    result = run_in(tmp_path, "releases")
+    index = open_release(tmp_path / "releases" / result.release_id).manifest.index
+    assert (index.kind, index.tuned_on_query_count) == ("ivf", 80)
+
+
+def test_a_release_says_which_impressions_ranking_learned_from(tmp_path: Path) -> None:
+    write_planted_impressions(tmp_path)
+    of_watches = open_release(tmp_path / "releases" / run_in(tmp_path, "releases").release_id)
+    assert of_watches.manifest.training["impressions_sha256"] is None
+    paths = RunPaths(
+        interactions=tmp_path / "log.csv",
+        items=tmp_path / "items.csv",
+        impressions=tmp_path / "impressions.csv",
+        releases=tmp_path / "releases",
+        checkpoints=tmp_path / "checkpoints",
+    )
+    result = run(paths, TINY, resume=False, device=torch.device("cpu"), console=Console(file=StringIO()))
+    of_impressions = open_release(tmp_path / "releases" / result.release_id)
+    assert len(of_impressions.manifest.training["impressions_sha256"]) == 64
+
+
 def test_nothing_is_written_when_the_log_is_unusable(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\nu,i,soon\n")
-    with pytest.raises(InteractionLogError, match="line 2"):
+    with pytest.raises(InputFileError, match="line 2"):
         run_in(tmp_path, "releases")
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 
@@ -29,7 +30,7 @@ from winnow.networks.ranking import DeepRankingModel
 from winnow.release import manifest as files
 from winnow.release.golden import GoldenRequests
 from winnow.release.manifest import FORMAT_VERSION, MANIFEST_FILE, IndexEntry, Manifest
-from winnow.release.reader import describe_file, digest_of_files
+from winnow.release.reader import check_popularity, describe_file, digest_of_files
 
 # Enough to notice a broken tower or table, few enough to be checked in milliseconds.
 GOLDEN_CANDIDATES = 50
@@ -64,7 +65,8 @@ class ReleaseContents:
 def write_release(releases: Path, contents: ReleaseContents) -> str:
     """Write a release below `releases`, point CURRENT at it, and return its id.
 
-    Raises OSError where the directory cannot be written; nothing is left behind then.
+    Raises OSError where the directory cannot be written, and ValueError where the contents are not valid; nothing is
+    left behind then.
     """
     releases.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=releases))
@@ -98,8 +100,10 @@ def write_release(releases: Path, contents: ReleaseContents) -> str:
             shutil.rmtree(temporary)
         else:
             temporary.rename(releases / release_id)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, SafetensorError):
+            raise OSError(f"{releases} cannot be written: {error}") from error
         raise
     point_current_at(releases, release_id)
     return release_id
@@ -118,7 +122,8 @@ def point_current_at(releases: Path, release_id: str) -> None:
 
 def _write_files(directory: Path, contents: ReleaseContents) -> None:
     contents.vocabulary.save(directory / files.VOCABULARY_FILE)
-    save_file({"popularity": contents.popularity.astype(np.float32)}, directory / files.POPULARITY_FILE)
+    popularity = check_popularity(contents.popularity.astype(np.float32), len(contents.vocabulary))
+    save_file({"popularity": popularity}, directory / files.POPULARITY_FILE)
     with (directory / files.ITEMS_FILE).open("w", encoding="utf-8") as lines:
         lines.writelines(item_lines(contents.titles, contents.attributes))
     for network, name in (

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
-from tests.unit.training.planted import write_planted_log
+from tests.unit.training.planted import write_planted_impressions, write_planted_log
 from tests.unit.training.settings import TINY
 from winnow.cli import app
 from winnow.training.presets import TrainingSettings
@@ -17,11 +17,13 @@ from winnow.training.run import RunPaths, run
 RECOMMENDERS = {"candidate", "chain", "popularity", "item_knn", "ease", "als"}
 
 
-def train(directory: Path, settings: TrainingSettings) -> None:
+def train(directory: Path, settings: TrainingSettings, *, impressions: bool = False) -> None:
     write_planted_log(directory / "log.csv")
+    write_planted_impressions(directory)
     paths = RunPaths(
         interactions=directory / "log.csv",
         items=None,
+        impressions=directory / "impressions.csv" if impressions else None,
         releases=directory / "releases",
         checkpoints=directory / "checkpoints",
     )
@@ -115,6 +117,72 @@ def test_figures_are_put_beside_those_that_a_file_has(trained: Path, tmp_path: P
     found = json.loads(path.read_text())
     assert found["other"] == 1
     assert "chain" in found["ours"]["test"]
+
+
+@pytest.fixture(scope="module")
+def trained_on_impressions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("impressions")
+    train(directory, TINY, impressions=True)
+    return directory
+
+
+def test_ranking_that_learned_from_impressions_is_measured_on_later_ones(
+    trained_on_impressions: Path, tmp_path: Path
+) -> None:
+    """Its score is an expected watch time: no probability of the next watch, and no order of the candidates for it."""
+    code, text = evaluate(
+        trained_on_impressions,
+        f"--impressions={trained_on_impressions / 'impressions.csv'}",
+        "--baseline=popularity",
+        "--withhold",
+        f"--report={tmp_path / 'report.html'}",
+        f"--figures={tmp_path / 'figures.json'}",
+    )
+    assert code == 0, text
+    assert "test: ranking, and so the chain, is not measured on watches" in text
+    assert "test: ranking on later impressions" in text
+    found = json.loads((tmp_path / "figures.json").read_text())
+    [manifest] = (trained_on_impressions / "releases").glob("*/manifest.json")
+    reported = json.loads(manifest.read_text())["figures"]
+    for part in ("validation", "test"):
+        assert set(found[part]) == {
+            *("candidate", "candidate_without_weights", "candidate_without_timestamps", "candidate_without_either"),
+            *("popularity", "impressions", "by_history_length", "by_popularity"),
+        }
+        # The split is that of the training: figures are the same.
+        assert found[part]["impressions"] == pytest.approx(reported[part]["impressions"], rel=1e-3)
+        assert found[part]["candidate"]["hr_at_10"] == pytest.approx(reported[part]["candidate"]["hr_at_10"], rel=1e-3)
+    page = (tmp_path / "report.html").read_text()
+    assert "weighted per user loss" in page
+    assert page.count("data:image/png;base64,") == 4
+    assert "Calibration" not in page
+
+
+def test_a_release_of_impressions_is_not_measured_without_them(trained_on_impressions: Path, tmp_path: Path) -> None:
+    code, text = evaluate(trained_on_impressions)
+    assert code == 1
+    assert "was trained on impressions" in text
+    assert "--impressions" in text
+    other = tmp_path / "other.csv"
+    lines = (trained_on_impressions / "impressions.csv").read_text().splitlines()
+    other.write_text("\n".join(lines[:-1]) + "\n")
+    code, text = evaluate(trained_on_impressions, f"--impressions={other}")
+    assert code == 1
+    assert "other.csv is not what release" in text
+
+
+def test_a_release_of_watches_is_not_measured_on_impressions(trained: Path) -> None:
+    code, text = evaluate(trained, f"--impressions={trained / 'impressions.csv'}")
+    assert code == 1
+    assert "was not trained on impressions: leave out --impressions" in text
+
+
+def test_a_report_that_cannot_be_written_is_an_error_of_one_line(trained: Path) -> None:
+    code, text = evaluate(
+        trained, "--baseline=none", "--part=test", f"--figures={trained / 'log.csv' / 'figures.json'}"
+    )
+    assert code == 1
+    assert "figures.json: Not a directory" in text
 
 
 def test_another_log_is_refused(trained: Path) -> None:

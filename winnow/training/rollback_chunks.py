@@ -1,10 +1,10 @@
-"""Next-watch examples by rollback: for every watch, the history is what the same user had watched before it.
+"""Next-watch examples by rollback: the history of each watch is what the same user had watched before it.
 
-Paper, section 3.4: predicting a held-out watch from both sides of it leaks the future; rolling back does not. All
+Paper, section 3.4: predicting a held-out watch from the watches on both sides leaks the future; rollback does not. All
 examples of a user share one sequence, so it is cut into chunks of consecutive targets instead of being copied.
 
-Shape legend: B chunks in a batch, C targets a chunk, L history_length, S = L + C watches a chunk with its context, N
-watches of all histories, F features of a watch.
+Shape legend: B chunks in a batch, C targets per chunk, L history_length, S = L + C watches per chunk with its context,
+N watches of all histories, F features of a watch.
 """
 
 from dataclasses import dataclass
@@ -12,20 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from winnow.history import RaggedRows
+from winnow.history import RaggedRows, WatchHistories
 from winnow.networks.watch_features import WatchFeatures
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ChunkBatch:
-    """Targets and the watches that are visible to them.
+    """Targets, and the watches before them.
 
-    `rows`, int64 [B, S], holds L watches of context and then the C targets, in time order, 0 where `present`, bool
-    [B, S], says there is none. Target c of chunk b is `rows[b, L + c]`; it counts where `labelled`, bool [B, C],
-    is set, that is where it exists and has a history. `history_lengths`, int64 [B, C], counts all the watches before
-    each target, those beyond the context included. `users`, int64 [B], says whose chunk it is. `targets`, int64 [B, C],
-    is where each target stands among all N watches, 0 where there is none. `codes`, int64 [B, S, F], are those of
-    WatchFeatures, where they were asked for.
+    `rows`, int64 [B, S], has L watches of context and then the C targets, in time order; where `present`, bool [B, S],
+    is unset there is no watch, and the row is 0. Target c of chunk b is `rows[b, L + c]`; it is an example where
+    `labelled`, bool [B, C], is set. `history_lengths`, int64 [B, C], counts all watches before each target, also those
+    beyond the context. `users`, int64 [B], says whose chunk it is. `targets`, int64 [B, C], is the position of each
+    target among all N watches, 0 where there is none. `codes`, int64 [B, S, F], are those of WatchFeatures, if any.
     """
 
     rows: NDArray[np.int64]
@@ -38,7 +37,7 @@ class ChunkBatch:
 
 
 class RollbackChunks:
-    """All next-watch examples of a set of histories, one list a user, ordered oldest first."""
+    """All next-watch examples of a set of histories, one list per user, oldest first."""
 
     def __init__(
         self,
@@ -49,7 +48,7 @@ class RollbackChunks:
         features: WatchFeatures | None = None,
         targets: NDArray[np.bool_] | None = None,
     ) -> None:
-        """`targets`, bool [N], says which watches are examples; all that have a history unless given."""
+        """Cut into chunks. `targets`, bool [N], says which watches may be examples; None is all of them."""
         self._histories = histories
         self._targets_N = np.ones(len(histories.rows), dtype=np.bool_) if targets is None else targets
         self._codes_NF = None if features is None else features.codes(histories)
@@ -94,13 +93,24 @@ class RollbackChunks:
         )
 
     def first_watches(self, users: NDArray[np.int64], item_count: int) -> NDArray[np.int32]:
-        """When each of the given users first watched each item: int32 [B, item_count], the largest int32 for never.
+        """Return where in the history of each user each item is first watched, int32 [B, item_count].
 
-        A watch counts as its position in the user's history.
+        An item that is never watched has the largest int32.
         """
         first = np.full((len(users), item_count), np.iinfo(np.int32).max, dtype=np.int32)
         for row, user in zip(first, users.tolist(), strict=True):
             watched = self._histories[user]
-            # Latest first: of several assignments to one element, the last one stays.
+            # In reverse: of several assignments to one element, the last one remains.
             row[watched[::-1]] = np.arange(len(watched) - 1, -1, -1, dtype=np.int32)
         return first
+
+
+def example_ages(training: WatchHistories) -> NDArray[np.float32]:
+    """Return the age of each watch as a share of the log's time span, float32 [N]: 0 for the latest watch.
+
+    All timestamps have to be known. The network is told the age of an example, so that it does not learn the average
+    popularity over the whole span (paper, section 3.3).
+    """
+    ages_seconds = training.timestamps.max(initial=0) - training.timestamps
+    ages: NDArray[np.float32] = (ages_seconds / max(int(ages_seconds.max(initial=0)), 1)).astype(np.float32)
+    return ages

@@ -2,35 +2,34 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from winnow.evaluation.measure import DEPTHS, Answers, ask, by_group, calibration, gain, interval, measure
+from winnow.evaluation.rank_figures import NOT_FOUND
+from winnow.evaluation.recommender_figures import Answers, ask, by_group, gain, interval, measure
 from winnow.history import RaggedRows
 from winnow.logs.split import HeldOut
 
-NOT_FOUND = DEPTHS[-1]
-
 
 class Rising:
-    """Answers 0, 1, 2, ... whatever is asked."""
+    """Always answers 0, 1, 2, ..."""
 
     def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
         return np.tile(np.arange(count), (len(histories), 1))
 
 
-def test_places_are_those_of_the_held_out_watches() -> None:
+def test_ranks_are_those_of_the_held_out_watches() -> None:
     targets = np.array([3, 0, 99, 700] * 300, dtype=np.int32)
     held_out = HeldOut(
         histories=RaggedRows.from_lists([[]] * len(targets)), targets=targets, users=np.arange(len(targets))
     )
     answers = ask(Rising(), held_out, 1000)
-    assert answers.places.tolist() == [3, 0, 99, NOT_FOUND] * 300
+    assert answers.ranks.tolist() == [3, 0, 99, NOT_FOUND] * 300
     assert answers.lists.shape == (1200, 10)
 
 
-def answers_at(*places: int, users: tuple[int, ...] | None = None) -> Answers:
+def answers_at(*ranks: int, users: tuple[int, ...] | None = None) -> Answers:
     return Answers(
-        places=np.array(places),
-        lists=np.tile(np.arange(10), (len(places), 1)),
-        users=np.array(range(len(places)) if users is None else users),
+        ranks=np.array(ranks),
+        lists=np.tile(np.arange(10), (len(ranks), 1)),
+        users=np.array(range(len(ranks)) if users is None else users),
     )
 
 
@@ -70,7 +69,7 @@ def test_every_user_counts_the_same_however_many_watches_are_held_out() -> None:
 
 def test_coverage_counts_the_lists_of_everybody() -> None:
     lists = np.array([np.arange(10), np.arange(5, 15)])
-    answers = Answers(places=np.array([0, 0]), lists=lists, users=np.array([0, 1]))
+    answers = Answers(ranks=np.array([0, 0]), lists=lists, users=np.array([0, 1]))
     assert measure(answers, np.ones(60, dtype=np.int64), seed=1)["coverage_at_10"] == 15 / 60
 
 
@@ -94,9 +93,3 @@ def test_groups() -> None:
     assert groups["few"] == pytest.approx({"hr_at_10": 0.5, "ndcg_at_10": 0.5, "share_of_watches": 0.4})
     assert groups["many"]["hr_at_10"] == (0.5 + 1) / 2
     assert groups["many"]["ndcg_at_10"] == pytest.approx((1 / np.log2(5) / 2 + 1 / np.log2(4)) / 2)
-
-
-def test_calibration_compares_what_is_predicted_with_what_comes() -> None:
-    groups = calibration(np.array([0.9, 0.1, 0.2, 0.8]), np.array([True, False, True, True]), group_count=2)
-    assert groups[0] == pytest.approx({"predicted": 0.15, "actual": 0.5})
-    assert groups[1] == pytest.approx({"predicted": 0.85, "actual": 1.0})

@@ -2,10 +2,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from winnow.history import RaggedRows
+from winnow.history import RaggedRows, WatchHistories
 from winnow.logs.rollback import sample_examples, visible_before
 from winnow.logs.split import held_back
-from winnow.training.examples import RollbackChunks
+from winnow.training.rollback_chunks import RollbackChunks, example_ages
 
 # Every row is used once in all histories together, so that a row says which event it is.
 history_lengths = st.lists(st.integers(0, 12), min_size=1, max_size=6)
@@ -87,3 +87,17 @@ def test_first_watches() -> None:
     np.testing.assert_array_equal(
         chunks.first_watches(np.array([1, 0]), 4), [[0, never, never, never], [never, 1, never, 0]]
     )
+
+
+def watched_at(timestamps: list[int]) -> WatchHistories:
+    rows = np.zeros(len(timestamps), dtype=np.int32)
+    return WatchHistories.from_lengths(rows, np.array([len(rows)]), None, np.array(timestamps, dtype=np.int64))
+
+
+def test_ages_are_shares_of_the_time_span() -> None:
+    np.testing.assert_allclose(example_ages(watched_at([100, 300, 200, 140])), [1.0, 0.0, 0.5, 0.8])
+
+
+def test_a_span_of_one_moment_has_no_age() -> None:
+    assert example_ages(watched_at([7, 7])).tolist() == [0.0, 0.0]
+    assert len(example_ages(watched_at([]))) == 0
