@@ -24,7 +24,7 @@ from gateway.sources.popular import PopularSource
 from gateway.stage_calls import StageFailure
 from gateway.stage_clients import CandidateStageClient, RankingStageClient
 from gateway.steps import Steps
-from winnow.serving.batching import BatchingLimits, MicroBatcher
+from winnow.serving.batching import BatchingLimits, IncompleteBatchError, MicroBatcher
 from winnow.serving.errors import DeadlineError, StageUnavailableError
 from winnow.serving.metrics import Metrics
 
@@ -48,7 +48,7 @@ class Pipeline:
         self._ranking = RankingStep(ranking_stage, self._steps)
         limits = BatchingLimits(
             max_batch_weight=settings.max_batch_queries,
-            max_flights=settings.max_flights,
+            max_batches_in_flight=settings.max_batches_in_flight,
             max_queued_weight=settings.max_queued_queries,
         )
         self._recommend_batches = MicroBatcher[CandidateRequest, tuple[Gathered, Ranked]](
@@ -165,17 +165,17 @@ class Pipeline:
         ]
         ranked = await self._ranking.rank(requests, rows, deadline)
         yield list(zip(gathered, ranked, strict=True))
-        _raise_any([found.failure for found in gathered] + [outcome.failure for outcome in ranked])
+        _report([found.failure for found in gathered] + [outcome.failure for outcome in ranked])
 
     async def _retrieve(self, requests: Sequence[CandidateRequest], deadline: float) -> AsyncIterator[list[Gathered]]:
         gathered = await self._gather(requests, deadline)
         yield gathered
-        _raise_any(found.failure for found in gathered)
+        _report(found.failure for found in gathered)
 
     async def _rank(self, requests: Sequence[RankRequest], deadline: float) -> AsyncIterator[list[Ranked]]:
         ranked = await self._ranking.rank(requests, [request.rows for request in requests], deadline)
         yield ranked
-        _raise_any(outcome.failure for outcome in ranked)
+        _report(outcome.failure for outcome in ranked)
 
     async def _gather(self, requests: Sequence[CandidateRequest], deadline: float) -> list[Gathered]:
         """Candidates for each request: the network's, or popular items where a history holds no known item."""
@@ -198,8 +198,8 @@ def _try_other_release(failure: StageFailure, *, other_release: bool) -> None:
         raise failure
 
 
-def _raise_any(failures: Iterable[StageFailure | None]) -> None:
-    """Tell the batcher of a failure: how long a failed batch took says nothing about the next."""
+def _report(failures: Iterable[StageFailure | None]) -> None:
+    """Raise IncompleteBatchError if there is any failure."""
     for failure in failures:
         if failure is not None:
-            raise failure
+            raise IncompleteBatchError(failure.reason)

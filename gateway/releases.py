@@ -1,7 +1,7 @@
 """The releases that the gateway holds, each with everything that answers from it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from gateway.stage_calls import Method, StageCaller, StageFailure
 from gateway.stage_clients import CandidateStageClient, RankingStageClient
 from winnow.release.reader import Release
 from winnow.serving.metrics import Metrics
-from winnow.serving.releases import HeldRelease, ReleaseKeeper, ReleaseKeeperSettings, ReleaseStatus
+from winnow.serving.releases import HeldRelease, ReleaseKeeper
 from winnow.v1 import candidate_pb2_grpc, ranking_pb2_grpc
 
 Answer = TypeVar("Answer")
@@ -28,6 +28,10 @@ class ServedRelease:
     ranking_stage: RankingStageClient
     pipeline: Pipeline
 
+    async def close(self) -> None:
+        """Wait for batches in flight."""
+        await self.pipeline.close()
+
 
 class ServedReleases:
     """Follows CURRENT, moves to a release when both stages hold it, and answers from one release at a time."""
@@ -39,22 +43,14 @@ class ServedReleases:
         self._channels = StageChannels(settings)
         self._candidate_caller = StageCaller("candidate", self._candidate_method(), settings, metrics)
         self._ranking_caller = StageCaller("ranking", self._ranking_method(), settings, metrics)
-        self._keeper: ReleaseKeeper[ServedRelease] = ReleaseKeeper(
-            ReleaseKeeperSettings(
-                releases=settings.releases,
-                files=RELEASE_FILES,
-                poll_seconds=settings.release_poll_seconds,
-                retire_seconds=settings.release_retire_seconds,
-            ),
-            self._load,
-            metrics,
-            self._held_by_both_stages,
+        self.keeper: ReleaseKeeper[ServedRelease] = ReleaseKeeper(
+            settings, RELEASE_FILES, self._load, metrics, adopt=self._held_by_both_stages
         )
 
     @property
     def current(self) -> ServedRelease:
         """The release for new requests. Raises UnavailableError while there is none."""
-        return self._keeper.current.loaded
+        return self.keeper.current.loaded
 
     async def answer(self, respond: Callable[[ServedRelease, bool], Awaitable[Answer]]) -> Answer:
         """Answer from the current release; as a whole from another one that is held, where a replica lacks this one.
@@ -63,7 +59,7 @@ class ServedReleases:
         release, or the last without. `respond` gets a release and whether there is another one to try, and may raise
         StageFailure only if there is.
         """
-        *first, last = [self._keeper.current, *self._keeper.others()]
+        *first, last = [self.keeper.current, *self.keeper.others()]
         for held in first:
             try:
                 with held as release:
@@ -74,29 +70,15 @@ class ServedReleases:
         with last as release:
             return await respond(release, False)
 
-    async def load(self) -> None:
-        """See Service.load."""
-        await self._keeper.load_current()
-
     async def watch(self) -> None:
-        """See Service.watch."""
+        """Follow new releases and replaced certificates, for ever."""
         await asyncio.gather(
-            self._keeper.watch(), self._channels.watch(self._use_new_channels), self._keep_current_release_in_use()
+            self.keeper.watch(), self._channels.watch(self._use_new_channels), self._keep_current_release_in_use()
         )
-
-    def look_now(self) -> None:
-        """See Service.look_now."""
-        self._keeper.look_now()
-
-    def status(self) -> Sequence[ReleaseStatus]:
-        """Every release that is held, being loaded or refused."""
-        return self._keeper.status()
 
     async def close(self) -> None:
         """Wait for batches in flight and close the connections."""
-        for held in self._keeper.all_held():
-            await held.loaded.pipeline.close()
-        await self._keeper.close()
+        await self.keeper.close()
         await self._channels.close()
 
     def _load(self, release: Release) -> ServedRelease:

@@ -18,7 +18,6 @@ from gateway.settings import GatewaySettings
 from gateway.tokens import TokenCheck
 from winnow.serving.boundary import Gatekeeper
 from winnow.serving.metrics import Metrics
-from winnow.serving.releases import ReleaseStatus
 from winnow.serving.server import remaining_seconds, run_service
 from winnow.v1 import catalogue_pb2, catalogue_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
 
@@ -58,19 +57,14 @@ class GatewayService(
         self._metrics = metrics
         self._reader = RequestReader(settings)
         self._releases = ServedReleases(settings, metrics)
-        self.load = self._releases.load
+        self.keeper = self._releases.keeper
         self.watch = self._releases.watch
-        self.look_now = self._releases.look_now
         self.close = self._releases.close
 
     def register(self, server: grpc.aio.Server) -> None:
         """See Service.register."""
         recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server(self, server)
         catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server(self, server)
-
-    def releases(self) -> Sequence[ReleaseStatus]:
-        """See Service.releases."""
-        return self._releases.status()
 
     def gatekeepers(self) -> Sequence[Gatekeeper]:
         """See Service.gatekeepers. Raises ValueError where the tokens file cannot be read."""

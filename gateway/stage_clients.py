@@ -41,7 +41,6 @@ class CandidateStageClient:
         try:
             candidates = wire.unpack_candidates(response)
             candidates.rows.check_rows(self._item_count, "candidates")
-            _check_scores(candidates.scores)
             _check_lists(query, candidates.rows, self._item_count)
         except ValueError as error:
             raise self._caller.unusable(str(error)) from error
@@ -64,8 +63,7 @@ class RankingStageClient:
         request = wire.pack_ranking_query(query, self._release_id)
         response: ranking_pb2.RankCandidatesResponse = await self._caller.call(request, deadline)
         try:
-            scores = wire.unpack_scores(response.scores, len(query.candidates.rows))
-            _check_scores(scores)
+            scores = wire.unpack_scores(response, query)
         except ValueError as error:
             raise self._caller.unusable(str(error)) from error
         return RankedAnswer(scores, response.compute_microseconds)
@@ -73,11 +71,6 @@ class RankingStageClient:
     def probe(self) -> ranking_pb2.RankCandidatesRequest:
         """Return a call that is pinned to the release and asks nothing."""
         return ranking_pb2.RankCandidatesRequest(release_id=self._release_id)
-
-
-def _check_scores(scores: NDArray[np.float32]) -> None:
-    if not np.isfinite(scores).all():
-        raise ValueError("a score is not finite")
 
 
 def _check_lists(query: RetrievalQuery, found: RaggedRows, item_count: int) -> None:

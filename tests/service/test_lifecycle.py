@@ -1,12 +1,14 @@
 """Start, health, reflection, refusal and stop, for each of the three services."""
 
+import contextlib
 import json
-import re
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -119,14 +121,33 @@ def test_reflection_can_be_turned_off(releases: Path) -> None:
     assert failure.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_sigterm_while_loading_ends_the_process(releases: Path) -> None:
-    process = start("candidate_service", f"--releases={releases}", "--port=0", "--drain-seconds=0")
-    assert process.stderr is not None
-    for line in process.stderr:
-        if re.search(r"listening", line):
+@pytest.mark.parametrize("module", SERVICES)
+def test_sigterm_while_loading_ends_the_process(module: str, tmp_path: Path) -> None:
+    manifest = tmp_path / write_random_release(tmp_path) / "manifest.json"
+    manifest.unlink()
+    os.mkfifo(manifest)
+    process = start(module, f"--releases={tmp_path}", "--port=0", "--drain-seconds=0", "--log-format=json")
+    # The service opens the manifest, and then waits for what is never written.
+    with opened_while_read(manifest, process):
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 0, log
+    assert [json.loads(line)["event"] for line in log.splitlines()] == ["listening", "draining", "stopped"]
+
+
+@contextlib.contextmanager
+def opened_while_read(pipe: Path, reader: "subprocess.Popen[str]") -> Iterator[None]:
+    """Open a named pipe for writing as soon as the process has opened it for reading."""
+    give_up = time.monotonic() + 30
+    while True:
+        try:
+            descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
             break
-    started = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
-    assert process.returncode == 0
-    assert time.monotonic() - started < 15
+        except OSError:
+            assert reader.poll() is None, reader.communicate()[1]
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        os.close(descriptor)

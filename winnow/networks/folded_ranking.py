@@ -88,9 +88,8 @@ def item_half_table(network: DeepRankingModel, budget_bytes: int) -> Tensor | No
 
     float16 keeps 11 bits of each number, which changes the fourth digit of the scores.
     """
-    numbers = network.n_items * network.first_layer_width
-    dtype = torch.float32 if 4 * numbers <= budget_bytes else torch.float16
-    if numbers * dtype.itemsize > budget_bytes:
+    dtype = item_half_dtype(network.n_items, network.first_layer_width, budget_bytes)
+    if dtype is None:
         return None
     table_ID = torch.empty(
         network.n_items, network.first_layer_width, dtype=dtype, device=network.embedding.weight.device
@@ -99,3 +98,11 @@ def item_half_table(network: DeepRankingModel, budget_bytes: int) -> Tensor | No
         rows = slice(start, start + TABLE_BLOCK_ITEMS)
         table_ID[rows] = network.item_halves(rows)
     return table_ID
+
+
+def item_half_dtype(item_count: int, width: int, budget_bytes: int) -> torch.dtype | None:
+    """Return the type of the table of item halves, [item_count, width], within the budget; None if none fits."""
+    for dtype in (torch.float32, torch.float16):
+        if item_count * width * dtype.itemsize <= budget_bytes:
+            return dtype
+    return None

@@ -15,6 +15,7 @@ from gateway.settings import GatewaySettings
 from gateway.stage_calls import StageCaller
 from gateway.stage_clients import CandidateStageClient, RankingStageClient
 from winnow.history import RaggedRows, Rows, WatchHistories
+from winnow.queries import Candidates
 from winnow.serving import wire
 from winnow.serving.metrics import Metrics
 from winnow.v1 import candidate_pb2, ranking_pb2
@@ -61,17 +62,13 @@ class FakeCandidateStage(FakeStage):
 
     def answer(self, request: candidate_pb2.RetrieveCandidatesRequest) -> candidate_pb2.RetrieveCandidatesResponse:
         exclusions = wire.unpack_rows(request.exclusions, "exclusions")
-        counts = wire.unpack_int32(request.counts, "counts")
+        counts = wire.unpack_array(request.counts, wire.INT32, "counts")
         lists = [
             np.setdiff1d(np.arange(self.item_count), exclusions[query])[:count]
             for query, count in enumerate(counts.tolist())
         ]
         found = RaggedRows.from_lists([list_.astype(np.int32) for list_ in lists])
-        return candidate_pb2.RetrieveCandidatesResponse(
-            candidates=wire.pack_rows(found),
-            scores=wire.pack_float32(-found.rows.astype(np.float32)),
-            compute_microseconds=7,
-        )
+        return wire.pack_candidates(Candidates(found, -found.rows.astype(np.float32)), compute_microseconds=7)
 
 
 class FakeRankingStage(FakeStage):
@@ -79,9 +76,7 @@ class FakeRankingStage(FakeStage):
 
     def answer(self, request: ranking_pb2.RankCandidatesRequest) -> ranking_pb2.RankCandidatesResponse:
         found = wire.unpack_rows(request.candidates, "candidates")
-        return ranking_pb2.RankCandidatesResponse(
-            scores=wire.pack_float32(found.rows.astype(np.float32)), compute_microseconds=9
-        )
+        return wire.pack_scores(found.rows.astype(np.float32), compute_microseconds=9)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from gateway.served_catalogue import ServedCatalogue
 from gateway.stage_calls import StageFailure
 from tests.unit.gateway.stages import Chain, candidate_request, rank_request, status
 from winnow.serving.errors import StageUnavailableError
-from winnow.serving.wire import pack_float32
+from winnow.serving.wire import FLOAT32, pack_array
 
 UNAVAILABLE = status(grpc.StatusCode.UNAVAILABLE)
 INTERNAL = status(grpc.StatusCode.INTERNAL)
@@ -193,7 +193,7 @@ def drop_a_score(answer: Any) -> None:
 
 
 def score_with_nan(answer: Any) -> None:
-    answer.scores = pack_float32(np.full(len(answer.scores) // 4, np.nan))
+    answer.scores = pack_array(np.full(len(answer.scores) // 4, np.nan), FLOAT32)
 
 
 def claim_a_longer_list(answer: Any) -> None:

@@ -31,10 +31,10 @@ def answer_with_two_releases(directory: Path, respond: Respond) -> tuple[str, st
             ranking_target="127.0.0.1:1",
         )
         releases = ServedReleases(settings, Metrics())
-        await releases.load()
+        await releases.keeper.load_current()
         new = write_random_release(directory, seed=2)
         watching = asyncio.create_task(releases.watch())
-        while {status.state.name for status in releases.status()} != {"CURRENT", "WAITING"}:  # noqa: ASYNC110
+        while {status.state.name for status in releases.keeper.status()} != {"CURRENT", "WAITING"}:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         try:
             return old, new, await releases.answer(respond)

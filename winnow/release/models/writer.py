@@ -27,6 +27,7 @@ from winnow.index.exact import ExactIndex
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.packed import pack
 from winnow.networks.ranking import DeepRankingModel
+from winnow.queries import RetrievalQuery
 from winnow.release import manifest as files
 from winnow.release.golden import GoldenRequests
 from winnow.release.manifest import FORMAT_VERSION, MANIFEST_FILE, IndexEntry, Manifest
@@ -162,7 +163,8 @@ def _golden_requests(contents: ReleaseContents) -> GoldenRequests:
     contexts = contents.sample_contexts or RequestContexts.unknown(len(histories))
     user_BH = candidate.user_vectors(candidate.pack(histories))
     counts = np.full(len(histories), GOLDEN_CANDIDATES, dtype=np.int32)
-    retrieved = ExactIndex(candidate.item_vectors_IH).search(user_BH, counts, histories)
+    query = RetrievalQuery(histories=histories, counts=counts, exclusions=histories)
+    retrieved = ExactIndex(candidate.item_vectors_IH).search(user_BH, query)
     candidates = pack(retrieved.rows, ranking.n_items, "candidates", user_BH.device)
     return GoldenRequests(
         histories=histories,

@@ -1,0 +1,134 @@
+"""A stage answers calls from the release that they are pinned to, and refuses what it cannot answer."""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from tests.releases import write_random_release
+from winnow.release.golden import GoldenRequests
+from winnow.release.reader import Release
+from winnow.serving.errors import InvalidRequestError, ReleaseNotHeldError, UnavailableError
+from winnow.serving.metrics import Metrics
+from winnow.serving.settings import StageSettings
+from winnow.serving.stage_host import StageHost
+
+
+class Numbers(list[int]):
+    """A query of a number of numbers."""
+
+    @property
+    def work(self) -> tuple[int, ...]:
+        return (len(self),)
+
+
+class Doubler:
+    """Doubles numbers and remembers the batches."""
+
+    item_count = 10
+
+    def __init__(self) -> None:
+        self.batches: list[list[Numbers]] = []
+
+    def compute(self, batch: Sequence[Numbers]) -> list[list[int]]:
+        self.batches.append(list(batch))
+        return [[2 * number for number in numbers] for numbers in batch]
+
+    def check_golden(self, golden: GoldenRequests) -> None:
+        assert len(golden.histories)
+
+
+class DoublingService(StageHost[StageSettings, Numbers, list[int]]):
+    name = "doubling_service"
+    grpc_service_names = ("test.DoublingService",)
+    release_files = frozenset({"golden.safetensors"})
+
+    def register(self, server: grpc.aio.Server) -> None:
+        raise AssertionError("not called over the network here")
+
+    def build(self, release: Release) -> Doubler:
+        self.model = Doubler()
+        return self.model
+
+    def check(self, query: Numbers, item_count: int) -> None:
+        if max(query, default=0) >= item_count:
+            raise ValueError(f"{max(query)} is none of {item_count} numbers")
+
+    async def double(self, *numbers: int, release_id: str | None = None) -> list[int] | None:
+        context: Any = NoDeadline()
+        answer = await self.answer(release_id or self.keeper.current.release_id, partial(Numbers, numbers), context)
+        return answer[0] if answer else None
+
+
+class NoDeadline:
+    def time_remaining(self) -> None:
+        return None
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> DoublingService:
+    write_random_release(tmp_path)
+    return DoublingService(StageSettings(releases=tmp_path, max_batch_queries=4), Metrics())
+
+
+def test_nothing_is_answered_before_the_release_is_loaded(service: DoublingService) -> None:
+    async def main() -> None:
+        with pytest.raises(UnavailableError, match="the release is being loaded"):
+            await service.double(1, release_id="any")
+        await service.keeper.load_current()
+        assert await service.double(1, 2) == [2, 4]
+        await service.close()
+
+    asyncio.run(main())
+
+
+def test_a_call_for_another_release_is_refused(service: DoublingService) -> None:
+    async def main() -> None:
+        await service.keeper.load_current()
+        with pytest.raises(ReleaseNotHeldError, match="'another' is not held"):
+            await service.double(1, release_id="another")
+        await service.close()
+
+    asyncio.run(main())
+
+
+def test_calls_that_arrive_together_are_computed_together(service: DoublingService) -> None:
+    async def main() -> None:
+        await service.keeper.load_current()
+        answers = await asyncio.gather(service.double(1), service.double(2, 3), service.double(4))
+        assert list(answers) == [[2], [4, 6], [8]]
+        await service.close()
+
+    asyncio.run(main())
+    assert service.model.batches == [[[1], [2, 3], [4]]]
+
+
+def test_an_invalid_query_is_refused_and_fails_no_other(service: DoublingService) -> None:
+    async def main() -> None:
+        await service.keeper.load_current()
+        valid, unknown, too_many = await asyncio.gather(
+            service.double(1), service.double(2, 99), service.double(1, 2, 3, 4, 5), return_exceptions=True
+        )
+        assert valid == [2]
+        assert isinstance(unknown, InvalidRequestError)
+        assert str(unknown) == "request: 99 is none of 10 numbers"
+        assert isinstance(too_many, InvalidRequestError)
+        assert str(too_many) == "request: 5 queries: a call carries at most 4"
+        await service.close()
+
+    asyncio.run(main())
+    assert service.model.batches == [[[1]]]
+
+
+def test_a_call_that_asks_nothing_is_not_computed(service: DoublingService) -> None:
+    async def main() -> None:
+        await service.keeper.load_current()
+        assert await service.double() is None
+        await service.close()
+
+    asyncio.run(main())
+    assert service.model.batches == []
