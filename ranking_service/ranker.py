@@ -84,8 +84,8 @@ class Ranker:
 
 def table_bytes(manifest: Manifest, budget_bytes: int) -> int:
     """Return the size of the table of item halves that a release's network is folded into; 0 where it is not."""
-    shape = manifest.ranking_network
+    config = manifest.ranking_network
     # Without hidden layers, the first layer is the output.
-    _, width, *_ = [*tower_widths(0, shape["hidden_dim"], shape["n_hidden_layers"]), 1]
+    _, width, *_ = [*tower_widths(0, config.hidden_dim, config.n_hidden_layers), 1]
     dtype = item_half_dtype(manifest.item_count, width, budget_bytes)
     return 0 if dtype is None else manifest.item_count * width * dtype.itemsize

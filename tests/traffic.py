@@ -1,4 +1,4 @@
-"""Steady traffic whose every answer is kept and checked: what a caller sees while something happens to the stack."""
+"""Steady traffic that keeps and checks every answer: what a caller sees while something happens to the stack."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tests.reference import DirectRecommender
-from winnow.client import Answer, WinnowClient, WinnowError
+from winnow.client import Recommendations, WinnowClient, WinnowError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class Call:
     history: list[str]
     started: float
     seconds: float
-    answer: Answer | None
+    answer: Recommendations | None
     error: WinnowError | None
 
 
@@ -31,7 +31,7 @@ class Traffic:
     def statuses(self) -> Counter[str]:
         return Counter(call.error.code.name if call.error else "OK" for call in self.calls)
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[Recommendations]:
         return [call.answer for call in self.calls if call.answer is not None]
 
 
@@ -46,7 +46,7 @@ def steady_traffic(
 ) -> Iterator[Traffic]:
     """Call RecommendItems from several threads until the block ends; each pauses between its calls.
 
-    No retries in the client unless asked for: what the stack cannot hide has to show.
+    The client does not retry unless told to: what the stack cannot hide has to show.
     """
     traffic = Traffic()
     stop = threading.Event()
@@ -82,12 +82,12 @@ def steady_traffic(
 
 
 def assert_unmixed(traffic: Traffic, releases: Mapping[str, DirectRecommender]) -> None:
-    """Every answer is, item for item and score for score, what exactly the release it names gives."""
+    """Every answer equals, item for item and score for score, what the release that it names gives."""
     expected: dict[tuple[str, tuple[str, ...]], list[tuple[str, float]]] = {}
     for call in traffic.calls:
         assert call.error is None, f"{call.error}"
         assert call.answer is not None
-        assert call.answer.degradation is None, call.answer.degradation_reason
+        assert not call.answer.degraded, call.answer.degradation.reason
         key = (call.answer.release_id, tuple(call.history))
         if key not in expected:
             expected[key] = releases[call.answer.release_id].recommend(call.history, 10)

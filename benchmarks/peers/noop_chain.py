@@ -16,12 +16,12 @@ _CANDIDATES = recommendation_pb2.RetrieveItemsResponse(
 async def retrieve(
     _request: recommendation_pb2.RetrieveItemsRequest, _context: object
 ) -> recommendation_pb2.RetrieveItemsResponse:
-    """Send always the same candidates."""
+    """Send the same candidates every time."""
     return _CANDIDATES
 
 
 async def rank(request: recommendation_pb2.RankItemsRequest, _context: object) -> recommendation_pb2.RankItemsResponse:
-    """Give all items one score."""
+    """Give all items the same score."""
     return recommendation_pb2.RankItemsResponse(
         items=[recommendation_pb2.ScoredItem(item_id=item_id, score=0.5) for item_id in request.item_ids]
     )

@@ -1,4 +1,4 @@
-"""Every call of a fault test, kept and checked from the client's side against the invariant.
+"""Every call of a fault test, checked from the client's side against the invariant.
 
 Every call ends by its deadline + 100 ms with exactly one allowed status, and every OK answer is valid (right length,
 sorted, no duplicates, no excluded item, finite scores, one release) or flagged degraded. What is not degraded is, item
@@ -82,7 +82,7 @@ class Judge:
         if len(item_ids) != COUNT:
             found.append(f"{len(item_ids)} items")
         if len(set(item_ids)) != len(item_ids):
-            found.append("an item stands twice")
+            found.append("a duplicate item")
         if {*call.query.history, *call.query.excluded} & set(item_ids):
             found.append("an excluded item")
         if not all(map(math.isfinite, scores)):
@@ -92,14 +92,18 @@ class Judge:
         expected = self._expected.get((call.response.release_id, call.query))
         if expected is None:
             found.append(f"unknown release {call.response.release_id!r}")
-        elif not _told_to_be_less(call.response) and item_ids != expected:
+        elif not _flagged(call.response) and item_ids != expected:
             found.append("not what the release gives, and not flagged")
         return found
 
 
-def _told_to_be_less(response: recommendation_pb2.RecommendItemsResponse) -> bool:
+def _degraded(response: recommendation_pb2.RecommendItemsResponse) -> bool:
+    return response.degradation.step != recommendation_pb2.DEGRADATION_STEP_NONE
+
+
+def _flagged(response: recommendation_pb2.RecommendItemsResponse) -> bool:
     """Whether the answer says that it is less than the full chain gives: degraded, or fewer candidates ranked."""
-    return bool(response.degradation.step) or response.candidate_count < response.retrieved_count
+    return _degraded(response) or response.ranked_count < response.retrieved_count
 
 
 @dataclass
@@ -121,7 +125,7 @@ class Ledger:
 
     @property
     def degraded_count(self) -> int:
-        return sum(1 for call in self.calls if call.response is not None and call.response.degradation.step)
+        return sum(1 for call in self.calls if call.response is not None and _degraded(call.response))
 
     @property
     def full_count(self) -> int:
@@ -134,7 +138,7 @@ class Ledger:
         return Counter(
             call.response.degradation.reason
             for call in self.calls
-            if call.response is not None and call.response.degradation.step
+            if call.response is not None and _degraded(call.response)
         )
 
     def seconds(self, percentile: float) -> float:
@@ -167,7 +171,7 @@ class Load:
         """When this client's event loop was how late: a thousand looks are more than a deadline ago."""
 
     async def run(self, seconds: float, go_on: Callable[[], bool] = lambda: False) -> None:
-        """Call for so long, and for as long as `go_on` says so, then wait for the calls under way."""
+        """Call for so long, and for as long as `go_on` says so, then wait for the calls in flight."""
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 500)]
         async with grpc.aio.insecure_channel(self._target, options=options) as channel:
             stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
@@ -189,7 +193,9 @@ class Load:
         query = self._random.choice(self._judge.queries)
         cancel = self._random.random() < self._cancel_share
         request = recommendation_pb2.RecommendItemsRequest(
-            history=query.history, excluded_item_ids=query.excluded, count=COUNT
+            history=[recommendation_pb2.Watch(item_id=item_id) for item_id in query.history],
+            excluded_item_ids=query.excluded,
+            item_count=COUNT,
         )
         started = time.monotonic()
         call = stub.RecommendItems(request, timeout=self._timeout_seconds)

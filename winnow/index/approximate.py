@@ -76,8 +76,11 @@ class ApproximateIndex:
         return cls(index, item_vectors_IH, probe_count)
 
     def save(self, path: Path) -> None:
-        """Write the lists, without the float32 vectors: the network's file has them."""
-        faiss.write_index(self._index, str(path))
+        """Write the lists, without the float32 vectors: the network's file has them. Raises OSError."""
+        try:
+            faiss.write_index(self._index, str(path))
+        except RuntimeError as error:
+            raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
 
     @property
     def list_count(self) -> int:

@@ -14,6 +14,10 @@ MAX_VIOLATIONS = 20
 MAX_DESCRIPTION_CHARACTERS = 200
 
 
+# gRPC's own retries stop at a negative pushback (gRFC A6).
+NO_RETRY = ("grpc-retry-pushback-ms", "-1")
+
+
 class ServiceError(Exception):
     """An error whose code and text are meant for the caller."""
 
@@ -84,6 +88,15 @@ class UnavailableError(ServiceError):
     """Loading, draining, or a stage that does not answer: a later try, or another replica, may succeed."""
 
     code = grpc.StatusCode.UNAVAILABLE
+
+
+class StageUnavailableError(UnavailableError):
+    """A stage gave no answer, although the gateway has retried: clients are told not to retry by themselves."""
+
+    def status(self) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
+        """See ServiceError.status."""
+        code, text, metadata = super().status()
+        return code, text, (*metadata, NO_RETRY)
 
 
 class DeadlineError(ServiceError):

@@ -34,6 +34,11 @@ class Metrics:
             "winnow_request_seconds", "Time from a call's arrival in its handler to its end.", ["method"]
         )
         self.requests_in_flight = gauge("winnow_requests_in_flight", "Calls in flight.")
+        self.step_seconds = seconds(
+            "winnow_step_seconds",
+            "Time that a step of the request path took, for all requests of its batch.",
+            ["step", "outcome"],
+        )
         self.queue_wait_seconds = seconds(
             "winnow_queue_wait_seconds", "How long the first query of a batch waited.", ["queue"]
         )

@@ -1,4 +1,4 @@
-"""What a person sees while a network trains: a bar with the live loss, or plain lines where there is no terminal."""
+"""Progress of training: a bar with the current loss, or plain lines where there is no terminal."""
 
 import time
 from collections.abc import Mapping
@@ -8,16 +8,16 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-# Without a terminal, a line at most this often.
-SECONDS_A_LINE = 15.0
+# Without a terminal.
+SECONDS_PER_LINE = 15.0
 
 
 class TrainingProgress:
-    """Reports the steps of one stage. Use as a context manager around its epochs."""
+    """Reports the steps of one network's training. Use it as a context manager around all epochs."""
 
-    def __init__(self, console: Console, stage: str) -> None:
+    def __init__(self, console: Console, name: str) -> None:
         self._console = console
-        self._stage = stage
+        self._name = name
         self._bar: Progress | None = None
         if console.is_terminal:
             self._bar = Progress(
@@ -44,7 +44,7 @@ class TrainingProgress:
 
     def start_epoch(self, epoch: int, epochs: int, steps: int) -> None:
         """Begin an epoch, counted from 1."""
-        self._label = f"{self._stage}, epoch {epoch} of {epochs}"
+        self._label = f"{self._name}, epoch {epoch} of {epochs}"
         self._step, self._steps = 0, steps
         self._loss_sum, self._example_count = 0.0, 0
         self._began = self._last_line = time.monotonic()
@@ -54,7 +54,7 @@ class TrainingProgress:
             self._task = self._bar.add_task(self._label, total=steps, loss=0.0, rate=0.0)
 
     def advance(self, loss: float, example_count: int) -> None:
-        """Count one step: the mean loss of its examples."""
+        """Report one step: the mean loss and the number of its examples."""
         self._step += 1
         self._loss_sum += loss * example_count
         self._example_count += example_count
@@ -62,7 +62,7 @@ class TrainingProgress:
         rate = self._example_count / max(now - self._began, 1e-9)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=1, loss=self.mean_loss, rate=rate)
-        elif now - self._last_line > SECONDS_A_LINE:
+        elif now - self._last_line > SECONDS_PER_LINE:
             self._last_line = now
             remaining = (now - self._began) * (self._steps - self._step) / self._step
             self._console.print(
@@ -73,7 +73,7 @@ class TrainingProgress:
             )
 
     def end_epoch(self, figures: Mapping[str, float]) -> None:
-        """Print what the epoch came to: its mean loss, its duration and the figures on validation."""
+        """Print the mean loss, the duration and the figures on validation of an epoch."""
         seconds = time.monotonic() - self._began
         shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
         self._console.print(

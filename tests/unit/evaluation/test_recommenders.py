@@ -67,7 +67,7 @@ def test_the_chain_ranks_its_candidates_and_keeps_the_others_behind_them() -> No
 
 
 def test_co_watches_count_users_once() -> None:
-    together = co_watches(RaggedRows.from_lists([[0, 1, 1], [1, 2], [0]]), 3, users_a_block=2)
+    together = co_watches(RaggedRows.from_lists([[0, 1, 1], [1, 2], [0]]), 3, users_per_block=2)
     assert together.tolist() == [[2, 1, 0], [1, 2, 1], [0, 1, 1]]
 
 

@@ -1,6 +1,7 @@
 """Ranking of one release: batches of calls, and the memory that its table takes."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +42,9 @@ def test_every_call_of_a_batch_gets_the_scores_that_it_gets_alone(release: Relea
 @pytest.mark.parametrize("layers", [0, 1, 3])
 @pytest.mark.parametrize("budget_bytes", [0, 300 * 2, 300 * 4, 300 * 2 * 32, 10**9])
 def test_the_size_of_the_table_is_known_before_it_is_made(release: Release, layers: int, budget_bytes: int) -> None:
-    shape = {**release.manifest.ranking_network, "n_hidden_layers": layers}
-    manifest = release.manifest.model_copy(update={"ranking_network": shape})
-    table = item_half_table(DeepRankingModel(**shape), budget_bytes)
+    config = replace(release.manifest.ranking_network, n_hidden_layers=layers)
+    manifest = release.manifest.model_copy(update={"ranking_network": config})
+    table = item_half_table(DeepRankingModel.from_config(config), budget_bytes)
     assert table_bytes(manifest, budget_bytes) == (0 if table is None else table.nbytes)
 
 

@@ -3,13 +3,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from winnow.serving.decoding import find_invalid_utf8
-from winnow.v1.catalogue_pb2 import GetItemsResponse, Item
+from winnow.v1.catalogue_pb2 import BatchGetItemsResponse, Item
 from winnow.v1.recommendation_pb2 import RecommendItemsRequest, RecommendItemsResponse
 
 DESCRIPTOR = RecommendItemsRequest.DESCRIPTOR
 
 
-def spoiled(message: RecommendItemsRequest | RecommendItemsResponse | GetItemsResponse) -> bytes:
+def spoiled(message: RecommendItemsRequest | RecommendItemsResponse | BatchGetItemsResponse) -> bytes:
     """The message with a byte that is no UTF-8 in place of each `?`."""
     return message.SerializeToString().replace(b"?", b"\xff")
 
@@ -29,8 +29,8 @@ def test_fields_within_fields_are_named() -> None:
 
 
 def test_other_bytes_that_are_not_utf8_are_no_reason() -> None:
-    answer = GetItemsResponse(items=[Item(item_id="fine", attributes={"?": "?"})])
-    assert find_invalid_utf8(GetItemsResponse.DESCRIPTOR, spoiled(answer)) is None
+    answer = BatchGetItemsResponse(items=[Item(item_id="fine", attributes={"?": "?"})])
+    assert find_invalid_utf8(BatchGetItemsResponse.DESCRIPTOR, spoiled(answer)) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"\x0a", b"\x0a\x05ab", b"\xff" * 20, b"\x0b"])

