@@ -46,7 +46,7 @@ def measure(preset: Preset, directory: Path) -> dict[str, Any]:
         exclusions=histories,
     )
     network = load_candidate_network(release, cpu)
-    packed = pack(histories, preset.item_count, "histories", cpu)
+    packed = pack(histories, cpu)
     exact = Retriever.from_release(release, cpu, exact_search=True)
     served = Retriever.from_release(release, cpu)
     ranking = RankingQuery(histories=histories, candidates=exact.retrieve(query).rows)

@@ -73,7 +73,6 @@ class Retriever:
     def _logits(self, golden: GoldenRequests) -> NDArray[np.float32]:
         """The network's logit of each golden candidate, without the index."""
         user_BH = self._network.user_vectors(self._network.pack(golden.histories))
-        golden.candidates.check_rows(self.item_count, "candidates")
         rows_N = torch.from_numpy(golden.candidates.rows).to(self._device)
         query_N = torch.from_numpy(np.repeat(np.arange(len(user_BH)), golden.candidates.lengths)).to(self._device)
         return (user_BH[query_N] * self._network.item_vectors_IH[rows_N]).sum(dim=1).cpu().numpy()

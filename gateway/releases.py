@@ -18,6 +18,9 @@ from winnow.v1 import candidate_pb2_grpc, ranking_pb2_grpc
 
 Answer = TypeVar("Answer")
 
+# Besides what is in the files: an id as a string of its own, its entry in the vocabulary, its rank by popularity.
+BYTES_PER_ITEM = 200
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ServedRelease:
@@ -44,7 +47,12 @@ class ServedReleases:
         self._candidate_caller = StageCaller("candidate", self._candidate_method(), settings, metrics)
         self._ranking_caller = StageCaller("ranking", self._ranking_method(), settings, metrics)
         self.keeper: ReleaseKeeper[ServedRelease] = ReleaseKeeper(
-            settings, RELEASE_FILES, self._load, metrics, adopt=self._held_by_both_stages
+            settings,
+            RELEASE_FILES,
+            self._load,
+            metrics,
+            adopt=self._held_by_both_stages,
+            derived_bytes=lambda manifest: BYTES_PER_ITEM * manifest.item_count,
         )
 
     @property

@@ -67,7 +67,7 @@ class Ranker:
     def rank(self, query: RankingQuery) -> NDArray[np.float32]:
         """Return the score of every candidate, float32 [N], in the order of the candidates."""
         histories = self._network.pack(query.histories, query.contexts)
-        candidates = pack(query.candidates, self.item_count, "candidates", self._device)
+        candidates = pack(query.candidates, self._device)
         return self._network.scores(self._logits(histories, candidates)).cpu().numpy()
 
     def compute(self, batch: Sequence[RankingQuery]) -> list[NDArray[np.float32]]:

@@ -89,12 +89,12 @@ class DeepRankingModel(nn.Module):
     def pack(self, histories: RaggedRows, contexts: RequestContexts | None = None) -> PackedTensor:
         """Bring histories, and what else is known of each request, into the form that `logits` reads.
 
-        Raises ValueError that names an invalid row.
+        Rows have to be valid.
         """
         watch_features = self.config.options.history.watch_features
         device = self.embedding.weight.device
-        packed = pack_histories(histories, self.config.history_length, watch_features, self.n_items, device)
-        return with_contexts(packed, histories, contexts, self.n_items) if self.reads_contexts else packed
+        packed = pack_histories(histories, self.config.history_length, watch_features, device)
+        return with_contexts(packed, histories, contexts) if self.reads_contexts else packed
 
     def forward(self, user_history: Tensor, scored_item: Tensor) -> Tensor:
         """Return the score of each scored item for one user, [N, 1], from two integer vectors of rows.

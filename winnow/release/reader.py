@@ -69,7 +69,7 @@ class Release:
 
     def golden_requests(self) -> GoldenRequests:
         """Requests with the answers they had when the release was made."""
-        return self._read(GOLDEN_FILE, GoldenRequests.load)
+        return self._read(GOLDEN_FILE, lambda path: GoldenRequests.load(path, self.manifest.item_count))
 
     def file(self, name: str) -> Path:
         """Where a verified file is. Raises ReleaseError for one that is not part of the release.

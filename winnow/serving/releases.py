@@ -28,8 +28,8 @@ from winnow.serving.settings import ServerSettings
 
 _log = structlog.get_logger(__name__)
 
-# Files are mapped into memory; while a table is checked for values that are not finite, it takes nearly as much again.
-MEMORY_PER_FILE_BYTE = 2
+# Files are mapped into memory, or read into it, once; checking and warming up take a little more.
+MEMORY_PER_FILE_BYTE = 1.25
 # Serving goes before loading where both want a core.
 LOADING_NICENESS = 10
 

@@ -165,7 +165,7 @@ def _golden_requests(contents: ReleaseContents) -> GoldenRequests:
     counts = np.full(len(histories), GOLDEN_CANDIDATES, dtype=np.int32)
     query = RetrievalQuery(histories=histories, counts=counts, exclusions=histories)
     retrieved = ExactIndex(candidate.item_vectors_IH).search(user_BH, query)
-    candidates = pack(retrieved.rows, ranking.n_items, "candidates", user_BH.device)
+    candidates = pack(retrieved.rows, user_BH.device)
     return GoldenRequests(
         histories=histories,
         candidates=retrieved.rows,
