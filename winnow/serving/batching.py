@@ -53,7 +53,6 @@ class _Waiting(Generic[Item, Result]):
     deadline: float
     arrived_at: float
     future: asyncio.Future[Result]
-    batch: "_Batch[Item, Result] | None" = None
 
 
 @dataclass(eq=False, slots=True)
@@ -116,7 +115,7 @@ class MicroBatcher(Generic[Item, Result]):
         waiting: _Waiting[Item, Result] = _Waiting(item, weight, deadline, now, loop.create_future())
         self._queue.append(waiting)
         self._queued_weight += weight
-        self._metrics.queued.inc(weight)
+        self._metrics.add_queued(weight)
         self._schedule(loop, now)
         expiry = loop.call_at(deadline, self._expire, waiting)
         try:
@@ -142,7 +141,7 @@ class MicroBatcher(Generic[Item, Result]):
             if not waiting.future.done():
                 waiting.future.set_exception(UnavailableError("shutting down"))
         self._queue.clear()
-        self._metrics.queued.dec(self._queued_weight)
+        self._metrics.add_queued(-self._queued_weight)
         self._queued_weight = 0
         if self._overdue_timer is not None:
             self._overdue_timer.cancel()
@@ -214,10 +213,9 @@ class MicroBatcher(Generic[Item, Result]):
             if head.deadline <= now:
                 self._expire(head)
                 continue
-            head.batch = batch
             batch.waiting.append(head)
             weight += head.weight
-        self._metrics.queued.dec(queued_weight - self._queued_weight)
+        self._metrics.add_queued(self._queued_weight - queued_weight)
         if batch.waiting:
             self._metrics.batch_size.observe(weight)
             self._metrics.wait_seconds.observe(now - batch.waiting[0].arrived_at)
@@ -265,22 +263,23 @@ class MicroBatcher(Generic[Item, Result]):
     def _expire(self, waiting: _Waiting[Item, Result]) -> None:
         if waiting.future.done():
             return
-        batch = waiting.batch
-        if batch is not None and batch.results:
-            waiting.future.set_result(batch.results[batch.waiting.index(waiting)])
-            return
+        for batch in self._in_flight:
+            if batch.results and waiting in batch.waiting:
+                waiting.future.set_result(batch.results[batch.waiting.index(waiting)])
+                return
         self._metrics.expired.inc()
         waiting.future.set_exception(DeadlineError("the deadline passed before there was a result"))
 
 
 def _deliver(batch: _Batch[Item, Result], failure: Exception | None) -> None:
-    for position, waiting in enumerate(batch.waiting):
-        if waiting.future.done():
-            continue
-        if failure is None:
-            waiting.future.set_result(batch.results[position])
-        else:
-            waiting.future.set_exception(failure)
+    if failure is None:
+        for waiting, result in zip(batch.waiting, batch.results, strict=True):
+            if not waiting.future.done():
+                waiting.future.set_result(result)
+    else:
+        for waiting in batch.waiting:
+            if not waiting.future.done():
+                waiting.future.set_exception(failure)
 
 
 async def _closed(_items: Sequence[Item], _deadline: float) -> Sequence[Result]:

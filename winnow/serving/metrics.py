@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +25,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        # Plain numbers, from which the gauge is read: they change with every request, and a gauge has a lock.
+        self.queued_weights: dict[str, int] = defaultdict(int)
         counter = partial(Counter, registry=self.registry)
         gauge = partial(Gauge, registry=self.registry)
         seconds = partial(Histogram, registry=self.registry, buckets=LATENCY_BOUNDS)
@@ -106,9 +109,15 @@ class QueueMetrics:
     """What one batcher counts: children of the labelled metrics, looked up once."""
 
     def __init__(self, metrics: Metrics, queue: str) -> None:
+        self._queue = queue
+        self._queued_weights = metrics.queued_weights
+        metrics.queued.labels(queue).set_function(lambda: metrics.queued_weights[queue])
         self.wait_seconds = metrics.queue_wait_seconds.labels(queue)
         self.batch_size = metrics.batch_size.labels(queue)
         self.batch_seconds = metrics.batch_seconds.labels(queue)
-        self.queued = metrics.queued.labels(queue)
         self.shed = metrics.shed.labels(queue)
         self.expired = metrics.expired.labels(queue)
+
+    def add_queued(self, weight: int) -> None:
+        """Count what begins to wait; a negative weight is what no longer does."""
+        self._queued_weights[self._queue] += weight
