@@ -14,24 +14,36 @@ class _WireField(NamedTuple):
 
 
 def find_invalid_utf8(descriptor: Descriptor, data: bytes) -> str | None:
-    """Return the path of the first string field whose bytes are not UTF-8, such as `history[3]`.
+    """Return the path of the first string field whose bytes are not UTF-8, such as `history[3].item_id`.
 
-    None where the message is broken in another way. Reads the top level only: requests nest no strings.
+    None where the message is broken in another way.
     """
     seen: dict[int, int] = {}
     try:
         for number, payload in _wire_fields(data):
             field = descriptor.fields_by_number.get(number)
-            if field is None or payload is None or field.type != FieldDescriptor.TYPE_STRING:
+            if field is None or payload is None:
                 continue
             position = seen.get(number, 0)
             seen[number] = position + 1
-            try:
-                payload.decode()
-            except UnicodeDecodeError:
-                return f"{field.name}[{position}]" if field.is_repeated else field.name
+            inside = _invalid_inside(field, payload)
+            if inside is not None:
+                return (f"{field.name}[{position}]" if field.is_repeated else field.name) + inside
     except (IndexError, ValueError):
         return None
+    return None
+
+
+def _invalid_inside(field: FieldDescriptor, payload: bytes) -> str | None:
+    """Return the rest of the path to what is not UTF-8 in a field; None where there is nothing of the kind."""
+    if field.message_type is not None:
+        path = find_invalid_utf8(field.message_type, payload)
+        return None if path is None else f".{path}"
+    if field.type == FieldDescriptor.TYPE_STRING:
+        try:
+            payload.decode()
+        except UnicodeDecodeError:
+            return ""
     return None
 
 
