@@ -33,8 +33,10 @@ def serve(
         gateway_port=port,
         candidate_port=candidate_port,
         ranking_port=ranking_port,
-        candidate_device=candidate_device,
-        ranking_device=ranking_device,
+        flags={
+            "candidate_service": [f"--device={candidate_device}"],
+            "ranking_service": [f"--device={ranking_device}"],
+        },
     )
     forward_signals_as_exit()
     try:

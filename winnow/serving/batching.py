@@ -274,14 +274,13 @@ class MicroBatcher(Generic[Item, Result]):
 
 
 def _deliver(batch: _Batch[Item, Result], failure: Exception | None) -> None:
-    if failure is None:
-        for waiting, result in zip(batch.waiting, batch.results, strict=True):
-            if not waiting.future.done():
-                waiting.future.set_result(result)
-    else:
-        for waiting in batch.waiting:
-            if not waiting.future.done():
-                waiting.future.set_exception(failure)
+    for position, waiting in enumerate(batch.waiting):
+        if waiting.future.done():
+            continue
+        if failure is None:
+            waiting.future.set_result(batch.results[position])
+        else:
+            waiting.future.set_exception(failure)
 
 
 async def _closed(_items: Sequence[Item], _deadline: float) -> Sequence[Result]:

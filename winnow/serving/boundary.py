@@ -58,7 +58,7 @@ class Boundary(grpc.aio.ServerInterceptor):
                 return handler
             guarded = grpc.unary_unary_rpc_method_handler(
                 self._guard(handler.unary_unary, method),
-                request_deserializer=_keep_undecodable(handler.request_deserializer),
+                request_deserializer=_parse_or_explain(handler.request_deserializer),
                 response_serializer=handler.response_serializer,
             )
             self._guarded[method] = guarded
@@ -79,8 +79,8 @@ class Boundary(grpc.aio.ServerInterceptor):
             in_flight.inc()
             try:
                 with serving(self._spans, name, cast("Metadata", context.invocation_metadata() or ())):
-                    if isinstance(request, _Undecodable):
-                        raise request.error()
+                    if isinstance(request, InvalidRequestError):
+                        raise request
                     answer = await handle(request, context)
                 succeeded.inc()
                 return answer
@@ -117,26 +117,17 @@ class Boundary(grpc.aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(refuse)
 
 
-class _Undecodable:
-    """A request that protobuf refused."""
+def _parse_or_explain(parse: Callable[[bytes], Message]) -> Callable[[bytes], Message | InvalidRequestError]:
+    """Parse a request, or return why that is impossible: raised here, the error would not become a status."""
+    message_class: Any = parse.__self__  # type: ignore[attr-defined]  # a class method of the message
 
-    def __init__(self, data: bytes, parse: Callable[[bytes], Any]) -> None:
-        self._data = data
-        self._message_class = getattr(parse, "__self__", None)
-
-    def error(self) -> InvalidRequestError:
-        if self._message_class is not None:
-            field = find_invalid_utf8(self._message_class.DESCRIPTOR, self._data)
-            if field is not None:
-                return InvalidRequestError([Violation(field, "is not valid UTF-8")])
-        return InvalidRequestError([Violation("request", "is not a valid message of this method")])
-
-
-def _keep_undecodable(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    def parse_or_keep(data: bytes) -> Any:
+    def parse_or_explain(data: bytes) -> Message | InvalidRequestError:
         try:
             return parse(data)
         except DecodeError:
-            return _Undecodable(data, parse)
+            field = find_invalid_utf8(message_class.DESCRIPTOR, data)
+            if field is not None:
+                return InvalidRequestError([Violation(field, "is not valid UTF-8")])
+            return InvalidRequestError([Violation("request", "is not a valid message of this method")])
 
-    return parse_or_keep
+    return parse_or_explain

@@ -1,4 +1,4 @@
-"""Errors that a caller may see: each carries its status code, and nothing but its own text reaches the caller."""
+"""Errors that a caller may see: each has its status code, and nothing but its own text reaches the caller."""
 
 from collections.abc import Sequence
 
@@ -38,7 +38,7 @@ class ServiceError(Exception):
 
 
 class InvalidRequestError(ServiceError):
-    """The request cannot be answered as it is: the caller's fault, and no use to send again."""
+    """The request is invalid: sending it again does not help."""
 
     code = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -69,7 +69,7 @@ class ReleaseNotHeldError(ServiceError):
 
 
 class OverloadedError(ServiceError):
-    """Work was rejected at once instead of being queued beyond what can be done in time. Not to be retried at once."""
+    """Work was rejected at once because it could not be done in time. Not to be retried at once."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -85,7 +85,7 @@ class OverloadedError(ServiceError):
 
 
 class UnavailableError(ServiceError):
-    """Loading, draining, or a stage that does not answer: another try, or another replica, may succeed."""
+    """Loading, draining, or a stage that does not answer: a later try, or another replica, may succeed."""
 
     code = grpc.StatusCode.UNAVAILABLE
 
