@@ -135,7 +135,7 @@ class RankingLog:
             scores_I = (seconds_I + PRIOR_IMPRESSIONS * mean_seconds) / (counts_I + PRIOR_IMPRESSIONS)
             return {
                 f"{part}_{name}": value
-                for part, impressions in (("validation", split.validation), ("test", split.test))
+                for part, impressions in split.held_out.items()
                 for name, value in figures_of_scores(scores_I[impressions.rows], impressions, in_seconds=True).items()
             } | {f"{part}_weighted_per_user_loss_range": 0.0 for part in ("validation", "test")}
 
@@ -166,10 +166,9 @@ class RankingLog:
         candidate = self._context(self.checkpoints, KUAIRAND.seed).identity(KUAIRAND.candidate)
         context = self._context(checkpoints, seed).also_from(candidate)
         network, _ = train_ranking_network(self.log, self.facts, self.candidate_network, settings, context)
-        parts = {"validation": self.log.impressions.validation, "test": self.log.impressions.test}
         return {
             f"{part}_{name}": value
-            for part, impressions in parts.items()
+            for part, impressions in self.log.impressions.held_out.items()
             for name, value in impression_figures(network, impressions).items()
         }
 

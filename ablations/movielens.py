@@ -130,7 +130,7 @@ class CandidateLog:
             train(trainee, context)
             return {
                 f"{part}_{name}": value
-                for part, held_out in (("validation", split.validation), ("test", split.test))
+                for part, held_out in split.held_out.items()
                 for name, value in rank_figures(candidate_ranks(trainee.network, held_out), held_out.users).items()
             }
 

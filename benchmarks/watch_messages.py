@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -157,35 +158,30 @@ def _read_arrays(request: Any) -> Read:
 
 def _read_watches(request: recommendation_pb2.RecommendItemsRequest) -> Read:
     watches = list(request.history)
-    times = [watch.time_seconds for watch in watches]
     return (
         [watch.item_id for watch in watches],
-        _known(watches, "weight", [watch.weight for watch in watches], np.float32(np.nan)),
-        _known(watches, "time_seconds", times, np.int64(UNKNOWN_TIME)),
+        _known(watches, "weight", attrgetter("weight"), np.float32(np.nan)),
+        _known(watches, "time_seconds", attrgetter("time_seconds"), np.int64(UNKNOWN_TIME)),
     )
 
 
 def _read_timestamped(request: Any) -> Read:
     watches = list(request.history)
-    sent = [watch.HasField("time") for watch in watches]
-    times = None
-    if any(sent):
-        times = np.array([watch.time.seconds for watch in watches], dtype=np.int64)
-        times[~np.array(sent)] = UNKNOWN_TIME
     return (
         [watch.item_id for watch in watches],
-        _known(watches, "weight", [watch.weight for watch in watches], np.float32(np.nan)),
-        times,
+        _known(watches, "weight", attrgetter("weight"), np.float32(np.nan)),
+        _known(watches, "time", attrgetter("time.seconds"), np.int64(UNKNOWN_TIME)),
     )
 
 
-def _known(watches: Sequence[Any], field: str, values: Sequence[float], unknown: Value) -> NDArray[Value] | None:
-    """Return the values as an array, `unknown` where the caller sent none; None where it sent none at all."""
-    sent = [True] if all(values) else [watch.HasField(field) for watch in watches]  # what was not sent reads as 0
-    if not any(sent):
-        return None
-    array = np.array(values, dtype=type(unknown))
-    return array if all(sent) else np.where(sent, array, unknown)
+def _known(watches: Sequence[Any], field: str, read: Callable[[Any], float], unknown: Value) -> NDArray[Value] | None:
+    """Return a field of every watch, `unknown` where it was not sent; None where no watch has it."""
+    if watches[0].HasField(field):  # then usually all have it, and what does not read as 0 was sent
+        values = list(map(read, watches))
+        if all(values):
+            return np.array(values, dtype=type(unknown))
+    sent = [watch.HasField(field) for watch in watches]
+    return np.where(sent, np.array(list(map(read, watches)), type(unknown)), unknown) if any(sent) else None
 
 
 def _each(watches: Watches) -> Sequence[tuple[str, float | None, int | None]]:

@@ -26,10 +26,11 @@ class Vocabulary:
         if len(self._row_of) != len(self._item_ids):
             twice = next(id_ for row, id_ in enumerate(self._item_ids) if self._row_of[id_] != row)
             raise ValueError(f"item id {twice!r} occurs twice in the vocabulary")
-        for item_id in self._item_ids:
-            # UTF-8 has at most 4 bytes a character: only long ids have to be encoded.
-            if not item_id or (len(item_id) > MAX_ITEM_ID_BYTES // 4 and len(item_id.encode()) > MAX_ITEM_ID_BYTES):
-                raise ValueError(f"item id {item_id[:80]!r} is not 1 to {MAX_ITEM_ID_BYTES} bytes long")
+        # UTF-8 has at most 4 bytes per character: nearly always, no id has to be encoded.
+        if "" in self._row_of or max(map(len, self._item_ids), default=0) > MAX_ITEM_ID_BYTES // 4:
+            for item_id in self._item_ids:
+                if not 1 <= len(item_id.encode()) <= MAX_ITEM_ID_BYTES:
+                    raise ValueError(f"item id {item_id[:80]!r} is not 1 to {MAX_ITEM_ID_BYTES} bytes long")
 
     def __len__(self) -> int:
         return len(self._item_ids)

@@ -1,6 +1,6 @@
 """A release beside the baselines, on the held-out part of the log that it was trained on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from winnow.evaluation.recommenders import (
     ease,
     item_knn,
 )
+from winnow.history import RaggedRows
 from winnow.logs.impression_log import ImpressionLog, ImpressionSplit
 from winnow.logs.input_table import InputFileError
 from winnow.logs.interactions import read_interactions
@@ -29,7 +30,12 @@ from winnow.release.models.loader import load_candidate_network, load_ranking_ne
 from winnow.release.reader import Release
 
 CANDIDATE, CHAIN = "candidate", "chain"
-BASELINES = ("popularity", "item-knn", "ease", "als")
+BASELINES: dict[str, Callable[[RaggedRows, int], Recommender]] = {
+    "popularity": Popularity,
+    "item-knn": item_knn,
+    "ease": ease,
+    "als": AlternatingLeastSquares,
+}
 PARTS = ("validation", "test")
 SEED = 1
 # What a caller may not know about the watches: their weights, their timestamps.
@@ -51,8 +57,8 @@ class EvaluationLog:
     def read(cls, release: Release, interactions_path: Path, impressions_path: Path | None) -> "EvaluationLog":
         """Read the log of a release.
 
-        Raises InputFileError where a file cannot be used or is not what the release was trained on: what is held out
-        here was learned there. Raises ValueError where the log of impressions is missing or superfluous.
+        Raises InputFileError where a file cannot be used or is not what the release was trained on: figures on watches
+        that it has learned would mean nothing. Raises ValueError where the log of impressions is missing or not needed.
         """
         training = release.manifest.training
         settings = training.get("settings", {})
@@ -62,14 +68,9 @@ class EvaluationLog:
             min_item_count=settings.get("min_item_count", 1),
         )
         _check_fingerprint(interactions_path, interactions.fingerprint, release, "data_sha256")
-        trained_on_impressions = training.get("impressions_sha256") is not None
-        if trained_on_impressions and impressions_path is None:
-            raise ValueError(
-                f"release {release.release_id} was trained on impressions and on the watches before them: "
-                "give the log of impressions with --impressions"
-            )
-        if not trained_on_impressions and impressions_path is not None:
-            raise ValueError(f"release {release.release_id} was not trained on impressions: leave out --impressions")
+        if (training.get("impressions_sha256") is None) is not (impressions_path is None):
+            was, do = ("not ", "leave out") if impressions_path else ("", "give the log of impressions with")
+            raise ValueError(f"release {release.release_id} was {was}trained on impressions: {do} --impressions")
         impressions = None
         if impressions_path is None:
             split = SPLITS[settings.get("split", "leave-last-out")](interactions.histories)
@@ -82,10 +83,9 @@ class EvaluationLog:
 
     def held_out(self, part: str) -> HeldOut:
         """Return the held-out watches of one of PARTS. Raises ValueError where there are none."""
-        held_out = self.split.validation if part == "validation" else self.split.test
-        if not len(held_out):
+        if part not in self.split.held_out:
             raise ValueError(f"no watch of this log is held out for the {part}")
-        return held_out
+        return self.split.held_out[part]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,13 +157,13 @@ def measure_on_impressions(
     if log.impressions is None:
         return {}
     network = load_ranking_network(release, device)
-    return {part: impression_figures(network, getattr(log.impressions, part)) for part in parts}
+    return {part: impression_figures(network, log.impressions.held_out[part]) for part in parts}
 
 
 def _check_fingerprint(path: Path, found: str, release: Release, key: str) -> None:
     if found != release.manifest.training.get(key):
         raise InputFileError(
-            f"{path} is not what release {release.release_id} was trained on: what is held out here was learned there"
+            f"{path} is not what release {release.release_id} was trained on: it may have learned what is held out here"
         )
 
 
@@ -191,13 +191,5 @@ def _recommenders(
         for what, (weights, timestamps) in WITHHELD.items():
             for name, stage in stages.items():
                 yield f"{name} without {what}", Withholding(stage, weights=weights, timestamps=timestamps)
-    training, item_count = log.split.training, release.manifest.item_count
     for name in baselines:
-        if name == "popularity":
-            yield name, Popularity(training, item_count)
-        elif name == "item-knn":
-            yield name, item_knn(training, item_count)
-        elif name == "ease":
-            yield name, ease(training, item_count)
-        elif name == "als":
-            yield name, AlternatingLeastSquares(training, item_count, seed=SEED)
+        yield name, BASELINES[name](log.split.training, release.manifest.item_count)

@@ -4,7 +4,6 @@ Shape legend: N impressions.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,19 +16,6 @@ from winnow.networks.ranking import DeepRankingModel
 Scores = NDArray[np.floating]
 
 
-@dataclass(frozen=True, kw_only=True)
-class OrderFigures:
-    """Figures over all pairs of a clicked and an unclicked impression of one user."""
-
-    weighted_per_user_loss: float
-    """Paper, section 4.3: the watch time of the pairs in which the unclicked impression scores at least as high, as a
-    share of the watch time of all pairs."""
-    auc_by_user: float
-    """The share of the pairs of each user that are in order, where a tie is half a pair; averaged over users."""
-    user_count: int
-    """Users who have such a pair."""
-
-
 def impression_figures(network: DeepRankingModel, impressions: Impressions) -> dict[str, float]:
     """Judge a network on impressions: their order and, where it answers with watch time, whether that is true."""
     return figures_of_scores(
@@ -39,12 +25,7 @@ def impression_figures(network: DeepRankingModel, impressions: Impressions) -> d
 
 def figures_of_scores(scores: Scores, impressions: Impressions, *, in_seconds: bool) -> dict[str, float]:
     """Judge the scores [N] of N impressions; also as an expected watch time where they are `in_seconds`."""
-    order = order_figures(impressions.users, scores, impressions.clicked, impressions.watch_seconds)
-    found = {
-        "weighted_per_user_loss": order.weighted_per_user_loss,
-        "auc_by_user": order.auc_by_user,
-        "user_count": float(order.user_count),
-    }
+    found = order_figures(impressions.users, scores, impressions.clicked, impressions.watch_seconds)
     if not in_seconds:
         return found
     deciles = calibration(scores, impressions.watch_seconds)
@@ -56,8 +37,13 @@ def figures_of_scores(scores: Scores, impressions: Impressions, *, in_seconds: b
 
 def order_figures(
     users: NDArray[np.int64], scores: Scores, clicked: NDArray[np.bool_], watch_seconds: NDArray[np.float32]
-) -> OrderFigures:
-    """Judge the order of the scores within each user; all arrays are [N]."""
+) -> dict[str, float]:
+    """Judge the order of the scores by pairs of a clicked and an unclicked impression of one user; arrays are [N].
+
+    `weighted_per_user_loss` (paper, section 4.3) is the watch time of the pairs in which the unclicked impression has
+    no lower score, as a share of the watch time of all pairs. `auc_by_user` is the share of a user's pairs in the right
+    order, where a tie is half a pair, averaged over the `user_count` users who have pairs.
+    """
     lost_seconds = total_seconds = auc_sum = 0.0
     user_count = 0
     for of_user in _positions_by_user(users):
@@ -72,11 +58,11 @@ def order_figures(
         total_seconds += float(seconds.sum() * len(negatives))
         auc_sum += float((below + not_above).mean()) / (2 * len(negatives))
         user_count += 1
-    return OrderFigures(
-        weighted_per_user_loss=lost_seconds / total_seconds if total_seconds else 0.0,
-        auc_by_user=auc_sum / user_count if user_count else 0.0,
-        user_count=user_count,
-    )
+    return {
+        "weighted_per_user_loss": lost_seconds / total_seconds if total_seconds else 0.0,
+        "auc_by_user": auc_sum / user_count if user_count else 0.0,
+        "user_count": float(user_count),
+    }
 
 
 def _positions_by_user(users: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

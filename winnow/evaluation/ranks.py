@@ -3,8 +3,6 @@
 Shape legend: B held-out watches, I items, K candidates.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -64,23 +62,23 @@ def top_candidates(network: DeepCandidateGenerationModel, histories: RaggedRows,
 
 
 def stage_figures(
-    candidate_network: DeepCandidateGenerationModel,
-    ranking_network: DeepRankingModel,
     held_out: HeldOut,
-    *,
     watch_counts: NDArray[np.int64],
-    candidate_count: int,
-) -> Mapping[str, dict[str, float]]:
-    """Return the figures of popularity, of the candidate stage and of the whole chain.
+    candidate_network: DeepCandidateGenerationModel,
+    ranking_network: DeepRankingModel | None = None,
+    *,
+    candidate_count: int = 0,
+) -> dict[str, dict[str, float]]:
+    """Return the figures of popularity, of the candidate stage and, with a ranking network, of the whole chain.
 
     `watch_counts`, int64 [I], must not count held-out watches.
     """
-    chain = chain_ranks(candidate_network, ranking_network, held_out, candidate_count=candidate_count)
     ranks = {
         "popularity": popularity_ranks(watch_counts, held_out),
         "candidate": candidate_ranks(candidate_network, held_out),
-        "chain": chain,
     }
+    if ranking_network is not None:
+        ranks["chain"] = chain_ranks(candidate_network, ranking_network, held_out, candidate_count=candidate_count)
     return {name: rank_figures(of_stage, held_out.users) for name, of_stage in ranks.items()}
 
 

@@ -17,6 +17,7 @@ from winnow.networks.ranking import DeepRankingModel
 
 # An [I, I] matrix of float64 is inverted for EASE: 20,000 items are 3.2 GB.
 DENSE_ITEM_LIMIT = 20_000
+SEED = 1
 
 
 class Recommender(Protocol):
@@ -24,7 +25,6 @@ class Recommender(Protocol):
 
     def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
         """Return the `count` best rows that are not in each history, best first: int64 [B, count]."""
-        ...
 
 
 class CandidateOrder:
@@ -142,7 +142,7 @@ def ease(training: RaggedRows, item_count: int, *, regularisation: float = 500.0
 class AlternatingLeastSquares:
     """Matrix factorisation by the library `implicit`; the vector of a user is computed from the history."""
 
-    def __init__(self, training: RaggedRows, item_count: int, *, seed: int, factors: int = 64) -> None:
+    def __init__(self, training: RaggedRows, item_count: int, *, factors: int = 64) -> None:
         """Fit the factors. Raises ImportError without the extra `train`."""
         from implicit.als import AlternatingLeastSquares as Model
         from threadpoolctl import threadpool_limits
@@ -150,7 +150,7 @@ class AlternatingLeastSquares:
         self._item_count = item_count
         # The library starts its own threads, and warns about those of BLAS beneath them.
         with threadpool_limits(1, "blas"):
-            self._model: Any = Model(factors=factors, regularization=0.05, iterations=15, random_state=seed)
+            self._model: Any = Model(factors=factors, regularization=0.05, iterations=15, random_state=SEED)
             self._model.fit(self._sparse(training), show_progress=False)
 
     def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:

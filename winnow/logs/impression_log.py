@@ -25,6 +25,11 @@ class ImpressionSplit:
     validation: Impressions
     test: Impressions
 
+    @property
+    def held_out(self) -> dict[str, Impressions]:
+        """The parts that are held out, by name."""
+        return {"validation": self.validation, "test": self.test}
+
     @classmethod
     def by_time(cls, impressions: Impressions, *, validation_share: float, test_share: float) -> Self:
         """Cut off these shares of the impressions. Impressions of the same second are never separated."""
@@ -59,8 +64,7 @@ class ImpressionLog:
         """Read and split. Raises InputFileError where a file cannot be used or a part has nothing to learn from."""
         impressions = read_impressions(path, interactions)
         split = ImpressionSplit.by_time(impressions, validation_share=validation_share, test_share=test_share)
-        for name in ("training", "validation", "test"):
-            part: Impressions = getattr(split, name)
+        for name, part in {"training": split.training, **split.held_out}.items():
             if not (part.watch_seconds > 0).any() or part.clicked.all():
                 raise InputFileError(f"{path}: the {name} part has no watched impression or no unwatched one")
         histories = interactions.histories

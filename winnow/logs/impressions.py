@@ -3,7 +3,7 @@
 Shape legend: N impressions.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -53,10 +53,7 @@ class Impressions:
         """Select some of the impressions."""
         per_impression = ("users", "rows", "timestamps", "clicked", "watch_seconds", "history_begins",
                           "history_lengths", "unclicked_begins", "unclicked_lengths")  # fmt: skip
-        kept = {name: getattr(self, name)[chosen] for name in per_impression}
-        return type(self)(
-            **kept, watches=self.watches, unclicked_rows=self.unclicked_rows, fingerprint=self.fingerprint
-        )
+        return replace(self, **{name: getattr(self, name)[chosen] for name in per_impression})
 
     def histories(self, limit: int | None) -> WatchHistories:
         """Return what the user had watched before each impression, the latest `limit` watches."""
@@ -86,15 +83,13 @@ def read_impressions(path: Path, interactions: Interactions) -> Impressions:
     table = InputTable.read(path)
     clicked = table.text("clicked").str.to_lowercase().replace_strict(BOOLEANS, default=None, return_dtype=pl.Boolean)
     table.check("clicked", clicked.is_not_null(), "must be true, false, 1 or 0")
-    seconds = table.column("watch_seconds").cast(pl.Float32, strict=False)
-    table.check("watch_seconds", seconds.is_finite() & (seconds >= 0), "must be a number, 0 or more")
     logged = pl.DataFrame(
         {
             "user_id": table.text("user_id"),
             "item_id": table.item_ids(),
             "seconds": read_microseconds(table) // MICROSECONDS_PER_SECOND,
             "clicked": clicked,
-            "watch_seconds": seconds,
+            "watch_seconds": table.numbers("watch_seconds"),
         }
     )
     item_ids = pl.Series("item_id", interactions.vocabulary.item_ids(range(len(interactions.vocabulary))))

@@ -1,7 +1,6 @@
 """Input files, read so that an error names the file, the column and the line."""
 
 import csv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -23,7 +22,6 @@ class InputTable:
 
     path: Path
     frame: pl.DataFrame
-    header_lines: int
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -42,22 +40,12 @@ class InputTable:
             raise InputFileError(f"{path} cannot be read as {suffix[1:]}: {reason}") from None
         if not frame.height:
             raise InputFileError(f"{path} has no rows")
-        return cls(path=path, frame=frame, header_lines=1 if suffix == ".csv" else 0)
-
-    @property
-    def columns(self) -> Sequence[str]:
-        """The names of all columns."""
-        return self.frame.columns
-
-    @property
-    def height(self) -> int:
-        """The number of rows."""
-        return self.frame.height
+        return cls(path=path, frame=frame)
 
     def column(self, name: str) -> pl.Series:
         """Return a column. Raises InputFileError where it is missing."""
         if name not in self.frame.columns:
-            raise InputFileError(f"{self.path}: column {name} is missing; the file has {', '.join(self.columns)}")
+            raise InputFileError(f"{self.path}: column {name} is missing; the file has {', '.join(self.frame.columns)}")
         return self.frame[name]
 
     def text(self, name: str) -> pl.Series:
@@ -75,6 +63,17 @@ class InputTable:
         self.check("item_id", ids.str.len_bytes() <= MAX_ITEM_ID_BYTES, f"is longer than {MAX_ITEM_ID_BYTES} bytes")
         return ids
 
+    def numbers(self, name: str, *, optional: bool = False) -> pl.Series:
+        """Return a column as float32; with `optional`, null where it is empty.
+
+        Raises InputFileError where it is missing or has a value that is not a finite number, 0 or more.
+        """
+        column = self.column(name)
+        numbers = column.cast(pl.Float32, strict=False)
+        valid = numbers.is_finite() & (numbers >= 0)
+        self.check(name, valid | column.is_null() if optional else valid, "must be a number, 0 or more")
+        return numbers
+
     def check(self, name: str, valid: pl.Series, requirement: str) -> None:
         """Raise InputFileError that names the first line where `valid` (bool; null is False) does not hold.
 
@@ -83,7 +82,7 @@ class InputTable:
         offending = (~valid.fill_null(value=False)).arg_true()
         if len(offending):
             row = int(offending[0])
-            where = f"line {row + 1 + self.header_lines}" if self.header_lines else f"row {row + 1}"
+            where = f"line {row + 2}" if self.path.suffix.lower() == ".csv" else f"row {row + 1}"
             value = repr(self.frame[name][row])
             shown = value if len(value) <= LONGEST_SHOWN_VALUE else f"{value[:LONGEST_SHOWN_VALUE]}..."
             raise InputFileError(f"{self.path}: column {name}, {where}: {shown} {requirement}")

@@ -102,9 +102,6 @@ def _numbered(ids: pl.Series, name: str) -> pl.DataFrame:
 
 
 def _weights(table: InputTable) -> pl.Series:
-    if "weight" not in table.columns:
-        return pl.repeat(1.0, table.height, dtype=pl.Float32, eager=True)
-    column = table.column("weight")
-    weights = column.cast(pl.Float32, strict=False)
-    table.check("weight", weights.is_finite() & (weights >= 0), "must be a number, 0 or more")
-    return weights
+    if "weight" in table.frame.columns:
+        return table.numbers("weight")
+    return pl.repeat(1.0, table.frame.height, dtype=pl.Float32, eager=True)

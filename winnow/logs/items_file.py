@@ -39,7 +39,7 @@ def read_items(path: Path | None, vocabulary: Vocabulary) -> ItemDescriptions:
     ids = table.item_ids()
     table.check("item_id", ids.is_first_distinct(), "occurs twice")
     titles = dict(zip(ids, table.text("title"), strict=True))
-    further = [name for name in table.columns if name not in ("item_id", "title")]
+    further = [name for name in table.frame.columns if name not in ("item_id", "title")]
     columns = [table.frame[name].cast(pl.String, strict=False).to_list() for name in further]
     attributes = {
         id_: {name: value for name, value in zip(further, values, strict=True) if value}
@@ -62,17 +62,13 @@ def read_item_facts(path: Path | None, vocabulary: Vocabulary, popularity: NDArr
     table = InputTable.read(path)
     found: dict[str, pl.Series] = {"item_id": table.item_ids()}
     for name in ("author", "category"):
-        if name in table.columns:
+        if name in table.frame.columns:
             texts = table.column(name).cast(pl.String)
             found[name] = texts.replace("", None).rank("dense").cast(pl.Int32) - 1
-    if "uploaded" in table.columns:
+    if "uploaded" in table.frame.columns:
         found["uploaded"] = read_microseconds(table, "uploaded", optional=True) // MICROSECONDS_PER_SECOND
-    if "duration_seconds" in table.columns:
-        given = table.column("duration_seconds")
-        seconds = given.cast(pl.Float32, strict=False)
-        valid = given.is_null() | (seconds.is_finite() & (seconds >= 0))
-        table.check("duration_seconds", valid, "must be a number, 0 or more")
-        found["duration_seconds"] = seconds
+    if "duration_seconds" in table.frame.columns:
+        found["duration_seconds"] = table.numbers("duration_seconds", optional=True)
     item_ids = pl.Series("item_id", vocabulary.item_ids(range(len(vocabulary))))
     facts = item_ids.to_frame().join(pl.DataFrame(found), on="item_id", how="left", maintain_order="left")
     unknown = ItemFacts.unknown(popularity)

@@ -56,6 +56,12 @@ class LogSplit:
     test: HeldOut
     description: str
 
+    @property
+    def held_out(self) -> dict[str, HeldOut]:
+        """The parts that are held out, by name; a part without watches is left out."""
+        parts = {"validation": self.validation, "test": self.test}
+        return {name: held_out for name, held_out in parts.items() if len(held_out)}
+
     def watch_counts(self, item_count: int) -> NDArray[np.int64]:
         """Count the training watches of every item, int64 [item_count]."""
         return np.bincount(self.training.rows, minlength=item_count)

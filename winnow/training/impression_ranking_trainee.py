@@ -83,8 +83,8 @@ class ImpressionRankingTrainee:
         validation = self._validation
         found = order_figures(validation.users, scores, validation.clicked, validation.watch_seconds)
         return {
-            "watch_time_in_order": 1 - found.weighted_per_user_loss,
-            "auc_by_user": found.auc_by_user,
+            "watch_time_in_order": 1 - found["weighted_per_user_loss"],
+            "auc_by_user": found["auc_by_user"],
             "expected_over_actual": float(scores.mean() / validation.watch_seconds.mean()),
         }
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from winnow.training.checkpoint import EpochLog, load_checkpoint, save_checkpoint
 from winnow.training.presets import CandidateSettings, ImpressionSettings, RankingSettings
-from winnow.training.progress import TrainingProgress
+from winnow.training.progress import training_progress
 from winnow.training.run_context import RunContext
 
 WARM_UP_SHARE = 0.15
@@ -23,41 +23,34 @@ class Trainee(Protocol):
     @property
     def name(self) -> str:
         """Which of the two networks it is: "candidate" or "ranking"."""
-        ...
 
     @property
     def settings(self) -> CandidateSettings | RankingSettings | ImpressionSettings:
         """How it is trained, and for how many epochs."""
-        ...
 
     @property
     def network(self) -> nn.Module:
         """The network; after training, that of the best epoch."""
-        ...
 
     @property
     def optimizers(self) -> Sequence[torch.optim.Optimizer]:
         """The optimizers of every step; the loop scales their learning rates."""
-        ...
 
     @property
     def steps_per_epoch(self) -> int:
         """How many losses an epoch yields."""
-        ...
 
     def losses(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
         """Yield the mean loss and the number of examples of each step; the loop steps between them.
 
         Deterministic in the epoch, which counts from 0, and in torch's generator, which the loop seeds.
         """
-        ...
 
     def validate(self) -> Mapping[str, float]:
         """Return the figures on validation, the most important first; larger is better.
 
         The epoch with the best figures is kept: the first one decides, among equals the second, and so on.
         """
-        ...
 
 
 def train(trainee: Trainee, context: RunContext) -> EpochLog:
@@ -76,7 +69,7 @@ def train(trainee: Trainee, context: RunContext) -> EpochLog:
         )
     first_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in trainee.optimizers]
     total_steps = epochs * trainee.steps_per_epoch
-    with torch.random.fork_rng(), TrainingProgress(context.console, f"{trainee.name} network") as progress:
+    with torch.random.fork_rng(), training_progress(context.console, f"{trainee.name} network") as progress:
         for epoch in range(len(log.epochs), epochs):
             # Seeding each epoch by itself makes a resumed run draw what the uninterrupted one would have drawn.
             torch.manual_seed(context.seed + epoch)

@@ -1,9 +1,8 @@
 """Progress of training: a bar with the current loss, or plain lines where there is no terminal."""
 
 import time
-from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -12,35 +11,32 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 SECONDS_PER_LINE = 15.0
 
 
-class TrainingProgress:
-    """Reports the steps of one network's training. Use it as a context manager around all epochs."""
+@contextmanager
+def training_progress(console: Console, name: str) -> Iterator["TrainingProgress"]:
+    """Report the training of the network of this name; the bar disappears at the end."""
+    bar = None
+    if console.is_terminal:
+        bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:,.0f} examples/s"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+    with bar or nullcontext():
+        yield TrainingProgress(console, name, bar)
 
-    def __init__(self, console: Console, name: str) -> None:
+
+class TrainingProgress:
+    """Reports the steps and epochs of one network."""
+
+    def __init__(self, console: Console, name: str, bar: Progress | None) -> None:
         self._console = console
         self._name = name
-        self._bar: Progress | None = None
-        if console.is_terminal:
-            self._bar = Progress(
-                TextColumn("[bold]{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:,.0f} examples/s"),
-                TimeRemainingColumn(),
-                console=console,
-                transient=True,
-            )
+        self._bar = bar
         self._task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def start_epoch(self, epoch: int, epochs: int, steps: int) -> None:
         """Begin an epoch, counted from 1."""

@@ -64,13 +64,6 @@ class RollbackChunks:
         """The number of chunks."""
         return len(self._users)
 
-    @property
-    def example_count(self) -> int:
-        """The number of targets that have a history."""
-        lengths = self._histories.lengths
-        firsts = self._histories.offsets[:-1][lengths > 0]
-        return int(self._targets_N.sum() - self._targets_N[firsts].sum())
-
     def batch(self, chunks: NDArray[np.int64]) -> ChunkBatch:
         """Gather the given chunks, int64 [B] of positions in [0, len(self))."""
         users = self._users[chunks]
@@ -108,7 +101,7 @@ class RollbackChunks:
 def example_ages(training: WatchHistories) -> NDArray[np.float32]:
     """Return the age of each watch as a share of the log's time span, float32 [N]: 0 for the latest watch.
 
-    All timestamps have to be known. The network is told the age of an example, so that it does not learn the average
+    All timestamps must be known. The network is told the age of an example, so that it does not learn the average
     popularity over the whole span (paper, section 3.3).
     """
     ages_seconds = training.timestamps.max(initial=0) - training.timestamps

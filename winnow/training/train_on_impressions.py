@@ -6,8 +6,7 @@ import numpy as np
 
 from winnow.catalogue.item_facts import ItemFacts
 from winnow.evaluation.impression_figures import impression_figures
-from winnow.evaluation.rank_figures import rank_figures
-from winnow.evaluation.ranks import candidate_ranks, popularity_ranks
+from winnow.evaluation.ranks import stage_figures
 from winnow.logs.impression_log import ImpressionLog
 from winnow.logs.items_file import facts_fingerprint
 from winnow.logs.side_values import SideValues
@@ -75,7 +74,7 @@ def train_ranking_network(
 ) -> tuple[DeepRankingModel, EpochLog]:
     """Train the ranking network on the training impressions; choose the epoch and recalibrate on the validation.
 
-    The data of the context have to identify the candidate network; the facts are added here.
+    The data of the context must identify the candidate network; the facts are added here.
     """
     context = context.also_from(facts_fingerprint(facts))
     trainee = ImpressionRankingTrainee(log.impressions, candidate_network, facts, settings, context)
@@ -90,13 +89,7 @@ def _figures(
     watches = log.earlier_watches
     watch_counts = watches.watch_counts(len(log.popularity))
     return {
-        name: {
-            "popularity": rank_figures(popularity_ranks(watch_counts, held_out), held_out.users),
-            "candidate": rank_figures(candidate_ranks(candidate_network, held_out), held_out.users),
-            "impressions": impression_figures(ranking_network, impressions),
-        }
-        for name, held_out, impressions in (
-            ("validation", watches.validation, log.impressions.validation),
-            ("test", watches.test, log.impressions.test),
-        )
+        name: stage_figures(held_out, watch_counts, candidate_network)
+        | {"impressions": impression_figures(ranking_network, log.impressions.held_out[name])}
+        for name, held_out in watches.held_out.items()
     }

@@ -28,16 +28,10 @@ def train_on_watches(
     context = context.also_from(context.identity(settings.candidate))
     ranking = WatchRankingTrainee(split, candidate.network, settings.ranking, context, held_back=candidate.held_back)
     ranking_epochs = train(ranking, context)
+    count = settings.ranking.candidate_count
     figures = {
-        name: stage_figures(
-            candidate.network,
-            ranking.network,
-            held_out,
-            watch_counts=watch_counts,
-            candidate_count=settings.ranking.candidate_count,
-        )
-        for name, held_out in (("validation", split.validation), ("test", split.test))
-        if len(held_out)
+        name: stage_figures(held_out, watch_counts, candidate.network, ranking.network, candidate_count=count)
+        for name, held_out in split.held_out.items()
     }
     samples = _spread(split.test.histories if len(split.test) else split.training, SAMPLE_COUNT)
     return TrainedNetworks(

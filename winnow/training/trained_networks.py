@@ -12,9 +12,9 @@ from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
 from winnow.training.checkpoint import EpochLog
 
-# How many golden requests are made.
+# Golden requests.
 SAMPLE_COUNT = 16
-# How many held-out histories an approximate index is tuned on.
+# Held-out histories that an approximate index is tuned on.
 TUNING_COUNT = 500
 
 
@@ -32,11 +32,11 @@ class TrainedNetworks:
     sample_histories: WatchHistories
     """For the golden requests."""
     tuning_histories: WatchHistories
-    """For the index. None is empty: the gateway never asks the candidate stage about an empty history."""
+    """For the index; none of them is empty, since the gateway does not send empty histories to the candidate stage."""
     sample_contexts: RequestContexts | None = None
     """What else is known of the golden requests."""
 
 
 def evenly_spread(available: int, count: int) -> NDArray[np.int64]:
-    """Return `count` positions, or fewer where there are not so many, spread evenly over range(available), int64."""
+    """Return at most `count` positions, spread evenly over range(available), int64."""
     return np.linspace(0, available - 1, min(count, available)).astype(np.int64)

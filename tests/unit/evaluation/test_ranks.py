@@ -12,6 +12,7 @@ from winnow.networks.ranking import DeepRankingModel
 
 ITEM_COUNT = 30
 HISTORY = HistoryOptions(history_length=4)
+COUNTS = np.ones(ITEM_COUNT, dtype=np.int64)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,7 @@ def test_a_target_that_was_seen_before_is_not_found(
 def test_every_stage_has_figures(
     networks: tuple[DeepCandidateGenerationModel, DeepRankingModel], held_out: HeldOut
 ) -> None:
-    report = stage_figures(*networks, held_out, watch_counts=np.ones(ITEM_COUNT, dtype=np.int64), candidate_count=20)
+    report = stage_figures(held_out, COUNTS, *networks, candidate_count=20)
     assert set(report) == {"popularity", "candidate", "chain"}
+    assert stage_figures(held_out, COUNTS, networks[0]) == {name: report[name] for name in ("popularity", "candidate")}
     assert report["candidate"]["hr_at_50"] == 1.0

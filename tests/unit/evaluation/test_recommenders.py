@@ -32,7 +32,7 @@ RANKING_NETWORK = DeepRankingModel(ITEM_COUNT, 6, 5, 2, seed=2).requires_grad_(r
 LEARNED: dict[str, Recommender] = {
     "item-knn": item_knn(SPLIT.training, ITEM_COUNT, neighbour_count=10),
     "ease": ease(SPLIT.training, ITEM_COUNT, regularisation=5.0),
-    "als": AlternatingLeastSquares(SPLIT.training, ITEM_COUNT, seed=1, factors=4),
+    "als": AlternatingLeastSquares(SPLIT.training, ITEM_COUNT, factors=4),
 }
 ALL = LEARNED | {
     "candidate": CandidateOrder(CANDIDATE_NETWORK),

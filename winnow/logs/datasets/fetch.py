@@ -21,15 +21,10 @@ def fetch_from_package_index(requirement: str, directory: Path) -> Path:
     command += ["--only-binary", ":all:", "--dest", str(directory), requirement]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=FETCH_TIMEOUT_SECONDS)  # noqa: S603
-    except subprocess.CalledProcessError as error:
-        reason = (
-            error.stderr.strip().splitlines()[-1] if error.stderr.strip() else f"pip exited with {error.returncode}"
-        )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        lines = error.stderr.strip().splitlines() if isinstance(error.stderr, str) else []
+        reason = lines[-1] if lines else error
         raise FetchError(f"{requirement} could not be fetched from the Python package index: {reason}") from None
-    except subprocess.TimeoutExpired:
-        raise FetchError(
-            f"{requirement} could not be fetched from the Python package index within {FETCH_TIMEOUT_SECONDS} s"
-        ) from None
     return next(directory.iterdir())
 
 

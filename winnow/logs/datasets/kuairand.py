@@ -64,15 +64,7 @@ def convert(folder: Path, directory: Path) -> ImpressionDataSet:
     except pl.exceptions.PolarsError as error:
         raise FolderError(f"{folder} cannot be read: {str(error).splitlines()[0]}") from None
     data_set = data_set_in(directory)
-    data_set.directory.mkdir(parents=True, exist_ok=True)
-    for frame, path in (
-        (items, data_set.items),
-        (impressions, data_set.impressions),
-        (watches, data_set.interactions),
-    ):
-        partial = path.with_suffix(".partial")
-        frame.write_parquet(partial)
-        partial.replace(path)
+    data_set.write({data_set.items: items, data_set.impressions: impressions, data_set.interactions: watches})
     return data_set
 
 

