@@ -1,6 +1,7 @@
 """Which types the columns of an items file have, where nobody says: read off all of their values, with the reason."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -8,6 +9,7 @@ from datetime import date
 from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.literals import parse_boolean, parse_number, parse_timestamp
 from winnow.catalogue.schema import AttributeType
+from winnow.catalogue.value_columns import NumberColumn
 
 SKIP = "skip"
 SEPARATORS = "|;,"
@@ -15,6 +17,9 @@ SEPARATORS = "|;,"
 VALUES_PER_LIST = 10
 # From here on, neighbouring whole numbers are the same float64: such large numbers are ids.
 FIRST_ROUNDED_INTEGER = 2**53
+# From 1973-03-03 up to 2100-01-01, in seconds since 1970.
+FIRST_SECOND, LAST_SECOND = 100_000_000, 4_102_444_800
+_TIME_NAME = re.compile(r"(^|[_ ])(timestamp|time|date|at|created|added|updated|uploaded|published)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +71,7 @@ def read_attributes(
             types[name] = ColumnType(type=type_, reason="given", separator=separator)
         elif name not in given:
             try:
-                types[name] = infer_type(values)
+                types[name] = infer_type(name, values)
             except ValueError as error:
                 raise ValueError(f"column {name}: {error}; {name}:{SKIP} leaves it out") from None
     split = {name: _split(columns[name], column_type.separator) for name, column_type in types.items()}
@@ -74,45 +79,55 @@ def read_attributes(
     return Attributes.from_values(split, column_types, item_count), types
 
 
-def infer_type(values: Sequence[object]) -> ColumnType:
+def infer_type(name: str, values: Sequence[object]) -> ColumnType:
     """Infer the type from all values that are there. Raises ValueError for values that cannot be an attribute.
 
     Texts are numbers, booleans or timestamps if all of them can be read as that. Numbers with leading zeros or from
-    2^53 on are texts: they are ids. Texts are lists if at least a tenth of them has `|`, or has `;` or `,` and the
-    parts come back: there are at most half as many distinct parts as distinct texts.
+    2^53 on are texts: they are ids. Numbers are seconds since 1970 if the column is called like a time, such as
+    `created_at`, and all are of the years 1973 to 2099. Texts are lists if at least a tenth of them has `|`, or has `;`
+    or `,` and the parts come back: there are at most half as many distinct parts as distinct texts.
     """
     present = [value for value in values if value is not None and value != "" and not _is_nan(value)]
+    everything = f"{len(present):,} of {len(present):,} values are "
     if not present:
         return ColumnType(type=AttributeType.TEXT, reason="no item has a value")
     if all(isinstance(value, str) for value in present):
-        return _infer_from_texts([str(value) for value in present])
-    everything = f"{len(present):,} of {len(present):,} values are "
-    if all(isinstance(value, bool) for value in present):
-        return ColumnType(type=AttributeType.BOOLEAN, reason=everything + "booleans")
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in present):
-        largest = max(present, key=lambda value: abs(value) if isinstance(value, int) else 0)
-        if isinstance(largest, int) and abs(largest) >= FIRST_ROUNDED_INTEGER:
-            return ColumnType(type=AttributeType.TEXT, reason=f"{largest} is too large for an exact number")
-        return ColumnType(type=AttributeType.NUMBER, reason=everything + "numbers")
-    if all(isinstance(value, date) for value in present):
-        return ColumnType(type=AttributeType.TIMESTAMP, reason=everything + "timestamps")
-    if all(isinstance(value, list | tuple) for value in present):
-        return ColumnType(type=AttributeType.LIST, reason=everything + "lists")
-    kinds = sorted({type(value).__name__ for value in present})
-    raise ValueError(f"values of the type {', '.join(kinds)} cannot be an attribute")
+        inferred = _infer_from_texts([str(value) for value in present])
+    elif all(isinstance(value, bool) for value in present):
+        inferred = ColumnType(type=AttributeType.BOOLEAN, reason=everything + "booleans")
+    elif all(isinstance(value, int | float) and not isinstance(value, bool) for value in present):
+        inferred = _infer_from_numbers(present)
+    elif all(isinstance(value, date) for value in present):
+        inferred = ColumnType(type=AttributeType.TIMESTAMP, reason=everything + "timestamps")
+    elif all(isinstance(value, list | tuple) for value in present):
+        inferred = ColumnType(type=AttributeType.LIST, reason=everything + "lists")
+    else:
+        kinds = sorted({type(value).__name__ for value in present})
+        raise ValueError(f"values of the type {', '.join(kinds)} cannot be an attribute")
+    if inferred.type is AttributeType.NUMBER and _TIME_NAME.search(name):
+        numbers = NumberColumn.from_values(present).values
+        if ((numbers >= FIRST_SECOND) & (numbers < LAST_SECOND)).all():
+            return ColumnType(type=AttributeType.TIMESTAMP, reason=everything + "seconds since 1970, by the name")
+    return inferred
+
+
+def _infer_from_numbers(numbers: Sequence[object]) -> ColumnType:
+    integers = [number for number in numbers if isinstance(number, int)]
+    large = next((number for number in integers if abs(number) >= FIRST_ROUNDED_INTEGER), None)
+    if large is not None and len(integers) == len(numbers):
+        return ColumnType(type=AttributeType.TEXT, reason=f"{large} is too large for an exact number")
+    return ColumnType(type=AttributeType.NUMBER, reason=f"{len(numbers):,} of {len(numbers):,} values are numbers")
 
 
 def _infer_from_texts(texts: Sequence[str]) -> ColumnType:
-    reasons = []
-    for type_, plural, read in (
-        (AttributeType.NUMBER, "numbers", _read_number),
-        (AttributeType.BOOLEAN, "true or false", lambda text: parse_boolean(text.lower())),
-        (AttributeType.TIMESTAMP, "timestamps", parse_timestamp),
-    ):
-        error = _first_error(texts, read)
-        if error is None:
-            return ColumnType(type=type_, reason=f"{len(texts):,} of {len(texts):,} values are {plural}")
-        reasons.append(error)
+    everything = f"{len(texts):,} of {len(texts):,} values are "
+    not_a_number = _first_error(texts, _read_number)
+    if not_a_number is None:
+        return ColumnType(type=AttributeType.NUMBER, reason=everything + "numbers")
+    if _first_error(texts, lambda text: parse_boolean(text.lower())) is None:
+        return ColumnType(type=AttributeType.BOOLEAN, reason=everything + "true or false")
+    if _first_error(texts, parse_timestamp) is None:
+        return ColumnType(type=AttributeType.TIMESTAMP, reason=everything + "timestamps")
     distinct = set(texts)
     for separator in SEPARATORS:
         having = sum(separator in text for text in texts)
@@ -120,7 +135,7 @@ def _infer_from_texts(texts: Sequence[str]) -> ColumnType:
         if having * VALUES_PER_LIST >= len(texts) and (separator == "|" or len(parts) * 2 <= len(distinct)):
             reason = f"{having:,} of {len(texts):,} values have a '{separator}', between {len(parts):,} different texts"
             return ColumnType(type=AttributeType.LIST, reason=reason, separator=separator)
-    return ColumnType(type=AttributeType.TEXT, reason=reasons[0])
+    return ColumnType(type=AttributeType.TEXT, reason=not_a_number)
 
 
 def _first_error(texts: Iterable[str], read: Callable[[str], object]) -> str | None:

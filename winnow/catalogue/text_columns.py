@@ -26,6 +26,8 @@ class TextDictionary:
 
         Raises ValueError where the two do not fit together.
         """
+        if utf8.ndim != 1 or utf8.dtype != np.uint8:
+            raise ValueError(f"texts are {utf8.dtype} {list(utf8.shape)}")
         check_ends(ends, len(utf8), "texts")
         self.utf8 = utf8
         self.ends = ends

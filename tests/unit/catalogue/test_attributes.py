@@ -207,6 +207,7 @@ def test_a_damaged_file_is_refused_or_harmless(tmp_path_factory: pytest.TempPath
         ("title", "ends", np.array([2, 1], dtype=np.uint8)),
         ("title", "ends", np.array([1, 1], dtype=np.uint8)),
         ("title", "ends", np.array([1, 2], dtype=np.int64)),
+        ("title", "utf8", np.array([65, 66], dtype=np.uint16)),
         ("title", "codes", np.array([0, 1, 2, 3], dtype=np.uint8)),
         ("title", "codes", np.zeros((4, 1), dtype=np.uint8)),
         ("genres", "codes", np.array([0, 1, 2], dtype=np.uint8)),
@@ -224,7 +225,7 @@ def test_a_damaged_file_is_refused_or_harmless(tmp_path_factory: pytest.TempPath
 def test_arrays_that_do_not_fit_together_are_refused(name: str, part: str, array: np.ndarray) -> None:
     column_read = films()[name]
     assert type(column_read).from_arrays(column_read.arrays())[0] == column_read[0]
-    with pytest.raises(ValueError, match=r"code|ends|fit|values are|moment|boolean"):
+    with pytest.raises(ValueError, match=r"code|ends|texts|fit|values are|moment|boolean"):
         type(column_read).from_arrays(column_read.arrays() | {part: array})
 
 

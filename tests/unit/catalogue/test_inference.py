@@ -30,6 +30,7 @@ MOVIELENS_GENRES = ["Comedy", "Comedy, Drama", "Drama", "Comedy, Drama, War", "W
         ([None, "", float("nan")], "text (no item has a value)"),
         ([], "text (no item has a value)"),
         ([1, 2.5, None, float("nan")], "number (2 of 2 values are numbers)"),
+        ([2**53 + 1, 5.5], "number (2 of 2 values are numbers)"),
         ([2**53 + 1, 5], "text (9007199254740993 is too large for an exact number)"),
         ([True, None], "boolean (1 of 1 values are booleans)"),
         ([datetime(2020, 1, 1, tzinfo=UTC), date(2020, 1, 1)], "timestamp (2 of 2 values are timestamps)"),
@@ -37,7 +38,22 @@ MOVIELENS_GENRES = ["Comedy", "Comedy, Drama", "Drama", "Comedy, Drama, War", "W
     ],
 )  # fmt: skip
 def test_types_are_read_off_the_values_and_the_reason_is_said(values: list[object], expected: str) -> None:
-    assert str(infer_type(values)) == expected
+    assert str(infer_type("x", values)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("created_at", ["1700000000", ""], "timestamp (1 of 1 values are seconds since 1970, by the name)"),
+        ("uploaded", [1_700_000_000, 1_600_000_000.5], "timestamp (2 of 2 values are seconds since 1970, by the name)"),
+        ("uploaded", [1_700_000_000, 5], "number (2 of 2 values are numbers)"),
+        ("uploaded", [1_700_000_000_000], "number (1 of 1 values are numbers)"),
+        ("author", [1_700_000_000], "number (1 of 1 values are numbers)"),
+        ("repeat", [1_700_000_000], "number (1 of 1 values are numbers)"),
+    ],
+)
+def test_seconds_since_1970_are_told_by_the_name_of_the_column(name: str, values: list[object], expected: str) -> None:
+    assert str(infer_type(name, values)) == expected
 
 
 @pytest.mark.parametrize("values", [[Decimal(1)], [1, "a"], [True, 2], [{"a": 1}]])

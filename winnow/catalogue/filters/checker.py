@@ -21,7 +21,7 @@ from winnow.catalogue.filters.expression import (
 )
 from winnow.catalogue.filters.parser import REQUEST_LIMITS, FilterLimits, offset_of, parse
 from winnow.catalogue.literals import parse_boolean, parse_number, parse_timestamp
-from winnow.catalogue.schema import Attribute, AttributeType, Schema
+from winnow.catalogue.schema import MAX_NAME_CHARACTERS, Attribute, AttributeType, Schema
 
 _ORDER = frozenset({Operator.LESS, Operator.AT_MOST, Operator.GREATER, Operator.AT_LEAST})
 _EQUALITY = frozenset({Operator.EQUAL, Operator.NOT_EQUAL, Operator.HAS})
@@ -44,7 +44,7 @@ _EXPECTED_VALUES = {
 }
 _SPECIAL = re.compile(r"\\(.)|\*", re.DOTALL)
 _ESCAPABLE = "\\\"'*"
-# What an unescaped * is while the other escapes are resolved: no text of a filter has it, since it is half a character.
+# What an unescaped * is while the other escapes are resolved: no filter has it, since a lone surrogate is refused.
 _WILDCARD = "\ud800"
 
 
@@ -96,9 +96,9 @@ class _Checker:
         name = _unescaped(token).replace(_WILDCARD, "*")
         attribute = self._schema.get(name)
         if attribute is None:
-            close = difflib.get_close_matches(name[:100], self._schema, n=1)
-            known = ", ".join(sorted(self._schema)) or "none: the release has no attributes"
-            expected = f"{close[0]}, perhaps" if close else f"one of {known[:200]}"
+            close = difflib.get_close_matches(name[:MAX_NAME_CHARACTERS], self._schema, n=1)
+            known = ", ".join(dict.fromkeys([*close, *sorted(self._schema)]))
+            expected = f"one of {known[:200]}" if known else "no filter: the release has no attributes"
             raise FilterError(f"there is no attribute {quoted(name)}", offset=offset_of(token), expected=expected)
         return attribute
 
@@ -115,11 +115,10 @@ class _Checker:
         if text == _WILDCARD and operator in (Operator.EQUAL, Operator.HAS):
             return Present(attribute.name)
         if operator not in _OPERATORS[attribute.type]:
-            allowed = " ".join(other for other in Operator if other in _OPERATORS[attribute.type])
             raise FilterError(
-                f"{attribute.name} is a {attribute.type}, which {operator} does not compare",
+                f"{operator} cannot compare {attribute.name}, which is a {attribute.type}",
                 offset=offset_of(operator_token),
-                expected=f"{allowed}" if len(allowed) == 1 else f"one of {allowed}",
+                expected=" ".join(other for other in Operator if other in _OPERATORS[attribute.type]),
             )
         if operator is Operator.HAS and attribute.type is not AttributeType.LIST:
             operator = Operator.EQUAL
@@ -142,7 +141,7 @@ def _text_value(text: str, operator: Operator, token: Token) -> Value:
         return text
     if operator not in _EQUALITY:
         raise FilterError(
-            f"{operator} does not take a pattern", offset=offset_of(token), expected=r"\* for the character *"
+            f"{operator} cannot compare with a pattern", offset=offset_of(token), expected=r"\* for the character *"
         )
     if len(text) > 1 and text.count(_WILDCARD) == 1:
         if text.endswith(_WILDCARD):

@@ -1,4 +1,4 @@
-"""Text -> parse tree, by the grammar in grammar.lark. What the names and values mean is the checker's business."""
+"""Text -> parse tree, by the grammar in grammar.lark. The checker gives names and values their meaning."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from lark import Lark, Token, Tree, UnexpectedCharacters, UnexpectedToken
 from winnow.catalogue.filters.error import FilterError, quoted
 
 END = "$END"
-# What may stand at a place, for messages, in this order; of several names with one meaning the first is here.
+# What may come next, for messages, in this order. A STRING is a value or an attribute, a MINUS is a NOT.
 _MEANINGS = {
     "COMPARATOR": "an operator (= != < <= > >= :)",
     "BARE": "a value",
@@ -17,7 +17,7 @@ _MEANINGS = {
     "_AND": "AND",
     "_OR": "OR",
     "_RPAR": "')'",
-    END: "the end",
+    END: "the end of the filter",
 }
 
 _PARSER = Lark.open("grammar.lark", rel_to=__file__, parser="lalr", maybe_placeholders=False)
@@ -78,7 +78,7 @@ def _check_characters(text: str, limit: int) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise FilterError(
-            f"{quoted(text[error.start])} is half a character", offset=error.start, expected="Unicode text"
+            f"{quoted(text[error.start])} is a lone surrogate", offset=error.start, expected="Unicode text"
         ) from None
 
 
@@ -93,13 +93,13 @@ def _unexpected_character(text: str, error: UnexpectedCharacters, accepted: set[
 
 def _unexpected_token(text: str, error: UnexpectedToken, previous: Token | None) -> FilterError:
     if error.token.type == END:
-        return _unexpected("the end", len(text), set(error.expected), previous)
+        return _unexpected("end of the filter", len(text), set(error.expected), previous)
     return _unexpected(quoted(error.token), offset_of(error.token), set(error.expected), previous)
 
 
 def _unexpected(found: str, offset: int, accepted: set[str], previous: Token | None) -> FilterError:
     if accepted == {"COMPARATOR"} and previous is not None:
-        # A name that is not compared with anything was meant as something else.
+        # The name was meant as something else: a keyword, or a part of the value before it.
         expected = f"{_MEANINGS['COMPARATOR']}, or quotation marks around a value with spaces"
         if previous.upper() in ("AND", "OR", "NOT"):
             expected = f"{previous.upper()} in capitals"
@@ -107,4 +107,4 @@ def _unexpected(found: str, offset: int, accepted: set[str], previous: Token | N
         return FilterError(reason, offset=offset_of(previous), expected=expected)
     meanings = [meaning for name, meaning in _MEANINGS.items() if name in accepted]
     listed = " or ".join(filter(None, [", ".join(meanings[:-1]), *meanings[-1:]]))
-    return FilterError(f"{found} cannot stand here", offset=offset, expected=listed)
+    return FilterError(f"unexpected {found}", offset=offset, expected=listed)
