@@ -6,21 +6,19 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from ablations.runner import Cell, GridPlot, Study
+from winnow.catalogue.item_facts import ItemFacts
+from winnow.evaluation.impression_figures import figures_of_scores, impression_figures
 from winnow.logs.datasets import kuairand
+from winnow.logs.impression_log import ImpressionLog
 from winnow.logs.interactions import read_interactions
+from winnow.logs.items_file import read_item_facts
 from winnow.networks.candidate import DeepCandidateGenerationModel
-from winnow.training.impression_run import (
-    ImpressionLog,
-    figures_of_scores,
-    impression_figures,
-    train_candidate_network,
-    train_ranking_network,
-)
 from winnow.training.presets import KUAIRAND, ImpressionSettings, Objective, stated
+from winnow.training.run_context import CPU, RunContext, choose_precision
+from winnow.training.train_on_impressions import train_candidate_network, train_ranking_network
 
 assert KUAIRAND.impressions is not None  # noqa: S101 - it is what the preset is for
 BASE: ImpressionSettings = KUAIRAND.impressions
@@ -91,28 +89,32 @@ class RankingLog:
     """A log of impressions on which ranking networks are trained, above one shared candidate network."""
 
     log: ImpressionLog
+    facts: ItemFacts
     console: Console
     checkpoints: Path = CANDIDATE_CHECKPOINTS
 
     @cached_property
     def candidate_network(self) -> DeepCandidateGenerationModel:
         """The candidate network that all cells share."""
-        network, _ = train_candidate_network(
-            self.log,
-            [],
-            KUAIRAND,
-            checkpoints=self.checkpoints,
-            resume=True,
-            device=torch.device("cpu"),
-            console=self.console,
-        )
+        context = self._context(self.checkpoints, KUAIRAND.seed)
+        network, _ = train_candidate_network(self.log, [], KUAIRAND.candidate, context)
         return network
+
+    def _context(self, checkpoints: Path, seed: int) -> RunContext:
+        return RunContext(
+            seed=seed,
+            data=self.log.fingerprint,
+            checkpoints=checkpoints,
+            console=self.console,
+            resume=True,
+            precision=choose_precision(KUAIRAND.precision, CPU),
+        )
 
     def cell(self, name: str, labels: Mapping[str, str], settings: ImpressionSettings, *, seed_count: int = 1) -> Cell:
         """Return the cell that trains a network with these settings, once per seed."""
         seeds = [SEED + number for number in range(seed_count)]
         inputs = {
-            "data_sha256": self.log.impressions.training.fingerprint,
+            "data_sha256": self.log.fingerprint,
             "seeds": seeds,
             "candidate": stated(KUAIRAND.candidate),
             "impressions": stated(settings),
@@ -133,7 +135,7 @@ class RankingLog:
             scores_I = (seconds_I + PRIOR_IMPRESSIONS * mean_seconds) / (counts_I + PRIOR_IMPRESSIONS)
             return {
                 f"{part}_{name}": value
-                for part, impressions in (("validation", split.validation), ("test", split.test))
+                for part, impressions in split.held_out.items()
                 for name, value in figures_of_scores(scores_I[impressions.rows], impressions, in_seconds=True).items()
             } | {f"{part}_weighted_per_user_loss_range": 0.0 for part in ("validation", "test")}
 
@@ -141,7 +143,7 @@ class RankingLog:
             name="item-mean",
             labels={"hidden layers": "no network", "logistic regression": "the item's mean watch time"},
             settings={
-                "data_sha256": self.log.impressions.training.fingerprint,
+                "data_sha256": self.log.fingerprint,
                 "prior_impressions": PRIOR_IMPRESSIONS,
             },
             measure=measure,
@@ -161,20 +163,12 @@ class RankingLog:
         return measure
 
     def _figures(self, settings: ImpressionSettings, seed: int, checkpoints: Path) -> dict[str, float]:
-        network, _ = train_ranking_network(
-            self.log,
-            self.candidate_network,
-            settings,
-            seed=seed,
-            checkpoints=checkpoints,
-            resume=True,
-            device=torch.device("cpu"),
-            console=self.console,
-        )
-        parts = {"validation": self.log.impressions.validation, "test": self.log.impressions.test}
+        candidate = self._context(self.checkpoints, KUAIRAND.seed).identity(KUAIRAND.candidate)
+        context = self._context(checkpoints, seed).also_from(candidate)
+        network, _ = train_ranking_network(self.log, self.facts, self.candidate_network, settings, context)
         return {
             f"{part}_{name}": value
-            for part, impressions in parts.items()
+            for part, impressions in self.log.impressions.held_out.items()
             for name, value in impression_figures(network, impressions).items()
         }
 
@@ -195,8 +189,11 @@ def studies(data: Path, *, epochs: int, console: Console) -> list[Study]:
     interactions = read_interactions(
         data_set.interactions, vocabulary_size=KUAIRAND.vocabulary_size, min_item_count=KUAIRAND.min_item_count
     )
-    log = ImpressionLog.read(data_set.impressions, data_set.items, interactions, KUAIRAND)
-    ranking = RankingLog(log=log, console=console)
+    log = ImpressionLog.read(
+        data_set.impressions, interactions, validation_share=BASE.validation_share, test_share=BASE.test_share
+    )
+    facts = read_item_facts(data_set.items, interactions.vocabulary, log.popularity)
+    ranking = RankingLog(log=log, facts=facts, console=console)
     return [table_1(ranking), calibration(ranking), features(ranking)]
 
 

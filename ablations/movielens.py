@@ -3,22 +3,24 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
 from rich.console import Console
 
 from ablations.runner import Cell, GridPlot, Study
-from winnow.evaluation.ranks import candidate_ranks, figures
+from winnow.evaluation.rank_figures import rank_figures
+from winnow.evaluation.ranks import candidate_ranks
 from winnow.logs.datasets import movielens
 from winnow.logs.interactions import Interactions, read_interactions
 from winnow.logs.items_file import read_items
 from winnow.logs.side_values import SideValues, side_values
 from winnow.logs.split import LogSplit
-from winnow.training.candidate_trainee import CandidateStage
+from winnow.networks.options import CandidateOptions, HistoryOptions
+from winnow.networks.watch_features import WatchFeatures
+from winnow.training.candidate_trainee import CandidateTrainee
 from winnow.training.loop import train
-from winnow.training.precision import Precision
 from winnow.training.presets import GAP_EDGES_SECONDS, CandidateSettings, stated
+from winnow.training.run_context import CPU, RunContext, choose_precision
 
 MIN_ITEM_COUNT = 5
 SEED = 1
@@ -30,15 +32,9 @@ PLAIN = CandidateSettings(
     embedding_dim=64,
     hidden_dim=64,
     n_hidden_layers=2,
-    history_length=50,
-    bag_decays=None,
-    bag_lags=(),
-    signed_bags=0,
-    gap_edges_seconds=(),
+    options=CandidateOptions(history=HistoryOptions(history_length=50), embedding_std=0.05),
     weight_range_count=1,
     feature_dropout=0.05,
-    linear_skip=False,
-    embedding_std=0.05,
     learning_rate=4e-3,
     position_learning_rate_factor=5.0,
     held_back_share=0.0,
@@ -50,13 +46,22 @@ PLAIN = CandidateSettings(
     negative_count=1024,
     exclude_watched=True,
 )
+
+
+def with_options(settings: CandidateSettings, **options: Any) -> CandidateSettings:
+    """Return settings with some of the network's options changed: names of CandidateOptions or HistoryOptions."""
+    of_history = {name: options.pop(name) for name in HistoryOptions.__dataclass_fields__ if name in options}
+    history = replace(settings.options.history, **of_history)
+    return replace(settings, options=replace(settings.options, history=history, **options))
+
+
 # Each adds one thing to the one before it.
-POSITIONS = replace(PLAIN, bag_decays=(0.0,))
-BAGS = replace(PLAIN, bag_decays=(0.0, 0.05, 0.5), linear_skip=True)
-GAPS = replace(BAGS, gap_edges_seconds=GAP_EDGES_SECONDS)
+POSITIONS = with_options(PLAIN, bag_decays=(0.0,))
+BAGS = with_options(PLAIN, bag_decays=(0.0, 0.05, 0.5), linear_skip=True)
+GAPS = with_options(BAGS, watch_features=WatchFeatures(gap_edges_seconds=GAP_EDGES_SECONDS))
 RATINGS = replace(GAPS, weight_range_count=10)
-GENRES = replace(RATINGS, side_columns=("genres",))
-AGE = replace(GENRES, example_age=True)
+GENRES = replace(RATINGS, attribute_columns=("genres",))
+AGE = with_options(GENRES, example_age=True)
 FEATURES = {
     "plain": ("plain average of the last 50 watches", PLAIN),
     "positions": ("+ a learned weight per position", POSITIONS),
@@ -69,7 +74,7 @@ FEATURES = {
 # The network in which one option at a time is changed.
 REFERENCE = RATINGS
 MIXED = replace(REFERENCE, softmax="sampled", negatives="mixed")
-SIGNED = replace(REFERENCE, signed_bags=1, bag_decays=(0.0, 0.05, 0.5, 0.02))
+SIGNED = with_options(REFERENCE, signed_bags=1, bag_decays=(0.0, 0.05, 0.5, 0.02))
 # As in the paper, whose towers are none, 256, 512-256 and 1024-512-256, but with a last layer of 64 instead of 256.
 DEPTHS = {0: "none", 1: "64", 2: "128-64", 3: "256-128-64"}
 
@@ -101,42 +106,32 @@ class CandidateLog:
         """Return the cell that trains a network with these settings for `epochs` epochs."""
         settings = replace(settings, epochs=epochs)
         inputs = {"data_sha256": self.interactions.fingerprint, "seed": seed, "candidate": stated(settings)}
-        if settings.side_columns:
+        if settings.attribute_columns:
             inputs["sides_sha256"] = [side.fingerprint for side in self._sides(settings)]
         return Cell(name=name, labels=labels, settings=inputs, measure=self._measure(settings, seed))
 
     def _sides(self, settings: CandidateSettings) -> list[SideValues]:
-        return [side_values(self.attributes, column) for column in settings.side_columns]
+        return [side_values(self.attributes, column) for column in settings.attribute_columns]
 
     def _measure(self, settings: CandidateSettings, seed: int) -> Callable[[Path], Mapping[str, float]]:
         def measure(scratch: Path) -> Mapping[str, float]:
-            device = torch.device("cpu")
             split = LogSplit.leave_last_out(self.interactions.histories)
-            watch_counts = np.bincount(split.training.rows, minlength=len(self.interactions.vocabulary))
-            precision = Precision.choose("auto", device)
-            stage = CandidateStage(
-                split,
-                watch_counts,
-                settings,
-                sides=self._sides(settings),
+            sides = self._sides(settings)
+            context = RunContext(
                 seed=seed,
-                precision=precision,
-                device=device,
-            )
-            train(
-                stage,
-                epochs=settings.epochs,
-                seed=seed,
-                # The folder belongs to these settings alone.
-                identity=scratch.name,
-                checkpoint=scratch / "candidate.safetensors",
-                resume=True,
+                data=" ".join([self.interactions.fingerprint, *(side.fingerprint for side in sides)]),
+                checkpoints=scratch,
                 console=self.console,
+                resume=True,
+                precision=choose_precision("auto", CPU),
             )
+            watch_counts = split.watch_counts(len(self.interactions.vocabulary))
+            trainee = CandidateTrainee(split, watch_counts, settings, context, sides=sides)
+            train(trainee, context)
             return {
                 f"{part}_{name}": value
-                for part, held_out in (("validation", split.validation), ("test", split.test))
-                for name, value in figures(candidate_ranks(stage.network, held_out), held_out.users).items()
+                for part, held_out in split.held_out.items()
+                for name, value in rank_figures(candidate_ranks(trainee.network, held_out), held_out.users).items()
             }
 
         return measure
@@ -188,21 +183,22 @@ any cell, and each cell was run once. The next table shows how much another seed
 
 def at_depth(settings: CandidateSettings, depth: int) -> CandidateSettings:
     """Return the settings with this number of hidden layers; 0 means one linear layer."""
-    return replace(settings, n_hidden_layers=depth, linear_skip=settings.linear_skip or not depth)
+    settings = replace(settings, n_hidden_layers=depth)
+    return settings if depth else with_options(settings, linear_skip=True)
 
 
 def one_at_a_time(log: CandidateLog, epochs: int) -> Study:
     """Return the study of REFERENCE with several seeds and with one option changed at a time."""
     rows: list[tuple[str, str, CandidateSettings]] = [
         ("genres-alone", "with genres", GENRES),
-        ("age-alone", "with example age", replace(REFERENCE, example_age=True)),
+        ("age-alone", "with example age", with_options(REFERENCE, example_age=True)),
         ("signed", "with a bag of liked minus disliked watches", SIGNED),
-        ("lags", "with a bag for each of the last two watches", replace(REFERENCE, bag_lags=(0, 1))),
-        ("tied", "one table for embeddings and output", replace(REFERENCE, tied_tables=True)),
+        ("lags", "with a bag for each of the last two watches", with_options(REFERENCE, bag_lags=(0, 1))),
+        ("tied", "one table for embeddings and output", with_options(REFERENCE, tied_tables=True)),
         ("no-dropout", "no dropout", replace(REFERENCE, dropout=0.0)),
         ("examples-64", "at most 64 examples per user and epoch", replace(REFERENCE, examples_per_user=64)),
-        ("history-10", "history of the last 10 watches", replace(REFERENCE, history_length=10)),
-        ("history-128", "history of the last 128 watches", replace(REFERENCE, history_length=128)),
+        ("history-10", "history of the last 10 watches", with_options(REFERENCE, history_length=10)),
+        ("history-128", "history of the last 128 watches", with_options(REFERENCE, history_length=128)),
         ("watched-stay", "watched items stay in the softmax", replace(REFERENCE, exclude_watched=False)),
         ("sampled", "sampled softmax, 1,024 negatives, log-q correction", replace(REFERENCE, softmax="sampled")),
         (
@@ -214,12 +210,12 @@ def one_at_a_time(log: CandidateLog, epochs: int) -> Study:
         (
             "std-1",
             "initial embeddings with standard deviation 1, torch's default",
-            replace(REFERENCE, embedding_std=1.0),
+            with_options(REFERENCE, embedding_std=1.0),
         ),
         (
             "plain-std-1",
             "the notebook's network, initial embeddings with standard deviation 1",
-            replace(PLAIN, embedding_std=1.0),
+            with_options(PLAIN, embedding_std=1.0),
         ),
     ]
     cells = [

@@ -17,11 +17,12 @@ import torch
 
 from benchmarks.presets import Preset
 from benchmarks.releases import load_histories
-from candidate_service.retriever import RetrievalQueries, Retriever
-from ranking_service.ranker import Ranker, RankingQueries
+from candidate_service.retriever import Retriever
+from ranking_service.ranker import Ranker
 from ranking_service.settings import RankingSettings
 from winnow.networks.packed import pack
 from winnow.networks.tower import tower_widths
+from winnow.queries import RankingQuery, RetrievalQuery
 from winnow.release.models.loader import load_candidate_network
 from winnow.release.reader import current_release_id, open_release
 
@@ -38,16 +39,16 @@ def measure(preset: Preset, directory: Path, repetitions: int) -> dict[str, Any]
     release = open_release(directory / current_release_id(directory))
     cpu = torch.device("cpu")
     histories = load_histories(directory).slice(0, BATCH_QUERIES)
-    queries = RetrievalQueries(
+    query = RetrievalQuery(
         histories=histories,
         counts=np.full(BATCH_QUERIES, preset.candidate_count, dtype=np.int32),
         exclusions=histories,
     )
     network = load_candidate_network(release, cpu)
-    packed = pack(histories, preset.item_count, "histories", cpu)
+    packed = pack(histories, cpu)
     exact = Retriever.from_release(release, cpu, exact_search=True)
     served = Retriever.from_release(release, cpu)
-    ranking = RankingQueries(histories=histories, candidates=exact.retrieve(queries).rows)
+    ranking = RankingQuery(histories=histories, candidates=exact.retrieve(query).rows)
     table = {"table_budget_bytes": RankingSettings.model_fields["item_table_mebibytes"].default * 2**20}
     rankers = {
         "ranking, plain": Ranker.from_release(release, cpu),
@@ -57,8 +58,8 @@ def measure(preset: Preset, directory: Path, repetitions: int) -> dict[str, Any]
     tower, folded = _operations(preset)
     computations: dict[str, tuple[Callable[[], object], float]] = {
         "candidate tower": (lambda: network.user_vectors(packed), tower),
-        "exact search": (lambda: exact.retrieve(queries), tower + 2 * preset.item_count * preset.hidden_dim),
-        "served search": (lambda: served.retrieve(queries), 0),
+        "exact search": (lambda: exact.retrieve(query), tower + 2 * preset.item_count * preset.hidden_dim),
+        "served search": (lambda: served.retrieve(query), 0),
         **{
             name: (lambda ranker=ranker: ranker.rank(ranking), folded if "folded" in name else _plain(preset))  # type: ignore[misc]
             for name, ranker in rankers.items()

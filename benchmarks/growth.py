@@ -15,10 +15,10 @@ import torch
 
 from benchmarks.presets import PAPER, Preset, at_size
 from benchmarks.synthetic import make_candidates
-from winnow.history import RaggedRows
 from winnow.index.approximate import ApproximateIndex
 from winnow.index.choose import TARGET_RECALL, list_count, tune
 from winnow.index.exact import ExactIndex
+from winnow.queries import RetrievalQuery
 
 SIZES = (10_000, 100_000, 1_000_000)
 TUNING_QUERIES, TIMED_QUERIES = 200, 200
@@ -52,12 +52,11 @@ def measure(preset: Preset, item_count: int, backing_file: Path | None = None) -
 
 def _milliseconds(index: ApproximateIndex | ExactIndex, user_BH: torch.Tensor) -> float:
     """CPU time per query, in batches as a busy stage forms them."""
-    counts = np.full(TIMED_BATCH, 200, dtype=np.int32)
-    nobody = RaggedRows.from_lists([[]] * TIMED_BATCH)
-    index.search(user_BH[:TIMED_BATCH], counts, nobody)
+    query = RetrievalQuery.without_histories(np.full(TIMED_BATCH, 200, dtype=np.int32))
+    index.search(user_BH[:TIMED_BATCH], query)
     started = time.process_time()
     for start in range(0, len(user_BH), TIMED_BATCH):
-        index.search(user_BH[start : start + TIMED_BATCH], counts, nobody)
+        index.search(user_BH[start : start + TIMED_BATCH], query)
     return round((time.process_time() - started) / len(user_BH) * 1e3, 4)
 
 

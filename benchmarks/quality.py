@@ -7,10 +7,11 @@ import torch
 
 from benchmarks.presets import Preset, item_id
 from benchmarks.releases import load_histories
-from candidate_service.retriever import RetrievalQueries, Retriever
-from ranking_service.ranker import Ranker, RankingQueries
+from candidate_service.retriever import Retriever
+from ranking_service.ranker import Ranker
 from winnow.client import WinnowClient
 from winnow.index.choose import recall_of_each
+from winnow.queries import RankingQuery, RetrievalQuery
 from winnow.release.reader import current_release_id, open_release
 
 QUERIES = 300
@@ -21,17 +22,17 @@ def recall_and_reference(preset: Preset, directory: Path) -> tuple[float, list[l
     release = open_release(directory / current_release_id(directory))
     cpu = torch.device("cpu")
     histories = load_histories(directory).slice(0, QUERIES)
-    queries = RetrievalQueries(
+    query = RetrievalQuery(
         histories=histories, counts=np.full(QUERIES, preset.candidate_count, dtype=np.int32), exclusions=histories
     )
-    exact = Retriever.from_release(release, cpu, exact_search=True).retrieve(queries).rows
-    found = Retriever.from_release(release, cpu).retrieve(queries).rows
-    scores = Ranker.from_release(release, cpu).rank(RankingQueries(histories=histories, candidates=exact))
+    exact = Retriever.from_release(release, cpu, exact_search=True).retrieve(query).rows
+    found = Retriever.from_release(release, cpu).retrieve(query).rows
+    scores = Ranker.from_release(release, cpu).rank(RankingQuery(histories=histories, candidates=exact))
     best = []
-    for query in range(QUERIES):
-        of_query = scores[exact.offsets[query] : exact.offsets[query + 1]]
+    for number in range(QUERIES):
+        of_query = scores[exact.offsets[number] : exact.offsets[number + 1]]
         order = np.argsort(-of_query, kind="stable")[: preset.answer_length]
-        best.append([item_id(row) for row in exact[query][order].tolist()])
+        best.append([item_id(row) for row in exact[number][order].tolist()])
     return float(recall_of_each(found, exact).mean()), best
 
 

@@ -9,7 +9,7 @@ import torch
 from benchmarks.presets import Preset, item_id
 from benchmarks.synthetic import make_networks
 from winnow.catalogue.vocabulary import Vocabulary
-from winnow.history import RaggedRows
+from winnow.history import WatchHistories
 from winnow.loadtest.histories import serialize
 from winnow.release.manifest import CURRENT_FILE
 from winnow.release.models.writer import ReleaseContents, write_release
@@ -51,10 +51,10 @@ def write(preset: Preset, directory: Path) -> None:
     )
 
 
-def load_histories(directory: Path) -> RaggedRows:
+def load_histories(directory: Path) -> WatchHistories:
     """Return the histories that requests are made of; the index was not tuned on them."""
     arrays = np.load(directory / "histories.npz")
-    return RaggedRows.from_lengths(arrays["rows"], arrays["lengths"])
+    return WatchHistories.from_lengths(arrays["rows"], arrays["lengths"])
 
 
 def load_requests(directory: Path, answer_length: int) -> list[bytes]:

@@ -21,7 +21,7 @@ from benchmarks.presets import Preset
 from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
-from winnow.networks.tower import climb
+from winnow.networks.tower import apply_tower
 
 # Directions in which items differ: about as many as in learned embeddings of hundreds of dimensions.
 LATENT_DIM = 32
@@ -87,7 +87,7 @@ def make_networks(preset: Preset, seed: int = 0) -> SyntheticNetworks:
         embed(latent_IL, network.embedding.weight, generator)
     for start in range(0, preset.item_count, BLOCK_ITEMS):
         own = candidate.embedding.weight[start : start + BLOCK_ITEMS]
-        candidate.output.weight[start : start + BLOCK_ITEMS] = climb(candidate.tower, own)
+        candidate.output.weight[start : start + BLOCK_ITEMS] = apply_tower(candidate.tower, own)
     # Centred, since a vector that all items have in common does not change the softmax.
     candidate.output.weight -= candidate.output.weight.mean(dim=0)
     ranking.output.weight.normal_(0, preset.hidden_dim**-0.5, generator=generator)
@@ -120,7 +120,7 @@ def make_candidates(
         vectors_IH = torch.from_file(str(backing_file), shared=True, size=numbers).view(-1, preset.hidden_dim)
     for start in range(0, preset.item_count, BLOCK_ITEMS):
         own_JE = _embeddings(latent_IL[start : start + BLOCK_ITEMS], projection_LE, generator)
-        vectors_IH[start : start + BLOCK_ITEMS] = climb(network.tower, own_JE)
+        vectors_IH[start : start + BLOCK_ITEMS] = apply_tower(network.tower, own_JE)
     vectors_IH -= vectors_IH.mean(dim=0)
     # A user vector is made from the average of items of a few tastes, as many as are in a history.
     by_taste = taste_I.argsort()
@@ -133,7 +133,7 @@ def make_candidates(
         within = torch.rand(preset.history_length, generator=generator) * (starts[drawn + 1] - starts[drawn])
         watched = by_taste[(starts[drawn] + within.long()).clamp(max=preset.item_count - 1)]
         users.append(_embeddings(latent_IL[watched], projection_LE, generator).mean(dim=0))
-    return vectors_IH, climb(network.tower, torch.stack(users))
+    return vectors_IH, apply_tower(network.tower, torch.stack(users))
 
 
 def _latent_positions(preset: Preset, generator: torch.Generator) -> tuple[Tensor, Tensor]:

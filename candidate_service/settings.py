@@ -13,8 +13,8 @@ class CandidateSettings(StageSettings):
     )
 
     port: Port = 50051
-    """Port to listen on; 0 lets the system choose, and the log says which."""
+    """Port to listen on. 0 lets the system choose one, which the log names."""
     max_candidates: PositiveInt = 2000
     """Most candidates that one query may ask for."""
     exact_search: bool = False
-    """Scan all items, whatever index the release has; on a GPU that is always so."""
+    """Scan all items, whatever index the release has. On a GPU this is always done."""

@@ -1,6 +1,6 @@
 """The whole loop on MovieLens-1M: fetch, train, release, serve, recommend. `make demo` runs it.
 
-A second run reuses the data and the release of the first.
+A second run reuses the data and the release of the first one.
 """
 
 import sys
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from winnow.client import WinnowClient
+from winnow.client import Watch, WinnowClient
 from winnow.commands.data import movielens_1m
 from winnow.commands.recommend import print_answer
 from winnow.evaluation.figures_table import figures_table
@@ -49,15 +49,11 @@ def main() -> int:
             for user in USERS:
                 watches = log.of_user(user)
                 # With the rating and the time of each watch, as the networks were trained and measured.
-                answer = winnow.recommend(
-                    watches.item_ids,
-                    history_weights=watches.weights,
-                    history_timestamps=watches.timestamps,
-                    count=10,
-                )
-                titles = winnow.items([*watches.item_ids[-8:], *(item.item_id for item in answer.items)])
+                history = list(map(Watch, watches.item_ids, watches.weights, watches.timestamps))
+                answer = winnow.recommend(history, count=10)
+                found = winnow.items([*watches.item_ids, *(item.item_id for item in answer.items)])
                 console.print(f"\n[bold]User {user}[/bold]")
-                print_answer(console, watches.item_ids, answer, titles)
+                print_answer(console, watches.item_ids, answer, found.by_id)
     for part, figures in release.manifest.figures.items():
         console.print(figures_table(f"held-out {part}: leave-last-out, all items ranked, seen filtered", figures))
     console.print(f"Done in {time.monotonic() - started:.0f} seconds. `winnow serve` keeps the services running.")

@@ -1,112 +1,205 @@
-"""The path of one request: retrieve -> rank -> select."""
+"""The path of a request: retrieve -> rank -> select.
+
+Requests that arrive together travel together: one call to each stage for all of them. Every step takes a batch and
+returns values. A request whose deadline passes on the way is answered with what its batch has until then.
+"""
 
 import asyncio
 import time
-from typing import TypeVar
+from collections.abc import AsyncIterator, Iterable, Sequence
 
-import numpy as np
+import grpc
 
-from gateway import answers
-from gateway.answers import Recommendation
-from gateway.calls import StageFailure
-from gateway.chain import Chain, Passage, Timing
-from gateway.requests import Query, RankQuery
+from gateway import ladder
+from gateway.admission import check_wait
+from gateway.answers import Recommendation, RetrievedRows, ScoredRows, Timing
+from gateway.ranking import NOT_IN_TIME, Ranked, RankingStep
+from gateway.requests import CandidateRequest, RankRequest
+from gateway.selection import best, select
+from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
-from gateway.stages import CandidateStage, PinnedStage, RankingQuery, RankingStage, RetrievalQuery
-from winnow.serving.errors import DeadlineError, OverloadedError, UnavailableError
-from winnow.v1.recommendation_pb2 import ScoreOrigin
-
-Question = TypeVar("Question")
-Answer = TypeVar("Answer")
-
-# Queues may take this part of the time left. At the whole of it everybody would be served just too late: waits are
-# estimates, and work that expires in a queue has kept other work from being done.
-ADMITTED_WAIT_SHARE = 0.5
+from gateway.sources.gathered import Gathered
+from gateway.sources.network import NetworkSource
+from gateway.sources.popular import PopularSource
+from gateway.stage_calls import StageFailure
+from gateway.stage_clients import CandidateStageClient, RankingStageClient
+from gateway.steps import Steps
+from winnow.serving.batching import BatchingLimits, IncompleteBatchError, MicroBatcher
+from winnow.serving.errors import DeadlineError, StageUnavailableError
+from winnow.serving.metrics import Metrics
 
 
 class Pipeline:
-    """Answers queries from one release. Deadlines are event-loop times."""
+    """Answers requests from one release. Deadlines are event-loop times."""
 
     def __init__(
         self,
-        chain: Chain,
-        candidate_stage: CandidateStage,
-        ranking_stage: RankingStage,
+        catalogue: ServedCatalogue,
+        candidate_stage: CandidateStageClient,
+        ranking_stage: RankingStageClient,
         settings: GatewaySettings,
-        ranking_origin: ScoreOrigin.ValueType,
+        metrics: Metrics,
     ) -> None:
-        """`ranking_origin` says what the scores of the release's ranking network are."""
-        self._chain = chain
-        self._ranking_origin = ranking_origin
-        self._candidate_stage = candidate_stage
-        self._ranking_stage = ranking_stage
-        self._settings = settings
+        self._score_type = catalogue.ranking_score_type
+        self._candidate_timeout_share = settings.candidate_timeout_share
+        self._steps = Steps(metrics)
+        self._popular = PopularSource(catalogue)
+        self._network = NetworkSource(candidate_stage, self._popular, self._steps)
+        self._ranking = RankingStep(ranking_stage, self._steps)
+        limits = BatchingLimits(
+            max_batch_weight=settings.max_batch_queries,
+            max_batches_in_flight=settings.max_batches_in_flight,
+            max_queued_weight=settings.max_queued_queries,
+        )
+        self._recommend_batches = MicroBatcher[CandidateRequest, tuple[Gathered, Ranked]](
+            self._recommend, limits, metrics.queue("recommend")
+        )
+        self._retrieve_batches = MicroBatcher[CandidateRequest, Gathered](
+            self._retrieve, limits, metrics.queue("retrieve")
+        )
+        self._rank_batches = MicroBatcher[RankRequest, Ranked](self._rank, limits, metrics.queue("rank"))
 
-    async def recommend(self, query: Query, deadline: float, *, another_release: bool = False) -> Recommendation:
-        """Retrieve, rank, select.
+    async def recommend(self, request: CandidateRequest, *, other_release: bool) -> Recommendation:
+        """Retrieve, rank, select. Falls back step by step where a stage gives no answer, and says so.
 
-        Falls back step by step where a stage gives no answer, and says so. Raises UnavailableError where the caller
-        refuses that, OverloadedError where too much work is waiting, and StageFailure where a replica does not hold the
-        release and there is `another_release` to answer from.
+        Raises StageUnavailableError where the caller refuses a degraded answer, OverloadedError where too much work is
+        waiting, and StageFailure where a replica does not hold the release and there is an `other_release` to try.
         """
-        deadline = self._before_reserve(deadline)
-        self._admit(deadline)
-        passage = Passage(query=query, candidate_count=max(query.count, self._settings.candidate_count))
-        await self._chain.take(passage, deadline)
-        for failure in (passage.candidate_failure, passage.ranking_failure):
-            if failure is None:
-                continue
-            if failure.release_missing and another_release:
-                raise failure
-            if query.require_ranked:
-                raise UnavailableError(f"the full chain gave no answer ({failure.reason})") from failure
-        return answers.recommendation(passage, self._ranking_origin)
-
-    async def retrieve(self, query: Query, deadline: float, *, another_release: bool = False) -> Recommendation:
-        """Retrieve only. Raises UnavailableError where the candidate stage gives no answer; else as `recommend`."""
-        passage = Passage(query=query, candidate_count=query.count)
-        if len(query.history.rows):
-            question = RetrievalQuery(query.history, query.count, query.excluded)
-            passage.candidates = await self._ask(self._candidate_stage, question, deadline, another_release)
-            passage.timing.candidate = passage.elapsed_microseconds()
-            passage.timing.candidate_compute = passage.candidates.compute_microseconds
-        else:
-            self._chain.use_popular(passage, None)
-        return answers.retrieval(passage)
-
-    async def rank(self, query: RankQuery, deadline: float, *, another_release: bool = False) -> Recommendation:
-        """Score the caller's items. Raises UnavailableError where the ranking stage gives none; else as `recommend`."""
-        if not len(query.rows):
-            return answers.ranking(query.rows, np.empty(0, dtype=np.float32), self._ranking_origin, Timing())
-        started = time.perf_counter_ns()
-        question = RankingQuery(query.history, query.rows, query.context)
-        answer = await self._ask(self._ranking_stage, question, deadline, another_release)
-        microseconds = (time.perf_counter_ns() - started) // 1000
-        timing = Timing(ranking=microseconds, ranking_compute=answer.compute_microseconds)
-        return answers.ranking(query.rows, answer.scores, self._ranking_origin, timing)
-
-    async def _ask(
-        self, stage: PinnedStage[Question, Answer], question: Question, deadline: float, another_release: bool
-    ) -> Answer:
+        check_wait(self._recommend_batches.expected_wait_seconds(), request.deadline)
+        submitted_at = time.perf_counter_ns()
         try:
-            return await stage.ask(question, self._before_reserve(deadline))
-        except StageFailure as failure:
-            if failure.release_missing and another_release:
-                raise
-            raise UnavailableError(failure.reason) from failure
-        except DeadlineError as error:
-            raise UnavailableError(f"{stage.name}: DEADLINE_EXCEEDED") from error
+            gathered, ranked = await self._recommend_batches.submit(request, deadline=request.deadline)
+        except DeadlineError:
+            gathered, ranked = self._popular.gather(request, _NO_CANDIDATES_IN_TIME), NOT_IN_TIME
+        wait = _wait(submitted_at, gathered.microseconds, ranked.microseconds)
+        failures = [failure for failure in (gathered.failure, ranked.failure) if failure is not None]
+        for failure in failures:
+            _try_other_release(failure, other_release=other_release)
+            if request.require_ranked:
+                raise StageUnavailableError(f"the full chain gave no answer ({failure.reason})") from failure
+        with self._steps("select") as clock:
+            rows, scores = select(gathered, ranked, request.item_count)
+        has_scores = ranked.scores is not None
+        return Recommendation(
+            rows=rows,
+            scores=scores,
+            score_type=self._score_type if has_scores else ladder.unranked_score_type(gathered.source),
+            source=gathered.source,
+            retrieved_count=len(gathered.rows),
+            ranked_count=0 if ranked.scores is None else len(ranked.scores),
+            degradation=ladder.degradation(gathered.source, ranked=has_scores, failed=bool(failures)),
+            degradation_reason=", ".join(failure.reason for failure in failures),
+            timing=Timing(
+                wait=wait,
+                retrieve=gathered.microseconds,
+                retrieve_compute=gathered.compute_microseconds,
+                rank=ranked.microseconds,
+                rank_compute=ranked.compute_microseconds,
+                select=clock.microseconds,
+            ),
+        )
 
-    def _admit(self, deadline: float) -> None:
-        """Raise OverloadedError at once where what waits leaves too little time.
+    async def retrieve(self, request: CandidateRequest, *, other_release: bool) -> RetrievedRows:
+        """Retrieve only. Raises StageUnavailableError where the candidate stage gives none; else as `recommend`."""
+        submitted_at = time.perf_counter_ns()
+        try:
+            gathered = await self._retrieve_batches.submit(request, deadline=request.deadline)
+        except DeadlineError:
+            raise StageUnavailableError(_NO_CANDIDATES_IN_TIME.reason) from None
+        if gathered.failure is not None:
+            _try_other_release(gathered.failure, other_release=other_release)
+            raise StageUnavailableError(gathered.failure.reason) from gathered.failure
+        return RetrievedRows(
+            rows=gathered.rows,
+            scores=gathered.scores,
+            score_type=ladder.unranked_score_type(gathered.source),
+            source=gathered.source,
+            timing=Timing(
+                wait=_wait(submitted_at, gathered.microseconds),
+                retrieve=gathered.microseconds,
+                retrieve_compute=gathered.compute_microseconds,
+            ),
+        )
 
-        Asked before anything is computed: what is rejected after retrieval has cost a retrieval.
-        """
-        wait_seconds = self._chain.expected_wait_seconds()
-        if wait_seconds > ADMITTED_WAIT_SHARE * (deadline - asyncio.get_running_loop().time()):
-            raise OverloadedError("too much work is waiting", retry_after_seconds=wait_seconds)
+    async def rank(self, request: RankRequest, *, other_release: bool) -> ScoredRows:
+        """Score the caller's items. Raises StageUnavailableError where the ranking stage gives none; else as above."""
+        submitted_at = time.perf_counter_ns()
+        try:
+            ranked = await self._rank_batches.submit(request, deadline=request.deadline)
+        except DeadlineError:
+            ranked = NOT_IN_TIME
+        if ranked.scores is None:
+            assert ranked.failure is not None  # noqa: S101 - there is one or the other
+            _try_other_release(ranked.failure, other_release=other_release)
+            raise StageUnavailableError(ranked.failure.reason) from ranked.failure
+        wait = _wait(submitted_at, ranked.microseconds)
+        with self._steps("select") as clock:
+            order = best(ranked.scores, len(ranked.scores))
+        return ScoredRows(
+            rows=request.rows[order],
+            scores=ranked.scores[order],
+            score_type=self._score_type,
+            timing=Timing(
+                wait=wait,
+                rank=ranked.microseconds,
+                rank_compute=ranked.compute_microseconds,
+                select=clock.microseconds,
+            ),
+        )
 
-    def _before_reserve(self, deadline: float) -> float:
-        """When the stages have to be done, so that there is time for the answer, degraded or not."""
-        remaining = deadline - asyncio.get_running_loop().time()
-        return deadline - max(self._settings.reserve_seconds, self._settings.reserve_share * remaining)
+    async def close(self) -> None:
+        """Wait for batches in flight."""
+        for batches in (self._recommend_batches, self._retrieve_batches, self._rank_batches):
+            await batches.close()
+
+    async def _recommend(
+        self, requests: Sequence[CandidateRequest], deadline: float
+    ) -> AsyncIterator[list[tuple[Gathered, Ranked]]]:
+        """Take a batch through both stages. The first result is what a request has whose deadline passes in ranking."""
+        now = asyncio.get_running_loop().time()
+        gathered = await self._gather(requests, now + self._candidate_timeout_share * (deadline - now))
+        yield [(found, NOT_IN_TIME) for found in gathered]
+        rows = [
+            self._ranking.affordable(request, found.rows, deadline)
+            for request, found in zip(requests, gathered, strict=True)
+        ]
+        ranked = await self._ranking.rank(requests, rows, deadline)
+        yield list(zip(gathered, ranked, strict=True))
+        _report([found.failure for found in gathered] + [outcome.failure for outcome in ranked])
+
+    async def _retrieve(self, requests: Sequence[CandidateRequest], deadline: float) -> AsyncIterator[list[Gathered]]:
+        gathered = await self._gather(requests, deadline)
+        yield gathered
+        _report(found.failure for found in gathered)
+
+    async def _rank(self, requests: Sequence[RankRequest], deadline: float) -> AsyncIterator[list[Ranked]]:
+        ranked = await self._ranking.rank(requests, [request.rows for request in requests], deadline)
+        yield ranked
+        _report(outcome.failure for outcome in ranked)
+
+    async def _gather(self, requests: Sequence[CandidateRequest], deadline: float) -> list[Gathered]:
+        """Candidates for each request: the network's, or popular items where a history holds no known item."""
+        # The user vector of an empty history is zero: every item would score the same.
+        asking = [request for request in requests if len(request.history.rows)]
+        found = iter(await self._network.gather(asking, deadline) if asking else ())
+        return [next(found) if len(request.history.rows) else self._popular.gather(request) for request in requests]
+
+
+_NO_CANDIDATES_IN_TIME = StageFailure("candidate", grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+def _wait(submitted_at: int, *step_microseconds: int | None) -> int:
+    """Return the microseconds since `submitted_at` (perf_counter_ns) that no step accounts for."""
+    return max(0, (time.perf_counter_ns() - submitted_at) // 1000 - sum(filter(None, step_microseconds)))
+
+
+def _try_other_release(failure: StageFailure, *, other_release: bool) -> None:
+    if failure.release_missing and other_release:
+        raise failure
+
+
+def _report(failures: Iterable[StageFailure | None]) -> None:
+    """Raise IncompleteBatchError if there is any failure."""
+    for failure in failures:
+        if failure is not None:
+            raise IncompleteBatchError(failure.reason)

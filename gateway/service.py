@@ -1,39 +1,36 @@
-"""The gateway over gRPC: messages <-> queries and answers, and nothing else."""
+"""The gateway over gRPC: messages <-> requests and answers, and nothing else."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import grpc
 
-from gateway.answers import Recommendation
-from gateway.calls import Method, StageCaller, StageFailure
-from gateway.catalogue import RELEASE_FILES, Catalogue
-from gateway.chain import Chain
-from gateway.channels import StageChannels
+from gateway.admission import stage_deadline
+from gateway.answers import DegradationStep, Recommendation, RetrievedRows, ScoredRows, Timing
+from gateway.item_search import find_page, first_position
 from gateway.pipeline import Pipeline
-from gateway.requests import Query, RequestReader
+from gateway.releases import ServedRelease, ServedReleases
+from gateway.requests import CandidateRequest, GivenContext, GivenHistory, RankRequest, RequestReader
+from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
-from gateway.stages import CandidateStage, RankingStage
 from gateway.tokens import TokenCheck
-from winnow.release.reader import Release
 from winnow.serving.boundary import Gatekeeper
 from winnow.serving.metrics import Metrics
-from winnow.serving.releases import HeldRelease, ReleaseKeeper, ReleaseKeeperSettings, ReleaseStatus
 from winnow.serving.server import remaining_seconds, run_service
-from winnow.v1 import (
-    candidate_pb2_grpc,
-    catalogue_pb2,
-    catalogue_pb2_grpc,
-    ranking_pb2_grpc,
-    recommendation_pb2,
-    recommendation_pb2_grpc,
-)
+from winnow.v1 import catalogue_pb2, catalogue_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
 
-Response = TypeVar("Response")
-Context = grpc.aio.ServicerContext
+Message = TypeVar("Message")
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+Response = TypeVar(
+    "Response",
+    recommendation_pb2.RecommendItemsResponse,
+    recommendation_pb2.RetrieveItemsResponse,
+    recommendation_pb2.RankItemsResponse,
+)
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class _ScoredItems(Protocol):
@@ -41,23 +38,6 @@ class _ScoredItems(Protocol):
 
     def add(self, *, item_id: str, score: float) -> Any:
         """Append an item."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ServedRelease:
-    """A release with everything that answers from it."""
-
-    catalogue: Catalogue
-    candidate_stage: CandidateStage
-    ranking_stage: RankingStage
-    chain: Chain
-    pipeline: Pipeline
-
-    async def close(self) -> None:
-        """Wait for calls under way."""
-        await self.chain.close()
-        await self.candidate_stage.close()
-        await self.ranking_stage.close()
 
 
 class GatewayService(
@@ -76,43 +56,15 @@ class GatewayService(
         self._settings = settings
         self._metrics = metrics
         self._reader = RequestReader(settings)
-        self._channels = StageChannels(settings)
-        self._candidate_caller = StageCaller("candidate", self._candidate_method(), settings, metrics)
-        self._ranking_caller = StageCaller("ranking", self._ranking_method(), settings, metrics)
-        self._keeper: ReleaseKeeper[ServedRelease] = ReleaseKeeper(
-            ReleaseKeeperSettings(
-                releases=settings.releases,
-                files=RELEASE_FILES,
-                poll_seconds=settings.release_poll_seconds,
-                retire_seconds=settings.release_retire_seconds,
-            ),
-            self._load,
-            metrics,
-            _held_by_both_stages,
-        )
+        self._releases = ServedReleases(settings, metrics)
+        self.keeper = self._releases.keeper
+        self.watch = self._releases.watch
+        self.close = self._releases.close
 
     def register(self, server: grpc.aio.Server) -> None:
         """See Service.register."""
         recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server(self, server)
         catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server(self, server)
-
-    async def load(self) -> None:
-        """See Service.load."""
-        await self._keeper.load_current()
-
-    async def watch(self) -> None:
-        """See Service.watch."""
-        await asyncio.gather(
-            self._keeper.watch(), self._channels.watch(self._use_new_channels), self._keep_current_release_in_use()
-        )
-
-    def look_now(self) -> None:
-        """See Service.look_now."""
-        self._keeper.look_now()
-
-    def releases(self) -> Sequence[ReleaseStatus]:
-        """See Service.releases."""
-        return self._keeper.status()
 
     def gatekeepers(self) -> Sequence[Gatekeeper]:
         """See Service.gatekeepers. Raises ValueError where the tokens file cannot be read."""
@@ -122,170 +74,180 @@ class GatewayService(
         """See Service.alive: the gateway computes on its event loop, and whoever asks has found that going."""
         return True
 
-    async def close(self) -> None:
-        """See Service.close."""
-        for held in self._keeper.all_held():
-            await held.loaded.close()
-        await self._keeper.close()
-        await self._channels.close()
-
     async def RecommendItems(
-        self, request: recommendation_pb2.RecommendItemsRequest, context: "Context[Any, Any]"
+        self, message: recommendation_pb2.RecommendItemsRequest, context: Context
     ) -> recommendation_pb2.RecommendItemsResponse:
         """Retrieve candidates for the history, rank them, return the best."""
-        started = time.perf_counter_ns()
-        deadline = self._deadline(context)
-
-        async def recommend(release: ServedRelease, another: bool) -> recommendation_pb2.RecommendItemsResponse:
-            query = self._reader.recommend(request, release.catalogue)
-            answer = await release.pipeline.recommend(query, deadline, another_release=another)
-            self._count(query, answer)
-            response = recommendation_pb2.RecommendItemsResponse(
-                release_id=release.catalogue.release_id,
-                score_origin=answer.score_origin,
-                candidate_origin=answer.candidate_origin,
-                candidate_count=answer.candidate_count,
-                retrieved_count=answer.retrieved_count,
-                unknown_history_count=query.unknown_history_count,
-                unknown_excluded_count=query.unknown_excluded_count,
-                degradation=recommendation_pb2.Degradation(step=answer.degradation, reason=answer.degradation_reason),
-                timing=_timing(answer, started),
-            )
-            _add_items(response.items, answer, release.catalogue)
-            return response
-
-        return await self._from_one_release(recommend)
+        return await self._respond(message, context, self._read_recommend, Pipeline.recommend, self._write_recommended)
 
     async def RetrieveItems(
-        self, request: recommendation_pb2.RetrieveItemsRequest, context: "Context[Any, Any]"
+        self, message: recommendation_pb2.RetrieveItemsRequest, context: Context
     ) -> recommendation_pb2.RetrieveItemsResponse:
         """Retrieve candidates only."""
-        started = time.perf_counter_ns()
-        deadline = self._deadline(context)
-
-        async def retrieve(release: ServedRelease, another: bool) -> recommendation_pb2.RetrieveItemsResponse:
-            query = self._reader.retrieve(request, release.catalogue)
-            answer = await release.pipeline.retrieve(query, deadline, another_release=another)
-            response = recommendation_pb2.RetrieveItemsResponse(
-                release_id=release.catalogue.release_id,
-                score_origin=answer.score_origin,
-                candidate_origin=answer.candidate_origin,
-                unknown_history_count=query.unknown_history_count,
-                unknown_excluded_count=query.unknown_excluded_count,
-                timing=_timing(answer, started),
-            )
-            _add_items(response.items, answer, release.catalogue)
-            return response
-
-        return await self._from_one_release(retrieve)
+        return await self._respond(message, context, self._read_retrieve, Pipeline.retrieve, self._write_retrieved)
 
     async def RankItems(
-        self, request: recommendation_pb2.RankItemsRequest, context: "Context[Any, Any]"
+        self, message: recommendation_pb2.RankItemsRequest, context: Context
     ) -> recommendation_pb2.RankItemsResponse:
         """Score the caller's items."""
-        started = time.perf_counter_ns()
-        deadline = self._deadline(context)
+        return await self._respond(message, context, self._read_rank, Pipeline.rank, self._write_ranked)
 
-        async def rank(release: ServedRelease, another: bool) -> recommendation_pb2.RankItemsResponse:
-            query = self._reader.rank(request, release.catalogue)
-            answer = await release.pipeline.rank(query, deadline, another_release=another)
-            response = recommendation_pb2.RankItemsResponse(
-                release_id=release.catalogue.release_id,
-                unknown_history_count=query.unknown_history_count,
-                unknown_item_count=query.unknown_item_count,
-                score_origin=answer.score_origin,
-                timing=_timing(answer, started),
-            )
-            _add_items(response.items, answer, release.catalogue)
-            return response
-
-        return await self._from_one_release(rank)
-
-    async def GetItems(
-        self, request: catalogue_pb2.GetItemsRequest, context: "Context[Any, Any]"
-    ) -> catalogue_pb2.GetItemsResponse:
+    async def BatchGetItems(
+        self, message: catalogue_pb2.BatchGetItemsRequest, context: Context
+    ) -> catalogue_pb2.BatchGetItemsResponse:
         """Return titles and further columns of the given items."""
-        catalogue = self._keeper.current.loaded.catalogue
-        item_ids = self._reader.get_items(request)
-        rows, unknown_item_count = catalogue.vocabulary.rows(item_ids)
-        return catalogue_pb2.GetItemsResponse(
-            items=_items(catalogue, rows.tolist()),
-            unknown_item_count=unknown_item_count,
-            release_id=catalogue.release_id,
+        catalogue = self._releases.current.catalogue
+        item_ids = self._reader.look_up(message.item_ids)
+        rows, unknown_count = catalogue.vocabulary.rows(item_ids)
+        unknown = [item_id for item_id in item_ids if item_id not in catalogue.vocabulary] if unknown_count else ()
+        return catalogue_pb2.BatchGetItemsResponse(
+            items=_items(catalogue, rows.tolist()), unknown_item_ids=unknown, release_id=catalogue.release_id
         )
 
     async def SearchItems(
-        self, request: catalogue_pb2.SearchItemsRequest, context: "Context[Any, Any]"
+        self, message: catalogue_pb2.SearchItemsRequest, context: Context
     ) -> catalogue_pb2.SearchItemsResponse:
         """Find items by a part of their title."""
-        catalogue = self._keeper.current.loaded.catalogue
-        title_contains, count = self._reader.search_items(request)
+        catalogue = self._releases.current.catalogue
+        page_size = self._reader.search(message.title_contains, message.page_size)
+        start = first_position(message.page_token, catalogue)
         # Off the event loop: it reads titles until enough match, and nobody's recommendation should wait for that.
-        rows = await asyncio.to_thread(catalogue.items.rows_by_title, title_contains, catalogue.popular_rows, count)
-        return catalogue_pb2.SearchItemsResponse(items=_items(catalogue, rows), release_id=catalogue.release_id)
-
-    async def _from_one_release(self, respond: "Callable[[ServedRelease, bool], Awaitable[Response]]") -> "Response":
-        """Answer from the current release; as a whole from another one that is held, where a replica lacks this one.
-
-        Behind a load balancer nobody knows what the replica that will be met holds: it may be the first with a new
-        release, or the last without.
-        """
-        releases = [self._keeper.current, *self._keeper.others()]
-        for position, held in enumerate(releases):
-            another = position + 1 < len(releases)
-            try:
-                with held as release:
-                    return await respond(release, another)
-            except StageFailure as failure:
-                if not (failure.release_missing and another):
-                    raise
-        raise AssertionError("the last release is answered from, whatever it takes")
-
-    def _count(self, query: Query, answer: Recommendation) -> None:
-        if query.unknown_history_count:
-            self._metrics.unknown_ids.labels("history").inc(query.unknown_history_count)
-        if query.unknown_excluded_count:
-            self._metrics.unknown_ids.labels("excluded_item_ids").inc(query.unknown_excluded_count)
-        if answer.degradation:
-            step = recommendation_pb2.DegradationStep.Name(answer.degradation).removeprefix("DEGRADATION_STEP_")
-            self._metrics.degraded.labels(step, answer.degradation_reason).inc()
-        if answer.candidate_count < answer.retrieved_count:
-            self._metrics.candidates_left_unranked.inc(answer.retrieved_count - answer.candidate_count)
-
-    def _load(self, release: Release) -> ServedRelease:
-        catalogue = Catalogue.load(release)
-        candidate_stage = CandidateStage(
-            self._candidate_caller, catalogue.release_id, len(catalogue.vocabulary), self._settings, self._metrics
-        )
-        ranking_stage = RankingStage(self._ranking_caller, catalogue.release_id, self._settings, self._metrics)
-        chain = Chain(catalogue, candidate_stage, ranking_stage, self._settings, self._metrics)
-        return ServedRelease(
-            catalogue=catalogue,
-            candidate_stage=candidate_stage,
-            ranking_stage=ranking_stage,
-            chain=chain,
-            pipeline=Pipeline(chain, candidate_stage, ranking_stage, self._settings, catalogue.ranking_origin),
+        page = await asyncio.to_thread(find_page, message.title_contains, page_size, start, catalogue)
+        return catalogue_pb2.SearchItemsResponse(
+            items=_items(catalogue, page.rows), next_page_token=page.next_page_token, release_id=catalogue.release_id
         )
 
-    async def _keep_current_release_in_use(self) -> None:
-        """Stages drop what nobody uses: in a quiet hour that would be the release that this gateway pins."""
-        while True:
-            await asyncio.sleep(self._settings.release_poll_seconds)
-            release = self._keeper.current.loaded
-            await asyncio.gather(release.candidate_stage.say_in_use(), release.ranking_stage.say_in_use())
+    async def _respond(
+        self,
+        message: Message,
+        context: Context,
+        read: Callable[[Message, ServedCatalogue, float], Request],
+        ask: Callable[..., Awaitable[Answer]],
+        write: Callable[[ServedCatalogue, Request, Answer], Response],
+    ) -> Response:
+        """Read the message, answer it from one release, write the answer: the shape of every call."""
+        started = time.perf_counter_ns()
+        deadline = stage_deadline(remaining_seconds(context, self._settings), self._settings)
 
-    def _use_new_channels(self) -> None:
-        self._candidate_caller.use_method(self._candidate_method())
-        self._ranking_caller.use_method(self._ranking_method())
+        async def from_release(release: ServedRelease, other_release: bool) -> Response:
+            request = read(message, release.catalogue, deadline)
+            answer = await ask(release.pipeline, request, other_release=other_release)
+            response = write(release.catalogue, request, answer)
+            response.timing.total_microseconds = (time.perf_counter_ns() - started) // 1000
+            return response
 
-    def _candidate_method(self) -> Method:
-        return candidate_pb2_grpc.CandidateServiceStub(self._channels.candidate).RetrieveCandidates
+        return await self._releases.answer(from_release)
 
-    def _ranking_method(self) -> Method:
-        return ranking_pb2_grpc.RankingServiceStub(self._channels.ranking).RankCandidates
+    def _read_recommend(
+        self, message: recommendation_pb2.RecommendItemsRequest, catalogue: ServedCatalogue, deadline: float
+    ) -> CandidateRequest:
+        return self._reader.recommend(
+            catalogue,
+            deadline,
+            self._history(message.history),
+            item_count=message.item_count,
+            excluded_item_ids=message.excluded_item_ids,
+            include_watched=message.include_watched,
+            require_ranked=message.require_ranked,
+            context=_context(message),
+        )
 
-    def _deadline(self, context: "Context[Any, Any]") -> float:
-        return asyncio.get_running_loop().time() + remaining_seconds(context, self._settings)
+    def _read_retrieve(
+        self, message: recommendation_pb2.RetrieveItemsRequest, catalogue: ServedCatalogue, deadline: float
+    ) -> CandidateRequest:
+        return self._reader.retrieve(
+            catalogue,
+            deadline,
+            self._history(message.history),
+            item_count=message.item_count,
+            excluded_item_ids=message.excluded_item_ids,
+            include_watched=message.include_watched,
+        )
+
+    def _read_rank(
+        self, message: recommendation_pb2.RankItemsRequest, catalogue: ServedCatalogue, deadline: float
+    ) -> RankRequest:
+        return self._reader.rank(
+            catalogue,
+            deadline,
+            self._history(message.history),
+            item_ids=message.item_ids,
+            context=_context(message),
+        )
+
+    def _history(self, watches: Sequence[recommendation_pb2.Watch]) -> GivenHistory:
+        """Read the watches once; none of them where there are too many."""
+        if len(watches) > self._reader.max_history_items:
+            return GivenHistory(length=len(watches))
+        weights = [watch.weight if watch.HasField("weight") else None for watch in watches]
+        times = [watch.time_seconds if watch.HasField("time_seconds") else None for watch in watches]
+        return GivenHistory(
+            length=len(watches),
+            item_ids=[watch.item_id for watch in watches],
+            weights=weights if any(weight is not None for weight in weights) else (),
+            times=times if any(time is not None for time in times) else (),
+        )
+
+    def _write_recommended(
+        self, catalogue: ServedCatalogue, request: CandidateRequest, answer: Recommendation
+    ) -> recommendation_pb2.RecommendItemsResponse:
+        self._count_unknown("history", request.unknown_history_count)
+        self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
+        if answer.degradation is not DegradationStep.NONE:
+            self._metrics.degraded.labels(answer.degradation.name, answer.degradation_reason).inc()
+        if answer.ranked_count < answer.retrieved_count:
+            self._metrics.candidates_left_unranked.inc(answer.retrieved_count - answer.ranked_count)
+        response = recommendation_pb2.RecommendItemsResponse(
+            release_id=catalogue.release_id,
+            score_type=cast("recommendation_pb2.ScoreType.ValueType", answer.score_type),
+            candidate_source=cast("recommendation_pb2.CandidateSource.ValueType", answer.source),
+            retrieved_count=answer.retrieved_count,
+            ranked_count=answer.ranked_count,
+            unknown_history_count=request.unknown_history_count,
+            unknown_excluded_count=request.unknown_excluded_count,
+            degradation=recommendation_pb2.Degradation(
+                step=cast("recommendation_pb2.DegradationStep.ValueType", answer.degradation),
+                reason=answer.degradation_reason,
+            ),
+            timing=_timing(answer.timing),
+        )
+        _add_items(response.items, answer, catalogue)
+        return response
+
+    def _write_retrieved(
+        self, catalogue: ServedCatalogue, request: CandidateRequest, answer: RetrievedRows
+    ) -> recommendation_pb2.RetrieveItemsResponse:
+        self._count_unknown("history", request.unknown_history_count)
+        self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
+        response = recommendation_pb2.RetrieveItemsResponse(
+            release_id=catalogue.release_id,
+            score_type=cast("recommendation_pb2.ScoreType.ValueType", answer.score_type),
+            candidate_source=cast("recommendation_pb2.CandidateSource.ValueType", answer.source),
+            unknown_history_count=request.unknown_history_count,
+            unknown_excluded_count=request.unknown_excluded_count,
+            timing=_timing(answer.timing),
+        )
+        _add_items(response.items, answer, catalogue)
+        return response
+
+    def _write_ranked(
+        self, catalogue: ServedCatalogue, request: RankRequest, answer: ScoredRows
+    ) -> recommendation_pb2.RankItemsResponse:
+        self._count_unknown("history", request.unknown_history_count)
+        self._count_unknown("item_ids", request.unknown_item_count)
+        response = recommendation_pb2.RankItemsResponse(
+            release_id=catalogue.release_id,
+            score_type=cast("recommendation_pb2.ScoreType.ValueType", answer.score_type),
+            unknown_history_count=request.unknown_history_count,
+            unknown_item_count=request.unknown_item_count,
+            timing=_timing(answer.timing),
+        )
+        _add_items(response.items, answer, catalogue)
+        return response
+
+    def _count_unknown(self, field: str, count: int) -> None:
+        if count:
+            self._metrics.unknown_ids.labels(field).inc(count)
 
 
 def run_gateway(settings: GatewaySettings) -> int:
@@ -293,19 +255,21 @@ def run_gateway(settings: GatewaySettings) -> int:
     return run_service(GatewayService, settings)
 
 
-async def _held_by_both_stages(held: HeldRelease[ServedRelease]) -> bool:
-    release = held.loaded
-    return all(await asyncio.gather(release.candidate_stage.held_by_all(), release.ranking_stage.held_by_all()))
+def _context(message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RankItemsRequest) -> GivenContext:
+    return GivenContext(
+        request_time_seconds=message.request_time_seconds if message.HasField("request_time_seconds") else None,
+        unclicked_item_ids=message.unclicked_item_ids,
+    )
 
 
-def _add_items(items: _ScoredItems, answer: Recommendation, catalogue: Catalogue) -> None:
+def _add_items(items: _ScoredItems, answer: ScoredRows, catalogue: ServedCatalogue) -> None:
     """Append the answer's items to a response: half the time of making a list of messages, which would be copied."""
     add = items.add
     for item_id, score in zip(catalogue.vocabulary.item_ids(answer.rows.tolist()), answer.scores.tolist(), strict=True):
         add(item_id=item_id, score=score)
 
 
-def _items(catalogue: Catalogue, rows: Sequence[int]) -> list[catalogue_pb2.Item]:
+def _items(catalogue: ServedCatalogue, rows: Sequence[int]) -> list[catalogue_pb2.Item]:
     item_ids = catalogue.vocabulary.item_ids(rows)
     return [
         catalogue_pb2.Item(item_id=item_id, title=item.title, attributes=item.attributes)
@@ -313,11 +277,12 @@ def _items(catalogue: Catalogue, rows: Sequence[int]) -> list[catalogue_pb2.Item
     ]
 
 
-def _timing(answer: Recommendation, started_nanoseconds: int) -> recommendation_pb2.Timing:
+def _timing(timing: Timing) -> recommendation_pb2.Timing:
     return recommendation_pb2.Timing(
-        total_microseconds=(time.perf_counter_ns() - started_nanoseconds) // 1000,
-        candidate_microseconds=answer.timing.candidate,
-        candidate_compute_microseconds=answer.timing.candidate_compute,
-        ranking_microseconds=answer.timing.ranking,
-        ranking_compute_microseconds=answer.timing.ranking_compute,
+        wait_microseconds=timing.wait,
+        retrieve_microseconds=timing.retrieve,
+        retrieve_compute_microseconds=timing.retrieve_compute,
+        rank_microseconds=timing.rank,
+        rank_compute_microseconds=timing.rank_compute,
+        select_microseconds=timing.select,
     )

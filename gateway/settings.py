@@ -40,8 +40,8 @@ class GatewaySettings(ServerSettings):
     """Part of the time left that is kept back, where that is more: on a busy machine even an answer takes a while."""
     max_batch_queries: Annotated[int, Field(ge=1, le=256)] = 64
     """Most queries that one call to a stage carries."""
-    max_flights: PositiveInt = 8
-    """Most batches of requests under way at once; there are that many only where stages are slow, or hang."""
+    max_batches_in_flight: PositiveInt = 8
+    """Most batches of requests in flight at once. There are that many only where stages are slow or hang."""
     max_queued_queries: PositiveInt = 1024
     """Most queries that wait for a stage; beyond that a request is rejected with RESOURCE_EXHAUSTED."""
     stage_ca_file: Path | None = None

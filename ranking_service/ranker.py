@@ -1,19 +1,19 @@
 """Ranking of one release: histories and candidates -> scores."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from winnow.contexts import RequestContexts
-from winnow.history import RaggedRows, WatchHistories
-from winnow.networks.folded_ranking import Arithmetic, FoldedRanking, item_half_table
+from winnow.networks.folded_ranking import Arithmetic, FoldedRanking, item_half_dtype, item_half_table
 from winnow.networks.packed import pack
 from winnow.networks.ranking import DeepRankingModel
+from winnow.networks.tower import tower_widths
+from winnow.queries import RankingQuery
 from winnow.release.golden import TOLERANCE, GoldenRequests, check_scores
-from winnow.release.manifest import RANKING_NETWORK_FILE
+from winnow.release.manifest import RANKING_NETWORK_FILE, Manifest
 from winnow.release.models.loader import load_ranking_network
 from winnow.release.reader import Release
 
@@ -22,18 +22,6 @@ RELEASE_FILES = frozenset({RANKING_NETWORK_FILE})
 
 # Eight bits a number, through three layers: probabilities move by a hundredth where scores are large.
 BFLOAT16_TOLERANCE = 3e-2
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RankingQueries:
-    """B queries: watched rows, the rows to score for them, and what else the callers know."""
-
-    histories: RaggedRows
-    candidates: RaggedRows
-    contexts: RequestContexts | None = None
-
-    def __len__(self) -> int:
-        return len(self.histories)
 
 
 class Ranker:
@@ -76,37 +64,28 @@ class Ranker:
         return self._network.n_items
 
     @torch.inference_mode()
-    def rank(self, queries: RankingQueries) -> NDArray[np.float32]:
+    def rank(self, query: RankingQuery) -> NDArray[np.float32]:
         """Return the score of every candidate, float32 [N], in the order of the candidates."""
-        histories = self._network.pack(queries.histories, queries.contexts)
-        candidates = pack(queries.candidates, self.item_count, "candidates", self._device)
+        histories = self._network.pack(query.histories, query.contexts)
+        candidates = pack(query.candidates, self._device)
         return self._network.scores(self._logits(histories, candidates)).cpu().numpy()
 
-    def compute(self, batch: Sequence[RankingQueries]) -> list[NDArray[np.float32]]:
-        """Answer several calls' queries as one."""
-        if len(batch) == 1:
-            return [self.rank(batch[0])]
-        scores = self.rank(
-            RankingQueries(
-                histories=WatchHistories.concatenate([queries.histories for queries in batch]),
-                candidates=RaggedRows.concatenate([queries.candidates for queries in batch]),
-                contexts=_concatenated(batch),
-            )
-        )
-        ends = np.cumsum([len(queries.candidates.rows) for queries in batch])
-        return np.split(scores, ends[:-1])
+    def compute(self, batch: Sequence[RankingQuery]) -> list[NDArray[np.float32]]:
+        """Answer the queries of several calls as one."""
+        scores = self.rank(RankingQuery.concatenate(batch))
+        ends = accumulate((len(query.candidates.rows) for query in batch), initial=0)
+        return [scores[start:end] for start, end in pairwise(ends)]
 
     def check_golden(self, golden: GoldenRequests) -> None:
         """Raise GoldenMismatchError unless the golden requests are answered as when the release was made."""
-        scores = self.rank(
-            RankingQueries(histories=golden.histories, candidates=golden.candidates, contexts=golden.contexts)
-        )
-        check_scores("ranking network", golden.ranking_scores, scores, self._golden_tolerance)
+        query = RankingQuery(histories=golden.histories, candidates=golden.candidates, contexts=golden.contexts)
+        check_scores("ranking network", golden.ranking_scores, self.rank(query), self._golden_tolerance)
 
 
-def _concatenated(batch: Sequence[RankingQueries]) -> RequestContexts | None:
-    if all(queries.contexts is None for queries in batch):
-        return None
-    return RequestContexts.concatenate(
-        [queries.contexts or RequestContexts.unknown(len(queries.histories)) for queries in batch]
-    )
+def table_bytes(manifest: Manifest, budget_bytes: int) -> int:
+    """Return the size of the table of item halves that a release's network is folded into; 0 where it is not."""
+    config = manifest.ranking_network
+    # Without hidden layers, the first layer is the output.
+    _, width, *_ = [*tower_widths(0, config.hidden_dim, config.n_hidden_layers), 1]
+    dtype = item_half_dtype(manifest.item_count, width, budget_bytes)
+    return 0 if dtype is None else manifest.item_count * width * dtype.itemsize

@@ -1,7 +1,6 @@
-"""The ranking service over gRPC: messages <-> arrays, and nothing else."""
+"""The ranking service over gRPC: messages <-> queries, and which queries are allowed."""
 
-import asyncio
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -9,103 +8,60 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ranking_service.ranker import RELEASE_FILES, Ranker, RankingQueries
+from ranking_service.ranker import RELEASE_FILES, Ranker, table_bytes
 from ranking_service.settings import RankingSettings
+from winnow.queries import RankingQuery
+from winnow.release.manifest import Manifest
 from winnow.release.reader import Release
-from winnow.rpc.violations import Violation
-from winnow.serving.boundary import Gatekeeper
-from winnow.serving.errors import InvalidRequestError
-from winnow.serving.metrics import Metrics
-from winnow.serving.releases import ReleaseStatus
-from winnow.serving.server import remaining_seconds
-from winnow.serving.stage import Stage
-from winnow.serving.wire import pack_float32, unpack_contexts, unpack_histories, unpack_rows
+from winnow.serving.stage_host import StageHost
+from winnow.serving.wire import pack_scores, unpack_ranking_query
 from winnow.v1 import ranking_pb2, ranking_pb2_grpc
 
 
-class RankingService(ranking_pb2_grpc.RankingServiceServicer):
+class RankingService(
+    StageHost[RankingSettings, RankingQuery, NDArray[np.float32]], ranking_pb2_grpc.RankingServiceServicer
+):
     """Implements winnow.v1.RankingService."""
 
     name = "ranking_service"
     grpc_service_names = (ranking_pb2.DESCRIPTOR.services_by_name["RankingService"].full_name,)
-
-    def __init__(self, settings: RankingSettings, metrics: Metrics) -> None:
-        self._settings = settings
-        self._stage: Stage[RankingQueries, NDArray[np.float32]] = Stage(
-            "ranking", settings, self._build, metrics, files=RELEASE_FILES
-        )
+    release_files = RELEASE_FILES
 
     def register(self, server: grpc.aio.Server) -> None:
         """See Service.register."""
         ranking_pb2_grpc.add_RankingServiceServicer_to_server(self, server)
 
-    async def load(self) -> None:
-        """See Service.load."""
-        await self._stage.keeper.load_current()
+    def build(self, release: Release) -> Ranker:
+        """See StageHost.build."""
+        torch.set_num_threads(self._settings.torch_threads)
+        return Ranker.from_release(
+            release,
+            torch.device(self._settings.device),
+            table_budget_bytes=self._table_budget_bytes,
+            arithmetic=self._settings.arithmetic,
+        )
 
-    async def watch(self) -> None:
-        """See Service.watch."""
-        await self._stage.keeper.watch()
+    def derived_bytes(self, manifest: Manifest) -> int:
+        """See StageHost.derived_bytes: the table of item halves, which takes a GPU's own memory where there is one."""
+        return table_bytes(manifest, self._table_budget_bytes) if self._settings.device == "cpu" else 0
 
-    def look_now(self) -> None:
-        """See Service.look_now."""
-        self._stage.keeper.look_now()
+    def check(self, query: RankingQuery, item_count: int) -> None:
+        """See StageHost.check."""
+        most = int(query.candidates.lengths.max(initial=0))
+        if most > self._settings.max_candidates:
+            raise ValueError(f"{most} candidates for one query: at most {self._settings.max_candidates}")
+        query.histories.check_rows(item_count, "histories")
+        query.candidates.check_rows(item_count, "candidates")
+        if query.contexts is not None:
+            query.contexts.unclicked.check_rows(item_count, "unclicked")
 
-    def releases(self) -> Sequence[ReleaseStatus]:
-        """See Service.releases."""
-        return self._stage.keeper.status()
-
-    def gatekeepers(self) -> Sequence[Gatekeeper]:
-        """See Service.gatekeepers: only the gateway's edge has any."""
-        return ()
-
-    def alive(self) -> bool:
-        """See Service.alive."""
-        return self._stage.alive()
-
-    async def close(self) -> None:
-        """See Service.close."""
-        await self._stage.close()
+    @property
+    def _table_budget_bytes(self) -> int:
+        return self._settings.item_table_mebibytes * 2**20
 
     async def RankCandidates(
         self, request: ranking_pb2.RankCandidatesRequest, context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> ranking_pb2.RankCandidatesResponse:
         """Answer every query of the call from the release that it is pinned to."""
-        deadline = asyncio.get_running_loop().time() + remaining_seconds(context, self._settings)
-        with self._stage.pinned(request.release_id) as model:
-            try:
-                queries = self._queries(request, model.item_count)
-            except ValueError as error:
-                raise InvalidRequestError([Violation("request", str(error))]) from None
-            if not len(queries.candidates.rows):
-                return ranking_pb2.RankCandidatesResponse()
-            computed = await model.batcher.submit(queries, deadline=deadline, weight=len(queries))
-        return ranking_pb2.RankCandidatesResponse(
-            scores=pack_float32(computed.answers), compute_microseconds=computed.compute_microseconds
-        )
-
-    def _queries(self, request: ranking_pb2.RankCandidatesRequest, item_count: int) -> RankingQueries:
-        histories = unpack_histories(request.histories, request.history_weights, request.history_timestamps)
-        candidates = unpack_rows(request.candidates, "candidates")
-        contexts = unpack_contexts(request.request_times, request.unclicked, len(histories))
-        if len(histories) != len(candidates):
-            raise ValueError(f"{len(histories)} histories and {len(candidates)} lists of candidates")
-        if len(histories) > self._settings.max_batch_queries:
-            raise ValueError(f"{len(histories)} queries: a call carries at most {self._settings.max_batch_queries}")
-        most = int(candidates.lengths.max(initial=0))
-        if most > self._settings.max_candidates:
-            raise ValueError(f"{most} candidates for one query: at most {self._settings.max_candidates}")
-        histories.check_rows(item_count, "histories")
-        candidates.check_rows(item_count, "candidates")
-        if contexts is not None:
-            contexts.unclicked.check_rows(item_count, "unclicked")
-        return RankingQueries(histories=histories, candidates=candidates, contexts=contexts)
-
-    def _build(self, release: Release) -> Ranker:
-        torch.set_num_threads(self._settings.torch_threads)
-        return Ranker.from_release(
-            release,
-            torch.device(self._settings.device),
-            table_budget_bytes=self._settings.item_table_mebibytes * 2**20,
-            arithmetic=self._settings.arithmetic,
-        )
+        answer = await self.answer(request.release_id, partial(unpack_ranking_query, request), context)
+        return ranking_pb2.RankCandidatesResponse() if answer is None else pack_scores(*answer)

@@ -14,10 +14,10 @@ class RankingSettings(StageSettings):
     model_config = SettingsConfigDict(**SETTINGS_CONFIG, env_prefix="WINNOW_RANKING_", cli_prog_name="ranking_service")
 
     port: Port = 50052
-    """Port to listen on; 0 lets the system choose, and the log says which."""
+    """Port to listen on. 0 lets the system choose one, which the log names."""
     max_candidates: PositiveInt = 2000
-    """Most candidates that one query may have scored."""
+    """Most candidates that one query may carry."""
     item_table_mebibytes: Annotated[int, Field(ge=0)] = 2048
-    """Memory for the items' half of the first layer, made at loading: float32 where it fits, else float16, else off."""
+    """Memory for the table of item halves of the first layer: float32 if that fits, else float16, else no table."""
     arithmetic: Literal["float32", "bfloat16"] = "float32"
-    """Of the layers above the first. bfloat16 is twice as fast on CPUs with AVX512-BF16 or AMX, and less exact."""
+    """Arithmetic of the layers above the first. bfloat16 is less exact; with AVX512-BF16 or AMX it is twice as fast."""

@@ -25,11 +25,11 @@ class DirectRecommender:
         """Return the `count` best items that are neither watched nor excluded, and their probabilities."""
         watched, _ = self.vocabulary.rows(history)
         rows = torch.from_numpy(watched).long()
-        probabilities = self.candidate_network([_last(rows, self.candidate_network.history_length)])[0]
+        probabilities = self.candidate_network([_last(rows, self.candidate_network.config.history_length)])[0]
         probabilities[rows] = -1
         probabilities[self.vocabulary.rows(excluded)[0].tolist()] = -1
         candidates = probabilities.argsort(descending=True)[: min(candidate_count, int((probabilities >= 0).sum()))]
-        scores = self.ranking_network(_last(rows, self.ranking_network.history_length), candidates)[:, 0]
+        scores = self.ranking_network(_last(rows, self.ranking_network.config.history_length), candidates)[:, 0]
         best = scores.argsort(descending=True, stable=True)[:count]
         item_ids = self.vocabulary.item_ids(candidates[best].tolist())
         return list(zip(item_ids, scores[best].tolist(), strict=True))

@@ -1,7 +1,8 @@
 """Small releases for tests: random networks over a catalogue whose ids show what ids may look like."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import torch
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.options import CandidateOptions, HistoryOptions, RankingOptions
 from winnow.networks.ranking import DeepRankingModel
 from winnow.release.models.writer import ReleaseContents, write_release
 from winnow.release.reader import describe_file, digest_of_files
 
 ITEM_COUNT = 300
+PLAIN_HISTORY = HistoryOptions()
+PLAIN_RANKING = RankingOptions()
 
 
 def item_id(row: int) -> str:
@@ -24,15 +28,20 @@ def item_id(row: int) -> str:
 
 
 def write_random_release(
-    releases: Path, seed: int = 0, item_count: int = ITEM_COUNT, options: Mapping[str, Any] | None = None
+    releases: Path,
+    seed: int = 0,
+    item_count: int = ITEM_COUNT,
+    *,
+    history: HistoryOptions = PLAIN_HISTORY,
+    ranking: RankingOptions = PLAIN_RANKING,
 ) -> str:
     """Write a release of untrained networks and return its id. Row 0 is the most popular item.
 
-    `options` are arguments of both networks.
+    `history` is how both networks read histories; `ranking` are the ranking network's other options.
     """
     rng = np.random.default_rng(seed)
-    candidate_network = DeepCandidateGenerationModel(item_count, 12, 8, 2, seed=seed, **(options or {}))
-    ranking_network = DeepRankingModel(item_count, 12, 8, 2, seed=seed + 1, **(options or {}))
+    candidate_network = DeepCandidateGenerationModel(item_count, 12, 8, 2, seed, CandidateOptions(history=history))
+    ranking_network = DeepRankingModel(item_count, 12, 8, 2, seed + 1, replace(ranking, history=history))
     for network in (candidate_network, ranking_network):
         for name, weights in network.named_parameters():
             if "code_" in name:  # what begins as zeros or ones would show no mistake

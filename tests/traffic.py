@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tests.reference import DirectRecommender
-from winnow.client import Answer, WinnowClient, WinnowError
+from winnow.client import Recommendations, WinnowClient, WinnowError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class Call:
     history: list[str]
     started: float
     seconds: float
-    answer: Answer | None
+    answer: Recommendations | None
     error: WinnowError | None
 
 
@@ -31,7 +31,7 @@ class Traffic:
     def statuses(self) -> Counter[str]:
         return Counter(call.error.code.name if call.error else "OK" for call in self.calls)
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[Recommendations]:
         return [call.answer for call in self.calls if call.answer is not None]
 
 
@@ -84,12 +84,12 @@ def steady_traffic(
 
 
 def assert_unmixed(traffic: Traffic, releases: Mapping[str, DirectRecommender]) -> None:
-    """Every answer is, item for item and score for score, what exactly the release it names gives."""
+    """Every answer equals, item for item and score for score, what the release that it names gives."""
     expected: dict[tuple[str, tuple[str, ...]], list[tuple[str, float]]] = {}
     for call in traffic.calls:
         assert call.error is None, f"{call.error}"
         assert call.answer is not None
-        assert call.answer.degradation is None, call.answer.degradation_reason
+        assert not call.answer.degraded, call.answer.degradation.reason
         key = (call.answer.release_id, tuple(call.history))
         if key not in expected:
             expected[key] = releases[call.answer.release_id].recommend(call.history, 10)

@@ -62,6 +62,11 @@ class RaggedRows:
         return cls.from_lengths(np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int32), lengths)
 
     @classmethod
+    def empty(cls, count: int) -> Self:
+        """`count` lists without rows."""
+        return cls.from_lengths(np.empty(0, dtype=np.int32), np.zeros(count, dtype=np.int64))
+
+    @classmethod
     def concatenate(cls, parts: Sequence["RaggedRows"]) -> Self:
         """All lists of all parts, in order."""
         return cls.from_lengths(

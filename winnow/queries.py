@@ -1,11 +1,11 @@
 """What the two stages are asked: the same arrays from the gateway to the index and the ranking network.
 
-Shape legend: B queries, N watches, candidates or rows of all queries together.
+Shape legend: B queries, N candidates of all queries together.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -28,8 +28,16 @@ class RetrievalQuery:
     exclusions: RaggedRows
 
     @classmethod
-    def concatenate(cls, parts: Sequence["RetrievalQuery"]) -> Self:
+    def without_histories(cls, counts: NDArray[np.int32], exclusions: RaggedRows | None = None) -> Self:
+        """Queries for an index, which is given user vectors and reads no histories. None excludes nothing."""
+        nothing = WatchHistories.empty(len(counts))
+        return cls(histories=nothing, counts=counts, exclusions=nothing if exclusions is None else exclusions)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["RetrievalQuery"]) -> "RetrievalQuery":
         """All queries of all parts, in order."""
+        if len(parts) == 1:
+            return parts[0]
         return cls(
             histories=WatchHistories.concatenate([part.histories for part in parts]),
             counts=np.concatenate([part.counts for part in parts]),
@@ -38,6 +46,11 @@ class RetrievalQuery:
 
     def __len__(self) -> int:
         return len(self.counts)
+
+    @property
+    def work(self) -> tuple[int, ...]:
+        """The quantities that the time to compute these queries grows with."""
+        return (len(self),)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -53,8 +66,10 @@ class RankingQuery:
     contexts: RequestContexts | None = None
 
     @classmethod
-    def concatenate(cls, parts: Sequence["RankingQuery"]) -> Self:
+    def concatenate(cls, parts: Sequence["RankingQuery"]) -> "RankingQuery":
         """All queries of all parts, in order."""
+        if len(parts) == 1:
+            return parts[0]
         contexts = None
         if any(part.contexts is not None for part in parts):
             contexts = RequestContexts.concatenate(
@@ -69,6 +84,11 @@ class RankingQuery:
     def __len__(self) -> int:
         return len(self.histories)
 
+    @property
+    def work(self) -> tuple[int, ...]:
+        """The quantities that the time to compute these queries grows with."""
+        return len(self), len(self.candidates.rows)
+
 
 class Candidates(NamedTuple):
     """The best rows of each query, best first, and the score of each of them, float32 [N]."""
@@ -76,9 +96,16 @@ class Candidates(NamedTuple):
     rows: RaggedRows
     scores: NDArray[np.float32]
 
+    @classmethod
+    def concatenate(cls, parts: Sequence["Candidates"]) -> "Candidates":
+        """The candidates of all queries of all parts, in order."""
+        return cls(
+            RaggedRows.concatenate([part.rows for part in parts]), np.concatenate([part.scores for part in parts])
+        )
+
     def split(self, query_counts: Sequence[int]) -> list["Candidates"]:
         """Cut into parts of so many queries each, in order."""
-        ends = np.cumsum([0, *query_counts]).tolist()
+        ends = accumulate(query_counts, initial=0)
         offsets = self.rows.offsets
         return [
             Candidates(self.rows.slice(start, stop), self.scores[offsets[start] : offsets[stop]])

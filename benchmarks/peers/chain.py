@@ -6,6 +6,7 @@ from winnow.v1 import recommendation_pb2, recommendation_pb2_grpc
 
 CANDIDATE_COUNT = 200
 TIMEOUT_SECONDS = 30.0
+NOT_DEGRADED = recommendation_pb2.Degradation(step=recommendation_pb2.DEGRADATION_STEP_NONE)
 
 
 class ChainGateway:
@@ -22,7 +23,7 @@ class ChainGateway:
     ) -> recommendation_pb2.RecommendItemsResponse:
         """Retrieve, rank and cut to the requested count."""
         retrieved = await self._candidates.RetrieveItems(
-            recommendation_pb2.RetrieveItemsRequest(history=request.history, count=CANDIDATE_COUNT),
+            recommendation_pb2.RetrieveItemsRequest(history=request.history, item_count=CANDIDATE_COUNT),
             timeout=TIMEOUT_SECONDS,
         )
         ranked = await self._ranking.RankItems(
@@ -31,5 +32,7 @@ class ChainGateway:
             ),
             timeout=TIMEOUT_SECONDS,
         )
-        best = sorted(ranked.items, key=lambda item: item.score, reverse=True)[: request.count]
-        return recommendation_pb2.RecommendItemsResponse(items=best, release_id=retrieved.release_id)
+        best = sorted(ranked.items, key=lambda item: item.score, reverse=True)[: request.item_count]
+        return recommendation_pb2.RecommendItemsResponse(
+            items=best, release_id=retrieved.release_id, degradation=NOT_DEGRADED
+        )

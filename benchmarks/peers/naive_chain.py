@@ -32,11 +32,11 @@ class NaiveCandidates:
 
     @torch.inference_mode()
     def _compute(self, request: recommendation_pb2.RetrieveItemsRequest) -> recommendation_pb2.RetrieveItemsResponse:
-        rows, _ = self._vocabulary.rows(request.history)
+        rows, _ = self._vocabulary.rows([watch.item_id for watch in request.history])
         history = torch.from_numpy(rows).long()
         probabilities = self._network([history])[0]
         probabilities[history] = -1
-        best = probabilities.topk(request.count)
+        best = probabilities.topk(request.item_count)
         item_ids = self._vocabulary.item_ids(best.indices.tolist())
         return recommendation_pb2.RetrieveItemsResponse(items=_scored(item_ids, best.values))
 
@@ -58,7 +58,7 @@ class NaiveRanking:
 
     @torch.inference_mode()
     def _compute(self, request: recommendation_pb2.RankItemsRequest) -> recommendation_pb2.RankItemsResponse:
-        history, _ = self._vocabulary.rows(request.history)
+        history, _ = self._vocabulary.rows([watch.item_id for watch in request.history])
         items, _ = self._vocabulary.rows(request.item_ids)
         scores = self._network(torch.from_numpy(history).long(), torch.from_numpy(items).long())[:, 0]
         return recommendation_pb2.RankItemsResponse(items=_scored(list(request.item_ids), scores))

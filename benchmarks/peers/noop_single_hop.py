@@ -10,6 +10,7 @@ from winnow.v1 import recommendation_pb2
 _ANSWER = recommendation_pb2.RecommendItemsResponse(
     items=[recommendation_pb2.ScoredItem(item_id=item_id(row), score=0.5) for row in range(20)],
     release_id="20260101T000000Z-000000000000",
+    degradation=recommendation_pb2.Degradation(step=recommendation_pb2.DEGRADATION_STEP_NONE),
 )
 
 

@@ -8,7 +8,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.compose.stack import GATEWAY_PORT, SERVICES, ComposeStack, wait_until
 from tests.reference import DirectRecommender
 from tests.traffic import steady_traffic
-from winnow.client import WinnowClient, WinnowError
+from winnow.client import DegradationStep, WinnowClient, WinnowError
 from winnow.rpc.health import healthy
 
 # docker-compose.yml kills a service after 30.
@@ -28,7 +28,7 @@ def test_recommendations_equal_the_local_ones(
         for history in histories:
             answer = client.recommend(history, count=20)
             assert answer.release_id == direct.release_id
-            assert answer.degradation is None
+            assert not answer.degraded
             expected = direct.recommend(history, 20)
             assert [item.item_id for item in answer.items] == [item_id for item_id, _ in expected]
             np.testing.assert_allclose(
@@ -88,14 +88,14 @@ def test_a_stopped_ranking_stage_degrades_answers_until_it_is_back(
         candidates = client.retrieve(history, count=20)
         ranking.stop()
         degraded = client.recommend(history)
-        assert degraded.degradation == "CANDIDATE_ORDER"
-        assert degraded.degradation_reason.startswith("ranking: ")
+        assert degraded.degradation.step is DegradationStep.CANDIDATE_ORDER
+        assert degraded.degradation.reason.startswith("ranking: ")
         assert degraded.items == candidates.items
         with pytest.raises(WinnowError) as refusal:
             client.recommend(history, require_ranked=True)
         assert refusal.value.code is grpc.StatusCode.UNAVAILABLE
         ranking.start()
-        wait_until(lambda: client.recommend(history).degradation is None, "answers are ranked again")
+        wait_until(lambda: not client.recommend(history).degraded, "answers are ranked again")
         assert client.recommend(history).items == full.items
 
 

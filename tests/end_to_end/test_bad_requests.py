@@ -1,6 +1,7 @@
 """The gateway's edge: every request gets an answer or one clear error that names the field."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import grpc
 import numpy as np
@@ -9,9 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.releases import ITEM_COUNT, item_id
-from winnow.client import WinnowClient, WinnowError
+from winnow.client import CandidateSource, Item, ScoreType, WinnowClient, WinnowError
+from winnow.rpc.violations import Violation, violations_of
 from winnow.serving.local_stack import LocalStack
-from winnow.v1 import recommendation_pb2, recommendation_pb2_grpc
+from winnow.v1 import catalogue_pb2, catalogue_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
+from winnow.v1.recommendation_pb2 import Watch
 
 RECOMMEND = "/winnow.v1.RecommendationService/RecommendItems"
 
@@ -28,30 +31,42 @@ def client(stack: LocalStack) -> Iterator[WinnowClient]:
         yield opened
 
 
+def watches(item_ids: Sequence[str]) -> list[Watch]:
+    return [Watch(item_id=item_id) for item_id in item_ids]
+
+
+def violations(channel: grpc.Channel, **fields: Any) -> list[Violation]:
+    """What the gateway says of a RecommendItems request that it refuses."""
+    stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
+    with pytest.raises(grpc.RpcError) as failure:
+        stub.RecommendItems(recommendation_pb2.RecommendItemsRequest(**fields), timeout=5)
+    assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    return violations_of(failure.value)
+
+
 @pytest.mark.parametrize(
-    ("request_fields", "field", "description"),
+    ("fields", "field", "description"),
     [
-        ({"history": ["x"] * 1001}, "history", "has 1001 ids: at most 1000"),
-        ({"history": ["x", ""]}, "history[1]", "is empty"),
-        ({"history": ["x", "y" * 513]}, "history[1]", "is 513 bytes long: at most 512"),
-        ({"history": ["é" * 257]}, "history[0]", "is 514 bytes long: at most 512"),
-        ({"count": -1}, "count", "is -1: it cannot be negative"),
+        ({"history": watches(["x"] * 1001)}, "history", "has 1001 watches: at most 1000"),
+        ({"history": watches(["x", ""])}, "history[1].item_id", "is empty"),
+        ({"history": watches(["x", "y" * 513])}, "history[1].item_id", "is 513 bytes long: at most 512"),
+        ({"history": watches(["é" * 257])}, "history[0].item_id", "is 514 bytes long: at most 512"),
+        ({"item_count": -1}, "item_count", "is -1: it cannot be negative"),
         ({"excluded_item_ids": ["x"] * 1001}, "excluded_item_ids", "has 1001 ids: at most 1000"),
     ],
 )
-def test_the_field_is_named(
-    client: WinnowClient, request_fields: dict[str, object], field: str, description: str
-) -> None:
-    with pytest.raises(WinnowError) as failure:
-        client.recommend(**({"history": []} | request_fields))  # type: ignore[arg-type]
-    assert failure.value.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert failure.value.violations == [(field, description)]
+def test_the_field_is_named(channel: grpc.Channel, fields: dict[str, Any], field: str, description: str) -> None:
+    assert violations(channel, **fields) == [Violation(field, description)]
 
 
-def test_all_violations_are_named_up_to_twenty(client: WinnowClient) -> None:
-    with pytest.raises(WinnowError) as failure:
-        client.recommend([""] * 30, count=-1)
-    assert [violation.field for violation in failure.value.violations] == [f"history[{n}]" for n in range(20)]
+def test_all_violations_are_named_up_to_twenty(channel: grpc.Channel) -> None:
+    found = violations(channel, history=watches([""] * 30))
+    assert [violation.field for violation in found] == [f"history[{n}].item_id" for n in range(20)]
+
+
+def test_fields_that_are_wrong_are_named_together(channel: grpc.Channel) -> None:
+    found = violations(channel, history=watches([""]), item_count=-1, excluded_item_ids=["x", ""])
+    assert {violation.field for violation in found} == {"history[0].item_id", "item_count", "excluded_item_ids[1]"}
 
 
 def recommend_raw(channel: grpc.Channel, data: bytes) -> bytes:
@@ -61,9 +76,9 @@ def recommend_raw(channel: grpc.Channel, data: bytes) -> bytes:
 
 def test_an_id_that_is_not_utf8_is_named(channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError) as failure:
-        recommend_raw(channel, b"\x0a\x02ok\x0a\x02\xff\xfe")
+        recommend_raw(channel, b"\x0a\x04\x0a\x02ok\x0a\x04\x0a\x02\xff\xfe")
     assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert failure.value.details() == "history[1]: is not valid UTF-8"
+    assert failure.value.details() == "history[1].item_id: is not valid UTF-8"
 
 
 def test_a_broken_message_is_an_invalid_argument(channel: grpc.Channel) -> None:
@@ -80,7 +95,9 @@ def test_ranking_nothing_is_refused(client: WinnowClient) -> None:
 
 def test_an_empty_history_gets_popular_items_ranked(client: WinnowClient) -> None:
     answer = client.recommend([], count=5)
-    assert (answer.candidate_origin, answer.score_origin, answer.degradation) == ("POPULAR", "RANKING", None)
+    assert answer.candidate_source is CandidateSource.POPULAR
+    assert answer.score_type is ScoreType.WATCH_PROBABILITY
+    assert not answer.degraded
     assert len(answer.items) == 5
 
 
@@ -98,12 +115,19 @@ def test_all_unknown_behaves_as_empty(client: WinnowClient) -> None:
     assert unknown.items == client.recommend([]).items
 
 
-def test_counts_default_and_maximum(client: WinnowClient) -> None:
-    history = [item_id(3)]
-    assert len(client.recommend(history, count=0).items) == 20
-    assert len(client.recommend(history, count=10_000).items) == 100
-    assert len(client.retrieve(history, count=0).items) == 200
-    assert len(client.retrieve(history, count=10_000).items) == ITEM_COUNT - 1
+def test_counts_default_and_maximum(channel: grpc.Channel) -> None:
+    stub, history = recommendation_pb2_grpc.RecommendationServiceStub(channel), watches([item_id(3)])
+
+    def recommended(item_count: int) -> int:
+        request = recommendation_pb2.RecommendItemsRequest(history=history, item_count=item_count)
+        return len(stub.RecommendItems(request, timeout=5).items)
+
+    def retrieved(item_count: int) -> int:
+        request = recommendation_pb2.RetrieveItemsRequest(history=history, item_count=item_count)
+        return len(stub.RetrieveItems(request, timeout=5).items)
+
+    assert (recommended(0), recommended(10_000)) == (20, 100)
+    assert (retrieved(0), retrieved(10_000)) == (200, ITEM_COUNT - 1)
 
 
 def test_watched_and_excluded_items_stay_out(client: WinnowClient) -> None:
@@ -123,14 +147,64 @@ def test_ranked_items_are_sorted_without_duplicates(client: WinnowClient) -> Non
     assert answer.items[0].score >= answer.items[1].score
 
 
-def test_items_are_found_by_id_and_title(client: WinnowClient) -> None:
-    found = client.items([item_id(1), "no such item"])
-    assert found[item_id(1)].title == "Title 1"
-    assert found[item_id(1)].attributes == {"year": "1995"}
-    assert [item.title for item in client.search("TITLE 29", count=3)] == ["Title 29", "Title 290", "Title 291"]
-    assert client.search("no such title") == []
-    with pytest.raises(WinnowError, match="title_contains"):
-        client.search("")
+def test_items_are_found_by_id(client: WinnowClient) -> None:
+    found = client.items(["nor this", item_id(1), "no such item", item_id(0)])
+    assert list(found.by_id) == [item_id(1), item_id(0)]
+    assert found.by_id[item_id(1)] == Item(item_id=item_id(1), title="Title 1", attributes={"year": "1995"})
+    assert found.unknown_item_ids == ("nor this", "no such item")
+    assert found.release_ids == (client.recommend([]).release_id,)
+
+
+def test_items_are_found_by_title_page_by_page(client: WinnowClient) -> None:
+    first = client.search("TITLE 29", count=3)
+    assert [item.title for item in first.items] == ["Title 29", "Title 290", "Title 291"]
+    rest = client.search("TITLE 29", page_token=first.next_page_token)
+    assert [item.title for item in rest.items] == [f"Title {row}" for row in range(292, 300)]
+    assert rest.next_page_token is None
+    pages = list(client.search_pages("title"))
+    assert [len(page.items) for page in pages] == [100, 100, 100]
+    assert [item.title for page in pages for item in page.items] == [f"Title {row}" for row in range(ITEM_COUNT)]
+    assert client.search("no such title").items == ()
+
+
+def test_page_size_has_a_default_and_a_maximum(channel: grpc.Channel) -> None:
+    stub = catalogue_pb2_grpc.CatalogueServiceStub(channel)
+
+    def found(page_size: int) -> int:
+        request = catalogue_pb2.SearchItemsRequest(title_contains="title", page_size=page_size)
+        return len(stub.SearchItems(request, timeout=5).items)
+
+    assert (found(0), found(10_000)) == (20, 100)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "description"),
+    [
+        ({"title_contains": ""}, "title_contains", "has to be 1 to 512 bytes long"),
+        ({"title_contains": "x" * 513}, "title_contains", "has to be 1 to 512 bytes long"),
+        ({"title_contains": "x", "page_size": -1}, "page_size", "is -1: it cannot be negative"),
+        ({"title_contains": "x", "page_token": "x:3"}, "page_token", "search again"),
+    ],
+)
+def test_the_field_of_a_search_is_named(
+    channel: grpc.Channel, fields: dict[str, Any], field: str, description: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as failure:
+        catalogue_pb2_grpc.CatalogueServiceStub(channel).SearchItems(
+            catalogue_pb2.SearchItemsRequest(**fields), timeout=5
+        )
+    assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    (violation,) = violations_of(failure.value)
+    assert violation.field == field
+    assert description in violation.description
+
+
+def test_a_look_up_of_too_many_ids_is_refused(channel: grpc.Channel) -> None:
+    with pytest.raises(grpc.RpcError) as failure:
+        catalogue_pb2_grpc.CatalogueServiceStub(channel).BatchGetItems(
+            catalogue_pb2.BatchGetItemsRequest(item_ids=["x"] * 1001), timeout=5
+        )
+    assert violations_of(failure.value) == [Violation("item_ids", "has 1001 ids: at most 1000")]
 
 
 ids = st.one_of(
@@ -145,27 +219,27 @@ int32 = st.integers(-(2**31), 2**31 - 1)
 @given(
     history=st.lists(ids.filter(lambda text: text < "\ud800" or text > "\udfff"), max_size=30),
     excluded=st.lists(ids, max_size=30),
-    count=st.one_of(st.integers(-3, 150), int32),
+    item_count=st.one_of(st.integers(-3, 150), int32),
     include_watched=st.booleans(),
 )
 def test_every_request_gets_a_valid_answer_or_an_invalid_argument(
-    channel: grpc.Channel, history: list[str], excluded: list[str], count: int, include_watched: bool
+    channel: grpc.Channel, history: list[str], excluded: list[str], item_count: int, include_watched: bool
 ) -> None:
     stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
     request = recommendation_pb2.RecommendItemsRequest(
-        history=history, excluded_item_ids=excluded, count=count, include_watched=include_watched
+        history=watches(history), excluded_item_ids=excluded, item_count=item_count, include_watched=include_watched
     )
     try:
         response = stub.RecommendItems(request, timeout=5)
     except grpc.RpcError as error:
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
         invalid_id = any(not text or len(text.encode()) > 512 for text in [*history, *excluded])
-        assert count < 0 or invalid_id
+        assert item_count < 0 or invalid_id
         return
     found = [item.item_id for item in response.items]
     scores = [item.score for item in response.items]
     forbidden = {*excluded} if include_watched else {*excluded, *history}
-    assert len(found) == len(set(found)) == min(count or 20, 100)
+    assert len(found) == len(set(found)) == min(item_count or 20, 100)
     assert not set(found) & forbidden
     assert scores == sorted(scores, reverse=True)
     assert np.isfinite(scores).all()

@@ -14,13 +14,13 @@ from rich.console import Console
 from tests.conftest import stack_settings
 from tests.unit.training.planted import write_planted_impressions, write_planted_log
 from tests.unit.training.settings import TINY
-from winnow.client import WinnowClient, WinnowError
+from winnow.client import ScoreType, Watch, WinnowClient, WinnowError
+from winnow.evaluation.impression_scores import impression_scores
+from winnow.logs.impression_log import ImpressionLog
 from winnow.logs.interactions import read_interactions
 from winnow.release.models.loader import load_ranking_network
 from winnow.release.reader import open_release
 from winnow.serving.local_stack import LocalStack
-from winnow.training.impression_ranking_trainee import impression_scores
-from winnow.training.impression_run import ImpressionLog
 from winnow.training.run import RunPaths, run
 
 
@@ -52,7 +52,7 @@ def client(directory: Path) -> Iterator[WinnowClient]:
 
 def test_served_expectations_are_those_of_training(directory: Path, client: WinnowClient) -> None:
     interactions = read_interactions(directory / "log.csv", vocabulary_size=1000, min_item_count=1)
-    log = ImpressionLog.read(directory / "impressions.csv", directory / "items.csv", interactions, TINY)
+    log = ImpressionLog.read(directory / "impressions.csv", interactions, validation_share=0.2, test_share=0.2)
     impressions = log.impressions.test.take(slice(0, 40))
     release = open_release(directory / "releases" / (directory / "releases" / "CURRENT").read_text().strip())
     expected = impression_scores(load_ranking_network(release, torch.device("cpu")), impressions)
@@ -64,23 +64,29 @@ def test_served_expectations_are_those_of_training(directory: Path, client: Winn
     for number in range(40):
         bounds = slice(*histories.offsets[number : number + 2].tolist())
         answer = client.rank(
-            ids(histories.rows[bounds].tolist()),
+            list(
+                map(
+                    Watch,
+                    ids(histories.rows[bounds].tolist()),
+                    histories.weights[bounds].tolist(),
+                    histories.timestamps[bounds].tolist(),
+                )
+            ),
             ids([int(impressions.rows[number])]),
-            history_weights=histories.weights[bounds].tolist(),
-            history_timestamps=histories.timestamps[bounds].tolist(),
             request_time=int(contexts.times[number]),
             unclicked_item_ids=["no such item", *ids(contexts.unclicked[number].tolist())],
         )
-        assert answer.score_origin == "WATCH_SECONDS"
+        assert answer.score_type is ScoreType.WATCH_SECONDS
         found.append(answer.items[0].score)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_when_a_request_is_made_and_what_was_shown_before_matter(client: WinnowClient) -> None:
     watched, items = ["item 1", "item 3", "item 5"], [f"item {row}" for row in range(40)]
+    timed = [Watch(item, time=time) for time, item in enumerate(watched, start=1)]
 
     def scores(**known: Any) -> list[float]:
-        ranked = client.rank(watched, items, history_timestamps=[1, 2, 3], **known)
+        ranked = client.rank(timed, items, **known)
         by_id = {item.item_id: item.score for item in ranked.items}
         return [by_id[item] for item in items]
 
@@ -88,7 +94,7 @@ def test_when_a_request_is_made_and_what_was_shown_before_matter(client: WinnowC
     assert scores(request_time=100_000) != scores(request_time=10)
     assert scores(request_time=100_000) != scores(request_time=100_000, unclicked_item_ids=items[:4])
     answer = client.recommend(watched, request_time=100_000, unclicked_item_ids=["item 7"], count=10)
-    assert (answer.score_origin, answer.degradation) == ("WATCH_SECONDS", None)
+    assert (answer.score_type, answer.degraded) == (ScoreType.WATCH_SECONDS, False)
     alone = client.rank(watched, [item.item_id for item in answer.items], request_time=100_000,
                         unclicked_item_ids=["item 7"])  # fmt: skip
     np.testing.assert_allclose([item.score for item in alone.items], [item.score for item in answer.items], rtol=1e-4)
@@ -99,7 +105,7 @@ def test_when_a_request_is_made_and_what_was_shown_before_matter(client: WinnowC
     [
         (
             {"request_time": 1_700_000_000_000},
-            "request_time",
+            "request_time_seconds",
             "is 1700000000000: seconds since 1970, before the year 10000, are needed",
         ),
         ({"unclicked_item_ids": ["item 1", ""]}, "unclicked_item_ids[1]", "is empty"),
@@ -111,4 +117,4 @@ def test_the_field_is_named(client: WinnowClient, fields: dict[str, Any], field:
         with pytest.raises(WinnowError) as failure:
             call(["item 1"], **fields)
         assert failure.value.code is grpc.StatusCode.INVALID_ARGUMENT
-        assert failure.value.violations == [(field, description)]
+        assert failure.value.violations == ((field, description),)

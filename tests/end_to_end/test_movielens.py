@@ -94,6 +94,6 @@ def test_served_recommendations_equal_the_plain_computation(movielens_stack: Loc
 
 def test_titles_are_known(movielens_stack: LocalStack) -> None:
     with WinnowClient(movielens_stack.gateway_target, timeout_seconds=5) as client:
-        found = client.search("toy story", count=5)
+        found = client.search("toy story", count=5).items
         assert "Toy Story" in {item.title for item in found}
         assert found[0].attributes["genres"]

@@ -86,7 +86,7 @@ def eventually_recommends(client: WinnowClient) -> None:
     give_up = time.monotonic() + 60
     while True:
         try:
-            if client.recommend([item_id(1)]).degradation is None:
+            if not client.recommend([item_id(1)]).degraded:
                 return
         except WinnowError as error:
             assert error.code is grpc.StatusCode.UNAVAILABLE, error
@@ -97,7 +97,7 @@ def eventually_recommends(client: WinnowClient) -> None:
 def test_with_certificate_and_token_everything_works(secure_gateway: str, certificates: Path) -> None:
     for token in ("first-token", "second-token"):
         with client_of(secure_gateway, certificates, token) as client:
-            assert client.recommend([item_id(1)]).degradation is None
+            assert not client.recommend([item_id(1)]).degraded
 
 
 @pytest.mark.parametrize(("token", "message"), [(None, "is needed"), ("wrong", "is not valid"), ("", "is not valid")])
@@ -176,7 +176,7 @@ def test_certificates_are_rotated_without_a_restart(secure_gateway: str, certifi
     assert before
     make_certificates(certificates)
     with client_of(secure_gateway, certificates, "first-token") as client:
-        assert client.recommend([item_id(1)]).degradation is None
+        assert not client.recommend([item_id(1)]).degraded
     assert served_certificate() not in ("", before)
 
 

@@ -14,22 +14,24 @@ from tests.conftest import stack_settings
 from tests.reference import DirectRecommender
 from tests.releases import ITEM_COUNT, item_id, write_random_release
 from winnow.cli import app
-from winnow.client import WinnowClient, WinnowError
-from winnow.history import RaggedRows, WatchHistories
+from winnow.client import Watch, WinnowClient, WinnowError
+from winnow.history import UNKNOWN_TIME, RaggedRows, WatchHistories
+from winnow.networks.options import HistoryOptions
 from winnow.networks.packed import pack
+from winnow.networks.watch_features import WatchFeatures
 from winnow.serving.local_stack import LocalStack
 
-OPTIONS = {
-    "history_length": 12,
-    "bag_decays": [0.0, 0.3],
-    "watch_features": {"weight_edges": [2.0, 4.0], "gap_edges_seconds": [60.0, 3600.0]},
-}
+HISTORY = HistoryOptions(
+    history_length=12,
+    bag_decays=(0.0, 0.3),
+    watch_features=WatchFeatures(weight_edges=(2.0, 4.0), gap_edges_seconds=(60.0, 3600.0)),
+)
 
 
 @pytest.fixture(scope="module")
 def featured_releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("featured-releases")
-    write_random_release(directory, options=OPTIONS)
+    write_random_release(directory, history=HISTORY)
     return directory
 
 
@@ -54,7 +56,7 @@ def plain(direct: DirectRecommender, histories: WatchHistories, count: int) -> l
     candidates = logits.argsort(descending=True)[:200].to(torch.int32).numpy()
     scores = direct.ranking_network.logits(
         direct.ranking_network.pack(histories),
-        pack(RaggedRows.from_lists([candidates]), ITEM_COUNT, "candidates", torch.device("cpu")),
+        pack(RaggedRows.from_lists([candidates]), torch.device("cpu")),
     )
     best = scores.argsort(descending=True, stable=True)[:count]
     return direct.vocabulary.item_ids(candidates[best].tolist())
@@ -73,27 +75,20 @@ def test_answers_equal_the_plain_computation(
     expected = plain(direct, WatchHistories.from_lengths(rows, np.array([length]), weights, timestamps), 30)
     without = plain(direct, WatchHistories.from_lengths(rows, np.array([length])), 30)
 
-    watched = [item_id(row) for row in rows.tolist()]
-    known_weights, known_timestamps = weights.tolist(), timestamps.tolist()
-    if unknown:  # goes away together with what is said of it
-        watched.insert(length // 2, "no such item")
-        known_weights.insert(length // 2, 5.0)
-        known_timestamps.insert(length // 2, 10**9)
-    answer = client.recommend(watched, history_weights=known_weights, history_timestamps=known_timestamps, count=30)
+    watched = list(map(Watch, map(item_id, rows.tolist()), weights.tolist(), timestamps.tolist()))
+    if unknown:  # left out together with its weight and time
+        watched.insert(length // 2, Watch("no such item", 5.0, 10**9))
+    answer = client.recommend(watched, count=30)
     assert answer.unknown_history_count == unknown
     assert [item.item_id for item in answer.items] == expected
-    assert [item.item_id for item in client.recommend(watched, count=30).items] == without
+    ids_only = client.recommend([watch.item_id for watch in watched], count=30)
+    assert [item.item_id for item in ids_only.items] == without
     assert expected != without
-    ranked = client.rank(
-        watched,
-        [item.item_id for item in answer.items],
-        history_weights=known_weights,
-        history_timestamps=known_timestamps,
-    )
+    ranked = client.rank(watched, [item.item_id for item in answer.items])
     np.testing.assert_allclose(
         [item.score for item in ranked.items], [item.score for item in answer.items], atol=1e-6, rtol=0
     )
-    retrieved = client.retrieve(watched, history_weights=known_weights, history_timestamps=known_timestamps, count=200)
+    retrieved = client.retrieve(watched, count=200)
     assert {item.item_id for item in answer.items} <= {item.item_id for item in retrieved.items}
 
 
@@ -111,7 +106,7 @@ def test_winnow_recommend_sends_what_the_log_says_of_the_watches_of_a_user(
 
     result = CliRunner().invoke(app, [*arguments, "--user=ann"], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
-    answer = client.recommend(watched, history_weights=weights, history_timestamps=timestamps, count=5)
+    answer = client.recommend(list(map(Watch, watched, weights, timestamps)), count=5)
     # The last cell of each row of the table.
     shown = [line.split("│")[-2].strip() for line in result.stdout.splitlines() if line.startswith("│")]
     assert shown == [item.item_id for item in answer.items]
@@ -124,26 +119,40 @@ def test_winnow_recommend_sends_what_the_log_says_of_the_watches_of_a_user(
 
 
 @pytest.mark.parametrize(
-    ("fields", "field", "description"),
+    ("wrong", "field", "description"),
     [
-        ({"history_weights": [1.0]}, "history_weights", "has 1 entries for 2 watches"),
-        ({"history_timestamps": [1, 2, 3]}, "history_timestamps", "has 3 entries for 2 watches"),
-        ({"history_weights": [1.0, -1.0]}, "history_weights[1]", "is -1.0: a number of at least 0 is needed"),
-        ({"history_weights": [float("nan"), 1.0]}, "history_weights[0]", "is nan: a number of at least 0 is needed"),
+        ({"weight": -1.0}, "weight", "is -1: a finite number of at least 0 is needed"),
+        ({"weight": float("nan")}, "weight", "is nan: a finite number of at least 0 is needed"),
+        ({"weight": float("inf")}, "weight", "is inf: a finite number of at least 0 is needed"),
         (
-            {"history_timestamps": [0, 1_700_000_000_000]},
-            "history_timestamps[1]",
+            {"time": 1_700_000_000_000},
+            "time_seconds",
             "is 1700000000000: seconds since 1970, before the year 10000, are needed",
         ),
     ],
 )
-def test_the_field_is_named(client: WinnowClient, fields: dict[str, list[float]], field: str, description: str) -> None:
-    watched = [item_id(1), item_id(2)]
-    for call in (client.recommend, client.retrieve):
+def test_the_field_is_named(client: WinnowClient, wrong: dict[str, float], field: str, description: str) -> None:
+    watched = [Watch(item_id(1), 1.0, 1), Watch(item_id(2), **wrong)]
+    calls = (client.recommend, client.retrieve, lambda history: client.rank(history, [item_id(3)]))
+    for call in calls:
         with pytest.raises(WinnowError) as failure:
-            call(watched, **fields)  # type: ignore[arg-type]
+            call(watched)
         assert failure.value.code is grpc.StatusCode.INVALID_ARGUMENT
-        assert failure.value.violations == [(field, description)]
-    with pytest.raises(WinnowError) as failure:
-        client.rank(watched, [item_id(3)], **fields)  # type: ignore[arg-type]
-    assert failure.value.violations == [(field, description)]
+        assert failure.value.violations == ((f"history[1].{field}", description),)
+
+
+def test_weights_and_times_may_be_known_of_some_watches_only(client: WinnowClient, featured_releases: Path) -> None:
+    direct = DirectRecommender(featured_releases)
+    rows = np.arange(3, 9, dtype=np.int32)
+    weights = np.array([4, np.nan, 0, 1, np.nan, 5], dtype=np.float32)
+    timestamps = np.array([60, UNKNOWN_TIME, 0, 4_000, 9_000, UNKNOWN_TIME])
+    expected = plain(direct, WatchHistories.from_lengths(rows, np.array([6]), weights, timestamps), 30)
+    watched = [
+        Watch(
+            item_id(row),
+            None if np.isnan(weight) else weight,
+            None if seconds == UNKNOWN_TIME else seconds,
+        )
+        for row, weight, seconds in zip(rows.tolist(), weights.tolist(), timestamps.tolist(), strict=True)
+    ]
+    assert [item.item_id for item in client.recommend(watched, count=30).items] == expected

@@ -10,7 +10,8 @@ import numpy as np
 from grpc_health.v1 import health, health_pb2_grpc
 
 from winnow.history import RaggedRows
-from winnow.serving.wire import pack_float32, pack_rows, unpack_int32, unpack_rows
+from winnow.queries import Candidates
+from winnow.serving.wire import pack_candidates, pack_scores, unpack_ranking_query, unpack_retrieval_query
 from winnow.v1 import candidate_pb2, candidate_pb2_grpc, ranking_pb2, ranking_pb2_grpc
 
 MODES = ("slow", "blocked", "garbage", "not_finite", "wrong_lengths", "another_release", "exception", "duplicates")
@@ -39,18 +40,16 @@ class FaultyStage(candidate_pb2_grpc.CandidateServiceServicer, ranking_pb2_grpc.
         if not request.counts and self._mode != "another_release":
             return candidate_pb2.RetrieveCandidatesResponse()
         await self._misbehave(context)
-        counts = unpack_int32(request.counts, "counts")
+        counts = unpack_retrieval_query(request).counts
         if self._mode == "garbage":
             return candidate_pb2.RetrieveCandidatesResponse(scores=b"\x01\x02\x03")
         rows = [np.zeros(count, dtype=np.int32) if self._mode == "duplicates" else np.arange(count) for count in counts]
         if self._mode == "wrong_lengths":
             rows = rows[:-1]
-        scores = np.zeros(sum(map(len, rows)))
+        scores = np.zeros(sum(map(len, rows)), dtype=np.float32)
         if self._mode == "not_finite":
             scores[:] = np.nan
-        return candidate_pb2.RetrieveCandidatesResponse(
-            candidates=pack_rows(RaggedRows.from_lists(rows)), scores=pack_float32(scores)
-        )
+        return pack_candidates(Candidates(RaggedRows.from_lists(rows), scores), 0)
 
     async def RankCandidates(
         self, request: ranking_pb2.RankCandidatesRequest, context: Any
@@ -60,12 +59,12 @@ class FaultyStage(candidate_pb2_grpc.CandidateServiceServicer, ranking_pb2_grpc.
         await self._misbehave(context)
         if self._mode == "garbage":
             return ranking_pb2.RankCandidatesResponse(scores=b"\x01\x02\x03")
-        scores = np.zeros(len(unpack_rows(request.candidates, "candidates").rows))
+        scores = np.zeros(len(unpack_ranking_query(request).candidates.rows), dtype=np.float32)
         if self._mode == "wrong_lengths":
             scores = scores[:-1]
         if self._mode in ("not_finite", "duplicates"):
             scores[:] = np.inf
-        return ranking_pb2.RankCandidatesResponse(scores=pack_float32(scores))
+        return pack_scores(scores, 0)
 
 
 async def main(stage: str, port: int, mode: str) -> None:

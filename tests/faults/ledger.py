@@ -92,14 +92,18 @@ class Judge:
         expected = self._expected.get((call.response.release_id, call.query))
         if expected is None:
             found.append(f"unknown release {call.response.release_id!r}")
-        elif not _told_to_be_less(call.response) and item_ids != expected:
+        elif not _flagged(call.response) and item_ids != expected:
             found.append("not what the release gives, and not flagged")
         return found
 
 
-def _told_to_be_less(response: recommendation_pb2.RecommendItemsResponse) -> bool:
-    """Whether the answer says that it is less than the full chain's: degraded, or with fewer candidates ranked."""
-    return bool(response.degradation.step) or response.candidate_count < response.retrieved_count
+def _degraded(response: recommendation_pb2.RecommendItemsResponse) -> bool:
+    return response.degradation.step != recommendation_pb2.DEGRADATION_STEP_NONE
+
+
+def _flagged(response: recommendation_pb2.RecommendItemsResponse) -> bool:
+    """Whether the answer says that it is less than the full chain gives: degraded, or fewer candidates ranked."""
+    return _degraded(response) or response.ranked_count < response.retrieved_count
 
 
 @dataclass
@@ -123,7 +127,7 @@ class Ledger:
 
     @property
     def degraded_count(self) -> int:
-        return sum(1 for call in self.calls if call.response is not None and call.response.degradation.step)
+        return sum(1 for call in self.calls if call.response is not None and _degraded(call.response))
 
     @property
     def full_count(self) -> int:
@@ -136,7 +140,7 @@ class Ledger:
         return Counter(
             call.response.degradation.reason
             for call in self.calls
-            if call.response is not None and call.response.degradation.step
+            if call.response is not None and _degraded(call.response)
         )
 
     def seconds(self, percentile: float) -> float:
@@ -191,7 +195,9 @@ class Load:
         query = self._random.choice(self._judge.queries)
         cancel = self._random.random() < self._cancel_share
         request = recommendation_pb2.RecommendItemsRequest(
-            history=query.history, excluded_item_ids=query.excluded, count=COUNT
+            history=[recommendation_pb2.Watch(item_id=item_id) for item_id in query.history],
+            excluded_item_ids=query.excluded,
+            item_count=COUNT,
         )
         started = time.monotonic()
         call = stub.RecommendItems(request, timeout=self._timeout_seconds)

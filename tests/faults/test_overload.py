@@ -21,7 +21,7 @@ def slow_cluster(two_releases: tuple[Path, list[str]], cluster_log: Path) -> Ite
     """A gateway whose stages are the bottleneck: one query a call, one call at a time."""
     with cluster_log.open("ab") as log:
         made = Cluster(
-            two_releases[0], log, replica_count=1, gateway_flags=["--max-batch-queries=1", "--max-flights=1"]
+            two_releases[0], log, replica_count=1, gateway_flags=["--max-batch-queries=1", "--max-batches-in-flight=1"]
         )
         try:
             made.start()

@@ -39,11 +39,10 @@ def still_answering(cluster: Cluster, judge: Judge) -> object:
     yield
     with grpc.insecure_channel(cluster.gateway.target) as channel:
         stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
-        answer = stub.RecommendItems(
-            recommendation_pb2.RecommendItemsRequest(history=judge.queries[0].history), timeout=5
-        )
+        history = [recommendation_pb2.Watch(item_id=item_id) for item_id in judge.queries[0].history]
+        answer = stub.RecommendItems(recommendation_pb2.RecommendItemsRequest(history=history), timeout=5)
     assert len(answer.items) == 20
-    assert not answer.degradation.step
+    assert answer.degradation.step == recommendation_pb2.DEGRADATION_STEP_NONE
     for replica in cluster.all():
         assert replica.process is not None
         assert replica.process.poll() is None
@@ -77,7 +76,8 @@ def test_raw_bytes_and_http_1_1(cluster: Cluster, module: str) -> None:
 @pytest.mark.parametrize("module", METHODS)
 def test_malformed_nested_and_oversized_messages(cluster: Cluster, module: str) -> None:
     rng = random.Random(8)
-    good = recommendation_pb2.RecommendItemsRequest(history=["item-0"] * 30, count=5).SerializeToString()
+    watch = recommendation_pb2.Watch(item_id="item-0", weight=3.5, time_seconds=1_700_000_000)
+    good = recommendation_pb2.RecommendItemsRequest(history=[watch] * 30, item_count=5).SerializeToString()
     nested = b"\x0a\x00"
     for _ in range(200):  # messages nested far beyond any parser's limit
         nested = b"\x12" + _varint(len(nested)) + nested

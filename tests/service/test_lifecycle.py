@@ -18,9 +18,6 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.releases import write_random_release
 from tests.service.process import running, start
-from winnow.release.manifest import FileEntry
-from winnow.release.models.writer import point_current_at
-from winnow.release.reader import digest_of_files
 
 SERVICES = {
     "candidate_service": ["winnow.v1.CandidateService"],
@@ -115,51 +112,32 @@ def test_reflection_can_be_turned_off(releases: Path) -> None:
     assert failure.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_sigterm_while_loading_ends_the_service(tmp_path: Path) -> None:
-    release_in_a_pipe = release_with_a_pipe(tmp_path)
-    process = start("candidate_service", f"--releases={tmp_path}", "--port=0", "--drain-seconds=0", "--log-format=json")
-    assert process.stderr is not None
-    try:
-        with opened_for_its_reader(release_in_a_pipe):
-            process.send_signal(signal.SIGTERM)
-            events = []
-            while "stopped" not in events:
-                events.append(json.loads(process.stderr.readline())["event"])
-        process.communicate(timeout=20)
-    finally:
-        process.kill()
-        process.communicate()
-    assert events == ["listening", "draining", "stopped"]
-    assert process.returncode == 0
-
-
-def release_with_a_pipe(releases: Path) -> Path:
-    """Write a release with a named pipe among its files: it is being loaded for as long as the pipe's writer wants."""
-    release = releases / write_random_release(releases)
-    name = "golden.safetensors"
-    (release / name).unlink()
-    os.mkfifo(release / name)
-    manifest = json.loads((release / "manifest.json").read_text())
-    # The size of a pipe is 0. Whatever comes out of it, its hash is another one.
-    manifest["files"][name] = {"size_bytes": 0, "sha256": "0" * 64}
-    files = {file: FileEntry(**entry) for file, entry in manifest["files"].items()}
-    manifest["release_id"] = f"{release.name[:17]}{digest_of_files(files)}"
-    (release / "manifest.json").write_text(json.dumps(manifest))
-    point_current_at(releases, manifest["release_id"])
-    return release.rename(releases / manifest["release_id"]) / name
+@pytest.mark.parametrize("module", SERVICES)
+def test_sigterm_while_loading_ends_the_process(module: str, tmp_path: Path) -> None:
+    manifest = tmp_path / write_random_release(tmp_path) / "manifest.json"
+    manifest.unlink()
+    os.mkfifo(manifest)
+    process = start(module, f"--releases={tmp_path}", "--port=0", "--drain-seconds=0", "--log-format=json")
+    # The service opens the manifest, and then waits for what is never written.
+    with opened_while_read(manifest, process):
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 0, log
+    assert [json.loads(line)["event"] for line in log.splitlines()] == ["listening", "draining", "stopped"]
 
 
 @contextlib.contextmanager
-def opened_for_its_reader(pipe: Path) -> Iterator[None]:
-    """Wait until somebody reads the pipe, and keep them waiting until the block ends."""
-    give_up = time.monotonic() + 60
+def opened_while_read(pipe: Path, reader: "subprocess.Popen[str]") -> Iterator[None]:
+    """Open a named pipe for writing as soon as the process has opened it for reading."""
+    give_up = time.monotonic() + 30
     while True:
         try:
             descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
             break
         except OSError:
-            assert time.monotonic() < give_up, "nobody reads the release"
-            time.sleep(0.05)
+            assert reader.poll() is None, reader.communicate()[1]
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
     try:
         yield
     finally:

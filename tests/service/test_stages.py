@@ -1,6 +1,7 @@
 """Each stage alone: what it answers, and how it refuses what it cannot."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from tests.reference import DirectRecommender
 from tests.releases import ITEM_COUNT
 from tests.service.process import RunningService, running
-from winnow.history import RaggedRows
-from winnow.serving.wire import pack_int32, pack_rows, unpack_float32, unpack_rows
+from winnow.contexts import RequestContexts
+from winnow.history import RaggedRows, WatchHistories
+from winnow.queries import RankingQuery, RetrievalQuery
+from winnow.serving.wire import pack_ranking_query, pack_retrieval_query, unpack_candidates, unpack_scores
 from winnow.v1 import candidate_pb2, candidate_pb2_grpc, packed_pb2, ranking_pb2, ranking_pb2_grpc
 
 HISTORIES: list[list[int]] = [[1, 2, 3], [], [7], [5, 5, 9, 200]]
@@ -37,112 +40,118 @@ def direct(releases: Path) -> DirectRecommender:
     return DirectRecommender(releases)
 
 
-def retrieval(
-    direct: DirectRecommender, histories: list[list[int]], count: int
-) -> candidate_pb2.RetrieveCandidatesRequest:
-    return candidate_pb2.RetrieveCandidatesRequest(
-        release_id=direct.release_id,
-        histories=pack_rows(RaggedRows.from_lists(histories)),
-        exclusions=pack_rows(RaggedRows.from_lists(histories)),
-        counts=pack_int32(np.full(len(histories), count)),
-    )
+def retrieval(histories: list[list[int]], count: int) -> RetrievalQuery:
+    watched = WatchHistories.from_lists(histories)
+    return RetrievalQuery(histories=watched, counts=np.full(len(histories), count, dtype=np.int32), exclusions=watched)
+
+
+def ranking(histories: list[list[int]], candidates: list[list[int]]) -> RankingQuery:
+    return RankingQuery(histories=WatchHistories.from_lists(histories), candidates=RaggedRows.from_lists(candidates))
+
+
+def retrieve(
+    service: RunningService, query: RetrievalQuery, release_id: str
+) -> candidate_pb2.RetrieveCandidatesResponse:
+    stub = candidate_pb2_grpc.CandidateServiceStub(service.channel)
+    return stub.RetrieveCandidates(pack_retrieval_query(query, release_id), timeout=5)
+
+
+def rank(service: RunningService, query: RankingQuery, release_id: str) -> ranking_pb2.RankCandidatesResponse:
+    stub = ranking_pb2_grpc.RankingServiceStub(service.channel)
+    return stub.RankCandidates(pack_ranking_query(query, release_id), timeout=5)
 
 
 def test_candidates_equal_the_plain_network(candidate_service: RunningService, direct: DirectRecommender) -> None:
-    stub = candidate_pb2_grpc.CandidateServiceStub(candidate_service.channel)
-    response = stub.RetrieveCandidates(retrieval(direct, HISTORIES, 50), timeout=5)
-    found = unpack_rows(response.candidates, "candidates")
-    scores = unpack_float32(response.scores, "scores")
-    for query, history in enumerate(HISTORIES):
+    found = unpack_candidates(retrieve(candidate_service, retrieval(HISTORIES, 50), direct.release_id))
+    for history, candidates in zip(HISTORIES, found.split([1] * len(HISTORIES)), strict=True):
         probabilities = direct.candidate_network([torch.tensor(history, dtype=torch.long)])[0]
-        start, end = found.offsets[query : query + 2]
-        assert len(found[query]) == 50
-        assert not set(found[query].tolist()) & set(history)
+        rows = candidates.rows[0].tolist()
+        assert len(rows) == 50
+        assert not set(rows) & set(history)
         if history:  # of an empty one all logits are equal, and any order is right
             probabilities[history] = -1
-            assert found[query].tolist() == probabilities.argsort(descending=True)[:50].tolist()
-        relative = probabilities[found[query].tolist()].log().numpy()
-        np.testing.assert_allclose(np.diff(scores[start:end]), np.diff(relative), atol=1e-4)
+            assert rows == probabilities.argsort(descending=True)[:50].tolist()
+        relative = probabilities[rows].log().numpy()
+        np.testing.assert_allclose(np.diff(candidates.scores), np.diff(relative), atol=1e-4)
 
 
 def test_ranking_equals_the_plain_network(ranking_service: RunningService, direct: DirectRecommender) -> None:
     candidates = [[4, 5, 6], [1], [], list(range(ITEM_COUNT))]
-    stub = ranking_pb2_grpc.RankingServiceStub(ranking_service.channel)
-    response = stub.RankCandidates(
-        ranking_pb2.RankCandidatesRequest(
-            release_id=direct.release_id,
-            histories=pack_rows(RaggedRows.from_lists(HISTORIES)),
-            candidates=pack_rows(RaggedRows.from_lists(candidates)),
-        ),
-        timeout=5,
-    )
+    query = ranking(HISTORIES, candidates)
+    scores = unpack_scores(rank(ranking_service, query, direct.release_id), query)
     expected = [
         direct.ranking_network(torch.tensor(history, dtype=torch.long), torch.tensor(rows, dtype=torch.long))[:, 0]
         for history, rows in zip(HISTORIES, candidates, strict=True)
     ]
-    np.testing.assert_allclose(unpack_float32(response.scores, "scores"), torch.cat(expected).numpy(), atol=1e-5)
+    np.testing.assert_allclose(scores, torch.cat(expected).numpy(), atol=1e-5)
 
 
-def test_no_queries_get_no_answers(candidate_service: RunningService, direct: DirectRecommender) -> None:
-    stub = candidate_pb2_grpc.CandidateServiceStub(candidate_service.channel)
-    response = stub.RetrieveCandidates(retrieval(direct, [], 5), timeout=5)
-    assert not response.candidates.rows
-
-
-def failure_of(call: object, request: object) -> tuple[grpc.StatusCode, str]:
-    with pytest.raises(grpc.RpcError) as failure:
-        call(request, timeout=5)  # type: ignore[operator]
-    return failure.value.code(), failure.value.details() or ""
+def test_a_call_that_asks_nothing_is_answered_with_nothing(
+    candidate_service: RunningService, ranking_service: RunningService, direct: DirectRecommender
+) -> None:
+    found = retrieve(candidate_service, retrieval([], 5), direct.release_id)
+    assert found == candidate_pb2.RetrieveCandidatesResponse()
+    for query in (ranking([], []), ranking([[1], [2]], [[], []])):
+        assert rank(ranking_service, query, direct.release_id) == ranking_pb2.RankCandidatesResponse()
 
 
 def test_another_release_is_a_failed_precondition(
     candidate_service: RunningService, ranking_service: RunningService
 ) -> None:
-    for call, request in [
-        (
-            candidate_pb2_grpc.CandidateServiceStub(candidate_service.channel).RetrieveCandidates,
-            candidate_pb2.RetrieveCandidatesRequest(release_id="another"),
-        ),
-        (
-            ranking_pb2_grpc.RankingServiceStub(ranking_service.channel).RankCandidates,
-            ranking_pb2.RankCandidatesRequest(release_id="another"),
-        ),
-    ]:
-        code, text = failure_of(call, request)
-        assert code is grpc.StatusCode.FAILED_PRECONDITION
-        assert "'another' is not held" in text
+    with pytest.raises(grpc.RpcError) as not_retrieved:
+        retrieve(candidate_service, retrieval([], 5), "another")
+    with pytest.raises(grpc.RpcError) as not_ranked:
+        rank(ranking_service, ranking([], []), "another")
+    for failure in (not_retrieved.value, not_ranked.value):
+        assert failure.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert "'another' is not held" in (failure.details() or "")
+
+
+VALID_RETRIEVAL = retrieval([[1], [2]], 5)
+VALID_RANKING = ranking([[1], [2]], [[3], [4]])
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("query", "message"),
     [
-        ({"counts": pack_int32(np.array([1]))}, "2 histories, 2 exclusions and 1 counts"),
-        ({"counts": pack_int32(np.array([1, 0]))}, "counts[1] is 0: it lies in 1..2000"),
-        ({"counts": b"abc"}, "counts has 3 bytes"),
-        ({"histories": pack_rows(RaggedRows.from_lists([[1], [ITEM_COUNT]]))}, "histories[1][0] is row 300"),
-        ({"exclusions": pack_rows(RaggedRows.from_lists([[-1], []]))}, "exclusions[0][0] is row -1"),
-        ({"histories": packed_pb2.PackedRows(lengths=pack_int32(np.array([9, 9])))}, "histories: lengths sum to 18"),
+        (retrieval([[1], [ITEM_COUNT]], 5), "histories[1][0] is row 300"),
+        (replace(VALID_RETRIEVAL, exclusions=RaggedRows.from_lists([[-1], []])), "exclusions[0][0] is row -1"),
+        (replace(VALID_RETRIEVAL, counts=np.array([1, 0])), "counts[1] is 0: it lies in 1..2000"),
+        (replace(VALID_RETRIEVAL, counts=np.array([2001, 1])), "counts[0] is 2001: it lies in 1..2000"),
+        (replace(VALID_RETRIEVAL, counts=np.array([1])), "counts has 1 entries for 2 histories"),
+        (retrieval([[1]] * 257, 5), "257 queries: a call carries at most 256"),
     ],
 )
-def test_what_is_wrong_with_a_call_is_named(
-    candidate_service: RunningService, direct: DirectRecommender, change: dict[str, object], message: str
+def test_what_is_wrong_with_a_retrieval_is_named(
+    candidate_service: RunningService, direct: DirectRecommender, query: RetrievalQuery, message: str
 ) -> None:
-    request = retrieval(direct, [[1], [2]], 5)
-    for field, value in change.items():
-        request.ClearField(field)  # type: ignore[arg-type]
-        request.MergeFrom(candidate_pb2.RetrieveCandidatesRequest(**{field: value}))  # type: ignore[arg-type]
-    code, text = failure_of(
-        candidate_pb2_grpc.CandidateServiceStub(candidate_service.channel).RetrieveCandidates, request
-    )
-    assert code is grpc.StatusCode.INVALID_ARGUMENT
-    assert message in text
+    with pytest.raises(grpc.RpcError) as failure:
+        retrieve(candidate_service, query, direct.release_id)
+    assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert message in (failure.value.details() or "")
 
 
-def test_too_many_queries_in_one_call_are_refused(candidate_service: RunningService, direct: DirectRecommender) -> None:
-    stub = candidate_pb2_grpc.CandidateServiceStub(candidate_service.channel)
-    code, text = failure_of(stub.RetrieveCandidates, retrieval(direct, [[1]] * 257, 5))
-    assert code is grpc.StatusCode.INVALID_ARGUMENT
-    assert "257 queries: a call carries at most 256" in text
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        (ranking([[1], [-1]], [[3], [4]]), "histories[1][0] is row -1"),
+        (ranking([[1], [2]], [[3], [4, ITEM_COUNT]]), "candidates[1][1] is row 300"),
+        (
+            replace(VALID_RANKING, contexts=RequestContexts(np.zeros(2, np.int64), RaggedRows.from_lists([[], [300]]))),
+            "unclicked[1][0] is row 300",
+        ),
+        (ranking([[1]], [[1] * 2001]), "2001 candidates for one query: at most 2000"),
+        (ranking([[1], [2]], [[3]]), "candidates has 1 entries for 2 histories"),
+        (ranking([[1]] * 257, [[1]] * 257), "257 queries: a call carries at most 256"),
+    ],
+)
+def test_what_is_wrong_with_a_ranking_is_named(
+    ranking_service: RunningService, direct: DirectRecommender, query: RankingQuery, message: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as failure:
+        rank(ranking_service, query, direct.release_id)
+    assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert message in (failure.value.details() or "")
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

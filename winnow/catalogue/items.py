@@ -36,13 +36,13 @@ class ItemCatalogue:
         line = json.loads(self._text[start : int(self._ends[row])])
         return ItemMetadata(title=line["title"], attributes=line.get("attributes", {}))
 
-    def rows_by_title(self, title_contains: str, order: Rows, limit: int) -> list[int]:
-        """Return the first `limit` rows, in the given order of rows, whose title contains the text, ignoring case."""
+    def positions_by_title(self, title_contains: str, order: Rows, limit: int) -> list[int]:
+        """Return the first `limit` positions in an order of rows whose title contains the text, ignoring case."""
         wanted = title_contains.casefold()
         found: list[int] = []
-        for row in order.tolist():
+        for position, row in enumerate(order.tolist()):
             if wanted in self[row].title.casefold():
-                found.append(row)
+                found.append(position)
                 if len(found) == limit:
                     break
         return found

@@ -9,6 +9,9 @@ from safetensors.numpy import load_file, save_file
 
 from winnow.history import Rows
 
+MAX_ITEM_ID_BYTES = 512
+"""The longest item id, in bytes of UTF-8: what no request may hold is neither trained on nor recommended."""
+
 
 class Vocabulary:
     """The items a release knows: row r of every table belongs to the r-th item id.
@@ -17,12 +20,17 @@ class Vocabulary:
     """
 
     def __init__(self, item_ids: Sequence[str]) -> None:
-        """Raise ValueError where an id stands twice."""
+        """Raise ValueError where an id occurs twice, is empty or is longer than MAX_ITEM_ID_BYTES."""
         self._item_ids = list(item_ids)
         self._row_of = dict(zip(self._item_ids, range(len(self._item_ids)), strict=True))
         if len(self._row_of) != len(self._item_ids):
             twice = next(id_ for row, id_ in enumerate(self._item_ids) if self._row_of[id_] != row)
-            raise ValueError(f"item id {twice!r} stands twice in the vocabulary")
+            raise ValueError(f"item id {twice!r} occurs twice in the vocabulary")
+        # UTF-8 has at most 4 bytes per character: nearly always, no id has to be encoded.
+        if "" in self._row_of or max(map(len, self._item_ids), default=0) > MAX_ITEM_ID_BYTES // 4:
+            for item_id in self._item_ids:
+                if not 1 <= len(item_id.encode()) <= MAX_ITEM_ID_BYTES:
+                    raise ValueError(f"item id {item_id[:80]!r} is not 1 to {MAX_ITEM_ID_BYTES} bytes long")
 
     def __len__(self) -> int:
         return len(self._item_ids)

@@ -1,5 +1,45 @@
-"""The Python client for back-end services: plain ids in, typed answers out."""
+"""The Python client for back-end services. It needs grpcio, protobuf and googleapis-common-protos only.
 
-from winnow.client.blocking import Answer, Item, ScoredItem, StageTimes, WinnowClient, WinnowError
+with WinnowClient("localhost:50050") as winnow:
+    answer = winnow.recommend(["Alien (1979)", "Blade Runner (1982)"], count=10)
+    for item in answer.items:
+        print(item.item_id, item.score)
+"""
 
-__all__ = ["Answer", "Item", "ScoredItem", "StageTimes", "WinnowClient", "WinnowError"]
+from winnow.client.answers import (
+    CandidateSource,
+    Degradation,
+    DegradationStep,
+    Item,
+    Items,
+    RankedItems,
+    Recommendations,
+    RetrievedItems,
+    ScoredItem,
+    ScoreType,
+    SearchPage,
+    Timing,
+)
+from winnow.client.blocking import WinnowClient
+from winnow.client.errors import WinnowError
+from winnow.client.watches import Watch
+from winnow.rpc.violations import Violation
+
+__all__ = [
+    "CandidateSource",
+    "Degradation",
+    "DegradationStep",
+    "Item",
+    "Items",
+    "RankedItems",
+    "Recommendations",
+    "RetrievedItems",
+    "ScoreType",
+    "ScoredItem",
+    "SearchPage",
+    "Timing",
+    "Violation",
+    "Watch",
+    "WinnowClient",
+    "WinnowError",
+]

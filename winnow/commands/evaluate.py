@@ -8,70 +8,85 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-LOG_WIDTH = 160
+from winnow.commands.failures import checked_device, one_line_errors
+
+# Wide enough for the tables, where the output is not a terminal.
+FILE_WIDTH = 160
 
 
 def evaluate(
-    release: Annotated[Path, typer.Option(help="A release's directory, or one with releases: then the current one.")],
-    interactions: Annotated[Path, typer.Option(help="The log that the release was trained on.")],
-    part: Annotated[list[str] | None, typer.Option(help="validation or test; both unless given.")] = None,
+    release: Annotated[Path, typer.Option(help="A release, or a directory of releases: then the current one.")],
+    interactions: Annotated[Path, typer.Option(help="The interaction log that the release was trained on.")],
+    impressions: Annotated[
+        Path | None, typer.Option(help="The log of impressions that the release was trained on, if it was.")
+    ] = None,
+    part: Annotated[list[str] | None, typer.Option(help="validation or test; both by default.")] = None,
     baseline: Annotated[
-        list[str] | None, typer.Option(help="popularity, item-knn, ease, als or none; all unless given.")
+        list[str] | None, typer.Option(help="popularity, item-knn, ease, als or none; all by default.")
     ] = None,
     withhold: Annotated[
         bool,
-        typer.Option("--withhold", help="Also as asked by callers without weights, timestamps or either of them."),
+        typer.Option("--withhold", help="Also measure callers who send no weights, no timestamps or neither."),
     ] = False,
-    report: Annotated[Path | None, typer.Option(help="Write an HTML page with plots, about the test.")] = None,
-    figures: Annotated[Path | None, typer.Option(help="Write every figure as JSON.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML page with plots about the test.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Write all figures as JSON.")] = None,
     section: Annotated[
-        str | None, typer.Option(help="Put them under this key of the JSON file and leave its other keys.")
+        str | None, typer.Option(help="Write them under this key of the JSON file, and keep its other keys.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's choice unless given.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch decides by default.")] = None,
 ) -> None:
-    """Measure both stages of a release on held-out watches, beside baselines that learn from the same log."""
+    """Measure both stages of a release on held-out watches, beside baselines that learn from the same log.
+
+    Where ranking was trained on impressions, it is measured on later impressions, and only the candidate stage on
+    watches.
+    """
     import torch
 
-    from winnow.evaluation.compare import BASELINES, Log, compare
-    from winnow.evaluation.comparison_report import as_json, gain_in_words, page, table
-    from winnow.logs.input_table import InteractionLogError
+    from winnow.evaluation.compare import (
+        BASELINES,
+        PARTS,
+        Comparison,
+        EvaluationLog,
+        compare,
+        measure_on_impressions,
+    )
+    from winnow.evaluation.comparison_report import as_json, page, table, what_ranking_adds
+    from winnow.evaluation.figures_table import impressions_table
     from winnow.release.manifest import CURRENT_FILE
-    from winnow.release.reader import ReleaseError, current_release_id, open_release
+    from winnow.release.reader import current_release_id, open_release
 
-    parts = part or ["validation", "test"]
+    parts = part or list(PARTS)
     baselines = [name for name in (baseline or BASELINES) if name != "none"]
-    for name, known in [(name, ("validation", "test")) for name in parts] + [(name, BASELINES) for name in baselines]:
+    for name, known in [(name, PARTS) for name in parts] + [(name, BASELINES) for name in baselines]:
         if name not in known:
             raise typer.BadParameter(f"there is no {name!r}, only {', '.join(known)}")
     if report is not None and "test" not in parts:
         raise typer.BadParameter("--report is about the test, which --part leaves out")
+    chosen_device = checked_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
-    # Where nobody looks at it now, a log, wide enough for the tables.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
-    try:
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
+    with one_line_errors(ValueError, ImportError):
         path = release / current_release_id(release) if (release / CURRENT_FILE).is_file() else release
         opened = open_release(path)
-        log = Log.read(interactions, opened)
+        log = EvaluationLog.read(opened, interactions, impressions)
         console.print(f"Split: {log.split.description}")
         compared = []
-        for one in compare(
-            opened, log, parts=parts, baselines=baselines, withhold=withhold, device=torch.device(device)
-        ):
+        for one in compare(opened, log, parts=parts, baselines=baselines, withhold=withhold, device=chosen_device):
             compared.append(one)
             console.print(f"{one.part}, {one.name}: HR@10 {one.figures['hr_at_10']:.4f}")
-    except (ReleaseError, InteractionLogError, ValueError, ImportError) as error:
-        reason = f"{error}: pip install 'winnow[train]'" if isinstance(error, ImportError) else str(error)
-        Console(stderr=True, highlight=False, soft_wrap=True).print(reason, style="red", markup=False)
-        raise typer.Exit(1) from None
-    for name in parts:
-        console.print(table(name, compared))
-        console.print(gain_in_words(name, compared))
-    if figures is not None:
-        found = as_json(opened, log, parts, compared)
-        if section is not None:
-            found = {**(json.loads(figures.read_text()) if figures.exists() else {}), section: found}
-        figures.write_text(json.dumps(found, indent=1) + "\n")
-    if report is not None:
-        report.write_text(page(opened, "test", compared, log))
+        judged = measure_on_impressions(opened, log, parts, chosen_device)
+        comparison = Comparison(release=opened, log=log, compared=compared, impressions=judged)
+        for name in parts:
+            console.print(table(name, comparison))
+            console.print(what_ranking_adds(name, comparison))
+            if name in judged:
+                console.print(impressions_table(f"{name}: ranking on later impressions", judged[name]))
+        if figures is not None:
+            found = as_json(parts, comparison)
+            if section is not None:
+                found = {**(json.loads(figures.read_text()) if figures.exists() else {}), section: found}
+            figures.write_text(json.dumps(found, indent=1) + "\n")
+        if report is not None:
+            report.write_text(page("test", comparison))

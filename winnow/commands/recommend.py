@@ -1,96 +1,145 @@
 """`winnow recommend`: asks a running gateway."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from winnow.client import Answer, Item, WinnowClient, WinnowError
+from winnow.client import Item, Recommendations, SearchPage, Timing, Watch, WinnowClient, WinnowError
 
 # The gateway's default limit of watches in a request.
-HISTORY_LIMIT = 1000
+MAX_HISTORY_ITEMS = 1000
 LARGEST_VOCABULARY = 2**31 - 1
+SHOWN_WATCHES = 8
+# A title is looked for among this many pages of items that contain it, and this many of the others are named.
+MAX_SEARCH_PAGES, NAMED_OTHERS = 10, 3
 
 
 def recommend(
     item_ids: Annotated[list[str] | None, typer.Argument(help="Watched item ids, oldest first.")] = None,
     title: Annotated[
         list[str] | None,
-        typer.Option(help="Add the most popular item whose title contains this; may be given several times."),
+        typer.Option(
+            help="Add the item with this title, else the most popular whose title begins with this, else contains it. "
+            "May be given several times."
+        ),
     ] = None,
     interactions: Annotated[
         Path | None, typer.Option(help="Take the history of --user from this log, with its weights and timestamps.")
     ] = None,
     user: Annotated[str | None, typer.Option(help="A user of that log, instead of item ids and titles.")] = None,
-    count: Annotated[int, typer.Option(help="How many items.")] = 20,
-    exclude: Annotated[list[str] | None, typer.Option(help="An item id that must not be in the answer.")] = None,
-    include_watched: Annotated[bool, typer.Option(help="Watched items may be in the answer.")] = False,
+    count: Annotated[int, typer.Option(min=1, max=100, help="How many items to return.")] = 20,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="An item id to leave out. May be given several times.")
+    ] = None,
+    include_watched: Annotated[bool, typer.Option(help="Do not leave out watched items.")] = False,
     require_ranked: Annotated[bool, typer.Option(help="Refuse a degraded answer.")] = False,
-    target: Annotated[str, typer.Option(envvar="WINNOW_TARGET", help="Where the gateway answers.")] = "localhost:50050",
+    target: Annotated[str, typer.Option(envvar="WINNOW_TARGET", help="Address of the gateway.")] = "localhost:50050",
     timeout_seconds: Annotated[float, typer.Option(help="Deadline of each call.")] = 5.0,
 ) -> None:
     """Print recommendations for a watch history as a table with titles."""
     console, errors = Console(), Console(stderr=True)
     if (interactions is None) is not (user is None) or (user is not None and (item_ids or title)):
-        raise typer.BadParameter("--interactions and --user go together, and instead of item ids and titles")
+        raise typer.BadParameter("--interactions and --user go together, without item ids and titles")
     try:
         with WinnowClient(target, timeout_seconds=timeout_seconds) as winnow:
-            weights: list[float] = []
-            timestamps: list[int] = []
             if interactions is not None and user is not None:
-                history, weights, timestamps = _watches(interactions, user)
+                history = _watches_of(interactions, user)
             else:
-                history = [*(item_ids or ()), *(_find(winnow, text).item_id for text in title or ())]
+                found = [_find(winnow, text, errors).item_id for text in title or ()]
+                history = [Watch(item_id) for item_id in (*(item_ids or ()), *found)]
             answer = winnow.recommend(
                 history,
-                history_weights=weights,
-                history_timestamps=timestamps,
                 count=count,
                 excluded_item_ids=exclude or (),
                 include_watched=include_watched,
                 require_ranked=require_ranked,
             )
-            titles = winnow.items([*history, *(item.item_id for item in answer.items)])
+            watched = [watch.item_id for watch in history]
+            titles = winnow.items([*watched[-SHOWN_WATCHES:], *(item.item_id for item in answer.items)]).by_id
     except WinnowError as error:
-        errors.print(f"[red]winnow recommend:[/red] {error}", highlight=False)
-        for field, description in error.violations:
-            errors.print(f"  {field} {description}", highlight=False, markup=False)
+        wrong = [f"the gateway refused the request: {field} {text}" for field, text in error.violations]
+        for line in wrong or [str(error)]:
+            errors.print(f"[red]winnow recommend:[/red] {escape(line)}", highlight=False)
         raise SystemExit(1) from None
-    print_answer(console, history, answer, titles)
+    print_answer(console, watched, answer, titles)
 
 
-def print_answer(console: Console, history: list[str], answer: Answer, titles: dict[str, Item]) -> None:
-    """Print the watched titles, the ranked ones with their scores, and where the time went."""
+def print_answer(console: Console, watched: Sequence[str], answer: Recommendations, titles: Mapping[str, Item]) -> None:
+    """Print the titles of the last watches, the recommended items with their scores, and where the time went."""
 
     def shown(item_id: str) -> str:
         return titles[item_id].title if item_id in titles else f"{item_id} (unknown)"
 
-    watched = ", ".join(map(shown, history[-8:]))
-    more = f"{len(history) - 8} more, then " if len(history) > 8 else ""
-    console.print(f"Watched: {more}{watched or 'nothing'}", markup=False, highlight=False)
+    latest = ", ".join(map(shown, watched[-SHOWN_WATCHES:]))
+    more = f"{len(watched) - SHOWN_WATCHES} more, then " if len(watched) > SHOWN_WATCHES else ""
+    console.print(f"Watched: {more}{latest or 'nothing'}", markup=False, highlight=False)
     table = Table("", "title", "score", "item id")
     for position, item in enumerate(answer.items, start=1):
         table.add_row(str(position), Text(shown(item.item_id)), f"{item.score:.4f}", Text(item.item_id))
     console.print(table)
-    times = answer.times
-    console.print(
-        f"{times.total_milliseconds:.1f} ms: candidate stage {times.candidate_milliseconds:.1f} "
-        f"(computing {times.candidate_compute_milliseconds:.1f}), ranking stage {times.ranking_milliseconds:.1f} "
-        f"(computing {times.ranking_compute_milliseconds:.1f}); {answer.candidate_count} candidates, "
-        f"release {answer.release_id}",
-        highlight=False,
-    )
+    ranked = f"{answer.ranked_count} of {answer.retrieved_count} candidates ranked"
+    console.print(f"Release {answer.release_id}, {ranked}", highlight=False)
+    console.print(_times(answer.timing), highlight=False)
     if answer.unknown_history_count:
         console.print(f"{answer.unknown_history_count} watched ids are unknown to the release and were skipped.")
-    if answer.degradation:
-        console.print(f"[yellow]Degraded:[/yellow] {answer.degradation} ({answer.degradation_reason})")
+    if answer.degraded:
+        console.print(f"[yellow]Degraded:[/yellow] {answer.degradation.step} ({answer.degradation.reason})")
 
 
-def _watches(interactions: Path, user: str) -> tuple[list[str], list[float], list[int]]:
-    """Read the latest watches of a user, with their weights and timestamps, from a log as `winnow train` reads it."""
+def choose_by_title(text: str, pages: Iterable[SearchPage]) -> list[Item]:
+    """Return the items that match a text best, the most popular first: equal to it, else beginning with it, else all.
+
+    `pages` are the items whose title contains the text. Only the first pages are read where there are many.
+    """
+    wanted = text.casefold()
+    found: list[Item] = []
+    for page in islice(pages, MAX_SEARCH_PAGES):
+        found += page.items
+        equal = [item for item in found if item.title.casefold() == wanted]
+        if equal:
+            return equal
+    return [item for item in found if item.title.casefold().startswith(wanted)] or found
+
+
+def _find(winnow: WinnowClient, text: str, errors: Console) -> Item:
+    matches = choose_by_title(text, winnow.search_pages(text))
+    if not matches:
+        raise SystemExit(f"winnow recommend: no title contains {text!r}")
+    chosen, *others = (f"{item.title!r} ({item.item_id})" for item in matches)
+    if others:
+        named = ", ".join(others[:NAMED_OTHERS]) + (", ..." if len(others) > NAMED_OTHERS else "")
+        errors.print(
+            f"--title {text!r} matches several items: {chosen} was taken, the others are {named}",
+            markup=False,
+            highlight=False,
+        )
+    return matches[0]
+
+
+def _times(timing: Timing) -> str:
+    steps = (
+        ("waiting", timing.wait_milliseconds, None),
+        ("retrieving", timing.retrieve_milliseconds, timing.retrieve_compute_milliseconds),
+        ("ranking", timing.rank_milliseconds, timing.rank_compute_milliseconds),
+        ("selecting", timing.select_milliseconds, None),
+    )
+    taken = [
+        f"{name} {milliseconds:.1f}" + ("" if computing is None else f" (computing {computing:.1f})")
+        for name, milliseconds, computing in steps
+        if milliseconds is not None
+    ]
+    return f"{timing.total_milliseconds:.1f} ms: {', '.join(taken)}"
+
+
+def _watches_of(interactions: Path, user: str) -> list[Watch]:
+    """Read the latest watches of a user from a log as `winnow train` reads it."""
     from winnow.logs.interactions import read_interactions
 
     try:
@@ -98,12 +147,5 @@ def _watches(interactions: Path, user: str) -> tuple[list[str], list[float], lis
         watches = log.of_user(user)
     except ValueError as error:
         raise SystemExit(f"winnow recommend: {error}") from None
-    latest = slice(-HISTORY_LIMIT, None)
-    return watches.item_ids[latest], watches.weights[latest], watches.timestamps[latest]
-
-
-def _find(winnow: WinnowClient, text: str) -> Item:
-    found = winnow.search(text, count=1)
-    if not found:
-        raise SystemExit(f"winnow recommend: no title contains {text!r}")
-    return found[0]
+    known = list(map(Watch, watches.item_ids, watches.weights, watches.timestamps))
+    return known[-MAX_HISTORY_ITEMS:]

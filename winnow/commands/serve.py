@@ -1,26 +1,27 @@
-"""`winnow serve`: the three services on this machine."""
+"""`winnow serve`: runs the three services on this machine."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 
 def serve(
-    releases: Annotated[Path, typer.Option(help="Directory of releases; its CURRENT one is served.")] = Path(
+    releases: Annotated[Path, typer.Option(help="Directory of releases. The current one is served.")] = Path(
         "releases"
     ),
-    host: Annotated[str, typer.Option(help="Address that all three listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of the gateway; 0 takes any free port.")] = 50050,
+    host: Annotated[str, typer.Option(help="Address that all three services listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the gateway. 0 for any free port.")] = 50050,
     candidate_port: Annotated[int, typer.Option(help="Port of the candidate service.")] = 50051,
     ranking_port: Annotated[int, typer.Option(help="Port of the ranking service.")] = 50052,
-    candidate_device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    ranking_device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    candidate_device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    ranking_device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
 ) -> None:
-    """Start candidate service, ranking service and gateway, and stop all of them together.
+    """Start candidate service, ranking service and gateway, and stop them together.
 
-    Everything else is set by the services' environment variables (docs/operations.md), which are passed on.
+    All other settings are environment variables of the services, which are passed on: see docs/operations.md.
     """
     from winnow.release.reader import ReleaseError
     from winnow.serving.local_stack import LocalStack, StackError, StackSettings, forward_signals_as_exit
@@ -32,16 +33,18 @@ def serve(
         gateway_port=port,
         candidate_port=candidate_port,
         ranking_port=ranking_port,
-        candidate_device=candidate_device,
-        ranking_device=ranking_device,
+        flags={
+            "candidate_service": [f"--device={candidate_device}"],
+            "ranking_service": [f"--device={ranking_device}"],
+        },
     )
     forward_signals_as_exit()
     try:
         with LocalStack(settings) as stack:
-            console.print(f"Winnow answers on [bold]{stack.gateway_target}[/bold]; Ctrl-C stops it.", highlight=False)
+            console.print(f"Winnow answers on [bold]{stack.gateway_target}[/bold]. Ctrl-C stops it.", highlight=False)
             stack.wait()
     except KeyboardInterrupt:
         raise SystemExit(0) from None
     except (ReleaseError, StackError) as error:
-        console.print(f"[red]winnow serve:[/red] {error}", highlight=False)
+        console.print(f"[red]winnow serve:[/red] {escape(str(error))}", highlight=False)
         raise SystemExit(1) from None

@@ -6,42 +6,45 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from winnow.commands.failures import checked_device, one_line_errors
+
 
 def train(
     interactions: Annotated[
-        Path, typer.Option(help="CSV or Parquet: user_id, item_id, timestamp and, optionally, weight.")
+        Path, typer.Option(help="CSV or Parquet with the columns user_id, item_id, timestamp and optionally weight.")
     ],
     items: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet: item_id, title and any further columns, for display.")
+        Path | None, typer.Option(help="CSV or Parquet with the columns item_id, title and any others.")
     ] = None,
     impressions: Annotated[
         Path | None,
         typer.Option(
-            help="CSV or Parquet: user_id, item_id, timestamp, clicked, watch_seconds; ranking learns from it."
+            help="CSV or Parquet with the columns user_id, item_id, timestamp, clicked and watch_seconds. "
+            "Ranking then learns from it."
         ),
     ] = None,
-    releases: Annotated[Path, typer.Option(help="Where releases are kept.")] = Path("releases"),
-    checkpoints: Annotated[Path, typer.Option(help="Where the state of this run is kept.")] = Path("runs/latest"),
-    preset: Annotated[str, typer.Option(help="The settings: see winnow/training/presets.py.")] = "demo",
+    releases: Annotated[Path, typer.Option(help="Directory of the releases.")] = Path("releases"),
+    checkpoints: Annotated[Path, typer.Option(help="Directory for the state of this run.")] = Path("runs/latest"),
+    preset: Annotated[str, typer.Option(help="Name of the settings: see winnow/training/presets.py.")] = "demo",
     split: Annotated[str | None, typer.Option(help="What is held out: leave-last-out or global-time.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Instead of the preset's.")] = None,
-    vocabulary_size: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
-    min_item_count: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
-    candidate_epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
-    ranking_epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's choice unless given.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Overrides the preset.")] = None,
+    vocabulary_size: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
+    min_item_count: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
+    candidate_epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
+    ranking_epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch decides by default.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --checkpoints, if there is one.")
     ] = False,
 ) -> None:
-    """Train both networks on an interaction log, evaluate them on held-out watches and write a release."""
+    """Train both networks on a log, measure them on its held-out part and write a release."""
     import dataclasses
 
     import torch
 
     from winnow.evaluation.figures_table import figures_table, impressions_table
-    from winnow.logs.input_table import InteractionLogError
+    from winnow.logs.input_table import InputFileError
     from winnow.logs.split import SPLITS
     from winnow.training.checkpoint import CheckpointError
     from winnow.training.presets import PRESETS
@@ -54,7 +57,7 @@ def train(
     chosen = PRESETS[preset]
     if impressions is not None and chosen.impressions is None:
         fit = ", ".join(name for name, settings in PRESETS.items() if settings.impressions is not None)
-        raise typer.BadParameter(f"the preset {preset!r} does not say how to learn from impressions, only {fit}")
+        raise typer.BadParameter(f"the preset {preset!r} cannot learn from impressions, only {fit}")
     settings = dataclasses.replace(
         chosen,
         split=split or chosen.split,
@@ -66,17 +69,15 @@ def train(
         impressions=chosen.impressions
         and dataclasses.replace(chosen.impressions, epochs=ranking_epochs or chosen.impressions.epochs),
     )
+    chosen_device = checked_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     console = Console(highlight=False)
     paths = RunPaths(
         interactions=interactions, items=items, impressions=impressions, releases=releases, checkpoints=checkpoints
     )
-    try:
-        result = run(paths, settings, resume=resume, device=torch.device(device), console=console)
-    except (InteractionLogError, CheckpointError) as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from None
+    with one_line_errors(InputFileError, CheckpointError):
+        result = run(paths, settings, resume=resume, device=chosen_device, console=console)
     for part, figures in result.figures.items():
         console.print(figures_table(f"{part}: held-out watches among all unseen items", figures))
         if "impressions" in figures:

@@ -1,6 +1,6 @@
-"""A release beside the baselines, on the held-out watches of a log."""
+"""A release beside the baselines, on the held-out part of the log that it was trained on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from winnow.evaluation.measure import WATCHES_A_BLOCK, Answers, ask, calibration, measure
+from winnow.evaluation.calibration import calibration
+from winnow.evaluation.impression_figures import impression_figures
+from winnow.evaluation.recommender_figures import Answers, ask, measure
 from winnow.evaluation.recommenders import (
     AlternatingLeastSquares,
     CandidateOrder,
@@ -20,25 +22,78 @@ from winnow.evaluation.recommenders import (
     item_knn,
 )
 from winnow.history import RaggedRows
-from winnow.logs.input_table import InteractionLogError
-from winnow.logs.interactions import Interactions, read_interactions
+from winnow.logs.impression_log import ImpressionLog, ImpressionSplit
+from winnow.logs.input_table import InputFileError
+from winnow.logs.interactions import read_interactions
 from winnow.logs.split import SPLITS, HeldOut, LogSplit
 from winnow.release.models.loader import load_candidate_network, load_ranking_network
 from winnow.release.reader import Release
 
 CANDIDATE, CHAIN = "candidate", "chain"
-BASELINES = ("popularity", "item-knn", "ease", "als")
+BASELINES: dict[str, Callable[[RaggedRows, int], Recommender]] = {
+    "popularity": Popularity,
+    "item-knn": item_knn,
+    "ease": ease,
+    "als": AlternatingLeastSquares,
+}
+PARTS = ("validation", "test")
 SEED = 1
-# What a caller may not know of the watches: their weights, their times.
+# What a caller may not know about the watches: their weights, their timestamps.
 WITHHELD = {"weights": (True, False), "timestamps": (False, True), "either": (True, True)}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EvaluationLog:
+    """The log that a release was trained on, split as in training.
+
+    `impressions` is None where ranking was trained on watches.
+    """
+
+    split: LogSplit
+    watch_counts: NDArray[np.int64]
+    impressions: ImpressionSplit | None
+
+    @classmethod
+    def read(cls, release: Release, interactions_path: Path, impressions_path: Path | None) -> "EvaluationLog":
+        """Read the log of a release.
+
+        Raises InputFileError where a file cannot be used or is not what the release was trained on: figures on watches
+        that it has learned would mean nothing. Raises ValueError where the log of impressions is missing or not needed.
+        """
+        training = release.manifest.training
+        settings = training.get("settings", {})
+        interactions = read_interactions(
+            interactions_path,
+            vocabulary_size=settings.get("vocabulary_size", release.manifest.item_count),
+            min_item_count=settings.get("min_item_count", 1),
+        )
+        _check_fingerprint(interactions_path, interactions.fingerprint, release, "data_sha256")
+        if (training.get("impressions_sha256") is None) is not (impressions_path is None):
+            was, do = ("not ", "leave out") if impressions_path else ("", "give the log of impressions with")
+            raise ValueError(f"release {release.release_id} was {was}trained on impressions: {do} --impressions")
+        impressions = None
+        if impressions_path is None:
+            split = SPLITS[settings.get("split", "leave-last-out")](interactions.histories)
+        else:
+            shares = {name: settings["impressions"][name] for name in ("validation_share", "test_share")}
+            log = ImpressionLog.read(impressions_path, interactions, **shares)
+            _check_fingerprint(impressions_path, log.fingerprint, release, "impressions_sha256")
+            split, impressions = log.earlier_watches, log.impressions
+        return cls(split=split, watch_counts=split.watch_counts(len(interactions.vocabulary)), impressions=impressions)
+
+    def held_out(self, part: str) -> HeldOut:
+        """Return the held-out watches of one of PARTS. Raises ValueError where there are none."""
+        if part not in self.split.held_out:
+            raise ValueError(f"no watch of this log is held out for the {part}")
+        return self.split.held_out[part]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Compared:
     """One recommender's answers and figures for one part of the log.
 
-    `withheld` says that it was not told all that the log knows of the watches.
-    `calibration` is of the probabilities that the chain gives, empty for others: see measure.calibration.
+    `withheld` says that it did not see everything that the log knows about the watches. `calibration` is that of the
+    chain's probabilities, empty for others.
     """
 
     name: str
@@ -50,57 +105,41 @@ class Compared:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Log:
-    """The log that the release was trained on, split as it was in training."""
+class Comparison:
+    """All that was measured. `impressions` has the figures of a ranking network that was trained on them, by part."""
 
-    split: LogSplit
-    watch_counts: NDArray[np.int64]
+    release: Release
+    log: EvaluationLog
+    compared: Sequence[Compared]
+    impressions: Mapping[str, Mapping[str, float]]
 
-    @classmethod
-    def read(cls, path: Path, release: Release) -> "Log":
-        """Raise InteractionLogError where it is not the log of the release: its figures would mean nothing."""
-        settings = release.manifest.training.get("settings", {})
-        interactions: Interactions = read_interactions(
-            path,
-            vocabulary_size=settings.get("vocabulary_size", release.manifest.item_count),
-            min_item_count=settings.get("min_item_count", 1),
-        )
-        if interactions.fingerprint != release.manifest.training.get("data_sha256"):
-            raise InteractionLogError(
-                f"{path} is not what release {release.release_id} was trained on: what is held out here was seen there"
-            )
-        split = SPLITS[settings.get("split", "leave-last-out")](interactions.histories)
-        counts = np.bincount(split.training.rows, minlength=len(interactions.vocabulary))
-        return cls(split=split, watch_counts=counts)
-
-    @property
-    def parts(self) -> dict[str, HeldOut]:
-        """The held-out watches by name."""
-        return {"validation": self.split.validation, "test": self.split.test}
+    def of_part(self, part: str) -> list[Compared]:
+        """Return what was compared on one part of the log."""
+        return [one for one in self.compared if one.part == part]
 
 
 def compare(
     release: Release,
-    log: Log,
+    log: EvaluationLog,
     *,
     parts: Sequence[str],
     baselines: Sequence[str],
     withhold: bool,
     device: torch.device,
 ) -> Iterator[Compared]:
-    """Measure the stages of the release, then the baselines, each as soon as it is ready.
+    """Measure the stages of the release on held-out watches, then the baselines; yield each as soon as it is done.
 
-    With `withhold`, the stages are also asked without the weights of the watches, without their times and without both.
-    Raises ImportError, before anything is computed, where a baseline needs the extra `evaluation`, and ValueError where
-    the catalogue is too large for one.
+    Where ranking learned from impressions, its scores say nothing about the next watch: only the candidate stage is
+    measured here. With `withhold`, the stages are also asked without weights, without timestamps and without both.
+    Raises ImportError, before anything is computed, where a baseline needs the extra `train`, and ValueError where the
+    catalogue is too large for a baseline.
     """
     if "als" in baselines:
-        import implicit  # noqa: F401 - asked for early
-    item_count = release.manifest.item_count
-    for name, recommender in _recommenders(release, log.split.training, baselines, withhold, device):
+        import implicit  # noqa: F401 - imported early, to fail early
+    for name, recommender in _recommenders(release, log, baselines, withhold, device):
         for part in parts:
-            held_out = log.parts[part]
-            answers = ask(recommender, held_out, item_count)
+            held_out = log.held_out(part)
+            answers = ask(recommender, held_out, release.manifest.item_count)
             yield Compared(
                 name=name,
                 withheld=isinstance(recommender, Withholding),
@@ -111,11 +150,27 @@ def compare(
             )
 
 
+def measure_on_impressions(
+    release: Release, log: EvaluationLog, parts: Sequence[str], device: torch.device
+) -> dict[str, dict[str, float]]:
+    """Return the figures of a ranking network on later impressions, by part; empty where it learned from watches."""
+    if log.impressions is None:
+        return {}
+    network = load_ranking_network(release, device)
+    return {part: impression_figures(network, log.impressions.held_out[part]) for part in parts}
+
+
+def _check_fingerprint(path: Path, found: str, release: Release, key: str) -> None:
+    if found != release.manifest.training.get(key):
+        raise InputFileError(
+            f"{path} is not what release {release.release_id} was trained on: it may have learned what is held out here"
+        )
+
+
 def _calibration(chain: Chain, held_out: HeldOut) -> list[dict[str, float]]:
-    """Compare how probable the chain takes its candidates with how often one of them is what was watched."""
+    """Compare the probabilities of the chain's candidates with how often a candidate was the next watch."""
     predicted, actual = [], []
-    for start in range(0, len(held_out), WATCHES_A_BLOCK):
-        block = held_out.slice(start, min(start + WATCHES_A_BLOCK, len(held_out)))
+    for block in held_out.blocks():
         rows_BK, probabilities_BK = chain.probabilities(block.histories)
         predicted.append(probabilities_BK.ravel())
         actual.append((rows_BK == block.targets[:, None]).ravel())
@@ -123,28 +178,18 @@ def _calibration(chain: Chain, held_out: HeldOut) -> list[dict[str, float]]:
 
 
 def _recommenders(
-    release: Release, training: RaggedRows, baselines: Sequence[str], withhold: bool, device: torch.device
+    release: Release, log: EvaluationLog, baselines: Sequence[str], withhold: bool, device: torch.device
 ) -> Iterator[tuple[str, Recommender]]:
     candidate_network = load_candidate_network(release, device)
-    ranking_network = load_ranking_network(release, device)
-    settings = release.manifest.training.get("settings", {})
-    candidate_count = int(settings.get("ranking", {}).get("candidate_count", 200))
-    item_count = release.manifest.item_count
-    stages: dict[str, Recommender] = {
-        CANDIDATE: CandidateOrder(candidate_network),
-        CHAIN: Chain(candidate_network, ranking_network, candidate_count),
-    }
+    stages: dict[str, Recommender] = {CANDIDATE: CandidateOrder(candidate_network)}
+    if log.impressions is None:
+        settings = release.manifest.training.get("settings", {})
+        candidate_count = int(settings.get("ranking", {}).get("candidate_count", 200))
+        stages[CHAIN] = Chain(candidate_network, load_ranking_network(release, device), candidate_count)
     yield from stages.items()
     if withhold:
         for what, (weights, timestamps) in WITHHELD.items():
             for name, stage in stages.items():
                 yield f"{name} without {what}", Withholding(stage, weights=weights, timestamps=timestamps)
     for name in baselines:
-        if name == "popularity":
-            yield name, Popularity(training, item_count)
-        elif name == "item-knn":
-            yield name, item_knn(training, item_count)
-        elif name == "ease":
-            yield name, ease(training, item_count)
-        elif name == "als":
-            yield name, AlternatingLeastSquares(training, item_count, seed=SEED)
+        yield name, BASELINES[name](log.split.training, release.manifest.item_count)

@@ -1,8 +1,8 @@
-"""The comparison as a table, as JSON and as one HTML page with plots."""
+"""The comparison as tables, as JSON and as one HTML page with plots."""
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,8 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from winnow.evaluation import plots
-from winnow.evaluation.compare import CANDIDATE, CHAIN, SEED, Compared, Log
-from winnow.evaluation.measure import DEPTHS, by_group, gain
-from winnow.release.reader import Release
+from winnow.evaluation.compare import CANDIDATE, CHAIN, SEED, Compared, Comparison, EvaluationLog
+from winnow.evaluation.recommender_figures import DEPTHS, by_group, gain
 
 COLUMNS = {
     **{f"hr_at_{depth}": f"HR@{depth}" for depth in DEPTHS},
@@ -25,6 +24,9 @@ COLUMNS = {
 DIGITS = {"popularity_at_10": 5, "novelty_at_10": 2}
 HISTORY_EDGES = (20, 50, 100, 200)
 POPULARITY_QUANTILES = (0.25, 0.5, 0.75)
+CHAIN_NOT_MEASURED = (
+    "ranking, and so the chain, is not measured on watches: it learned from impressions, and is measured on later ones"
+)
 STYLE = (
     "body{font-family:sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
     "table{border-collapse:collapse;font-size:smaller}"
@@ -34,7 +36,7 @@ STYLE = (
 
 
 def shown(figures: Mapping[str, float]) -> list[str]:
-    """One figure a column; those with a confidence interval with half its width."""
+    """Return one cell for each column; a figure with a confidence interval has half its width behind it."""
     cells = []
     for key in COLUMNS:
         cell = f"{figures[key]:.{DIGITS.get(key, 3)}f}"
@@ -44,26 +46,28 @@ def shown(figures: Mapping[str, float]) -> list[str]:
     return cells
 
 
-def table(part: str, compared: Sequence[Compared]) -> Table:
-    """Build a table with a row for each recommender."""
+def table(part: str, comparison: Comparison) -> Table:
+    """Build a table with one row for each recommender."""
     made = Table(box=SIMPLE, title=f"{part}: held-out watches among all unseen items (95 % intervals)")
     made.add_column("recommender", no_wrap=True)
     for heading in COLUMNS.values():
         made.add_column(heading, justify="right")
-    for one in _of_part(compared, part):
+    for one in comparison.of_part(part):
         made.add_row(one.name, *shown(one.figures))
     return made
 
 
-def gain_of_ranking(part: str, compared: Sequence[Compared]) -> dict[str, float]:
-    """Return by how much the chain is better than the order of the candidates."""
-    answers = {one.name: one.answers for one in _of_part(compared, part)}
-    return gain(answers[CHAIN], answers[CANDIDATE], seed=SEED)
+def gain_of_ranking(part: str, comparison: Comparison) -> dict[str, float]:
+    """Return by how much the chain is better than the candidate order; empty where the chain was not measured."""
+    answers = {one.name: one.answers for one in comparison.of_part(part)}
+    return gain(answers[CHAIN], answers[CANDIDATE], seed=SEED) if CHAIN in answers else {}
 
 
-def gain_in_words(part: str, compared: Sequence[Compared]) -> str:
-    """Say the same to a person."""
-    found = gain_of_ranking(part, compared)
+def what_ranking_adds(part: str, comparison: Comparison) -> str:
+    """Say by how much the chain is better than the candidate order, or why that was not measured."""
+    found = gain_of_ranking(part, comparison)
+    if not found:
+        return f"{part}: {CHAIN_NOT_MEASURED}"
     words = [
         f"{heading} {found[key]:+.4f} ({found[f'{key}_low']:+.4f} to {found[f'{key}_high']:+.4f})"
         for key, heading in plots.METRICS.items()
@@ -71,56 +75,61 @@ def gain_in_words(part: str, compared: Sequence[Compared]) -> str:
     return f"{part}: ranking adds to the order of the candidates: {', '.join(words)}"
 
 
-def as_json(release: Release, log: Log, parts: Sequence[str], compared: Sequence[Compared]) -> dict[str, Any]:
-    """Return every figure to four digits, by part and recommender."""
-    settings = release.manifest.training.get("settings", {})
-    found: dict[str, Any] = {"split": log.split.description, "seed": settings.get("seed")}
+def as_json(parts: Sequence[str], comparison: Comparison) -> dict[str, Any]:
+    """Return every figure with four significant digits, by part and recommender."""
+    settings = comparison.release.manifest.training.get("settings", {})
+    found: dict[str, Any] = {"split": comparison.log.split.description, "seed": settings.get("seed")}
     for part in parts:
-        found[part] = {_key(one.name): one.figures for one in _of_part(compared, part)}
-        found[part]["gain_of_ranking"] = gain_of_ranking(part, compared)
-        found[part]["calibration"] = next(one.calibration for one in _of_part(compared, part) if one.name == CHAIN)
-        for name, of_group in _groups(part, compared, log).items():
+        ours = comparison.of_part(part)
+        found[part] = {_key(one.name): one.figures for one in ours}
+        if gained := gain_of_ranking(part, comparison):
+            found[part]["gain_of_ranking"] = gained
+            found[part]["calibration"] = next(one.calibration for one in ours if one.name == CHAIN)
+        if part in comparison.impressions:
+            found[part]["impressions"] = dict(comparison.impressions[part])
+        for name, of_group in _groups(part, ours, comparison.log).items():
             found[part][name] = {_key(recommender): figures for recommender, figures in of_group.items()}
     rounded: dict[str, Any] = _rounded(found)
     return rounded
 
 
-def page(release: Release, part: str, compared: Sequence[Compared], log: Log) -> str:
+def page(part: str, comparison: Comparison) -> str:
     """Write one HTML page, plots included, about one part."""
-    ours = _of_part(compared, part)
-    # Twelve lines are too many to tell apart.
+    ours = comparison.of_part(part)
+    # Twelve lines in one plot cannot be told apart.
     drawn = [one for one in ours if not one.withheld]
-    groups = _groups(part, drawn, log)
+    groups = _groups(part, drawn, comparison.log)
     pictures = {
         "Candidates and ranked lists: recall over k": plots.recall_over_k(drawn),
         "By watches in the history": plots.by_group(groups["by_history_length"], "watches in the history"),
         "By training watches of the held-out item": plots.by_group(groups["by_popularity"], "training watches"),
-        "Calibration of the ranking stage": plots.calibration(
-            next(one.calibration for one in ours if one.name == CHAIN)
-        ),
     }
-    if epochs := release.manifest.training.get("epochs"):
+    for one in drawn:
+        if one.name == CHAIN:
+            pictures["Calibration of the ranking stage"] = plots.calibration_curve(one.calibration)
+    if epochs := comparison.release.manifest.training.get("epochs"):
         pictures["Training"] = plots.losses(epochs)
-    title = f"Release {release.release_id}"
-    head = "".join(f"<th>{html.escape(heading)}</th>" for heading in ("", *COLUMNS.values()))
-    rows = "".join(
-        f"<tr><td>{html.escape(one.name)}</td>{''.join(f'<td>{cell}</td>' for cell in shown(one.figures))}</tr>"
-        for one in ours
-    )
-    user_count = len(np.unique(log.parts[part].users))
+    title = f"Release {comparison.release.release_id}"
+    held_out = comparison.log.held_out(part)
+    user_count = len(np.unique(held_out.users))
+    rows = [(one.name, *shown(one.figures)) for one in ours]
+    judged = [(name.replace("_", " "), f"{value:,.4g}") for name, value in comparison.impressions.get(part, {}).items()]
+    impressions = f"<h2>Ranking on later impressions</h2>{_html_table(('', 'value'), judged)}" if judged else ""
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
-        f"<style>{STYLE}</style><h1>{html.escape(title)}</h1><p>{len(log.parts[part]):,} held-out watches of "
+        f"<style>{STYLE}</style><h1>{html.escape(title)}</h1><p>{len(held_out):,} held-out watches of "
         f"{user_count:,} users ({part}); all items that a user has not seen are ranked; 95 % intervals by bootstrap "
-        f"over users. Split: {html.escape(log.split.description)}.</p><table><tr>{head}</tr>{rows}</table>"
-        f"<p>{html.escape(gain_in_words(part, compared))}.</p>"
-        f"{''.join(_section(heading, png) for heading, png in pictures.items())}</html>\n"
+        f"over users. Split: {html.escape(comparison.log.split.description)}.</p>"
+        f"{_html_table(('', *COLUMNS.values()), rows)}<p>{html.escape(what_ranking_adds(part, comparison))}.</p>"
+        f"{impressions}{''.join(_section(heading, png) for heading, png in pictures.items())}</html>\n"
     )
 
 
-def _groups(part: str, compared: Sequence[Compared], log: Log) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
-    """Figures by length of the history and by popularity of the held-out item: by what -> recommender -> group."""
-    held_out = log.parts[part]
+def _groups(
+    part: str, compared: Sequence[Compared], log: EvaluationLog
+) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """Return figures by length of the history and by popularity of the held-out item, of each recommender."""
+    held_out = log.held_out(part)
     popularity_B = log.watch_counts[held_out.targets]
     quartiles = np.unique(np.quantile(popularity_B, POPULARITY_QUANTILES).astype(int)).tolist()
     found = {}
@@ -129,12 +138,8 @@ def _groups(part: str, compared: Sequence[Compared], log: Log) -> dict[str, dict
         ("by_popularity", popularity_B, quartiles),
     ):
         groups_B = np.digitize(values_B, edges)
-        found[name] = {one.name: by_group(one.answers, groups_B, _ranges(edges)) for one in _of_part(compared, part)}
+        found[name] = {one.name: by_group(one.answers, groups_B, _ranges(edges)) for one in compared}
     return found
-
-
-def _of_part(compared: Sequence[Compared], part: str) -> list[Compared]:
-    return [one for one in compared if one.part == part]
 
 
 def _rounded(value: Any) -> Any:
@@ -158,3 +163,9 @@ def _section(heading: str, png: bytes) -> str:
     encoded = base64.b64encode(png).decode()
     text = html.escape(heading)
     return f"<h2>{text}</h2><p><img alt='{text}' src='data:image/png;base64,{encoded}'></p>"
+
+
+def _html_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [("th", headings), *(("td", row) for row in rows)]
+    cells = ("".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in line) for tag, line in lines)
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in cells)}</table>"

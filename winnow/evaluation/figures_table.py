@@ -1,4 +1,4 @@
-"""Shows evaluation figures to a person."""
+"""Tables of the figures that training reports."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ HEADINGS = {
 
 
 def figures_table(title: str, figures: Mapping[str, Mapping[str, float]]) -> Table:
-    """Build a table with a row for each ranking (popularity, candidate, chain)."""
+    """Build a table with one row for popularity and for each stage."""
     table = Table(title=title)
     table.add_column("ranked by")
     for heading in HEADINGS.values():
@@ -28,7 +28,7 @@ def figures_table(title: str, figures: Mapping[str, Mapping[str, float]]) -> Tab
 
 
 def impressions_table(title: str, figures: Mapping[str, float]) -> Table:
-    """Build a table with a row for each figure of a ranking network over impressions."""
+    """Build a table with one row for each figure of a ranking network on impressions."""
     table = Table("figure", title=title)
     table.add_column("value", justify="right")
     for name, value in figures.items():

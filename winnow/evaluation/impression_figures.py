@@ -1,39 +1,52 @@
-"""How well scores order the impressions of a user, and how true the expected watch time is.
+"""Figures of a ranking network on impressions: how well it orders those of a user, and whether its watch time is true.
 
 Shape legend: N impressions.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-DECILES = 10
+from winnow.evaluation.calibration import calibration
+from winnow.evaluation.impression_scores import impression_scores
+from winnow.logs.impressions import Impressions
+from winnow.networks.ranking import DeepRankingModel
 
 Scores = NDArray[np.floating]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImpressionFigures:
-    """Figures over impressions of many users."""
-
-    weighted_per_user_loss: float
-    """Paper, section 4.3: of all pairs of a clicked and an unclicked impression of one user, the watch time of those in
-    which the unclicked one scores at least as high, as a share of the watch time of all of them."""
-    auc_by_user: float
-    """The share of those pairs that are in order, ties counted half, of each user; the mean over users who have any."""
-    user_count: int
-    """How many have any."""
+def impression_figures(network: DeepRankingModel, impressions: Impressions) -> dict[str, float]:
+    """Judge a network on impressions: their order and, where it answers with watch time, whether that is true."""
+    return figures_of_scores(
+        impression_scores(network, impressions), impressions, in_seconds=network.score == "watch_seconds"
+    )
 
 
-def ordering_figures(
+def figures_of_scores(scores: Scores, impressions: Impressions, *, in_seconds: bool) -> dict[str, float]:
+    """Judge the scores [N] of N impressions; also as an expected watch time where they are `in_seconds`."""
+    found = order_figures(impressions.users, scores, impressions.clicked, impressions.watch_seconds)
+    if not in_seconds:
+        return found
+    deciles = calibration(scores, impressions.watch_seconds)
+    ratios = [decile["predicted"] / max(decile["actual"], 1e-9) for decile in deciles]
+    found["expected_over_actual"] = float(scores.mean(dtype=np.float64) / impressions.watch_seconds.mean())
+    found["worst_inner_decile"] = max(abs(ratio - 1) for ratio in ratios[1:-1])
+    return found | {f"expected_over_actual_decile_{number}": ratio for number, ratio in enumerate(ratios, start=1)}
+
+
+def order_figures(
     users: NDArray[np.int64], scores: Scores, clicked: NDArray[np.bool_], watch_seconds: NDArray[np.float32]
-) -> ImpressionFigures:
-    """Judge the order of the scores within each user; all arrays are [N]."""
+) -> dict[str, float]:
+    """Judge the order of the scores by pairs of a clicked and an unclicked impression of one user; arrays are [N].
+
+    `weighted_per_user_loss` (paper, section 4.3) is the watch time of the pairs in which the unclicked impression has
+    no lower score, as a share of the watch time of all pairs. `auc_by_user` is the share of a user's pairs in the right
+    order, where a tie is half a pair, averaged over the `user_count` users who have pairs.
+    """
     lost_seconds = total_seconds = auc_sum = 0.0
     user_count = 0
-    for of_user in _lists_of_users(users):
+    for of_user in _positions_by_user(users):
         positive = clicked[of_user]
         negatives = np.sort(scores[of_user[~positive]])
         if not len(negatives) or not positive.any():
@@ -45,28 +58,13 @@ def ordering_figures(
         total_seconds += float(seconds.sum() * len(negatives))
         auc_sum += float((below + not_above).mean()) / (2 * len(negatives))
         user_count += 1
-    return ImpressionFigures(
-        weighted_per_user_loss=lost_seconds / total_seconds if total_seconds else 0.0,
-        auc_by_user=auc_sum / user_count if user_count else 0.0,
-        user_count=user_count,
-    )
+    return {
+        "weighted_per_user_loss": lost_seconds / total_seconds if total_seconds else 0.0,
+        "auc_by_user": auc_sum / user_count if user_count else 0.0,
+        "user_count": float(user_count),
+    }
 
 
-def calibration(expected_seconds: Scores, watch_seconds: NDArray[np.float32]) -> list[dict[str, float]]:
-    """Compare the mean expected and actual watch time of an impression, by decile of the expectation, lowest first.
-
-    `ratio` is expected over actual. Both arrays are [N]; `watch_seconds` is 0 for what was not clicked.
-    """
-    order = np.argsort(expected_seconds, kind="stable")
-    deciles = []
-    for decile in np.array_split(order, DECILES):
-        expected = float(expected_seconds[decile].mean(dtype=np.float64))
-        actual = float(watch_seconds[decile].mean(dtype=np.float64))
-        deciles.append({"expected_seconds": expected, "actual_seconds": actual, "ratio": expected / max(actual, 1e-9)})
-    return deciles
-
-
-def _lists_of_users(users: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Yield the positions of each user's impressions."""
+def _positions_by_user(users: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     order = np.argsort(users, kind="stable")
     yield from np.split(order, np.flatnonzero(np.diff(users[order])) + 1)

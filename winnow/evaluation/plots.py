@@ -1,4 +1,4 @@
-"""The plots of the report, as PNG."""
+"""The plots of the comparison report, as PNG."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from winnow.evaluation.compare import Compared
-from winnow.evaluation.measure import DEPTHS
+from winnow.evaluation.recommender_figures import DEPTHS
 
 METRICS = {"hr_at_10": "HR@10", "ndcg_at_10": "NDCG@10"}
 
@@ -17,13 +17,13 @@ def recall_over_k(compared: Sequence[Compared]) -> bytes:
     figure, [axes] = _figure(1)
     depths = np.unique(np.geomspace(1, DEPTHS[-1], 60).astype(int))
     for one in compared:
-        axes.plot(depths, [one.answers.mean(one.answers.places < depth) for depth in depths], label=one.name)
+        axes.plot(depths, [one.answers.mean(one.answers.ranks < depth) for depth in depths], label=one.name)
     axes.set(xscale="log", xlabel="k", ylabel="recall")
     return _png(figure)
 
 
 def by_group(groups: Mapping[str, Mapping[str, Mapping[str, float]]], label: str) -> bytes:
-    """Draw each metric of each recommender for each group: recommender -> group -> metric."""
+    """Draw the metrics of each recommender in each group; `groups` is recommender -> group -> metric."""
     figure, all_axes = _figure(len(METRICS))
     names = list(dict.fromkeys(name for of_one in groups.values() for name in of_one))
     width = 0.8 / len(groups)
@@ -36,8 +36,8 @@ def by_group(groups: Mapping[str, Mapping[str, Mapping[str, float]]], label: str
     return _png(figure)
 
 
-def calibration(groups: Sequence[Mapping[str, float]]) -> bytes:
-    """Draw how often a candidate was the next watch over how probable ranking took it."""
+def calibration_curve(groups: Sequence[Mapping[str, float]]) -> bytes:
+    """Draw how often a candidate was the next watch, over the probability that ranking gave it."""
     figure, [axes] = _figure(1)
     predicted = [group["predicted"] for group in groups]
     axes.plot(predicted, [group["actual"] for group in groups], "o-", label="a tenth of all candidates each")
@@ -47,17 +47,20 @@ def calibration(groups: Sequence[Mapping[str, float]]) -> bytes:
 
 
 def losses(epochs: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes:
-    """Draw the training loss of every epoch of each stage, and HR@10 on validation."""
+    """Draw the training loss of each network by epoch, and a figure on validation: HR@10 or else the first one."""
     figure, all_axes = _figure(len(epochs))
-    for axes, (stage, of_epochs) in zip(all_axes, epochs.items(), strict=True):
+    for axes, (network, of_epochs) in zip(all_axes, epochs.items(), strict=True):
+        validated = [name for name in of_epochs[0] if name != "loss"]
+        figure_name = "hr_at_10" if "hr_at_10" in validated else validated[0]
+        heading = METRICS.get(figure_name, figure_name.replace("_", " "))
         numbers = np.arange(1, len(of_epochs) + 1)
         axes.plot(numbers, [epoch["loss"] for epoch in of_epochs], "o-", label="training loss")
-        axes.set(xlabel=f"epoch of the {stage} network", ylabel="loss", xticks=numbers)
+        axes.set(xlabel=f"epoch of the {network} network", ylabel="loss", xticks=numbers)
         right = axes.twinx()
-        right.plot(numbers, [epoch["hr_at_10"] for epoch in of_epochs], "s--", color="tab:orange")
-        # The legend is of the left axes.
-        axes.plot([], [], "s--", color="tab:orange", label="HR@10")
-        right.set_ylabel("HR@10 on validation")
+        right.plot(numbers, [epoch[figure_name] for epoch in of_epochs], "s--", color="tab:orange")
+        # The legend shows the lines of the left axes.
+        axes.plot([], [], "s--", color="tab:orange", label="on validation")
+        right.set_ylabel(f"{heading} on validation")
     return _png(figure)
 
 

@@ -1,41 +1,32 @@
-"""How well held-out watches are ranked among all items that their user has not seen.
+"""Ranks of held-out watches among all items that their user has not seen, by each stage of a release.
 
-Shape legend: B users, I items, K candidates.
+Shape legend: B held-out watches, I items, K candidates.
 """
-
-from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from winnow.evaluation.rank_figures import NOT_FOUND, Ranks, rank_figures
 from winnow.history import RaggedRows
-from winnow.logs.split import HeldOut, means_of_users
+from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.packed import PackedTensor
 from winnow.networks.ranking import DeepRankingModel
 
-# The rank of a target that is not in the list at all.
-NOT_FOUND = np.iinfo(np.int64).max
-HIT_RATE_DEPTHS = (10, 50, 100, 200)
-# [users, items] scores are formed for this many users at once.
-USERS_A_BLOCK = 512
-
-Ranks = NDArray[np.int64]
-
 
 def popularity_ranks(watch_counts: NDArray[np.int64], held_out: HeldOut) -> Ranks:
-    """Rank each target by popularity, int64 [B]: 0 is the top. `watch_counts` is int64 [I]."""
+    """Rank each target by `watch_counts`, int64 [I]."""
     scores_I = torch.from_numpy(watch_counts).float()
-    blocks = _blocks(held_out)
+    blocks = held_out.blocks()
     return np.concatenate([_full_ranks(scores_I.expand(len(block), -1).clone(), block) for block in blocks])
 
 
 @torch.inference_mode()
 def candidate_ranks(network: DeepCandidateGenerationModel, held_out: HeldOut) -> Ranks:
-    """Rank each target by the candidate network, int64 [B]: 0 is the top."""
-    return np.concatenate([_full_ranks(_scores(network, block.histories), block) for block in _blocks(held_out)])
+    """Rank each target by the candidate network."""
+    return np.concatenate([_full_ranks(_scores(network, block.histories), block) for block in held_out.blocks()])
 
 
 @torch.inference_mode()
@@ -46,9 +37,9 @@ def chain_ranks(
     *,
     candidate_count: int,
 ) -> Ranks:
-    """Rank each target by the ranking network among the candidates, int64 [B]; NOT_FOUND where it is none of them."""
+    """Rank each target by the ranking network among the candidates; NOT_FOUND where it is not one of them."""
     ranks = []
-    for block in _blocks(held_out):
+    for block in held_out.blocks():
         candidates = top_candidates(candidate_network, block.histories, candidate_count=candidate_count)
         histories = ranking_network.pack(block.histories)
         scores_BK = ranking_network.logits(histories, rectangle(candidates)).view_as(candidates)
@@ -64,47 +55,31 @@ def chain_ranks(
 def top_candidates(network: DeepCandidateGenerationModel, histories: RaggedRows, *, candidate_count: int) -> Tensor:
     """Return the rows of the largest logits among unseen items, best first, int64 [B, K].
 
-    Where a user has seen so many items that fewer than K are left, the list ends in seen ones.
+    Where fewer than K unseen items are left, the list ends with seen ones.
     """
     scores_BI = _hide_seen(_scores(network, histories), histories)
     return scores_BI.topk(min(candidate_count, scores_BI.shape[1]), dim=1).indices
 
 
-def figures(ranks: Ranks, users: NDArray[np.int64]) -> dict[str, float]:
-    """Summarise ranks [B] as hit rates, NDCG@10 and mean reciprocal rank; each of `users` [B] counts the same."""
-    found = ranks != NOT_FOUND
-    places = np.where(found, ranks, 0) + 1.0
-    of_watches = {f"hr_at_{depth}": ranks < depth for depth in HIT_RATE_DEPTHS} | {
-        "ndcg_at_10": np.where(ranks < 10, 1 / np.log2(places + 1), 0.0),
-        "mrr": np.where(found, 1 / places, 0.0),
-    }
-    return {name: float(means_of_users(values, users).mean()) for name, values in of_watches.items()}
-
-
-def evaluate(
-    candidate_network: DeepCandidateGenerationModel,
-    ranking_network: DeepRankingModel,
+def stage_figures(
     held_out: HeldOut,
-    *,
     watch_counts: NDArray[np.int64],
-    candidate_count: int,
-) -> Mapping[str, dict[str, float]]:
-    """Return the figures of popularity, of the candidate stage and of the full chain.
+    candidate_network: DeepCandidateGenerationModel,
+    ranking_network: DeepRankingModel | None = None,
+    *,
+    candidate_count: int = 0,
+) -> dict[str, dict[str, float]]:
+    """Return the figures of popularity, of the candidate stage and, with a ranking network, of the whole chain.
 
-    `watch_counts`, int64 [I], must not count what is held out.
+    `watch_counts`, int64 [I], must not count held-out watches.
     """
-    chain = chain_ranks(candidate_network, ranking_network, held_out, candidate_count=candidate_count)
     ranks = {
         "popularity": popularity_ranks(watch_counts, held_out),
         "candidate": candidate_ranks(candidate_network, held_out),
-        "chain": chain,
     }
-    return {name: figures(of_stage, held_out.users) for name, of_stage in ranks.items()}
-
-
-def _blocks(held_out: HeldOut) -> Iterator[HeldOut]:
-    for start in range(0, len(held_out), USERS_A_BLOCK):
-        yield held_out.slice(start, min(start + USERS_A_BLOCK, len(held_out)))
+    if ranking_network is not None:
+        ranks["chain"] = chain_ranks(candidate_network, ranking_network, held_out, candidate_count=candidate_count)
+    return {name: rank_figures(of_stage, held_out.users) for name, of_stage in ranks.items()}
 
 
 def _scores(network: DeepCandidateGenerationModel, histories: RaggedRows) -> Tensor:
@@ -118,9 +93,9 @@ def _hide_seen(scores_BI: Tensor, seen: RaggedRows) -> Tensor:
 
 
 def _full_ranks(scores_BI: Tensor, block: HeldOut) -> Ranks:
-    """Ties count against the target, so that a network of equal scores ranks nothing well.
+    """Rank the targets of a block among all items. Ties count against the target: equal scores must not look good.
 
-    A target that its user has seen before is hidden like every seen item, and not found.
+    A target that its user has seen before is hidden like every seen item, and is NOT_FOUND.
     """
     scores_BI = _hide_seen(scores_BI, block.histories)
     targets = torch.from_numpy(block.targets).to(scores_BI.device, torch.int64).unsqueeze(1)

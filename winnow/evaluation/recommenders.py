@@ -1,6 +1,6 @@
-"""What is compared: the stages of a release, and baselines that learn from the same watches in a few lines.
+"""What `winnow evaluate` compares: the stages of a release, and simple baselines that learn from the same watches.
 
-All answer alike: histories in, the best unseen rows of each out. Shape legend: B users, I items, K rows of an answer.
+Each takes histories and returns the best unseen rows. Shape legend: B histories, I items, K rows of an answer.
 """
 
 from typing import Any, Protocol
@@ -17,14 +17,14 @@ from winnow.networks.ranking import DeepRankingModel
 
 # An [I, I] matrix of float64 is inverted for EASE: 20,000 items are 3.2 GB.
 DENSE_ITEM_LIMIT = 20_000
+SEED = 1
 
 
 class Recommender(Protocol):
-    """Anything that can be asked for items."""
+    """Anything that recommends items for histories."""
 
     def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
-        """Return the `count` best rows for each history, best first, none of them in it: int64 [B, count]."""
-        ...
+        """Return the `count` best rows that are not in each history, best first: int64 [B, count]."""
 
 
 class CandidateOrder:
@@ -39,7 +39,7 @@ class CandidateOrder:
 
 
 class Chain:
-    """Both stages: so many candidates, ranked; beyond them, the order of the candidates."""
+    """Both stages: the first `candidate_count` candidates ranked, the others after them in candidate order."""
 
     def __init__(
         self, candidate_network: DeepCandidateGenerationModel, ranking_network: DeepRankingModel, candidate_count: int
@@ -57,7 +57,7 @@ class Chain:
         return best[:, :count].cpu().numpy()
 
     def probabilities(self, histories: RaggedRows) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the candidates of each history, int64 [B, K], and how probable ranking takes each, float32 [B, K]."""
+        """Return the candidates of each history, int64 [B, K], and the probability of each, float32 [B, K]."""
         rows_BK = top_candidates(self._candidate_network, histories, candidate_count=self._candidate_count)
         return rows_BK.cpu().numpy(), torch.sigmoid(self._logits(histories, rows_BK)).cpu().numpy()
 
@@ -67,10 +67,10 @@ class Chain:
 
 
 class Withholding:
-    """Another recommender, asked by a caller who does not know the weights of the watches, or when they were."""
+    """Another recommender, asked by a caller who does not know the weights or the timestamps of the watches."""
 
     def __init__(self, recommender: Recommender, *, weights: bool, timestamps: bool) -> None:
-        """`weights` and `timestamps` say which of the two are withheld."""
+        """Withhold `weights`, `timestamps` or both."""
         self._recommender = recommender
         self._weights = weights
         self._timestamps = timestamps
@@ -88,7 +88,7 @@ class Withholding:
 
 
 class Popularity:
-    """The most watched items, whoever asks."""
+    """The most watched items, the same for everyone."""
 
     def __init__(self, training: RaggedRows, item_count: int) -> None:
         self._counts_I = np.bincount(training.rows, minlength=item_count).astype(np.float64)
@@ -100,7 +100,7 @@ class Popularity:
 
 
 class ItemSimilarity:
-    """A score for each pair of items, summed over the history: [I, I]."""
+    """The sum over the history of a score for each pair of items, [I, I]."""
 
     def __init__(self, similarity_II: NDArray[np.float64], preferred_I: NDArray[np.int64]) -> None:
         self._similarity_II = similarity_II
@@ -113,7 +113,7 @@ class ItemSimilarity:
 
 
 def item_knn(training: RaggedRows, item_count: int, *, neighbour_count: int = 100) -> ItemSimilarity:
-    """Cosine similarity of the sets of users who watched two items, the nearest neighbours of each only.
+    """Score pairs by the cosine of the sets of their users, among the nearest neighbours of each item.
 
     Raises ValueError where the catalogue is too large for a dense matrix.
     """
@@ -128,7 +128,7 @@ def item_knn(training: RaggedRows, item_count: int, *, neighbour_count: int = 10
 
 
 def ease(training: RaggedRows, item_count: int, *, regularisation: float = 500.0) -> ItemSimilarity:
-    """The linear autoencoder without self-loops of Steck, Embarrassingly Shallow Autoencoders (WWW 2019), closed form.
+    """Fit the linear autoencoder of Steck, Embarrassingly Shallow Autoencoders for Sparse Data (WWW 2019).
 
     Raises ValueError where the catalogue is too large for a dense matrix.
     """
@@ -140,17 +140,17 @@ def ease(training: RaggedRows, item_count: int, *, regularisation: float = 500.0
 
 
 class AlternatingLeastSquares:
-    """Matrix factorisation of implicit feedback, by the library of that name; a user is the vector of the history."""
+    """Matrix factorisation by the library `implicit`; the vector of a user is computed from the history."""
 
-    def __init__(self, training: RaggedRows, item_count: int, *, seed: int, factors: int = 64) -> None:
-        """Raise ImportError without the extra `evaluation`."""
+    def __init__(self, training: RaggedRows, item_count: int, *, factors: int = 64) -> None:
+        """Fit the factors. Raises ImportError without the extra `train`."""
         from implicit.als import AlternatingLeastSquares as Model
         from threadpoolctl import threadpool_limits
 
         self._item_count = item_count
-        # The library has threads of its own, and warns of those of BLAS below them.
+        # The library starts its own threads, and warns about those of BLAS beneath them.
         with threadpool_limits(1, "blas"):
-            self._model: Any = Model(factors=factors, regularization=0.05, iterations=15, random_state=seed)
+            self._model: Any = Model(factors=factors, regularization=0.05, iterations=15, random_state=SEED)
             self._model.fit(self._sparse(training), show_progress=False)
 
     def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
@@ -172,30 +172,34 @@ class AlternatingLeastSquares:
 
 
 def watched_matrix(histories: RaggedRows, item_count: int) -> NDArray[np.float64]:
-    """Return 1 where a user has watched an item, [B, I]."""
+    """Return 1 for each item in a history, else 0: [B, I]."""
     watched_BI = np.zeros((len(histories), item_count))
     watched_BI[np.repeat(np.arange(len(histories)), histories.lengths), histories.rows] = 1
     return watched_BI
 
 
-def co_watches(training: RaggedRows, item_count: int, *, users_a_block: int = 1024) -> NDArray[np.float64]:
-    """Count the users who watched both of two items, [I, I]. Raises ValueError for more than DENSE_ITEM_LIMIT items."""
+def co_watches(training: RaggedRows, item_count: int, *, users_per_block: int = 1024) -> NDArray[np.float64]:
+    """Count the users who watched both items of each pair, [I, I].
+
+    Raises ValueError for more than DENSE_ITEM_LIMIT items.
+    """
     if item_count > DENSE_ITEM_LIMIT:
         raise ValueError(
-            f"{item_count:,} items: this baseline needs a matrix of all pairs, at most {DENSE_ITEM_LIMIT:,}"
+            f"{item_count:,} items are too many for this baseline, which needs a matrix of all pairs: "
+            f"at most {DENSE_ITEM_LIMIT:,}"
         )
     together_II = np.zeros((item_count, item_count))
-    for start in range(0, len(training), users_a_block):
-        block = training.slice(start, min(start + users_a_block, len(training)))
+    for start in range(0, len(training), users_per_block):
+        block = training.slice(start, min(start + users_per_block, len(training)))
         watched_BI = watched_matrix(block, item_count)
         together_II += watched_BI.T @ watched_BI
     return together_II
 
 
 def most_watched_first(training: RaggedRows, item_count: int) -> NDArray[np.int64]:
-    """Return all rows by falling number of training watches, int64 [I].
+    """Return all rows, the most watched in training first, int64 [I].
 
-    Of equal ones the later row is first: rows are ordered by all watches, held-out ones too, and must not tell.
+    Ties are in reverse row order: rows are ordered by all watches, and must not reveal the held-out ones.
     """
     counts_I = np.bincount(training.rows, minlength=item_count)
     return np.lexsort((-np.arange(item_count), -counts_I))
@@ -204,7 +208,7 @@ def most_watched_first(training: RaggedRows, item_count: int) -> NDArray[np.int6
 def best_unseen(
     scores_BI: NDArray[np.float64], histories: RaggedRows, count: int, preferred_I: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return the rows of the largest scores that are not in the history, best first; equal ones as in `preferred_I`."""
+    """Return the unseen rows with the largest scores, best first; ties are in the order of `preferred_I`."""
     seen = np.repeat(np.arange(len(histories)), histories.lengths), histories.rows
     scores_BI[seen] = -np.inf
     best_BK = np.argsort(-scores_BI[:, preferred_I], axis=1, kind="stable")[:, :count]

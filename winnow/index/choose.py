@@ -1,4 +1,4 @@
-"""Which index a catalogue gets, and how it is tuned: decided once, when a release is written.
+"""Chooses and tunes the index of a catalogue: once, when a release is written.
 
 Shape legend: B user vectors, I items, H width of a vector, K the recall depth.
 """
@@ -13,21 +13,22 @@ from torch import Tensor
 from winnow.history import RaggedRows
 from winnow.index.approximate import ApproximateIndex
 from winnow.index.exact import ExactIndex
+from winnow.queries import RetrievalQuery
 
-# Up to here a full scan is as fast: 65,536 items of 256 numbers, 262,144 of 64 (benchmarks/RESULTS.md, growth).
+# Up to this many numbers a full scan is as fast: 65,536 items of 256, 262,144 of 64 (benchmarks/RESULTS.md, growth).
 LARGEST_EXACT_TABLE = 16 * 1024 * 1024
-# Candidates lists have a few hundred entries: recall is measured at the default.
+# How many candidates a request retrieves by default.
 RECALL_DEPTH = 200
-# More than the candidates need: a ranker that shares nothing with their order keeps .93 of its true best 20 at .96 and
-# .96 at .98 (measured on the paper-sized synthetic catalogue); a ranker that agrees with it keeps more.
+# A ranker whose order has nothing in common with the candidates' keeps .93 of its true best 20 at a recall of .96, and
+# .96 at .98 (measured on the paper-sized synthetic catalogue). A ranker that agrees with them more keeps more.
 TARGET_RECALL = 0.98
-# Scanning a list costs as much as choosing between this many lists; twice the root of the catalogue balances the two.
+# With twice the root of the catalogue, scanning lists and choosing between them cost about the same.
 LISTS_PER_ROOT = 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Choice:
-    """An index and how well it finds."""
+    """An index and its recall."""
 
     index: ExactIndex | ApproximateIndex
     recall_at_200: float
@@ -36,10 +37,11 @@ class Choice:
 
 
 def choose_index(item_vectors_IH: Tensor, tuning_user_BH: Tensor, target_recall: float = TARGET_RECALL) -> Choice:
-    """Take a full scan for a small catalogue, else inverted lists that reach the target recall on the given queries.
+    """Return a full scan for a small catalogue, else inverted lists that reach the target recall on the given queries.
 
-    The target is reached by two standard errors of the mean over the queries, so that others find it too. Give a few
-    hundred queries; the fewer, the more lists are scanned. Raises ValueError where there is none for a large catalogue.
+    The mean recall exceeds the target by two standard errors, so that other queries reach it too. Give a few hundred
+    queries: the fewer there are, the more lists are scanned. Raises ValueError where a large catalogue comes without
+    any.
     """
     item_count, width = item_vectors_IH.shape
     if item_count * width <= LARGEST_EXACT_TABLE:
@@ -58,12 +60,12 @@ def list_count(item_count: int) -> int:
 
 def tune(index: ApproximateIndex, item_vectors_IH: Tensor, user_BH: Tensor, target_recall: float) -> float:
     """Set the smallest `probe_count` that reaches the target by two standard errors; return the mean recall."""
-    counts = np.full(len(user_BH), RECALL_DEPTH, dtype=np.int32)
-    true = ExactIndex(item_vectors_IH).search(user_BH, counts, RaggedRows.from_lists([[]] * len(user_BH))).rows
+    query = RetrievalQuery.without_histories(np.full(len(user_BH), RECALL_DEPTH, dtype=np.int32))
+    true = ExactIndex(item_vectors_IH).search(user_BH, query).rows
 
     def recalls(probe_count: int) -> NDArray[np.float64]:
         index.probe_count = probe_count
-        # From the lists alone: with too few of them a query is answered by a full scan, whose recall is perfect.
+        # From the lists alone: where these hold too few items, `search` scans all, whose recall is 1.
         return recall_of_each(index.found_in_lists(user_BH, RECALL_DEPTH), true)
 
     def reached(probe_count: int) -> bool:

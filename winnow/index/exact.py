@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from winnow.history import RaggedRows
-from winnow.index.protocol import Retrieved
+from winnow.queries import Candidates, RetrievalQuery
 
-# Scores held at once: 16 M float32 are 64 MiB, whatever the catalogue and the batch.
+# Scores held at once: 16 M float32 are 64 MiB, however large the catalogue and the batch.
 BLOCK_SCORES = 16 * 1024 * 1024
 
 
@@ -28,12 +28,13 @@ class ExactIndex:
         return True
 
     @torch.inference_mode()
-    def search(self, user_BH: Tensor, counts: NDArray[np.int32], exclusions: RaggedRows) -> Retrieved:
+    def search(self, user_BH: Tensor, query: RetrievalQuery) -> Candidates:
         """See CandidateIndex.search."""
+        counts, exclusions = query.counts, query.exclusions
         item_count = len(self._item_vectors_IH)
         query_count = len(user_BH)
         if not query_count:
-            return Retrieved(RaggedRows.from_lists([]), np.empty(0, dtype=np.float32))
+            return Candidates(RaggedRows.empty(0), np.empty(0, dtype=np.float32))
         device = self._item_vectors_IH.device
         most = min(int(counts.max()), item_count)
 
@@ -63,13 +64,16 @@ class ExactIndex:
         return cut_to_counts(best_rows_BK.cpu().numpy(), best_scores_BK.cpu().numpy(), counts)
 
 
-def cut_to_counts(rows_BK: NDArray[np.int64], scores_BK: NDArray[np.float32], counts: NDArray[np.int32]) -> Retrieved:
-    """Turn rectangular results, best first, into ragged ones; -inf marks what is excluded or missing."""
+def cut_to_counts(rows_BK: NDArray[np.int64], scores_BK: NDArray[np.float32], counts: NDArray[np.int32]) -> Candidates:
+    """Turn rectangular results, best first, into ragged ones. A score of -inf marks a row that is excluded or missing.
+
+    `counts`, [B], says how many rows of each query are kept at most.
+    """
     query_count, most = rows_BK.shape
     if most and (counts == most).all() and (scores_BK[:, -1] > -np.inf).all():
-        # Nearly always: everybody asked for as many, and there were as many.
+        # The usual case: every query asked for the same number, and got it.
         rows = RaggedRows(rows_BK.astype(np.int32).reshape(-1), np.arange(0, query_count * most + 1, most))
-        return Retrieved(rows, scores_BK.astype(np.float32, copy=False).reshape(-1))
+        return Candidates(rows, scores_BK.astype(np.float32, copy=False).reshape(-1))
     kept_BK = (np.arange(rows_BK.shape[1]) < counts[:, None]) & (scores_BK > -np.inf)
     rows = RaggedRows.from_lengths(rows_BK[kept_BK].astype(np.int32), kept_BK.sum(axis=1))
-    return Retrieved(rows, scores_BK[kept_BK].astype(np.float32, copy=False))
+    return Candidates(rows, scores_BK[kept_BK].astype(np.float32, copy=False))

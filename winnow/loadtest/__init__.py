@@ -1,1 +1,5 @@
-"""A load tool for gateways: `load` describes what to send, `client` sends it, `measured` is what came of it."""
+"""A load tool for gateways.
+
+`load` describes what to send, `histories` makes the requests, `processes` starts client processes, `caller` is what
+each of them does, `measured` holds what they saw, and `summary` shows it.
+"""

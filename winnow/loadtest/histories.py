@@ -1,4 +1,4 @@
-"""What is asked: histories from a file of the user's own, or drawn from a release."""
+"""The requests of a load: histories from a file, or drawn from a release."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from winnow.release.reader import current_release_id, open_release
 from winnow.v1 import recommendation_pb2
 
-# Enough different requests that caches of a few entries do not flatter the figures.
+# Enough different requests that a cache of a few entries does not flatter the figures.
 DRAWN_HISTORIES = 2_000
 
 
@@ -40,9 +40,11 @@ def draw_histories(releases: Path, length: int, seed: int = 0) -> list[list[str]
     return [vocabulary.item_ids(history) for history in rows.tolist()]
 
 
-def serialize(histories: Sequence[Sequence[str]], count: int) -> list[bytes]:
-    """One RecommendItems request a history."""
+def serialize(histories: Sequence[Sequence[str]], item_count: int) -> list[bytes]:
+    """Return one serialized RecommendItemsRequest for each history."""
     return [
-        recommendation_pb2.RecommendItemsRequest(history=history, count=count).SerializeToString()
+        recommendation_pb2.RecommendItemsRequest(
+            history=[recommendation_pb2.Watch(item_id=item_id) for item_id in history], item_count=item_count
+        ).SerializeToString()
         for history in histories
     ]

@@ -1,6 +1,6 @@
-"""What came of a load: counts, and histograms of where the time went.
+"""What was measured: counts, and histograms of latency and of its parts.
 
-Histograms are HDR histograms of microseconds: three significant digits from 1 µs to a minute, whatever is recorded.
+Histograms are HDR histograms of microseconds, with three significant digits from 1 µs to a minute.
 """
 
 from collections import Counter
@@ -10,12 +10,15 @@ from typing import Any
 
 from hdrh.histogram import HdrHistogram
 
+from winnow.v1 import recommendation_pb2
+
 LOWEST_MICROSECONDS, HIGHEST_MICROSECONDS, SIGNIFICANT_DIGITS = 1, 60_000_000, 3
 
-PARTS = ("outside", "edge", "queue", "candidate", "ranking")
-"""The parts of an answered call, which add up to its latency. `outside`: the client, the network, and the gateway's
-queue of calls not yet begun. `edge`: the gateway's own work. `queue`: between gateway and stages, waiting to be sent,
-network, waiting for the device. `candidate`, `ranking`: computation of the batch that held the query."""
+PARTS = ("outside", "gateway", "wait", "queue", "retrieve", "rank")
+"""The parts of an answered call, which add up to its latency. `outside`: the client, the network, and calls that the
+gateway has not begun. `gateway`: its own work. `wait`: until the request is sent to a stage, together with others.
+`queue`: between gateway and stages, the network and the wait for the device. `retrieve`, `rank`: the computation of the
+batch that held the query."""
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 
@@ -27,11 +30,11 @@ def empty_histogram() -> Any:
 
 @dataclass(kw_only=True)
 class Measured:
-    """What was seen in the measured seconds. `Measured` of several client processes add up."""
+    """What was seen in the measured seconds. Several client processes add up."""
 
     seconds: float
     answered_count: int = 0
-    """OK answers of the asked length, degraded ones included."""
+    """OK answers of the requested length, degraded ones included."""
     degraded_count: int = 0
     failures: "Counter[str]" = field(default_factory=Counter)
     """Calls without a usable answer, by gRPC status or `INVALID_ANSWER`."""
@@ -45,7 +48,7 @@ class Measured:
 
     @property
     def goodput_per_second(self) -> float:
-        """Answers a second that are not degraded; every answer counted came within its deadline."""
+        """Answers a second that are not degraded. Every answer that counts came within its deadline."""
         return (self.answered_count - self.degraded_count) / self.seconds
 
     @property
@@ -57,6 +60,17 @@ class Measured:
         """Latency at one of PERCENTILES."""
         return float(self.latency.get_value_at_percentile(PERCENTILES[percentile])) / 1000
 
+    def record(self, response: recommendation_pb2.RecommendItemsResponse, microseconds: int, length: int) -> None:
+        """Record an answer that took so long. One of another length is a failure, unless `length` is 0."""
+        if length and len(response.items) != length:
+            self.failures["INVALID_ANSWER"] += 1
+            return
+        self.answered_count += 1
+        self.degraded_count += response.degradation.step != recommendation_pb2.DEGRADATION_STEP_NONE
+        self.latency.record_value(max(microseconds, 1))
+        for part, value in _parts(response.timing, microseconds).items():
+            self.parts[part].record_value(max(value, 1))
+
     def add(self, other: "Measured") -> None:
         """Add what another client process saw in the same seconds, or the same clients in further seconds."""
         self.answered_count += other.answered_count
@@ -67,7 +81,7 @@ class Measured:
             histogram.add(other.parts[part])
 
     def encode(self) -> dict[str, Any]:
-        """Return what `decode` reads, for another process; histograms do not pickle."""
+        """Return what `decode` reads in another process; histograms do not pickle."""
         return {
             "seconds": self.seconds,
             "answered_count": self.answered_count,
@@ -79,7 +93,7 @@ class Measured:
 
     @classmethod
     def decode(cls, encoded: dict[str, Any]) -> "Measured":
-        """Rebuild what `encode` gave."""
+        """Rebuild what `encode` returned."""
         return cls(
             seconds=encoded["seconds"],
             answered_count=encoded["answered_count"],
@@ -90,7 +104,7 @@ class Measured:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return {
             "seconds": round(self.seconds, 3),
             "rate_per_second": round(self.rate_per_second, 2),
@@ -107,9 +121,25 @@ class Measured:
 
 
 def added_over_time(runs: Iterable[Measured]) -> Measured:
-    """Put repeated runs together as if they were one long one."""
+    """Put repeated runs together as if they were one long run."""
     runs = list(runs)
     total = Measured(seconds=sum(run.seconds for run in runs))
     for run in runs:
         total.add(run)
     return total
+
+
+def _parts(timing: recommendation_pb2.Timing, microseconds: int) -> dict[str, int]:
+    """Split the latency of a call into PARTS; not at all where the answer does not say where its time went."""
+    if not timing.total_microseconds:
+        return {}
+    stages = timing.retrieve_microseconds + timing.rank_microseconds
+    computation = timing.retrieve_compute_microseconds + timing.rank_compute_microseconds
+    return {
+        "outside": microseconds - timing.total_microseconds,
+        "gateway": timing.total_microseconds - timing.wait_microseconds - stages,
+        "wait": timing.wait_microseconds,
+        "queue": stages - computation,
+        "retrieve": timing.retrieve_compute_microseconds,
+        "rank": timing.rank_compute_microseconds,
+    }

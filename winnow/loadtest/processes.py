@@ -1,4 +1,4 @@
-"""Several client processes put one load on a gateway."""
+"""Runs a load with several client processes."""
 
 import multiprocessing
 import time
@@ -8,12 +8,12 @@ from winnow.loadtest.caller import run_client
 from winnow.loadtest.load import Load
 from winnow.loadtest.measured import Measured
 
-# Spawning and connecting the clients; beyond this something is wrong.
+# For spawning and connecting the clients. If it takes longer, something is wrong.
 READY_TIMEOUT_SECONDS = 60.0
 
 
 def run_load(load: Load) -> Measured:
-    """Put the load on the gateway and return what was measured. Raises RuntimeError where a client process fails."""
+    """Run the load and return what was measured. Raises RuntimeError if a client process fails."""
     # Spawned, not forked: gRPC does not survive a fork.
     processes = multiprocessing.get_context("spawn")
     results = processes.SimpleQueue()

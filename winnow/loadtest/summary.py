@@ -12,21 +12,21 @@ from winnow.loadtest.measured import PARTS, PERCENTILES, Measured
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One load and what came of it."""
+    """One load and what was measured with it."""
 
     offered: str
-    """For people: `64 callers`, `800/s`."""
+    """The load, for display: `64 callers`, `800/s`."""
     rate_per_second: float | None
-    """Of an open loop; None for a closed one."""
+    """The offered rate of an open loop; None for a closed loop."""
     measured: Measured
 
     def as_json(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return {"offered": self.offered, "offered_rate_per_second": self.rate_per_second, **self.measured.as_json()}
 
 
 def table(points: Sequence[Point]) -> Table:
-    """One line a load: rates, latency in milliseconds, the mean of each part, what failed."""
+    """Return a table with one row for each load: rates, latency in milliseconds, the mean of each part, failures."""
     made = Table("offered", "answers/s", "goodput/s", *PERCENTILES, *PARTS, "degraded", "failed")
     for point in points:
         values = point.measured.as_json()
@@ -45,7 +45,7 @@ def table(points: Sequence[Point]) -> Table:
 
 
 def plot_latency_over_rate(series: Mapping[str, Sequence[Point]], path: Path) -> None:
-    """Draw p50 and p99 of open loops over the rate that was offered, one pair of lines a series, as PNG."""
+    """Plot p50 and p99 of open loops over the offered rate, one pair of lines for each series, as PNG."""
     import matplotlib as mpl
 
     mpl.use("Agg")

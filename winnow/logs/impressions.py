@@ -3,7 +3,6 @@
 Shape legend: N impressions.
 """
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -14,21 +13,24 @@ from numpy.typing import NDArray
 
 from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, WatchHistories
-from winnow.logs.input_table import InputTable, InteractionLogError
-from winnow.logs.interactions import MICROSECONDS_A_SECOND, Interactions, read_microseconds
+from winnow.logs.fingerprint import fingerprint
+from winnow.logs.input_table import InputFileError, InputTable
+from winnow.logs.interactions import Interactions
+from winnow.logs.timestamps import MICROSECONDS_PER_SECOND, read_microseconds
 
-# Earlier impressions without a click that a request tells of, the latest ones.
+# A request names at most this many earlier impressions without a click, the latest ones.
 UNCLICKED_LIMIT = 10
-TRUTH = {"true": True, "false": False, "1": True, "0": False}
+BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Impressions:
-    """N impressions in time order: what was shown to whom, and what came of it.
+    """N impressions in time order: which item was shown to which user, and whether it was watched.
 
-    `rows` is int32, `timestamps` int64 in seconds since 1970, `clicked` bool, `watch_seconds` float32, 0 unless
-    clicked. `users`, int64, numbers those of the log. What the user had watched and been shown before are stretches of
-    `watches.rows` and of `unclicked_rows`: so many elements from such a position on, int64 [N] each.
+    All arrays are [N]: `users` int64, `rows` int32, `timestamps` int64 in seconds since 1970, `clicked` bool,
+    `watch_seconds` float32, 0 unless clicked. What the user had watched before impression n is a slice of `watches`: it
+    begins at `history_begins[n]` and has `history_lengths[n]` elements, both int64. Earlier impressions without a click
+    are a slice of `unclicked_rows` likewise. `fingerprint` is a SHA-256 of this log and of the interaction log.
     """
 
     users: NDArray[np.int64]
@@ -48,21 +50,18 @@ class Impressions:
         return len(self.rows)
 
     def take(self, chosen: NDArray[np.int64] | slice) -> Self:
-        """Some of the impressions."""
+        """Select some of the impressions."""
         per_impression = ("users", "rows", "timestamps", "clicked", "watch_seconds", "history_begins",
                           "history_lengths", "unclicked_begins", "unclicked_lengths")  # fmt: skip
-        kept = {name: getattr(self, name)[chosen] for name in per_impression}
-        return type(self)(
-            **kept, watches=self.watches, unclicked_rows=self.unclicked_rows, fingerprint=self.fingerprint
-        )
+        return replace(self, **{name: getattr(self, name)[chosen] for name in per_impression})
 
     def histories(self, limit: int | None) -> WatchHistories:
-        """The latest `limit` watches of each impression's user before it."""
+        """Return what the user had watched before each impression, the latest `limit` watches."""
         lengths = self.history_lengths if limit is None else np.minimum(self.history_lengths, limit)
         return self.watches.take(self.history_begins + self.history_lengths - lengths, lengths)
 
     def contexts(self) -> RequestContexts:
-        """What a caller would have known of a request for each impression."""
+        """Return what a caller would have known when each impression was requested."""
         lengths = np.minimum(self.unclicked_lengths, UNCLICKED_LIMIT)
         shown = RaggedRows(self.unclicked_rows, np.array([0, len(self.unclicked_rows)]))
         return RequestContexts(
@@ -70,59 +69,34 @@ class Impressions:
         )
 
     def candidates(self) -> RaggedRows:
-        """One list an impression: the item that was shown."""
+        """Return the item that was shown as a list of one, for each impression."""
         return RaggedRows(self.rows, np.arange(len(self.rows) + 1))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TimeSplit:
-    """Impressions by time: the last ones are the test, those before them the validation, the rest is trained on."""
-
-    training: Impressions
-    validation: Impressions
-    test: Impressions
-
-    @classmethod
-    def of(cls, impressions: Impressions, *, validation_share: float, test_share: float) -> Self:
-        """Split where so large shares of the impressions are later. One second never falls into two parts."""
-        count = len(impressions)
-        cuts = [count - round(count * (validation_share + test_share)), count - round(count * test_share)]
-        first, second = (
-            int(np.searchsorted(impressions.timestamps, impressions.timestamps[min(cut, count - 1)])) for cut in cuts
-        )
-        return cls(
-            training=impressions.take(slice(0, first)),
-            validation=impressions.take(slice(first, second)),
-            test=impressions.take(slice(second, count)),
-        )
-
-
 def read_impressions(path: Path, interactions: Interactions) -> Impressions:
-    """Read a log of impressions; what each user watched before one is looked up in `interactions`.
+    """Read a log of impressions, and look up in `interactions` what each user had watched before.
 
-    Impressions of items outside the vocabulary are left out. What a user watched in the very second of an impression,
-    or was shown in it, does not count as before it: it may have come of it. Raises InteractionLogError that names the
-    file, the column and the first offending line.
+    Impressions of items outside the vocabulary are left out. A watch or another impression in the same second does not
+    count as earlier: it may be a consequence. Raises InputFileError that names the file, the column and the first line
+    at fault.
     """
     table = InputTable.read(path)
-    clicked = table.text("clicked").str.to_lowercase().replace_strict(TRUTH, default=None, return_dtype=pl.Boolean)
-    table.check("clicked", clicked.is_not_null(), "has to be true or false, or 1 or 0")
-    seconds = table.column("watch_seconds").cast(pl.Float32, strict=False)
-    table.check("watch_seconds", seconds.is_finite() & (seconds >= 0), "has to be a number of at least 0")
+    clicked = table.text("clicked").str.to_lowercase().replace_strict(BOOLEANS, default=None, return_dtype=pl.Boolean)
+    table.check("clicked", clicked.is_not_null(), "must be true, false, 1 or 0")
     logged = pl.DataFrame(
         {
             "user_id": table.text("user_id"),
-            "item_id": table.text("item_id"),
-            "seconds": read_microseconds(table) // MICROSECONDS_A_SECOND,
+            "item_id": table.item_ids(),
+            "seconds": read_microseconds(table) // MICROSECONDS_PER_SECOND,
             "clicked": clicked,
-            "watch_seconds": seconds,
+            "watch_seconds": table.numbers("watch_seconds"),
         }
     )
     item_ids = pl.Series("item_id", interactions.vocabulary.item_ids(range(len(interactions.vocabulary))))
     logged = logged.join(item_ids.to_frame().with_row_index("row"), on="item_id", how="inner", maintain_order="left")
     if not logged.height:
-        raise InteractionLogError(f"{path}: column item_id: no item of it stands in the interaction log")
-    # Users without any watch get the numbers behind those of the interaction log.
+        raise InputFileError(f"{path}: column item_id: no item occurs in the interaction log")
+    # Users without a watch get the numbers after those of the interaction log.
     user_ids = pl.concat([pl.Series("user_id", interactions.user_ids), logged["user_id"]]).unique(maintain_order=True)
     logged = logged.join(user_ids.to_frame().with_row_index("user"), on="user_id", how="inner", maintain_order="left")
     logged = logged.sort("seconds", maintain_order=True)
@@ -136,32 +110,32 @@ def read_impressions(path: Path, interactions: Interactions) -> Impressions:
     shown = np.flatnonzero(~clicks)
     shown = shown[np.argsort(users[shown], kind="stable")]
     unclicked_begins, unclicked_lengths = _stretches_before(users[shown], timestamps[shown], users, timestamps)
-    impressions = Impressions(
+    watch_seconds = logged["watch_seconds"].to_numpy() * clicks
+    return Impressions(
         users=users,
         rows=rows,
         timestamps=timestamps,
         clicked=clicks,
-        watch_seconds=logged["watch_seconds"].to_numpy() * clicks,
+        watch_seconds=watch_seconds,
         watches=watches,
         history_begins=history_begins,
         history_lengths=history_lengths,
         unclicked_rows=rows[shown],
         unclicked_begins=unclicked_begins,
         unclicked_lengths=unclicked_lengths,
-        fingerprint="",
+        fingerprint=fingerprint(interactions.fingerprint.encode(), users, rows, timestamps, clicks, watch_seconds),
     )
-    digest = hashlib.sha256(interactions.fingerprint.encode())
-    for array in (users, rows, timestamps, clicks, impressions.watch_seconds):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return replace(impressions, fingerprint=digest.hexdigest())
 
 
 def _stretches_before(
     of_events: NDArray[np.int64], times: NDArray[np.int64], users: NDArray[np.int64], before: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find the events of `users[i]` before `before[i]`, of all events by user and time: the first, and how many."""
+    """Return the position of each user's first event, and how many events that user has before `before`.
+
+    Events are sorted by user and time: `of_events` are their users, `times` their times. All are int64.
+    """
     begins = np.searchsorted(of_events, users)
-    # A user and a time as one number; times count from the earliest.
+    # One number for a user and a time; times count from the earliest.
     earliest = min(times.min(initial=before.min()), before.min())
     span = max(times.max(initial=before.max()), before.max()) - earliest + 1
     ends = np.searchsorted(of_events * span + (times - earliest), users * span + (before - earliest))

@@ -1,10 +1,10 @@
-"""Reads the optional items file: item_id, title and further columns, for display and as facts to learn from.
+"""Reads the optional items file: item_id, title and further columns, to show to people and to learn from.
 
 Shape legend: I items.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +12,34 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from winnow.catalogue.item_facts import ItemFacts
 from winnow.catalogue.vocabulary import Vocabulary
+from winnow.logs.fingerprint import fingerprint
 from winnow.logs.input_table import InputTable
-from winnow.logs.interactions import MICROSECONDS_A_SECOND, read_microseconds
-from winnow.networks.ranking_features import ItemFacts
+from winnow.logs.timestamps import MICROSECONDS_PER_SECOND, read_microseconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class ItemDescriptions:
-    """What a person is shown of the I items, by row: a title each, and further attributes that have a value."""
+    """What people are shown of the I items, by row: the title, and the attributes that have a value."""
 
     titles: Sequence[str]
     attributes: Sequence[Mapping[str, str]]
 
 
 def read_items(path: Path | None, vocabulary: Vocabulary) -> ItemDescriptions:
-    """Describe the items of the vocabulary; an item that the file does not know, or all without a file, by its id.
+    """Return title and attributes of each item of the vocabulary; the title is the id where the file has none.
 
-    Raises InteractionLogError that names the file, the column and the first offending line.
+    Raises InputFileError that names the file, the column and the first line at fault.
     """
     item_ids = vocabulary.item_ids(np.arange(len(vocabulary), dtype=np.int32))
     if path is None:
         return ItemDescriptions(titles=item_ids, attributes=[{} for _ in item_ids])
     table = InputTable.read(path)
-    ids = table.text("item_id")
-    table.check("item_id", ids.is_first_distinct(), "stands twice")
+    ids = table.item_ids()
+    table.check("item_id", ids.is_first_distinct(), "occurs twice")
     titles = dict(zip(ids, table.text("title"), strict=True))
-    further = [name for name in table.columns if name not in ("item_id", "title")]
+    further = [name for name in table.frame.columns if name not in ("item_id", "title")]
     columns = [table.frame[name].cast(pl.String, strict=False).to_list() for name in further]
     attributes = {
         id_: {name: value for name, value in zip(further, values, strict=True) if value}
@@ -50,28 +51,24 @@ def read_items(path: Path | None, vocabulary: Vocabulary) -> ItemDescriptions:
 
 
 def read_item_facts(path: Path | None, vocabulary: Vocabulary, popularity: NDArray[np.float32]) -> ItemFacts:
-    """Return what ranking features read of the items: the columns author, category, uploaded, duration_seconds.
+    """Return what ranking features know of the items: the columns author, category, uploaded, duration_seconds.
 
-    All of them are optional: texts of any form, seconds since 1970 or ISO 8601 text, seconds. `popularity`, float32
-    [I], is each item's share of all watches. Raises InteractionLogError that names the file, the column and the first
-    offending line.
+    All of them are optional. The first two are text, `uploaded` is a timestamp as in a log. `popularity`, float32 [I],
+    is each item's share of the watches. Raises InputFileError that names the file, the column and the first line at
+    fault.
     """
     if path is None:
         return ItemFacts.unknown(popularity)
     table = InputTable.read(path)
-    found: dict[str, pl.Series] = {"item_id": table.text("item_id")}
+    found: dict[str, pl.Series] = {"item_id": table.item_ids()}
     for name in ("author", "category"):
-        if name in table.columns:
+        if name in table.frame.columns:
             texts = table.column(name).cast(pl.String)
             found[name] = texts.replace("", None).rank("dense").cast(pl.Int32) - 1
-    if "uploaded" in table.columns:
-        found["uploaded"] = read_microseconds(table, "uploaded", optional=True) // MICROSECONDS_A_SECOND
-    if "duration_seconds" in table.columns:
-        given = table.column("duration_seconds")
-        seconds = given.cast(pl.Float32, strict=False)
-        valid = given.is_null() | (seconds.is_finite() & (seconds >= 0))
-        table.check("duration_seconds", valid, "has to be a number of at least 0")
-        found["duration_seconds"] = seconds
+    if "uploaded" in table.frame.columns:
+        found["uploaded"] = read_microseconds(table, "uploaded", optional=True) // MICROSECONDS_PER_SECOND
+    if "duration_seconds" in table.frame.columns:
+        found["duration_seconds"] = table.numbers("duration_seconds", optional=True)
     item_ids = pl.Series("item_id", vocabulary.item_ids(range(len(vocabulary))))
     facts = item_ids.to_frame().join(pl.DataFrame(found), on="item_id", how="left", maintain_order="left")
     unknown = ItemFacts.unknown(popularity)
@@ -88,3 +85,8 @@ def read_item_facts(path: Path | None, vocabulary: Vocabulary, popularity: NDArr
         durations=column("duration_seconds", unknown.durations),
         popularity=popularity,
     )
+
+
+def facts_fingerprint(facts: ItemFacts) -> str:
+    """Return a SHA-256 of the facts of all items."""
+    return fingerprint(*(getattr(facts, field.name) for field in fields(facts)))

@@ -1,4 +1,4 @@
-"""Examples by rollback (paper, section 3.4): what a user had watched before each watch."""
+"""Rollback (paper, section 3.4): the example of a watch is what its user had watched before it."""
 
 from typing import TypeVar
 
@@ -13,9 +13,9 @@ Histories = TypeVar("Histories", bound=RaggedRows)
 def visible_before(
     histories: Histories, users: NDArray[np.int64], positions: NDArray[np.int64], limit: int | None = None
 ) -> Histories:
-    """What `users[b]` had watched before their watch number `positions[b]`: B histories, oldest first.
+    """Return what `users[b]` had watched before watch number `positions[b]`: B histories, oldest first.
 
-    `limit` keeps the latest watches only.
+    `limit` keeps only the latest watches.
     """
     lengths = positions if limit is None else np.minimum(positions, limit)
     return histories.take(histories.offsets[users] + positions - lengths, lengths)
@@ -24,13 +24,16 @@ def visible_before(
 def sample_examples(
     histories: RaggedRows, eligible: NDArray[np.bool_], examples_per_user: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw up to `examples_per_user` eligible watches of each user that have a history: users and positions, int64."""
+    """Draw up to `examples_per_user` watches of each user: the user and the position of each, int64.
+
+    Only watches that are `eligible`, bool [N], and have another watch before them are drawn.
+    """
     lengths = histories.lengths
     users = np.repeat(np.arange(len(histories)), lengths)
     positions = np.arange(len(users)) - np.repeat(histories.offsets[:-1], lengths)
     possible = eligible & (positions > 0)
     users, positions = users[possible], positions[possible]
-    # Sorting random keys within each user shuffles; the first of each user are then a sample without replacement.
+    # Sorting by random keys shuffles the watches of each user; the first ones are a sample without replacement.
     shuffled = np.lexsort((rng.random(len(users)), users))
     users, positions = users[shuffled], positions[shuffled]
     firsts = np.searchsorted(users, users)

@@ -1,5 +1,6 @@
-"""What is trained on and what is held out: the last watches of each user, or all watches from a moment on."""
+"""Which watches are trained on and which are held out: the last ones of each user, or all after some moment."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
@@ -8,22 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.history import RaggedRows, Rows, WatchHistories
+from winnow.logs.input_table import InputFileError
 from winnow.logs.rollback import sample_examples, visible_before
 
 HELD_OUT_COUNT = 2
-# Of the split by time: the share of all watches that validation and test get, each.
+# Of the split by time: validation and test are each this share of all watches.
 WINDOW_SHARE = 0.1
-# Of the split by time: watches of a user to predict, drawn from all of theirs, so that no user asks for hours of work.
+# Of the split by time: at most this many watches of a user are predicted, so that evaluation does not take hours.
 TARGETS_PER_USER = 10
 SEED = 1
+WATCHES_PER_BLOCK = 512
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOut:
-    """B watches to predict, of U users.
+    """B watches to predict.
 
-    `histories` holds everything the user watched before each, oldest first; `targets` is int32 [B]; `users`, int64 [B],
-    are numbers that tell users apart.
+    `targets`, int32 [B], are the rows of the watched items, `users`, int64 [B], the numbers of the users who watched
+    them; `histories` is everything the same user had watched before, oldest first.
     """
 
     histories: RaggedRows
@@ -33,29 +36,41 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def slice(self, start: int, stop: int) -> "HeldOut":
-        """Watches start..stop."""
-        return HeldOut(
-            histories=self.histories.slice(start, stop),
-            targets=self.targets[start:stop],
-            users=self.users[start:stop],
-        )
+    def blocks(self) -> Iterator["HeldOut"]:
+        """Cut into parts that are small enough to score all items for."""
+        for start in range(0, len(self), WATCHES_PER_BLOCK):
+            stop = min(start + WATCHES_PER_BLOCK, len(self))
+            yield HeldOut(
+                histories=self.histories.slice(start, stop),
+                targets=self.targets[start:stop],
+                users=self.users[start:stop],
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LogSplit:
-    """The three parts of a log. No watch that is held out stands in `training`. `description` tells a person."""
+    """A log in three parts. No held-out watch is in `training`. `description` is for people."""
 
     training: WatchHistories
     validation: HeldOut
     test: HeldOut
     description: str
 
+    @property
+    def held_out(self) -> dict[str, HeldOut]:
+        """The parts that are held out, by name; a part without watches is left out."""
+        parts = {"validation": self.validation, "test": self.test}
+        return {name: held_out for name, held_out in parts.items() if len(held_out)}
+
+    def watch_counts(self, item_count: int) -> NDArray[np.int64]:
+        """Count the training watches of every item, int64 [item_count]."""
+        return np.bincount(self.training.rows, minlength=item_count)
+
     @classmethod
     def leave_last_out(cls, histories: WatchHistories) -> Self:
-        """Take each user's last watch for the test, the one before it for validation; one history a user, oldest first.
+        """Hold out each user's last watch for the test and the one before it for validation.
 
-        Users with fewer than three watches cannot spare two: all of theirs are trained on, and none is held out.
+        `histories` has one list per user, oldest first. The watches of users with fewer than three are all trained on.
         """
         lengths = histories.lengths
         users = np.flatnonzero(lengths > HELD_OUT_COUNT)
@@ -69,11 +84,11 @@ class LogSplit:
 
     @classmethod
     def by_time(cls, histories: WatchHistories) -> Self:
-        """Train on what was watched before one moment, validate on what follows it, test on the latest watches.
+        """Train on the watches before one moment, validate on those up to a second moment, test on the later ones.
 
-        The moments are those before which 1 - 2 * WINDOW_SHARE and 1 - WINDOW_SHARE of all watches were. To predict are
-        up to TARGETS_PER_USER watches of every user in a window, drawn at random of those with any watch before them;
-        the history of each is all that this user had watched before it, in the window too, as a service would know it.
+        Before these moments lie 1 - 2 * WINDOW_SHARE and 1 - WINDOW_SHARE of all watches. In each window, up to
+        TARGETS_PER_USER watches of each user are predicted, drawn at random from those with an earlier watch. The
+        history of each is everything the user had watched before it, in the window too, as a service would know it.
         """
         shares = 1 - 2 * WINDOW_SHARE, 1 - WINDOW_SHARE
         validation_start, test_start = np.quantile(histories.timestamps, shares, method="nearest").tolist()
@@ -94,19 +109,21 @@ class LogSplit:
         )
 
 
-# By the name that settings give them.
+# By their names in the settings.
 SPLITS = {"leave-last-out": LogSplit.leave_last_out, "global-time": LogSplit.by_time}
 
 
-def means_of_users(values_B: NDArray[np.generic], users_B: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Average the values of each user, float64 [U]: in a mean of these every user counts the same."""
-    _, user_B, counts_U = np.unique(users_B, return_inverse=True, return_counts=True)
-    means_U: NDArray[np.float64] = np.bincount(user_B, values_B) / counts_U
-    return means_U
+def checked(split: LogSplit, source: str) -> LogSplit:
+    """Return the split. Raises InputFileError, in which `source` names the log, where there is too little to learn."""
+    if (split.training.lengths < 2).all():
+        raise InputFileError(f"{source}: too few watches: no user has two to train on. Split: {split.description}")
+    if not len(split.validation):
+        raise InputFileError(f"{source}: too few watches: no user has one to hold out. Split: {split.description}")
+    return split
 
 
 def held_back(histories: RaggedRows, share: float, *, seed: int) -> NDArray[np.bool_]:
-    """Draw the watches that the candidate network leaves to ranking, bool [N]; they stay in the histories of others."""
+    """Draw the watches that only ranking learns to predict, bool [N]; they stay in the histories of later watches."""
     drawn: NDArray[np.bool_] = np.random.default_rng(seed).random(len(histories.rows)) < share
     return drawn
 

@@ -1,1 +1,1 @@
-"""The two networks of the paper, one a file, and what they are made of."""
+"""The two networks of the paper, one per file, and the modules that their options add to them."""

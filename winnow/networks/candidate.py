@@ -1,45 +1,37 @@
 """The candidate-generation network (paper, section 3): a watch history -> a probability for every item.
 
-Shape legend: B users, N watches of all users together, I items, E embedding_dim, D width of the items' sides, K history
-bags, H hidden_dim, A age features.
+Shape legend: B users, N watches or candidates of all users together, I items, H hidden_dim, S width of a summarised
+history, embedding_dim in the plain network.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from winnow.history import RaggedRows
+from winnow.networks.attribute_embeddings import AttributeEmbeddings
+from winnow.networks.example_age import ExampleAge
 from winnow.networks.history_bags import build_history_bags
-from winnow.networks.item_sides import ItemSides
+from winnow.networks.options import CandidateConfig, CandidateOptions
 from winnow.networks.packed import PackedTensor, average, pack_histories, pack_tensors
-from winnow.networks.tower import build_tower, check_shape, climb, drop
-from winnow.networks.watch_features import WatchFeatures
+from winnow.networks.tower import apply_dropout, apply_tower, build_embedding, build_tower, draws_from
 
-# The age of an example, its square and its root (paper, section 4.1.3, on continuous features).
-AGE_FEATURE_COUNT = 3
+PLAIN = CandidateOptions()
 
 
 class DeepCandidateGenerationModel(nn.Module):
     """Extreme multi-class classifier over the catalogue.
 
-    The average embedding of the watched items goes through a narrowing ReLU tower; what comes out is the user vector,
-    whose product with the output table gives one logit an item. No layer has a bias, so the logits of an empty history
-    are all zero. At serving time the softmax is not needed: the best candidates are the largest logits, that is a
-    maximum-inner-product search for the user vector in `item_vectors_IH`.
+    The plain network averages the embeddings of the watched items. A narrowing tower of ReLU layers turns the average
+    into the user vector, and the product of the user vector and the output table is one logit per item. No layer has a
+    bias, so all logits of an empty history are zero. Serving needs no softmax: the best candidates have the largest
+    logits, which is a maximum-inner-product search for the user vector in `item_vectors_IH`.
 
-    Options beyond the paper, off by default: `history_length` limits the history to its latest watches; `bag_decays`
-    replaces the plain average by weighted ones whose weights are learned, and `bag_lags` adds some that begin with one
-    watch alone; `watch_features` (WatchFeatures.arguments) lets the bags see what is known of a watch besides its item,
-    `signed_bags` of them as how much it was liked (see HistoryBags for all of these); `linear_skip` adds a linear map
-    of the averages to the user vector, so that what is additive in the watches need not pass through the ReLUs, and
-    allows for no hidden layers at all;
-    `embedding_std` scales the first embeddings (1 is torch's default, a few hundredths train faster); `tied_tables` has
-    one table for the embeddings and the output; `side_shapes` and `side_dim` put what is known of each watched item
-    beside its embedding (see ItemSides); `example_age` lets training say how old an example is (paper, section 3.3).
-    Its features are added to the averages by a linear map. They are zero in serving, where nothing is left of them.
+    CandidateOptions add to this: HistoryBags replace the average, AttributeEmbeddings extend the embedding of each
+    watch, ExampleAge shifts the summarised history in training, and `skip` is a linear map beside the tower.
     """
 
     def __init__(
@@ -49,88 +41,33 @@ class DeepCandidateGenerationModel(nn.Module):
         hidden_dim: int,
         n_hidden_layers: int,
         seed: int,
-        *,
-        history_length: int | None = None,
-        bag_decays: Sequence[float] | None = None,
-        bag_lags: Sequence[int] = (),
-        signed_bags: int = 0,
-        watch_features: Mapping[str, Sequence[float]] | None = None,
-        linear_skip: bool = False,
-        embedding_std: float = 1.0,
-        tied_tables: bool = False,
-        side_shapes: Sequence[Sequence[int]] = (),
-        side_dim: int = 16,
-        example_age: bool = False,
+        options: CandidateOptions = PLAIN,
     ) -> None:
         """Draw all weights from `seed`. Raises ValueError that names an invalid argument."""
         super().__init__()
-        # Without hidden layers, the linear map is what is left.
-        layers = n_hidden_layers if n_hidden_layers or not linear_skip else 1
-        check_shape(n_items=n_items, embedding_dim=embedding_dim, hidden_dim=hidden_dim, n_hidden_layers=layers)
-        if tied_tables and hidden_dim != embedding_dim:
-            raise ValueError(
-                f"hidden_dim is {hidden_dim}: with tied_tables it has to be embedding_dim, {embedding_dim}"
-            )
-        if side_shapes and history_length is None:
-            raise ValueError("history_length is None: side_shapes need a history of limited length")
+        config = CandidateConfig(n_items, embedding_dim, hidden_dim, n_hidden_layers, seed, options)
+        self.config = config
         self.n_items = n_items
-        self.tied_tables = tied_tables
-        self.history_length = history_length
-        self.watch_features = None if watch_features is None else WatchFeatures.from_arguments(watch_features)
-        self.bags = build_history_bags(
-            history_length,
-            bag_decays,
-            lags=bag_lags,
-            signed_bags=signed_bags,
-            features=self.watch_features,
-            embedding_dim=embedding_dim,
-        )
-        watch_dim = embedding_dim + side_dim * len(side_shapes)
-        summary_dim = watch_dim * (1 if self.bags is None else self.bags.n_bags)
-        self._constructor_arguments: dict[str, Any] = {
-            "n_items": n_items,
-            "embedding_dim": embedding_dim,
-            "hidden_dim": hidden_dim,
-            "n_hidden_layers": n_hidden_layers,
-            "seed": seed,
-            "history_length": history_length,
-            "bag_decays": None if bag_decays is None else list(bag_decays),
-            "bag_lags": list(bag_lags),
-            "signed_bags": signed_bags,
-            "watch_features": None if self.watch_features is None else self.watch_features.arguments(),
-            "linear_skip": linear_skip,
-            "embedding_std": embedding_std,
-            "tied_tables": tied_tables,
-            "side_shapes": [list(shape) for shape in side_shapes],
-            "side_dim": side_dim,
-            "example_age": example_age,
-        }
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.embedding = nn.Embedding(n_items, embedding_dim)
-            self.tower = build_tower(summary_dim, hidden_dim, n_hidden_layers)
-            # Of tables that are not tied; what they have in common is `item_vectors_IH`.
-            self.output: nn.Linear
-            if not tied_tables:
+        self.output: nn.Linear  # Absent where the tables are tied: see `item_vectors_IH`.
+        self.bags = build_history_bags(options.history, embedding_dim)
+        with draws_from(seed):
+            self.embedding = build_embedding(n_items, embedding_dim, options.embedding_std)
+            self.tower = build_tower(config.summary_dim, hidden_dim, n_hidden_layers)
+            if not options.tied_tables:
                 self.output = nn.Linear(hidden_dim, n_items, bias=False)
-            self.skip = nn.Linear(summary_dim, hidden_dim, bias=False) if linear_skip else None
-            self.sides = ItemSides(n_items, side_shapes, side_dim) if side_shapes else None
-            self.age_shift = nn.Linear(AGE_FEATURE_COUNT, summary_dim, bias=False) if example_age else None
-        with torch.no_grad():
-            self.embedding.weight.mul_(embedding_std)
-            for vectors in () if self.sides is None else self.sides.vectors:
-                vectors.get_parameter("weight").mul_(embedding_std)
-            if self.age_shift is not None:
-                self.age_shift.weight.zero_()
+            self.skip = nn.Linear(config.summary_dim, hidden_dim, bias=False) if options.linear_skip else None
+            self.attributes = AttributeEmbeddings(n_items, options) if options.attributes else None
+            self.example_age = ExampleAge(config.summary_dim) if options.example_age else None
 
-    def constructor_arguments(self) -> dict[str, Any]:
-        """Return JSON values with which `DeepCandidateGenerationModel(**arguments)` builds the same shape."""
-        return dict(self._constructor_arguments)
+    @classmethod
+    def from_config(cls, config: CandidateConfig) -> Self:
+        """Build the network that has this `config`."""
+        return cls(**vars(config))
 
     @property
     def item_vectors_IH(self) -> Tensor:
-        """What the index searches: float [I, H]."""
-        return self.embedding.weight if self.tied_tables else self.output.weight
+        """The output table, which the index searches: float [I, H]."""
+        return self.embedding.weight if self.config.options.tied_tables else self.output.weight
 
     def forward(self, user_histories: Sequence[Tensor]) -> Tensor:
         """Return the probability of every item for each user, [B, I], from integer vectors of watched rows.
@@ -141,39 +78,44 @@ class DeepCandidateGenerationModel(nn.Module):
         return torch.softmax(self.logits(self.user_vectors(histories)), dim=1)
 
     def pack(self, histories: RaggedRows) -> PackedTensor:
-        """Bring histories into the form that `user_vectors` reads. Raises ValueError that names an invalid row."""
+        """Bring histories, whose rows are valid, into the form that `user_vectors` reads."""
+        watch_features = self.config.options.history.watch_features
         device = self.embedding.weight.device
-        return pack_histories(histories, self.history_length, self.watch_features, self.n_items, device)
+        return pack_histories(histories, self.config.history_length, watch_features, device)
 
     def user_vectors(self, histories: PackedTensor) -> Tensor:
         """Return the user vector of each packed history, [B, H]."""
         return self.user_vectors_of_summaries(self.summaries(histories))
 
     def summaries(self, histories: PackedTensor) -> Tensor:
-        """Return the average, or averages, of each packed history, [B, K * (E + D)]."""
+        """Return the average, or the averages, of each packed history, [B, S]."""
         if self.bags is None:
             return average(self.embedding.weight, histories)
-        sides_ND = None if self.sides is None else self.sides(histories.rows)
-        summaries: Tensor = self.bags(self.embedding.weight, histories, sides_ND)
-        return summaries
+        attributes_NA = None if self.attributes is None else self.attributes(histories.rows)
+        summaries_BS: Tensor = self.bags(self.embedding.weight, histories, attributes_NA)
+        return summaries_BS
 
     def user_vectors_of_summaries(
-        self, summary: Tensor, dropout: float = 0.0, example_ages: Tensor | None = None
+        self, summaries: Tensor, dropout: float = 0.0, example_ages: Tensor | None = None
     ) -> Tensor:
-        """Return the user vector of each summarised history, [..., K * (E + D)] -> [..., H].
+        """Return the user vector of each summarised history, [..., S] -> [..., H].
 
         Two arguments are for training: `dropout`, the share of the inputs of every layer that is zeroed, and
-        `example_ages`, float [...] in [0, 1], where the network has `example_age`; None is zero.
+        `example_ages`, float [...] in [0, 1], which ExampleAge reads; None is zero.
         """
-        if example_ages is not None and self.age_shift is not None:
-            features_A = torch.stack([example_ages, example_ages.square(), example_ages.sqrt()], dim=-1)
-            summary = summary + self.age_shift(features_A.to(summary.dtype))
-        summary = drop(summary, dropout) if dropout else summary
+        if self.example_age is not None and example_ages is not None:
+            summaries = self.example_age(summaries, example_ages)
+        summaries = apply_dropout(summaries, dropout) if dropout else summaries
         if self.skip is None:
-            return climb(self.tower, summary, dropout)
-        linear: Tensor = self.skip(summary)
-        return linear + climb(self.tower, summary, dropout) if len(self.tower) else linear
+            return apply_tower(self.tower, summaries, dropout)
+        linear: Tensor = self.skip(summaries)
+        return linear + apply_tower(self.tower, summaries, dropout) if len(self.tower) else linear
 
     def logits(self, user_BH: Tensor) -> Tensor:
         """Return the logit of every item, [B, H] -> [B, I]."""
         return F.linear(user_BH, self.item_vectors_IH)
+
+    def candidate_logits(self, histories: PackedTensor, candidates: PackedTensor) -> Tensor:
+        """Return the logits of some items only, [N]: list b of `candidates` is looked up for history b."""
+        user_NH = F.embedding(candidates.list_of_each_row(), self.user_vectors(histories))
+        return (user_NH * F.embedding(candidates.rows, self.item_vectors_IH)).sum(dim=1)

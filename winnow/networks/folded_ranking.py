@@ -1,4 +1,4 @@
-"""The ranking network as it is served: what does not depend on the request is computed once a release.
+"""The ranking network as it is served: what does not depend on the request is computed once per release.
 
 Shape legend: B users, N candidates of all users together, I items, D width of the first layer, C candidates of a block.
 """
@@ -15,24 +15,24 @@ from winnow.networks.ranking import DeepRankingModel
 
 Arithmetic = Literal["float32", "bfloat16"]
 
-# What is computed at once: 256 x 1024 float32 are 1 MiB, the second-level cache of a core, so that the passes over the
-# first layer's output stay in it. A GPU has no such reason and needs large blocks to be busy.
+# Numbers computed at once: 256 x 1024 float32 are 1 MiB, the second-level cache of a core, so all passes over the first
+# layer's output stay in it. A GPU needs larger blocks to be busy.
 BLOCK_NUMBERS_CPU = 256 * 1024
 BLOCK_NUMBERS_GPU = 256 * BLOCK_NUMBERS_CPU
-# Items whose halves are computed at once while the table is filled.
+# Items whose halves are computed at once to fill the table.
 TABLE_BLOCK_ITEMS = 16_384
 
 
 class FoldedRanking:
-    """Scores like the DeepRankingModel that it is made of, in about half the arithmetic.
+    """Scores like the DeepRankingModel that it is built from, with about half the arithmetic.
 
-    The first layer is linear in [user; item], so its output is a sum of a user's half, computed once a request, and an
-    item's half, looked up in a table of the whole catalogue. `arithmetic` is that of the layers above; sums over the
-    last layer are always taken in float32, so that close scores stay apart.
+    The first layer is linear in [user; item], so its output is the sum of a user's half, computed once per request,
+    and an item's half, looked up in a table of the whole catalogue. `arithmetic` is that of the layers above, except
+    for the last layer, which is always float32, so that close scores stay apart.
     """
 
     def __init__(self, network: DeepRankingModel, table_ID: Tensor, arithmetic: Arithmetic = "float32") -> None:
-        """`table_ID` is what `item_half_table` made of this network."""
+        """`table_ID` is what `item_half_table` returned for this network."""
         dtype = getattr(torch, arithmetic)
         self._network = network
         self._table_ID = table_ID
@@ -51,7 +51,7 @@ class FoldedRanking:
         return self._network.with_matching(logits_N, histories, candidates)
 
     def _blocks(self, offsets: list[int]) -> Iterator[tuple[int, int]]:
-        """Cut the queries into runs of as many whole ones as a block holds, at least one."""
+        """Cut the queries into runs: as many whole queries as a block holds, at least one."""
         first = 0
         for query in range(1, len(offsets)):
             last = query == len(offsets) - 1
@@ -70,11 +70,8 @@ class FoldedRanking:
     ) -> Tensor:
         start = offsets[first]
         hidden_CD = self._table_ID.index_select(0, rows_N[start : offsets[stop]]).float()
-        features_CD = None
-        if columns_NC is not None:
-            features_CD = self._network.feature_part(columns_NC[start : offsets[stop]])
-        if features_CD is not None:
-            hidden_CD += features_CD
+        if self._network.features is not None and columns_NC is not None:
+            hidden_CD += self._network.features(columns_NC[start : offsets[stop]])
         for query in range(first, stop):
             hidden_CD[offsets[query] - start : offsets[query + 1] - start] += user_BD[query]
         if not self._network.tower:
@@ -89,11 +86,10 @@ class FoldedRanking:
 def item_half_table(network: DeepRankingModel, budget_bytes: int) -> Tensor | None:
     """Compute the items' halves of the first layer, [I, D]: float32 within the budget, else float16, else None.
 
-    float16 keeps 11 bits of each number: the scores change in the fourth digit.
+    float16 keeps 11 bits of each number, which changes the fourth digit of the scores.
     """
-    numbers = network.n_items * network.first_layer_width
-    dtype = torch.float32 if 4 * numbers <= budget_bytes else torch.float16
-    if numbers * dtype.itemsize > budget_bytes:
+    dtype = item_half_dtype(network.n_items, network.first_layer_width, budget_bytes)
+    if dtype is None:
         return None
     table_ID = torch.empty(
         network.n_items, network.first_layer_width, dtype=dtype, device=network.embedding.weight.device
@@ -102,3 +98,11 @@ def item_half_table(network: DeepRankingModel, budget_bytes: int) -> Tensor | No
         rows = slice(start, start + TABLE_BLOCK_ITEMS)
         table_ID[rows] = network.item_halves(rows)
     return table_ID
+
+
+def item_half_dtype(item_count: int, width: int, budget_bytes: int) -> torch.dtype | None:
+    """Return the type of the table of item halves, [item_count, width], within the budget; None if none fits."""
+    for dtype in (torch.float32, torch.float16):
+        if item_count * width * dtype.itemsize <= budget_bytes:
+            return dtype
+    return None

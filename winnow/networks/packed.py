@@ -16,9 +16,9 @@ from winnow.networks.watch_features import WatchFeatures
 class PackedTensor(NamedTuple):
     """B lists of catalogue rows: `rows` integer [N], `offsets` integer [B + 1] of the same dtype.
 
-    Histories may have `codes`, integer [N, F]: see WatchFeatures. None is UNKNOWN_CODE for every watch. Where
-    RankingFeatures read them, they have `timestamps`, int64 [N], of the watches, and what RequestContexts says of each
-    request: `request_times`, int64 [B], and `unclicked`, B lists. None is unknown for all of them.
+    Histories may have `codes`, integer [N, F]: see WatchFeatures. None is UNKNOWN_CODE for every watch. For continuous
+    features they may have the `timestamps` of the watches, int64 [N], and the RequestContexts: `request_times`, int64
+    [B], and `unclicked`, B lists. None means that all of them are unknown.
     """
 
     rows: Tensor
@@ -39,41 +39,29 @@ class PackedTensor(NamedTuple):
         return lists_B.repeat_interleave(self.lengths, output_size=len(self.rows))
 
 
-def pack(lists: RaggedRows, item_count: int, name: str, device: torch.device) -> PackedTensor:
-    """Check rows against the catalogue and move them to the device.
-
-    Raises ValueError that names the first row outside [0, item_count).
-    """
-    lists.check_rows(item_count, name)
+def pack(lists: RaggedRows, device: torch.device) -> PackedTensor:
+    """Move lists to the device. Whoever got them from outside has checked their rows: see RaggedRows.check_rows."""
     return PackedTensor(
         torch.from_numpy(lists.rows).to(device), torch.from_numpy(lists.offsets).to(torch.int32).to(device)
     )
 
 
 def pack_histories(
-    histories: RaggedRows, limit: int | None, features: WatchFeatures | None, item_count: int, device: torch.device
+    histories: RaggedRows, limit: int | None, features: WatchFeatures | None, device: torch.device
 ) -> PackedTensor:
-    """Check rows, keep the `limit` latest watches of each history, code their features and move them to the device.
-
-    Raises ValueError that names the first row outside [0, item_count).
-    """
+    """Keep the `limit` latest watches of each history, encode their features, and move them to the device."""
     recent = histories.last(limit)
-    packed = pack(recent, item_count, "histories", device)
+    packed = pack(recent, device)
     if features is None or not isinstance(histories, WatchHistories):
         return packed
-    # Before the cut: the gap of the earliest watch that is kept is to the one before it.
+    # Encoded before the cut: the gap of the earliest watch that is kept is the time since the watch before it.
     lengths = recent.lengths
     kept = stretches(histories.offsets[1:] - lengths, lengths)
     return packed._replace(codes=torch.from_numpy(features.codes(histories)[kept]).to(device))
 
 
-def with_moments(
-    packed: PackedTensor, histories: RaggedRows, contexts: RequestContexts | None, item_count: int
-) -> PackedTensor:
-    """Add what RankingFeatures read besides rows: `packed` is what `pack_histories` made of the same histories.
-
-    Raises ValueError that names the first impression outside [0, item_count).
-    """
+def with_contexts(packed: PackedTensor, histories: RaggedRows, contexts: RequestContexts | None) -> PackedTensor:
+    """Add timestamps and contexts to `packed`, which `pack_histories` made of the same histories."""
     device = packed.rows.device
     if isinstance(histories, WatchHistories):
         lengths = packed.lengths.cpu().numpy().astype(np.int64)
@@ -83,19 +71,19 @@ def with_moments(
         return packed
     return packed._replace(
         request_times=torch.from_numpy(contexts.times).to(device),
-        unclicked=pack(contexts.unclicked, item_count, "unclicked", device),
+        unclicked=pack(contexts.unclicked, device),
     )
 
 
 def pack_tensors(lists: Sequence[Tensor], item_count: int, name: str) -> PackedTensor:
-    """Pack integer tensors of rows, one a list, as the notebook passes them.
+    """Pack integer tensors of rows, one per list, as the notebook passes them.
 
     Raises ValueError that names the first element that is not an integer vector or the first row outside the catalogue.
     """
     for position, rows in enumerate(lists):
         if rows.dim() != 1 or rows.is_floating_point() or rows.dtype == torch.bool:
-            raise ValueError(f"{name}[{position}] has shape {tuple(rows.shape)} and dtype {rows.dtype}: "
-                             "it has to be a vector of integers")  # fmt: skip
+            found = f"shape {tuple(rows.shape)} and dtype {rows.dtype}"
+            raise ValueError(f"{name}[{position}] has {found}: it has to be a vector of integers")
         outside = (rows < 0) | (rows >= item_count)
         if bool(outside.any()):
             within = int(outside.nonzero()[0])

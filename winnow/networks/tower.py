@@ -1,5 +1,7 @@
-"""What the two networks have in common: a checked shape and a narrowing tower of ReLU layers."""
+"""What both networks are built of: seeded draws, an embedding table and a narrowing tower of ReLU layers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -7,13 +9,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def check_shape(*, smallest: int = 1, **dimensions: int) -> None:
-    """Raise ValueError, naming the argument, unless every dimension is an integer of at least `smallest`."""
-    for name, value in dimensions.items():
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"{name} is {value!r}: it has to be an integer")
-        if value < smallest:
-            raise ValueError(f"{name} is {value}: it has to be at least {smallest}")
+@contextmanager
+def draws_from(seed: int) -> Iterator[None]:
+    """Draw the weights of the modules that are built inside from `seed`; torch's generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def build_embedding(n_items: int, embedding_dim: int, std: float) -> nn.Embedding:
+    """An embedding table, drawn from a normal distribution of this standard deviation."""
+    embedding = nn.Embedding(n_items, embedding_dim)
+    with torch.no_grad():
+        embedding.weight.mul_(std)
+    return embedding
 
 
 def tower_widths(input_dim: int, hidden_dim: int, n_hidden_layers: int) -> list[int]:
@@ -22,27 +31,28 @@ def tower_widths(input_dim: int, hidden_dim: int, n_hidden_layers: int) -> list[
 
 
 def build_tower(input_dim: int, hidden_dim: int, n_hidden_layers: int) -> nn.ModuleList:
-    """Bias-free linear layers, drawn from the generator in order from the input to the output."""
+    """Bias-free linear layers, drawn in order from the input to the output."""
     widths = tower_widths(input_dim, hidden_dim, n_hidden_layers)
     return nn.ModuleList(nn.Linear(before, after, bias=False) for before, after in pairwise(widths))
 
 
-def climb(tower: nn.ModuleList, x: Tensor, dropout: float = 0.0) -> Tensor:
+def apply_tower(tower: nn.ModuleList, x: Tensor, dropout: float = 0.0) -> Tensor:
     """Apply every layer of the tower, each followed by ReLU, the last one too.
 
-    `dropout` is for training: the share of what passes from one layer to the next that is zeroed.
+    `dropout` is for training: the share of the numbers between two layers that is zeroed.
     """
     for depth, layer in enumerate(tower):
         if dropout and depth:
-            x = drop(x, dropout)
+            x = apply_dropout(x, dropout)
         x = torch.relu(layer(x))
     return x
 
 
-def drop(x: Tensor, share: float) -> Tensor:
-    """Dropout: zero a share of the numbers, in steps of 1/256 on a CPU, and scale up the others.
+def apply_dropout(x: Tensor, share: float) -> Tensor:
+    """Zero a share of the numbers, on a CPU in steps of 1/256, and scale up the others.
 
-    On a CPU torch's own draws for every number by itself, a sixth of a training step: here eight share a draw.
+    On a CPU, torch's dropout draws one random number per element, which takes a sixth of a training step. Here eight
+    elements share a draw.
     """
     if x.device.type != "cpu":
         return F.dropout(x, share)

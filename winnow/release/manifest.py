@@ -1,9 +1,11 @@
-"""The manifest: what a release holds, which shapes its networks have, how it was trained and how well it does."""
+"""The manifest: what a release holds, what its networks are, how it was trained and how good it is."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from winnow.networks.options import CandidateConfig, RankingConfig, Score
 
 FORMAT_VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
@@ -34,7 +36,7 @@ class IndexEntry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["exact", "ivf"] = "exact"
-    """A scan of all items, or of the nearest of the lists in `index.faiss`."""
+    """A scan of all items, or of the lists in `index.faiss` that are nearest to the query."""
     list_count: Annotated[int, Field(ge=0)] = 0
     probe_count: Annotated[int, Field(ge=0)] = 0
     """How many of the lists one query scans."""
@@ -44,22 +46,26 @@ class IndexEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """`manifest.json`. Reading refuses unknown format versions and unknown fields."""
+    """`manifest.json`. Unknown format versions, fields and options, and invalid ones, are refused when it is read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: Literal[1]
     release_id: Annotated[str, Field(pattern=r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}$")]
-    """When it was made, and the first digits of the hash over `files`: two releases never share an id."""
+    """When it was made, and the first digits of the hash over `files`: no two releases share an id."""
     created_at: datetime
     item_count: Annotated[int, Field(ge=1)]
-    candidate_network: dict[str, Any]
-    """Constructor arguments of DeepCandidateGenerationModel."""
-    ranking_network: dict[str, Any]
-    """Constructor arguments of DeepRankingModel."""
+    candidate_network: CandidateConfig
+    """What DeepCandidateGenerationModel is built from."""
+    ranking_network: RankingConfig
+    """What DeepRankingModel is built from."""
+    ranking_score: Score
+    """What the scores of the ranking network are."""
+    ranking_reads_contexts: bool
+    """Whether they depend on when a request is made and on what was shown before it: see RequestContexts."""
     index: IndexEntry = IndexEntry()
     training: dict[str, Any]
-    """Settings, seed, fingerprint of the data, versions: what it takes to make this release again."""
+    """Settings, seed, fingerprint of the data, versions: everything needed to make this release again."""
     figures: dict[str, Any]
     """Evaluation figures, chosen on validation, reported on test."""
     files: dict[str, FileEntry]

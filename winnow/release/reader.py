@@ -56,11 +56,12 @@ class Release:
         return vocabulary
 
     def popularity(self) -> NDArray[np.float32]:
-        """Each item's share of all watches, by row, [item_count]."""
-        popularity = self._read(POPULARITY_FILE, lambda path: load_file(path)["popularity"])
-        if popularity.shape != (self.manifest.item_count,):
-            raise self._error(f"{POPULARITY_FILE} has shape {popularity.shape}, not ({self.manifest.item_count},)")
-        return popularity
+        """Each item's share of all watches, by row, [item_count]. Raises ReleaseError where it is not that."""
+
+        def load(path: Path) -> NDArray[np.float32]:
+            return check_popularity(load_file(path)["popularity"], self.manifest.item_count)
+
+        return self._read(POPULARITY_FILE, load)
 
     def items(self) -> ItemCatalogue:
         """Titles and further columns, by row."""
@@ -68,7 +69,7 @@ class Release:
 
     def golden_requests(self) -> GoldenRequests:
         """Requests with the answers they had when the release was made."""
-        return self._read(GOLDEN_FILE, GoldenRequests.load)
+        return self._read(GOLDEN_FILE, lambda path: GoldenRequests.load(path, self.manifest.item_count))
 
     def file(self, name: str) -> Path:
         """Where a verified file is. Raises ReleaseError for one that is not part of the release.
@@ -94,6 +95,17 @@ class Release:
 def popular_rows(popularity: NDArray[np.float32]) -> Rows:
     """All rows, the most popular first; equal ones in the order of rows."""
     return np.argsort(-popularity, kind="stable").astype(np.int32)
+
+
+def check_popularity(popularity: NDArray[np.float32], item_count: int) -> NDArray[np.float32]:
+    """Return the popularity. Raises ValueError unless it is one finite number, 0 or more, for each item."""
+    if popularity.shape != (item_count,):
+        raise ValueError(f"popularity has the shape {popularity.shape}, not ({item_count},)")
+    wrong = ~(np.isfinite(popularity) & (popularity >= 0))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(f"the popularity of row {row} is {popularity[row]}, not a finite number, 0 or more")
+    return popularity
 
 
 def current_release_id(releases: Path) -> str:

@@ -1,15 +1,14 @@
-"""Adaptive micro-batching without a timer: batches form only while every slot is busy.
+"""Adaptive micro-batching: batches form only while earlier ones are in flight, so there is no delay to tune.
 
-At most `max_flights` batches are under way. What arrives while none is leaves at once, together with what arrives in
-the same turn of the event loop; what arrives while some are waits, and leaves together, in order of arrival, when one
-lands, or beside them where a slot is free and enough waits to be worth a flight of its own. So there is no delay to
-tune: no waiting at low load, large batches at high load. The gateway uses this towards the stages, each stage towards
-its device.
+An item that arrives while nothing is in flight is dispatched at once, together with what else arrives in the same turn
+of the event loop. An item that arrives while a batch is in flight waits. What waits is dispatched, oldest first, when a
+batch completes, or sooner, where enough waits to be worth a further batch. So nothing waits at low load, and batches
+grow at high load. The gateway batches requests to the stages this way, and each stage its computations.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -19,15 +18,23 @@ from winnow.serving.metrics import QueueMetrics
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+Dispatch = Callable[[Sequence[Item], float], Awaitable[Sequence[Result]] | AsyncIterator[Sequence[Result]]]
 
-# Flights up to this long take about as long as the work of sending them off, which is the same whatever they carry:
-# what arrives meanwhile does better to wait for their landing, unless it fills a batch. On the small preset of the
-# benchmark, whose flights take 5 to 15 ms under load, batches of 7 became batches of 30.
-SHORT_FLIGHT_SECONDS = 0.02
-# Beside longer flights, this part of a full batch is worth another: stages, or their replicas, work side by side.
-FURTHER_FLIGHT_SHARE = 0.25
-# A flight that takes this many times as long as usual, and as a short one, is not waited for.
+# Dispatching costs about as much as a batch that takes this long, whatever it carries. While such a short batch is in
+# flight, items wait for its completion unless they fill a batch: with the small preset of the benchmark, whose batches
+# take 5 to 15 ms under load, batches of 7 became batches of 30.
+SHORT_BATCH_SECONDS = 0.02
+# While longer ones are in flight, this part of a full batch is dispatched: stages, or their replicas, work in parallel.
+FURTHER_BATCH_SHARE = 0.25
+# A batch that takes this many times as long as usual, and as a short one, is overdue: nothing waits for it any more.
 OVERDUE_FACTOR = 3.0
+
+
+class IncompleteBatchError(Exception):
+    """Raised by an asynchronous generator after its last list: the results stand, but a step of the batch has failed.
+
+    The callers get their results. How long the batch took says nothing about the time of others.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +42,7 @@ class BatchingLimits:
     """Bounds of one batcher. An item's weight is how much of a batch it fills, for example its number of queries."""
 
     max_batch_weight: int
-    max_flights: int
+    max_batches_in_flight: int
     max_queued_weight: int
 
 
@@ -44,41 +51,53 @@ class _Waiting(Generic[Item, Result]):
     item: Item
     weight: int
     deadline: float
-    arrived: float
+    arrived_at: float
     future: asyncio.Future[Result]
 
 
-class MicroBatcher(Generic[Item, Result]):
-    """Runs `fly` on batches of items and hands each caller its own result.
+@dataclass(eq=False, slots=True)
+class _Batch(Generic[Item, Result]):
+    dispatched_at: float
+    waiting: list[_Waiting[Item, Result]]
+    results: Sequence[Result] = ()
+    """The latest; empty while there are none."""
 
-    `fly` gets 1 to many items, oldest first, and the latest deadline among them (event-loop time); it returns one
-    result an item, in order. If it raises, every item of that batch fails with that exception and no other is touched.
+    def keep(self, results: Sequence[Result]) -> None:
+        if len(results) != len(self.waiting):
+            raise RuntimeError(f"{len(results)} results for a batch of {len(self.waiting)} items")
+        self.results = results
+
+
+class MicroBatcher(Generic[Item, Result]):
+    """Calls `dispatch` with batches of items and hands each caller its own result.
+
+    `dispatch` gets one or more items, oldest first, and the latest deadline among them (event-loop time). It returns
+    one result for each item, in order. If it raises, the items of that batch fail with that exception, and no others.
+
+    An asynchronous generator may yield several such lists, each replacing the one before: the last one is what callers
+    get, and the latest one is what a caller gets whose deadline passes before that.
     """
 
-    def __init__(
-        self,
-        fly: Callable[[Sequence[Item], float], Awaitable[Sequence[Result]]],
-        limits: BatchingLimits,
-        metrics: QueueMetrics,
-    ) -> None:
-        self._fly = fly
+    def __init__(self, dispatch: Dispatch[Item, Result], limits: BatchingLimits, metrics: QueueMetrics) -> None:
+        self._dispatch = dispatch
         self._limits = limits
         self._metrics = metrics
-        self._flight_seconds = 0.0
-        self._took_off_at = 0.0
+        self._usual_seconds = 0.0
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._queued_weight = 0
-        self._flights: set[asyncio.Task[None]] = set()
-        self._taking_off = False
+        # In the order of dispatch.
+        self._in_flight: dict[_Batch[Item, Result], asyncio.Task[None]] = {}
+        self._scheduled = False
+        self._overdue_timer: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def submit(self, item: Item, *, deadline: float, weight: int = 1) -> Result:
         """Return the item's result.
 
-        `deadline` is event-loop time. Raises OverloadedError at once where the queue is full or what already waits
-        takes longer than the deadline allows, DeadlineError where the deadline passes first (the item is not computed
-        if it is still waiting), UnavailableError after `close`, ValueError for a weight that fits no batch. Cancelling
-        the caller takes a waiting item out.
+        `deadline` is event-loop time. Raises OverloadedError at once where the queue is full or where what waits takes
+        longer than the deadline allows; DeadlineError where the deadline passes before there is a result (an item that
+        still waits then is not computed); UnavailableError after `close`; ValueError for a weight that fits no batch.
+        An item whose caller is cancelled while it waits is not computed.
         """
         if not 1 <= weight <= self._limits.max_batch_weight:
             raise ValueError(f"weight is {weight}: a batch holds 1 to {self._limits.max_batch_weight}")
@@ -93,75 +112,95 @@ class MicroBatcher(Generic[Item, Result]):
         if self._queued_weight + weight > self._limits.max_queued_weight or now + wait_seconds > deadline:
             self._metrics.shed.inc()
             raise OverloadedError("too much work is waiting", retry_after_seconds=wait_seconds)
-        waiting = _Waiting(item, weight, deadline, now, loop.create_future())
+        waiting: _Waiting[Item, Result] = _Waiting(item, weight, deadline, now, loop.create_future())
         self._queue.append(waiting)
         self._queued_weight += weight
-        self._take_off_soon(loop)
-        expiry = loop.call_at(deadline, self._expire, waiting.future)
+        self._metrics.add_queued(weight)
+        self._schedule(loop, now)
+        expiry = loop.call_at(deadline, self._expire, waiting)
         try:
-            result: Result = await waiting.future
-            return result
+            return await waiting.future
         finally:
             expiry.cancel()
 
     def expected_wait_seconds(self) -> float:
-        """How long a new item would wait and fly, judged by the latest flights; 0 while nothing waits for a landing.
+        """How long a new item would take, judged by the latest batches; 0 while none has to wait for another's end.
 
-        What finds an empty queue is always taken: were it judged too, one slow flight could shut everybody out for
-        good, since without flights the judgement never changes.
+        What finds an empty queue is always accepted. If it were judged too, one slow batch could lock everybody out for
+        good: without further batches, the judgement would never change.
         """
-        if not self._queue or self._taking_off:
+        if not self._queue or self._scheduled:
             return 0.0
-        flights_ahead = self._queued_weight // self._limits.max_batch_weight + 1
-        return self._flight_seconds * (flights_ahead / self._limits.max_flights + 1)
+        batches_ahead = self._queued_weight // self._limits.max_batch_weight + 1
+        return self._usual_seconds * (batches_ahead / self._limits.max_batches_in_flight + 1)
 
     async def close(self) -> None:
-        """Refuse new items, fail those that wait, and return when no batch is under way."""
+        """Refuse new items, fail those that wait, and return when no batch is in flight."""
         self._closed = True
-        while self._queue:
-            waiting = self._queue.popleft()
+        for waiting in self._queue:
             if not waiting.future.done():
                 waiting.future.set_exception(UnavailableError("shutting down"))
+        self._queue.clear()
+        self._metrics.add_queued(-self._queued_weight)
         self._queued_weight = 0
-        if self._flights:
-            await asyncio.wait(self._flights)
+        if self._overdue_timer is not None:
+            self._overdue_timer.cancel()
+        if self._in_flight:
+            await asyncio.wait(self._in_flight.values())
+        # `dispatch` is usually a method of the batcher's owner. This ends the reference cycle between the two, which
+        # the garbage collector would not find: it does not look at what belongs to a release (see ReleaseKeeper).
+        self._dispatch = _closed
 
-    def _take_off_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take off when the event loop has run what is ready now.
+    def _schedule(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
+        """Dispatch when the event loop has run what is ready now.
 
-        A batch that lands wakes many callers at once, and all of them ask the next stage in one turn: were the first to
-        leave alone, the others would wait for its return.
+        A batch that completes wakes many callers at once, and all of them ask the next stage in the same turn. If the
+        first were dispatched alone, the others would wait for it.
         """
-        if not self._taking_off and self._may_take_off(loop.time()):
-            self._taking_off = True
-            loop.call_soon(self._take_off, loop)
+        if self._scheduled:
+            return
+        if self._may_dispatch(now):
+            self._scheduled = True
+            loop.call_soon(self._dispatch_waiting, loop)
+        else:
+            self._watch_for_overdue(loop)
 
-    def _may_take_off(self, now: float) -> bool:
-        if not self._queue or len(self._flights) >= self._limits.max_flights:
+    def _may_dispatch(self, now: float) -> bool:
+        if not self._queue or len(self._in_flight) >= self._limits.max_batches_in_flight:
             return False
-        if not self._flights:
+        if not self._in_flight or now >= self._all_overdue_at():
             return True
-        if now - self._took_off_at > OVERDUE_FACTOR * max(self._flight_seconds, SHORT_FLIGHT_SECONDS):
-            # Not worth waiting for: another replica may do better.
-            return True
-        share = 1.0 if 0 < self._flight_seconds <= SHORT_FLIGHT_SECONDS else FURTHER_FLIGHT_SHARE
+        share = 1.0 if 0 < self._usual_seconds <= SHORT_BATCH_SECONDS else FURTHER_BATCH_SHARE
         return self._queued_weight >= share * self._limits.max_batch_weight
 
-    def _take_off(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._taking_off = False
-        now = loop.time()
-        while self._may_take_off(now):
-            batch = self._next_batch(now)
-            if batch:
-                self._took_off_at = now
-                flight = loop.create_task(self._run(batch))
-                self._flights.add(flight)
-                flight.add_done_callback(self._flights.discard)
-        self._metrics.queued.set(self._queued_weight)
+    def _all_overdue_at(self) -> float:
+        """When the newest batch in flight becomes overdue; the others are by then."""
+        newest = next(reversed(self._in_flight))
+        return newest.dispatched_at + OVERDUE_FACTOR * max(self._usual_seconds, SHORT_BATCH_SECONDS)
 
-    def _next_batch(self, now: float) -> list[_Waiting[Item, Result]]:
-        batch: list[_Waiting[Item, Result]] = []
+    def _watch_for_overdue(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Dispatch what waits when all batches in flight are overdue, even if nothing else happens until then."""
+        slots = self._limits.max_batches_in_flight - len(self._in_flight)
+        if self._queue and slots > 0 and self._overdue_timer is None:
+            self._overdue_timer = loop.call_at(self._all_overdue_at(), self._on_overdue, loop)
+
+    def _on_overdue(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._overdue_timer = None
+        self._dispatch_waiting(loop)
+
+    def _dispatch_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._scheduled = False
+        now = loop.time()
+        while self._may_dispatch(now):
+            batch = self._next_batch(now)
+            if batch.waiting:
+                self._in_flight[batch] = loop.create_task(self._run(batch))
+        self._watch_for_overdue(loop)
+
+    def _next_batch(self, now: float) -> _Batch[Item, Result]:
+        batch: _Batch[Item, Result] = _Batch(now, [])
         weight = 0
+        queued_weight = self._queued_weight
         while self._queue:
             head = self._queue[0]
             gone = head.future.done()  # its caller was cancelled, or it expired
@@ -172,57 +211,76 @@ class MicroBatcher(Generic[Item, Result]):
             if gone:
                 continue
             if head.deadline <= now:
-                self._expire(head.future)
+                self._expire(head)
                 continue
-            batch.append(head)
+            batch.waiting.append(head)
             weight += head.weight
-        if batch:
-            self._metrics.wait_seconds.observe(now - batch[0].arrived)
+        self._metrics.add_queued(self._queued_weight - queued_weight)
+        if batch.waiting:
+            self._metrics.batch_size.observe(weight)
+            self._metrics.wait_seconds.observe(now - batch.waiting[0].arrived_at)
         return batch
 
-    async def _run(self, batch: list[_Waiting[Item, Result]]) -> None:
+    async def _run(self, batch: _Batch[Item, Result]) -> None:
         loop = asyncio.get_running_loop()
-        started = loop.time()
-        self._metrics.batch_size.observe(sum(waiting.weight for waiting in batch))
+        failure: Exception | None = None
         try:
-            results = await self._fly([waiting.item for waiting in batch], max(waiting.deadline for waiting in batch))
-            assert len(results) == len(batch)  # noqa: S101 - a promise to ourselves
+            await self._collect(batch)
+            self._learn(loop.time() - batch.dispatched_at)
+        except IncompleteBatchError as error:
+            failure = None if batch.results else error
         except asyncio.CancelledError:
-            # Re-raising it into the callers would end their calls without a status.
-            self._fail(batch, UnavailableError("shutting down"))
+            # Re-raised in the callers, it would end their calls without a status.
+            failure = UnavailableError("shutting down")
             raise
         except Exception as error:
-            self._land(loop)
-            self._fail(batch, error)
+            failure = error
+        finally:
+            del self._in_flight[batch]
+            # Before the callers are woken: the next batch is in flight while they build their answers.
+            self._dispatch_waiting(loop)
+            _deliver(batch, failure)
+
+    async def _collect(self, batch: _Batch[Item, Result]) -> None:
+        answer = self._dispatch(
+            [waiting.item for waiting in batch.waiting], max(waiting.deadline for waiting in batch.waiting)
+        )
+        if isinstance(answer, AsyncIterator):
+            async for results in answer:
+                batch.keep(results)
+            batch.keep(batch.results)  # raises where nothing was yielded
         else:
-            self._learn(loop.time() - started)
-            self._land(loop)
-            for waiting, result in zip(batch, results, strict=True):
-                if not waiting.future.done():
-                    waiting.future.set_result(result)
+            batch.keep(await answer)
 
     def _learn(self, seconds: float) -> None:
+        """Learn how long batches take. A failed one says nothing about that."""
         self._metrics.batch_seconds.observe(seconds)
-        # Half the weight on the newest: a change of load shows within a few flights. A single one that took very long,
-        # waiting for a dead peer, must not pass for a change: it counts as twice the usual time. Failed flights tell
-        # nothing about how long work takes.
-        usual = self._flight_seconds or seconds
-        self._flight_seconds = (usual + min(seconds, 2 * usual)) / 2
+        # The newest counts half, so that a change of load shows within a few batches. A single one that waited for a
+        # dead peer is no such change: none counts as more than twice the usual time.
+        usual = self._usual_seconds or seconds
+        self._usual_seconds = (usual + min(seconds, 2 * usual)) / 2
 
-    def _land(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let what waits take off before the callers are woken: it is under way while they build their answers."""
-        flight = asyncio.current_task()
-        assert flight is not None  # noqa: S101 - flights are tasks
-        self._flights.discard(flight)
-        self._take_off(loop)
+    def _expire(self, waiting: _Waiting[Item, Result]) -> None:
+        if waiting.future.done():
+            return
+        for batch in self._in_flight:
+            if batch.results and waiting in batch.waiting:
+                waiting.future.set_result(batch.results[batch.waiting.index(waiting)])
+                return
+        self._metrics.expired.inc()
+        waiting.future.set_exception(DeadlineError("the deadline passed before there was a result"))
 
-    def _expire(self, future: "asyncio.Future[Result]") -> None:
-        if not future.done():
-            self._metrics.expired.inc()
-            future.set_exception(DeadlineError("the deadline passed while the work was waiting or under way"))
 
-    @staticmethod
-    def _fail(batch: list[_Waiting[Item, Result]], error: Exception) -> None:
-        for waiting in batch:
+def _deliver(batch: _Batch[Item, Result], failure: Exception | None) -> None:
+    if failure is None:
+        for waiting, result in zip(batch.waiting, batch.results, strict=True):
             if not waiting.future.done():
-                waiting.future.set_exception(error)
+                waiting.future.set_result(result)
+    else:
+        for waiting in batch.waiting:
+            if not waiting.future.done():
+                waiting.future.set_exception(failure)
+
+
+async def _closed(_items: Sequence[Item], _deadline: float) -> Sequence[Result]:
+    raise UnavailableError("shutting down")

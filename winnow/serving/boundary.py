@@ -1,6 +1,6 @@
 """The edge of a service: whatever happens inside, the caller gets one allowed status and no text of an exception.
 
-The same place counts and times every call, binds its trace id, and asks whoever may refuse a call unread.
+Here every call is counted and timed, gets its trace id, and may be refused unread.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ HandlerType = Any  # grpc.RpcMethodHandler; its type parameters exist in its stu
 
 
 class Gatekeeper(Protocol):
-    """Refuses calls before their message is read: no token, no time, no room."""
+    """May refuse a call before its message is read, for example because it has no token."""
 
     def refusal(self, metadata: Metadata) -> ServiceError | None:
         """Return why the call is refused, or None."""
@@ -49,7 +49,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[HandlerType]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> HandlerType:
-        """Guard Winnow's own methods; health and reflection are the libraries' and are never refused."""
+        """Guard Winnow's own methods. Health and reflection belong to libraries and are never refused."""
         method = handler_call_details.method
         guarded = self._guarded.get(method)
         if guarded is None:
@@ -58,7 +58,7 @@ class Boundary(grpc.aio.ServerInterceptor):
                 return handler
             guarded = grpc.unary_unary_rpc_method_handler(
                 self._guard(handler.unary_unary, method),
-                request_deserializer=_keep_undecodable(handler.request_deserializer),
+                request_deserializer=_parse_or_explain(handler.request_deserializer),
                 response_serializer=handler.response_serializer,
             )
             self._guarded[method] = guarded
@@ -79,8 +79,8 @@ class Boundary(grpc.aio.ServerInterceptor):
             in_flight.inc()
             try:
                 with serving(self._spans, name, cast("Metadata", context.invocation_metadata() or ())):
-                    if isinstance(request, _Undecodable):
-                        raise request.error()
+                    if isinstance(request, InvalidRequestError):
+                        raise request
                     answer = await handle(request, context)
                 succeeded.inc()
                 return answer
@@ -89,10 +89,10 @@ class Boundary(grpc.aio.ServerInterceptor):
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
-                    # By the client or by the end of its deadline: there is nobody left to answer.
+                    # By the client or because its deadline has passed: nobody waits for an answer.
                     self._metrics.requests.labels(name, "CANCELLED").inc()
                     raise
-                # A handler that lets a stray CancelledError out sends no status at all, and its client hangs.
+                # If a stray CancelledError left the handler, gRPC would send no status, and the client would hang.
                 code, text, metadata = UnavailableError("the work was cancelled").status()
             except Exception:
                 error_id = secrets.token_hex(8)
@@ -102,8 +102,7 @@ class Boundary(grpc.aio.ServerInterceptor):
                 in_flight.dec()
                 seconds.observe(time.perf_counter() - started)
             self._metrics.requests.labels(name, code.name).inc()
-            await context.abort(code, text, metadata)
-            raise AssertionError("abort returned")  # pragma: no cover - abort raises
+            return await context.abort(code, text, metadata)
 
         return guarded
 
@@ -114,31 +113,21 @@ class Boundary(grpc.aio.ServerInterceptor):
         async def refuse(_unread: bytes, context: "grpc.aio.ServicerContext[Any, Any]") -> bytes:
             counted.inc()
             await context.abort(code, text, metadata)
-            raise AssertionError("abort returned")  # pragma: no cover - abort raises
 
         return grpc.unary_unary_rpc_method_handler(refuse)
 
 
-class _Undecodable:
-    """A request that protobuf refused."""
+def _parse_or_explain(parse: Callable[[bytes], Message]) -> Callable[[bytes], Message | InvalidRequestError]:
+    """Parse a request, or return why that is impossible: raised here, the error would not become a status."""
+    message_class: Any = parse.__self__  # type: ignore[attr-defined]  # a class method of the message
 
-    def __init__(self, data: bytes, parse: Callable[[bytes], Any]) -> None:
-        self._data = data
-        self._message_class = getattr(parse, "__self__", None)
-
-    def error(self) -> InvalidRequestError:
-        if self._message_class is not None:
-            field = find_invalid_utf8(self._message_class.DESCRIPTOR, self._data)
-            if field is not None:
-                return InvalidRequestError([Violation(field, "is not valid UTF-8")])
-        return InvalidRequestError([Violation("request", "is not a valid message of this method")])
-
-
-def _keep_undecodable(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    def parse_or_keep(data: bytes) -> Any:
+    def parse_or_explain(data: bytes) -> Message | InvalidRequestError:
         try:
             return parse(data)
         except DecodeError:
-            return _Undecodable(data, parse)
+            field = find_invalid_utf8(message_class.DESCRIPTOR, data)
+            if field is not None:
+                return InvalidRequestError([Violation(field, "is not valid UTF-8")])
+            return InvalidRequestError([Violation("request", "is not a valid message of this method")])
 
-    return parse_or_keep
+    return parse_or_explain

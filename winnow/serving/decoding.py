@@ -1,71 +1,72 @@
-"""Why a message could not be decoded: protobuf only says that it could not."""
+"""Why a message could not be decoded: protobuf says only that it could not."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import cache
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
-
-_VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
-
-
-class _WireField(NamedTuple):
-    number: int
-    payload: bytes | None  # of length-delimited fields
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
 
 
 def find_invalid_utf8(descriptor: Descriptor, data: bytes) -> str | None:
-    """Return the path of the first string field whose bytes are not UTF-8, such as `history[3]`.
+    """Return the path of a string field whose bytes are not UTF-8, such as `history[3].item_id`.
 
-    None where the message is broken in another way. Reads the top level only: requests nest no strings.
+    None where the message is broken in another way.
     """
-    seen: dict[int, int] = {}
     try:
-        for number, payload in _wire_fields(data):
-            field = descriptor.fields_by_number.get(number)
-            if field is None or payload is None or field.type != FieldDescriptor.TYPE_STRING:
-                continue
-            position = seen.get(number, 0)
-            seen[number] = position + 1
-            try:
-                payload.decode()
-            except UnicodeDecodeError:
-                return f"{field.name}[{position}]" if field.is_repeated else field.name
-    except (IndexError, ValueError):
+        return next(_invalid_paths(_bytes_class(descriptor).FromString(data)), None)
+    except DecodeError:
         return None
-    return None
 
 
-def _wire_fields(data: bytes) -> Iterator[_WireField]:
-    position = 0
-    while position < len(data):
-        tag, position = _read_varint(data, position)
-        kind = tag & 7
-        payload = None
-        if kind == _VARINT:
-            _, position = _read_varint(data, position)
-        elif kind == _FIXED64:
-            position += 8
-        elif kind == _FIXED32:
-            position += 4
-        elif kind == _LENGTH_DELIMITED:
-            length, position = _read_varint(data, position)
-            payload = data[position : position + length]
-            position += length
-        else:
-            raise ValueError(f"wire type {kind}")
-        if position > len(data):
-            raise IndexError("truncated")
-        yield _WireField(tag >> 3, payload)
+def _invalid_paths(message: Message) -> Iterator[str]:
+    """The bytes fields of a message that are not UTF-8. Maps are left out: no request has any."""
+    for field, value in message.ListFields():
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            continue
+        for position, element in enumerate(value if field.is_repeated else [value]):
+            path = f"{field.name}[{position}]" if field.is_repeated else field.name
+            if field.message_type is not None:
+                yield from (f"{path}.{inner}" for inner in _invalid_paths(element))
+            elif field.type == FieldDescriptor.TYPE_BYTES and not _is_utf8(element):
+                yield path
 
 
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise ValueError("varint of more than 64 bits")
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@cache
+def _bytes_class(descriptor: Descriptor) -> type[Message]:
+    """The same message with bytes in place of strings, which decodes whatever they hold."""
+    pool = DescriptorPool()
+    _add_file(pool, descriptor.file, set())
+    return GetMessageClass(pool.FindMessageTypeByName(descriptor.full_name))
+
+
+def _add_file(pool: DescriptorPool, file: FileDescriptor, added: set[str]) -> None:
+    if file.name in added:
+        return
+    added.add(file.name)
+    for dependency in file.dependencies:
+        _add_file(pool, dependency, added)
+    proto = FileDescriptorProto()
+    file.CopyToProto(proto)
+    for message in proto.message_type:
+        _strings_to_bytes(message)
+    pool.Add(proto)
+
+
+def _strings_to_bytes(message: DescriptorProto) -> None:
+    for nested in message.nested_type:
+        _strings_to_bytes(nested)
+    for field in message.field:
+        # The keys of a map cannot be bytes.
+        if field.type == FieldDescriptorProto.TYPE_STRING and not message.options.map_entry:
+            field.type = FieldDescriptorProto.TYPE_BYTES

@@ -1,4 +1,4 @@
-"""Errors that a caller may see: each carries its status code, and nothing but its own text reaches the caller."""
+"""Errors that a caller may see: each has its status code, and nothing but its own text reaches the caller."""
 
 from collections.abc import Sequence
 
@@ -12,6 +12,10 @@ from winnow.rpc.violations import Violation
 # Details travel in trailers, which fail beyond 8 KB: 20 violations of at most 200 characters stay below that.
 MAX_VIOLATIONS = 20
 MAX_DESCRIPTION_CHARACTERS = 200
+
+
+# gRPC's own retries stop at a negative pushback (gRFC A6).
+NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 
 
 class ServiceError(Exception):
@@ -34,7 +38,7 @@ class ServiceError(Exception):
 
 
 class InvalidRequestError(ServiceError):
-    """The request cannot be answered as it is: the caller's fault, and no use to send again."""
+    """The request is invalid: sending it again does not help."""
 
     code = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -65,7 +69,7 @@ class ReleaseNotHeldError(ServiceError):
 
 
 class OverloadedError(ServiceError):
-    """Work was rejected at once instead of being queued beyond what can be done in time. Not to be retried at once."""
+    """Work was rejected at once because it could not be done in time. Not to be retried at once."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -81,9 +85,18 @@ class OverloadedError(ServiceError):
 
 
 class UnavailableError(ServiceError):
-    """Loading, draining, or a stage that does not answer: another try, or another replica, may succeed."""
+    """Loading, draining, or a stage that does not answer: a later try, or another replica, may succeed."""
 
     code = grpc.StatusCode.UNAVAILABLE
+
+
+class StageUnavailableError(UnavailableError):
+    """A stage gave no answer, although the gateway has retried: clients are told not to retry by themselves."""
+
+    def status(self) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
+        """See ServiceError.status."""
+        code, text, metadata = super().status()
+        return code, text, (*metadata, NO_RETRY)
 
 
 class DeadlineError(ServiceError):

@@ -1,4 +1,4 @@
-"""The three services as processes on this machine: what `winnow serve`, the example and the tests run."""
+"""The three services as processes on this machine, as `winnow serve`, the examples and the tests run them."""
 
 import contextlib
 import os
@@ -16,12 +16,12 @@ from typing import Self
 from winnow.release.reader import current_release_id
 from winnow.rpc.health import healthy
 
-# Beyond the services' own drain and grace times something is stuck.
+# Longer than the services' own drain and grace times.
 STOP_TIMEOUT_SECONDS = 30.0
 
 
 class StackError(Exception):
-    """The stack cannot start or did not survive; the text is for the operator."""
+    """A service could not start or has ended; the text is for operators."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,6 @@ class StackSettings:
     gateway_port: int = 50050
     candidate_port: int = 50051
     ranking_port: int = 50052
-    candidate_device: str = "cpu"
-    ranking_device: str = "cpu"
     start_timeout_seconds: float = 60.0
     flags: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Further flags by service: `candidate_service`, `ranking_service`, `gateway`, or `all`."""
@@ -77,15 +75,15 @@ class LocalStack:
         """
         current_release_id(self._settings.releases)
         for service, port in self._ports.items():
-            # Whoever has the port may well be healthy, and would be taken for ours below.
+            # Another server on the port may be healthy too, and would be taken for ours below.
             if not is_free(self._settings.host, port):
                 raise StackError(f"{service} cannot start: {self.address(service)} is taken")
         try:
             stages = [service for service in self._ports if service != "gateway"]
             for service in stages:
                 self.start_service(service)
-            # A gateway that is there first is refused, and tries again only after a pause: the first answers would be
-            # degraded, although everybody is healthy by then.
+            # A gateway that finds no stage listening tries again only after a pause: its first answers would be
+            # degraded although all three are healthy by then.
             self._wait(stages, "listening", self._listens)
             self.start_service("gateway")
             self._wait(list(self._ports), "healthy", lambda service: healthy(self.address(service)))
@@ -97,12 +95,12 @@ class LocalStack:
         """Start one of the three."""
         self.processes[service] = subprocess.Popen(  # noqa: S603 - our own modules
             [sys.executable, "-m", service, *self._flags(service)],
-            # Its own session: a Ctrl-C in the terminal reaches only us, and we pass it on in order.
+            # In a session of its own: Ctrl-C reaches this process only, which stops the services in order.
             start_new_session=True,
         )
 
     def wait(self) -> None:
-        """Return never, unless a service ends by itself: raises StackError that names it."""
+        """Wait until a service ends by itself; raise StackError that names it."""
         while True:
             for service, process in self.processes.items():
                 if process.poll() is not None:
@@ -130,11 +128,7 @@ class LocalStack:
     def _flags(self, service: str) -> list[str]:
         settings = self._settings
         flags = [f"--releases={settings.releases}", f"--host={settings.host}", f"--port={self._ports[service]}"]
-        if service == "candidate_service":
-            flags.append(f"--device={settings.candidate_device}")
-        elif service == "ranking_service":
-            flags.append(f"--device={settings.ranking_device}")
-        else:
+        if service == "gateway":
             flags.append(f"--candidate-target={self.address('candidate_service')}")
             flags.append(f"--ranking-target={self.address('ranking_service')}")
         return [*flags, *settings.flags.get("all", ()), *settings.flags.get(service, ())]
@@ -165,26 +159,24 @@ class LocalStack:
 
 def free_port(host: str) -> int:
     """Return a port that was free a moment ago."""
-    with _bindable_socket(host) as probe:
-        probe.bind((host.strip("[]"), 0))
-        return int(probe.getsockname()[1])
+    return _bind(host, 0)
 
 
 def is_free(host: str, port: int) -> bool:
     """Whether a server could listen on the port."""
-    with _bindable_socket(host) as probe:
-        try:
-            probe.bind((host.strip("[]"), port))
-        except OSError:
-            return False
-    return True
+    try:
+        return bool(_bind(host, port))
+    except OSError:
+        return False
 
 
-def _bindable_socket(host: str) -> socket.socket:
-    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    # As servers do: connections of an earlier server that are still closing do not take the port.
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    return made
+def _bind(host: str, port: int) -> int:
+    """Bind the port as a server would, leave it, and return its number."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        # Connections of an earlier server that are still closing do not take the port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host.strip("[]"), port))
+        return int(probe.getsockname()[1])
 
 
 def forward_signals_as_exit() -> None:

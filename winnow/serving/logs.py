@@ -14,7 +14,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def configure_logs(service: str, log_format: LogFormat, level: LogLevel) -> None:
-    """Set structlog up for this process, and send what libraries log through it."""
+    """Set up structlog for this process, for what libraries log as well."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         add_trace_id,
@@ -43,6 +43,6 @@ def configure_logs(service: str, log_format: LogFormat, level: LogLevel) -> None
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a library's record tells anything: grpc logs an error for each stream that a stopping server cancels."""
+    """Whether a library's record says anything: grpc logs an error for each stream that a stopping server cancels."""
     error = record.exc_info[1] if record.exc_info else None
     return not (record.name.startswith("grpc.") and isinstance(error, asyncio.CancelledError))

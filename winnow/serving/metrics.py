@@ -1,9 +1,11 @@
-"""Prometheus metrics: one object a process, handed to whatever measures. docs/operations.md names every one of them."""
+"""Prometheus metrics: one object for each process, passed to whatever measures. docs/operations.md lists them all."""
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -19,74 +21,62 @@ BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """Everything a service counts. A registry of its own, so that tests and processes do not share state."""
+    """Everything a service counts, in a registry of its own, so that tests share no state."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        registry = self.registry
-        self.requests = Counter(
-            "winnow_requests", "Calls that ended, by status.", ["method", "code"], registry=registry
+        # Plain numbers, from which the gauge is read: they change with every request, and a gauge has a lock.
+        self.queued_weights: dict[str, int] = defaultdict(int)
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        seconds = partial(Histogram, registry=self.registry, buckets=LATENCY_BOUNDS)
+        sizes = partial(Histogram, registry=self.registry, buckets=BATCH_BOUNDS)
+
+        self.requests = counter("winnow_requests", "Calls that ended, by status.", ["method", "code"])
+        self.request_seconds = seconds(
+            "winnow_request_seconds", "Time from a call's arrival in its handler to its end.", ["method"]
         )
-        self.request_seconds = Histogram(
-            "winnow_request_seconds", "Time from a call's arrival in its handler to its end.", ["method"],
-            buckets=LATENCY_BOUNDS, registry=registry,
-        )  # fmt: skip
-        self.requests_in_flight = Gauge("winnow_requests_in_flight", "Calls under way.", registry=registry)
-        self.queue_wait_seconds = Histogram(
-            "winnow_queue_wait_seconds", "How long the first of a batch had waited for it.", ["queue"],
-            buckets=LATENCY_BOUNDS, registry=registry,
-        )  # fmt: skip
-        self.batch_size = Histogram(
-            "winnow_batch_size", "Queries that left together.", ["queue"], buckets=BATCH_BOUNDS, registry=registry
+        self.requests_in_flight = gauge("winnow_requests_in_flight", "Calls in flight.")
+        self.step_seconds = seconds(
+            "winnow_step_seconds",
+            "Time that a step of the request path took, for all requests of its batch.",
+            ["step", "outcome"],
         )
-        self.batch_seconds = Histogram(
-            "winnow_batch_seconds", "How long a batch was under way.", ["queue"],
-            buckets=LATENCY_BOUNDS, registry=registry,
-        )  # fmt: skip
-        self.queued = Gauge("winnow_queued", "Queries waiting for a batch.", ["queue"], registry=registry)
-        self.shed = Counter(
-            "winnow_shed", "Work rejected because it could not be done in time.", ["queue"], registry=registry
+        self.queue_wait_seconds = seconds(
+            "winnow_queue_wait_seconds", "How long the first query of a batch waited.", ["queue"]
         )
-        self.expired = Counter(
-            "winnow_expired", "Work whose deadline passed before it was computed.", ["queue"], registry=registry
+        self.batch_size = sizes("winnow_batch_size", "Queries in a batch.", ["queue"])
+        self.batch_seconds = seconds("winnow_batch_seconds", "How long a batch was in flight.", ["queue"])
+        self.queued = gauge("winnow_queued", "Queries that wait to be dispatched.", ["queue"])
+        self.shed = counter("winnow_shed", "Work rejected because it could not be done in time.", ["queue"])
+        self.expired = counter("winnow_expired", "Work whose deadline passed before there was a result.", ["queue"])
+        self.stage_retries = counter("winnow_stage_retries", "Stage calls that were made a second time.", ["stage"])
+        self.stage_failures = counter(
+            "winnow_stage_failures", "Stage calls without a usable answer.", ["stage", "code"]
         )
-        self.stage_retries = Counter(
-            "winnow_stage_retries", "Stage calls that were made a second time.", ["stage"], registry=registry
+        self.degraded = counter("winnow_degraded", "Answers that fell short of the full chain.", ["step", "reason"])
+        self.unknown_ids = counter(
+            "winnow_unknown_ids", "Item ids of requests that the release does not know.", ["field"]
         )
-        self.stage_failures = Counter(
-            "winnow_stage_failures", "Stage calls without a usable answer.", ["stage", "code"], registry=registry
-        )
-        self.degraded = Counter(
-            "winnow_degraded", "Answers that fell short of the full chain.", ["step", "reason"], registry=registry
-        )
-        self.unknown_ids = Counter(
-            "winnow_unknown_ids", "Item ids of requests that the release does not know.", ["field"], registry=registry
-        )
-        self.candidates_left_unranked = Counter(
+        self.candidates_left_unranked = counter(
             "winnow_candidates_left_unranked",
-            "Retrieved candidates that were not ranked, for want of time or of the ranking stage.",
-            registry=registry,
+            "Retrieved candidates that were not ranked, for lack of time or of an answer from the ranking stage.",
         )
-        self.release_in_use = Gauge(
-            "winnow_release_in_use", "1 for the release that new requests are answered from.", ["release_id"],
-            registry=registry,
-        )  # fmt: skip
-        self.releases_held = Gauge("winnow_releases_held", "Releases in memory.", registry=registry)
-        self.release_loads = Counter(
-            "winnow_release_loads", "Releases loaded or refused.", ["outcome"], registry=registry
+        self.release_in_use = gauge(
+            "winnow_release_in_use", "1 for the release that new requests are answered from.", ["release_id"]
         )
-        self.release_load_seconds = Gauge(
-            "winnow_release_load_seconds", "How long the newest release took to verify, load and check.",
-            registry=registry,
-        )  # fmt: skip
-        self.index_recall = Gauge(
+        self.releases_held = gauge("winnow_releases_held", "Releases in memory.")
+        self.release_loads = counter("winnow_release_loads", "Releases loaded or refused.", ["outcome"])
+        self.release_load_seconds = gauge(
+            "winnow_release_load_seconds", "How long the newest release took to verify, load and check."
+        )
+        self.index_recall = gauge(
             "winnow_index_recall", "Recall of the release's index against exact search, as measured when it was made.",
-            ["release_id"], registry=registry,
+            ["release_id"],
         )  # fmt: skip
-        self.event_loop_lag_seconds = Gauge(
-            "winnow_event_loop_lag_seconds", "How much later than asked the event loop woke up, last time.",
-            registry=registry,
-        )  # fmt: skip
+        self.event_loop_lag_seconds = gauge(
+            "winnow_event_loop_lag_seconds", "How late the event loop woke up, last time."
+        )
 
     def queue(self, name: str) -> "QueueMetrics":
         """The metrics of one batcher."""
@@ -94,7 +84,7 @@ class Metrics:
 
     @contextmanager
     def serve(self, host: str, port: int) -> Iterator[None]:
-        """Offer the metrics over HTTP on a port of their own; port 0 offers none."""
+        """Serve the metrics over HTTP on a port of their own; port 0 serves none."""
         if not port:
             yield
             return
@@ -116,12 +106,18 @@ class Metrics:
 
 
 class QueueMetrics:
-    """What one batcher counts; children of the labelled metrics, looked up once."""
+    """What one batcher counts: children of the labelled metrics, looked up once."""
 
     def __init__(self, metrics: Metrics, queue: str) -> None:
+        self._queue = queue
+        self._queued_weights = metrics.queued_weights
+        metrics.queued.labels(queue).set_function(lambda: metrics.queued_weights[queue])
         self.wait_seconds = metrics.queue_wait_seconds.labels(queue)
         self.batch_size = metrics.batch_size.labels(queue)
         self.batch_seconds = metrics.batch_seconds.labels(queue)
-        self.queued = metrics.queued.labels(queue)
         self.shed = metrics.shed.labels(queue)
         self.expired = metrics.expired.labels(queue)
+
+    def add_queued(self, weight: int) -> None:
+        """Count what begins to wait; a negative weight is what no longer does."""
+        self._queued_weights[self._queue] += weight

@@ -12,10 +12,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from winnow.serving.tracing import TRACEPARENT, Metadata
+from winnow.serving.tracing import TRACEPARENT, Metadata, Spans
 
 
-class OpenTelemetrySpans:
+class OpenTelemetrySpans(Spans):
     """Records a span for every call served and every call to a stage."""
 
     def __init__(self, service: str, processor: SpanProcessor | None = None) -> None:
@@ -48,7 +48,7 @@ class OpenTelemetrySpans:
     def _span(
         self, name: str, kind: SpanKind, attributes: Mapping[str, int | str], context: Context | None
     ) -> Iterator[None]:
-        # Texts of exceptions stay in the log: a trace may be read by more people than that.
+        # Texts of exceptions stay in the log: more people may read traces.
         with self._tracer.start_as_current_span(
             name, context=context, kind=kind, attributes=dict(attributes), record_exception=False
         ):

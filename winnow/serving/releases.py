@@ -1,38 +1,47 @@
-"""Which releases a service holds: the one that CURRENT names, and those before it while somebody still uses them.
+"""Which releases a service holds: the one that CURRENT names, and earlier ones while they are in use.
 
-A new release is verified, loaded and checked in a thread of its own, beside the one that is served. Only when all of
-that has succeeded, and `adopt` agrees, do new requests go to it. A release that fails is refused with a reason and the
-one that is served stays.
+A new release is verified, loaded and checked in a thread of its own while the current one is served. New requests go to
+it only after all of that has succeeded and `adopt` agrees. A release that fails is refused with a reason, and the
+current one stays.
 """
 
 import asyncio
+import gc
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-from winnow.release.golden import GoldenMismatchError
+from winnow.release.manifest import Manifest
 from winnow.release.reader import Release, ReleaseError, current_release_id, open_release
 from winnow.serving.errors import ReleaseNotHeldError, UnavailableError
 from winnow.serving.memory import available_bytes
 from winnow.serving.metrics import Metrics
+from winnow.serving.settings import ServerSettings
 
 _log = structlog.get_logger(__name__)
 
-Loaded = TypeVar("Loaded")
-
-# Tables are copied once while they are loaded, and what is derived from them takes about half as much again.
-MEMORY_PER_FILE_BYTE = 1.5
-# Loading competes with serving for the cores: it gives way.
+# Files are mapped into memory, or read into it, once; checking and warming up take a little more.
+MEMORY_PER_FILE_BYTE = 1.25
+# Serving goes before loading where both want a core.
 LOADING_NICENESS = 10
+
+
+class Closable(Protocol):
+    """What a service has loaded of a release."""
+
+    async def close(self) -> None:
+        """Wait for work in flight; none arrives any more."""
+
+
+Loaded = TypeVar("Loaded", bound=Closable)
 
 
 class ReleaseState(Enum):
@@ -75,38 +84,39 @@ class HeldRelease(Generic[Loaded]):
         self.used_at = time.monotonic()
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReleaseKeeperSettings:
-    """How a service follows the releases directory."""
-
-    releases: Path
-    files: frozenset[str]
-    """What the service reads of a release: only that is hashed before it is loaded."""
-    poll_seconds: float
-    retire_seconds: float
-
-
 class ReleaseKeeper(Generic[Loaded]):
     """Holds releases for a service. All methods are called on the event loop; loading runs in a thread of its own.
 
-    `load` turns a verified release into what the service needs, and raises ValueError to refuse it. `adopt` is asked,
-    again and again, whether requests may go to a release that is loaded.
+    What is loaded is hidden from the garbage collector. Therefore closing it must end its reference cycles: nothing
+    else would free them.
     """
 
     def __init__(
         self,
-        settings: ReleaseKeeperSettings,
+        settings: ServerSettings,
+        files: frozenset[str],
         load: Callable[[Release], Loaded],
         metrics: Metrics,
+        *,
         adopt: Callable[[HeldRelease[Loaded]], Awaitable[bool]] | None = None,
+        derived_bytes: Callable[[Manifest], int] = lambda _manifest: 0,
     ) -> None:
+        """Hold what `load` makes of `files`, the only ones of a release that it reads.
+
+        Any exception from `load` refuses the release; the text of a ValueError becomes the reason. `adopt` is asked,
+        again and again, whether requests may go to a release that is loaded. `derived_bytes` says how much memory
+        loading takes besides what is in the files.
+        """
         self._settings = settings
+        self._files = files
         self._load = load
         self._metrics = metrics
         self._adopt = adopt
+        self._derived_bytes = derived_bytes
         self._held: dict[str, HeldRelease[Loaded]] = {}
         self._current: HeldRelease[Loaded] | None = None
         self._loading: str | None = None
+        self._wanted: str | None = None
         self._refused: dict[str, str] = {}
         self._look_now = asyncio.Event()
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="release-loader")
@@ -131,10 +141,6 @@ class ReleaseKeeper(Generic[Loaded]):
             raise ReleaseNotHeldError(f"release {release_id[:64]!r} is not held, {self.current.release_id!r} is")
         return held
 
-    def all_held(self) -> list[HeldRelease[Loaded]]:
-        """Every release in memory."""
-        return list(self._held.values())
-
     def status(self) -> list[ReleaseStatus]:
         """Every release that is held, being loaded or refused."""
         statuses = [
@@ -150,23 +156,22 @@ class ReleaseKeeper(Generic[Loaded]):
         return sorted(statuses, key=lambda status: status.release_id)
 
     async def load_current(self) -> None:
-        """Load what CURRENT names, at the start of the service. Raises ReleaseError or GoldenMismatchError."""
-        held = await self._load_beside(current_release_id(self._settings.releases))
-        self._make_current(held)
+        """Load what CURRENT names, at the start of the service. Raises ReleaseError or another ValueError."""
+        self._make_current(await self._load_beside(current_release_id(self._settings.releases)))
 
     async def watch(self) -> None:
-        """Follow CURRENT for ever: load what it names, move to it, drop what nobody uses any more."""
+        """Follow CURRENT for ever: load what it names, move to it, drop what is no longer used."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._look_now.wait(), self._settings.poll_seconds)
+                await asyncio.wait_for(self._look_now.wait(), self._settings.release_poll_seconds)
             if self._look_now.is_set():
-                # Somebody asked: what was refused may have been mended.
+                # An operator asks for it: what was refused may have been mended.
                 self._look_now.clear()
                 self._refused.clear()
             try:
                 await self._follow()
             except Exception:
-                # Whatever it is, it must not end the watch: the next release may well be good.
+                # Whatever it is must not end the watch: the next release may well be good.
                 _log.exception("following the current release failed")
 
     def look_now(self) -> None:
@@ -174,8 +179,10 @@ class ReleaseKeeper(Generic[Loaded]):
         self._look_now.set()
 
     async def close(self) -> None:
-        """End the loading thread. What is held stays usable by requests under way."""
+        """Close every release that is held, without waiting for one that is being loaded."""
         self._loader.shutdown(wait=False, cancel_futures=True)
+        for held in self._held.values():
+            await held.loaded.close()
 
     async def _follow(self) -> None:
         try:
@@ -183,17 +190,20 @@ class ReleaseKeeper(Generic[Loaded]):
         except ReleaseError as error:
             _log.warning("no current release", reason=str(error))
             return
-        if wanted not in self._held and wanted not in self._refused:
+        # What was refused is tried again after CURRENT has named another release.
+        known = wanted in self._held or (wanted == self._wanted and wanted in self._refused)
+        self._wanted = wanted
+        if not known:
             try:
                 await self._load_beside(wanted)
-            except (ReleaseError, GoldenMismatchError, ValueError, MemoryError) as error:
+            except ValueError as error:
                 self._refused[wanted] = str(error)
                 self._metrics.release_loads.labels("refused").inc()
                 _log.error("release refused", release_id=wanted, reason=str(error))
         held = self._held.get(wanted)
         if held is not None and held is not self._current and (self._adopt is None or await self._adopt(held)):
             self._make_current(held)
-        self._retire()
+        await self._retire()
 
     async def _load_beside(self, release_id: str) -> HeldRelease[Loaded]:
         self._loading = release_id
@@ -204,6 +214,7 @@ class ReleaseKeeper(Generic[Loaded]):
             self._loading = None
         held = HeldRelease(release_id=release_id, loaded=loaded, used_at=time.monotonic())
         self._held[release_id] = held
+        self._refused.pop(release_id, None)
         seconds = time.monotonic() - started
         self._metrics.release_loads.labels("loaded").inc()
         self._metrics.release_load_seconds.set(seconds)
@@ -212,14 +223,32 @@ class ReleaseKeeper(Generic[Loaded]):
         return held
 
     def _verify_and_load(self, release_id: str) -> Loaded:
+        """Raises ValueError, with a text for operators, whatever goes wrong."""
         if self._current is not None:
             _give_way_to_serving()
-        path = self._settings.releases / release_id
-        check_memory(path, self._settings.files)
-        release = open_release(path, self._settings.files)
-        loaded = self._load(release)
+        try:
+            release = open_release(self._settings.releases / release_id, self._files)
+            self._check_memory(release)
+            loaded = self._load(release)
+        except ValueError:
+            raise
+        except Exception as error:
+            _log.exception("loading failed", release_id=release_id)
+            raise ReleaseError(f"release {release_id}: {type(error).__name__} while loading, see the log") from error
         self._metrics.index_recall.labels(release_id).set(release.manifest.index.recall_at_200)
+        _hide_from_garbage_collector()
         return loaded
+
+    def _check_memory(self, release: Release) -> None:
+        """Raise ReleaseError where the release does not fit beside what is in memory now."""
+        file_bytes = sum(entry.size_bytes for name, entry in release.manifest.files.items() if name in release.verified)
+        needed = MEMORY_PER_FILE_BYTE * file_bytes + self._derived_bytes(release.manifest)
+        available = available_bytes()
+        if available is not None and needed > available:
+            raise ReleaseError(
+                f"release {release.release_id}: needs about {needed / 2**20:.0f} MiB of memory, "
+                f"{available / 2**20:.0f} MiB are left"
+            )
 
     def _make_current(self, held: HeldRelease[Loaded]) -> None:
         if self._current is not None:
@@ -229,12 +258,13 @@ class ReleaseKeeper(Generic[Loaded]):
         self._current = held
         self._metrics.release_in_use.labels(held.release_id).set(1)
 
-    def _retire(self) -> None:
+    async def _retire(self) -> None:
         now = time.monotonic()
         for held in list(self._held.values()):
-            unused = held.in_flight_count == 0 and now - held.used_at > self._settings.retire_seconds
+            unused = held.in_flight_count == 0 and now - held.used_at > self._settings.release_retire_seconds
             if unused and self._state(held) is ReleaseState.RETIRING:
                 del self._held[held.release_id]
+                await held.loaded.close()
                 self._metrics.index_recall.remove(held.release_id)
                 self._metrics.releases_held.set(len(self._held))
                 _log.info("release dropped", release_id=held.release_id)
@@ -242,32 +272,19 @@ class ReleaseKeeper(Generic[Loaded]):
     def _state(self, held: HeldRelease[Loaded]) -> ReleaseState:
         if held is self._current:
             return ReleaseState.CURRENT
-        if self._current is not None and held.release_id == self._wanted():
-            return ReleaseState.WAITING
-        return ReleaseState.RETIRING
-
-    def _wanted(self) -> str | None:
-        try:
-            return current_release_id(self._settings.releases)
-        except ReleaseError:
-            return None
-
-
-def check_memory(path: Path, files: Set[str]) -> None:
-    """Raise ReleaseError where these files of the release would not fit beside what is in memory now."""
-    available = available_bytes()
-    try:
-        file_bytes = sum(file.stat().st_size for file in path.iterdir() if file.name in files)
-    except OSError as error:
-        raise ReleaseError(f"release {path.name}: cannot be read ({error.strerror})") from error
-    if available is not None and file_bytes * MEMORY_PER_FILE_BYTE > available:
-        raise ReleaseError(
-            f"release {path.name}: needs about {file_bytes * MEMORY_PER_FILE_BYTE / 2**20:.0f} MiB of memory, "
-            f"{available / 2**20:.0f} MiB are left"
-        )
+        return ReleaseState.WAITING if held.release_id == self._wanted else ReleaseState.RETIRING
 
 
 def _give_way_to_serving() -> None:
-    # On Linux priorities belong to threads; elsewhere this lowers nothing, and loading just competes.
+    # On Linux priorities belong to threads. Elsewhere this changes nothing, and loading simply competes.
     with suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOADING_NICENESS)
+
+
+def _hide_from_garbage_collector() -> None:
+    """Keep everything there is now, modules above all, out of later collections.
+
+    It stays for long, and each collection that walks over it stops all calls for tens of milliseconds.
+    """
+    gc.collect()
+    gc.freeze()

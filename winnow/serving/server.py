@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-import gc
+import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
@@ -15,11 +16,11 @@ from grpc_reflection.v1alpha import reflection
 from winnow.serving.boundary import Boundary, Gatekeeper
 from winnow.serving.logs import configure_logs
 from winnow.serving.metrics import Metrics
-from winnow.serving.releases import ReleaseStatus
+from winnow.serving.releases import ReleaseKeeper
 from winnow.serving.settings import ServerSettings
 from winnow.serving.status import StatusService
 from winnow.serving.tls import server_credentials
-from winnow.serving.tracing import Spans, TraceIdsOnly
+from winnow.serving.tracing import Spans
 from winnow.v1 import status_pb2_grpc
 
 Settings = TypeVar("Settings", bound=ServerSettings)
@@ -27,8 +28,10 @@ Settings = TypeVar("Settings", bound=ServerSettings)
 _log = structlog.get_logger(__name__)
 
 LIVENESS = "liveness"
-"""Health is asked under this name for "should the process be restarted"; under any other for "may calls be sent"."""
+"""Under this name, health says whether the process should be restarted; under the others, whether to send calls."""
 LIVENESS_INTERVAL_SECONDS = 1.0
+# Threads that end by themselves have done so by then.
+THREAD_END_SECONDS = 1.0
 
 
 class Service(Protocol):
@@ -36,43 +39,38 @@ class Service(Protocol):
 
     @property
     def name(self) -> str:
-        """For logs."""
+        """The service's name in status and traces."""
 
     @property
     def grpc_service_names(self) -> Sequence[str]:
         """Full names of the gRPC services it offers, for health and reflection."""
 
     def register(self, server: grpc.aio.Server) -> None:
-        """Add the servicers. Until `load` returns they answer UNAVAILABLE."""
+        """Add the servicers. Until a release is loaded they answer UNAVAILABLE."""
 
-    async def load(self) -> None:
-        """Load the release and warm up. Raises ValueError, with a text for the operator, where it cannot."""
+    @property
+    def keeper(self) -> ReleaseKeeper[Any]:
+        """The releases that it answers from."""
 
     async def watch(self) -> None:
-        """Follow new releases, for ever."""
-
-    def look_now(self) -> None:
-        """Look for a new release at once."""
-
-    def releases(self) -> Sequence[ReleaseStatus]:
-        """Every release that is held, on its way in, or refused."""
+        """Follow new releases, and whatever else may change, for ever."""
 
     def gatekeepers(self) -> Sequence[Gatekeeper]:
-        """Who may refuse a call before its message is read. Raises ValueError where a setting is invalid."""
+        """Those who may refuse a call before its message is read. Raises ValueError where a setting is invalid."""
 
     def alive(self) -> bool:
         """Whether work gets done; False asks for a restart."""
 
     async def close(self) -> None:
-        """Finish what is under way; no call arrives any more."""
-
-
-class StartError(Exception):
-    """The service cannot start; the text is for the operator."""
+        """Finish the work in flight. No call arrives any more."""
 
 
 def run_service(make_service: Callable[[Settings, Metrics], Service], settings: Settings) -> int:
-    """Run a service until SIGTERM or SIGINT and return the exit status: 0 stopped in order, 1 could not start."""
+    """Run a service until SIGTERM or SIGINT and return the exit status: 0 stopped in order, 1 could not start.
+
+    Ends the process itself where a thread is still at work: a release that is being loaded, a computation that is
+    stuck. Neither can be interrupted, and Python would wait for it.
+    """
     import uvloop
 
     async def main() -> int:
@@ -82,7 +80,7 @@ def run_service(make_service: Callable[[Settings, Metrics], Service], settings: 
             service = make_service(settings, metrics)
             with metrics.serve(settings.host, settings.metrics_port):
                 await serve(settings, service, metrics)
-        except (StartError, ValueError) as error:
+        except ValueError as error:
             _log.error("cannot start", reason=str(error))
             return 1
         except OSError as error:
@@ -90,24 +88,29 @@ def run_service(make_service: Callable[[Settings, Metrics], Service], settings: 
             return 1
         return 0
 
-    return uvloop.run(main())
+    status = uvloop.run(main())
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join(THREAD_END_SECONDS)
+            if thread.is_alive():
+                os._exit(status)
+    return status
 
 
 async def serve(settings: ServerSettings, service: Service, metrics: Metrics) -> None:
-    """Serve until SIGTERM or SIGINT. Raises StartError where the port is taken or the release cannot be loaded."""
+    """Serve until SIGTERM or SIGINT. Raises ValueError, with a text for operators, where the service cannot start."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, service.look_now)
+    loop.add_signal_handler(signal.SIGHUP, service.keeper.look_now)
 
     async with _listening(settings, service, metrics) as readiness:
-        loading = loop.create_task(_load(service))
+        loading = loop.create_task(service.keeper.load_current())
         stopping = loop.create_task(stop.wait())
         await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             loading.result()
-            _spare_the_garbage_collector()
             await readiness.set_serving(True)
             _log.info("serving", host=settings.host)
             async with _running(service.watch(), readiness.watch_liveness(), metrics.watch_event_loop()):
@@ -121,7 +124,7 @@ async def serve(settings: ServerSettings, service: Service, metrics: Metrics) ->
 
 
 class _Health:
-    """Readiness under the names of the services, liveness under a name of its own."""
+    """Readiness under the names of the services; liveness under a name of its own."""
 
     def __init__(self, server: grpc.aio.Server, service: Service) -> None:
         self._servicer = health.aio.HealthServicer()
@@ -141,19 +144,19 @@ class _Health:
             await asyncio.sleep(LIVENESS_INTERVAL_SECONDS)
             if self._service.alive() != alive:
                 alive = not alive
-                _log.warning("alive again" if alive else "stuck: a computation does not end")
+                _log.warning("alive again" if alive else "stuck: a computation takes too long")
                 await self.set_alive(alive)
 
 
 @contextlib.asynccontextmanager
 async def _listening(settings: ServerSettings, service: Service, metrics: Metrics) -> AsyncIterator[_Health]:
-    """Listen with health NOT_SERVING; on leaving, wait for calls under way and close the service."""
+    """Listen with health NOT_SERVING; on leaving, wait for calls in flight and close the service."""
     server = grpc.aio.server(
         interceptors=[Boundary(metrics, _spans(settings, service), service.gatekeepers())],
         options=_server_options(settings),
     )
     service.register(server)
-    status_pb2_grpc.add_StatusServiceServicer_to_server(StatusService(service.name, service.releases), server)
+    status_pb2_grpc.add_StatusServiceServicer_to_server(StatusService(service.name, service.keeper.status), server)
     readiness = _Health(server, service)
     # grpc's servicer starts with SERVING for everything; nothing is loaded yet.
     await readiness.set_serving(False)
@@ -168,7 +171,7 @@ async def _listening(settings: ServerSettings, service: Service, metrics: Metric
             server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
         )
     except RuntimeError:
-        raise StartError(f"cannot listen on {address}: is the port taken?") from None
+        raise ValueError(f"cannot listen on {address}: is the port taken?") from None
     await server.start()
     _log.info("listening", address=f"{settings.host}:{bound_port}", tls=credentials is not None)
     try:
@@ -180,7 +183,7 @@ async def _listening(settings: ServerSettings, service: Service, metrics: Metric
 
 @contextlib.asynccontextmanager
 async def _running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Keep background work going, and end it on leaving."""
+    """Run background work until the block ends."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         yield
@@ -190,30 +193,13 @@ async def _running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _load(service: Service) -> None:
-    try:
-        await service.load()
-    except ValueError as error:
-        raise StartError(str(error)) from error
-
-
-def _spare_the_garbage_collector() -> None:
-    """Keep what start and loading have made out of every later collection.
-
-    It stays until the end, and to walk over it again and again, modules above all, stops every call for tens of
-    milliseconds each time.
-    """
-    gc.collect()
-    gc.freeze()
-
-
 def _spans(settings: ServerSettings, service: Service) -> Spans:
     if not settings.tracing:
-        return TraceIdsOnly()
+        return Spans()
     try:
         from winnow.serving.opentelemetry import OpenTelemetrySpans
     except ImportError as error:
-        raise StartError("tracing is on, but the extra is not installed: pip install 'winnow[tracing]'") from error
+        raise ValueError("tracing is on, but the extra is not installed: pip install 'winnow[tracing]'") from error
     return OpenTelemetrySpans(service.name)
 
 
@@ -223,11 +209,11 @@ def _status(serving: bool) -> "health_pb2.HealthCheckResponse.ServingStatus":
 
 def _server_options(settings: ServerSettings) -> list[tuple[str, int]]:
     return [
-        # gRPC's default is to share: a second server would silently take half of the calls.
+        # By default gRPC shares the port: a second server would silently take half of the calls.
         ("grpc.so_reuseport", int(settings.shares_port)),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
-        # Clients resolve names anew when a connection ends: this is how they find new replicas.
+        # Clients resolve names again when a connection ends: this is how they find new replicas.
         ("grpc.max_connection_age_ms", int(settings.max_connection_age_seconds * 1000)),
         ("grpc.max_connection_age_grace_ms", int(settings.max_timeout_seconds * 1000) + 1000),
         # Let clients ping often enough to notice a dead peer in seconds.
@@ -238,8 +224,8 @@ def _server_options(settings: ServerSettings) -> list[tuple[str, int]]:
 
 
 def remaining_seconds(context: "grpc.aio.ServicerContext[Any, Any]", settings: ServerSettings) -> float:
-    """Return the time left for this call: the caller's deadline, or the default, capped by the maximum."""
-    remaining = cast("float | None", context.time_remaining())  # None, whatever its stub says, without a deadline
+    """Return the time left for this call: until the caller's deadline, or the default; the maximum at most."""
+    remaining = cast("float | None", context.time_remaining())  # None without a deadline, unlike the stub says
     if remaining is None:
         return settings.default_timeout_seconds
     return min(remaining, settings.max_timeout_seconds)

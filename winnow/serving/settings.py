@@ -1,6 +1,6 @@
-"""Settings that every service has. Each comes from a flag, else from the environment, else from its default.
+"""Settings that the services have in common. Each comes from a flag, else from the environment, else from its default.
 
-The text below each field is its documentation: it is what `--help` prints and what docs/operations.md repeats.
+The text below each field is its documentation: `--help` prints it and docs/operations.md repeats it.
 """
 
 from pathlib import Path
@@ -26,46 +26,46 @@ SETTINGS_CONFIG = SettingsConfigDict(
 
 
 class ServerSettings(BaseSettings):
-    """What candidate service, ranking service and gateway have in common."""
+    """Settings of all three services."""
 
     model_config = SETTINGS_CONFIG
 
     releases: Path = Path("releases")
-    """Directory of releases; the one that its CURRENT file names is served."""
+    """Directory of releases. The one that its CURRENT file names is served."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 or [::] for all."""
     port: Port = 0
-    """Port to listen on; 0 lets the system choose, and the log says which."""
+    """Port to listen on. 0 lets the system choose one, which the log names."""
     reflection: bool = True
-    """Offer gRPC server reflection, so that grpcurl and the like can list and call methods."""
+    """Offer gRPC server reflection, so that tools such as grpcurl can list and call methods."""
     max_message_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 16 * 1024 * 1024
-    """Largest message the server takes or sends, in bytes."""
+    """Largest message that the server receives or sends, in bytes."""
     default_timeout_seconds: PositiveSeconds = 1.0
-    """Deadline of a call whose caller gave none."""
+    """Deadline of a call that comes without one."""
     max_timeout_seconds: PositiveSeconds = 10.0
-    """Longest deadline that is honoured; a caller that gives more is treated as if it had given this."""
+    """Longest deadline. A call with a longer one is treated as if it had this one."""
     max_connection_age_seconds: PositiveSeconds = 120.0
-    """Age at which a connection is asked to be renewed, so that clients see new replicas."""
+    """Age at which clients are asked to reconnect, so that they find new replicas."""
     drain_seconds: Annotated[float, Field(ge=0, le=600)] = 1.0
-    """After SIGTERM: how long to go on serving with health NOT_SERVING, so that clients can turn away."""
+    """How long to keep serving after SIGTERM with health NOT_SERVING, so that clients can go elsewhere."""
     stop_grace_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
-    """After draining: how long calls under way may take to end."""
+    """How long calls in flight may take to end after draining."""
     release_poll_seconds: PositiveSeconds = 1.0
-    """How often to look whether CURRENT names another release; SIGHUP looks at once."""
+    """How often to check whether CURRENT names another release. SIGHUP checks at once."""
     release_retire_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
     """How long a release that is no longer current is kept after its last use."""
     metrics_port: Port = 0
-    """Port of the Prometheus metrics, on the same host; 0 offers none."""
+    """Port of the Prometheus metrics on the same host; 0 turns them off."""
     tracing: bool = False
-    """Record OpenTelemetry spans (extra `tracing`); where they go is set by the usual OTEL_* variables."""
+    """Record OpenTelemetry spans (extra `tracing`). The usual OTEL_* variables say where they go."""
     tls_certificate_file: Path | None = None
-    """PEM certificate chain of the server; TLS is on if it is set. Read again when it changes."""
+    """PEM certificate chain of the server; TLS is on if set. Read again when it changes."""
     tls_key_file: Path | None = None
     """PEM private key of the certificate."""
     tls_client_ca_file: Path | None = None
-    """PEM certificates of the authorities that callers' certificates have to be signed by (mutual TLS)."""
+    """PEM certificates of the authorities that must have signed callers' certificates (mutual TLS)."""
     log_format: LogFormat = "human"
-    """`human` for aligned text, `json` for one object a line."""
+    """`human` for aligned text, `json` for one JSON object per line."""
     log_level: LogLevel = "info"
     """Least severe level to log."""
 
@@ -76,7 +76,7 @@ class ServerSettings(BaseSettings):
 
     @classmethod
     def from_command_line(cls, arguments: list[str]) -> Self:
-        """Read flags and environment. Exits with a message that names the setting where one is invalid."""
+        """Read flags and environment. Where a setting is invalid, exit with a message that names it."""
         try:
             return CliApp.run(cls, cli_args=arguments)
         except ValidationError as error:
@@ -90,15 +90,15 @@ class ServerSettings(BaseSettings):
 
 
 class StageSettings(ServerSettings):
-    """What the two stages have in common."""
+    """Settings of both stages."""
 
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = "cpu"
     """Where the network runs: `cpu`, `cuda`, or one GPU of several, `cuda:1`."""
     torch_threads: PositiveInt = 1
-    """Threads of one computation on the CPU. One is right where several processes share the cores."""
+    """Threads per computation on the CPU. One is best where several processes share the cores."""
     max_batch_queries: PositiveInt = 256
     """Most queries computed at once, and the most that one call may carry."""
     max_queued_queries: PositiveInt = 2048
-    """Most queries that wait for the device; beyond that a call is rejected with RESOURCE_EXHAUSTED."""
+    """Most queries that may wait for the device; further calls are rejected with RESOURCE_EXHAUSTED."""
     stuck_seconds: PositiveSeconds = 30.0
     """A computation that takes longer than this fails the liveness check."""

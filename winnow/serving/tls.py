@@ -14,7 +14,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Which state of some files has been read: their sizes and times of change."""
+    """The state of some files: their sizes and times of change."""
 
     stats: tuple[tuple[int, int], ...]
 
@@ -51,7 +51,7 @@ def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials | Non
         )
 
     def fetch() -> Any:  # the configuration or None; the stub knows no None
-        """Called at every handshake: new configuration if the files have changed, else None for the one in use."""
+        # Called at every handshake; None stands for the configuration in use.
         nonlocal read_state
         try:
             state = Fingerprint.of(*paths)
@@ -59,7 +59,7 @@ def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials | Non
                 return None
             fetched = configuration()
         except OSError as error:
-            # Files are being replaced: the certificate in use goes on until they can be read.
+            # The files are being replaced: the certificate in use stays until they can be read.
             _log.warning("certificate cannot be read", reason=str(error))
             return None
         read_state = state

@@ -1,7 +1,7 @@
-"""W3C trace context: every call has a trace id, given by its caller or made here; every log line carries it.
+"""W3C trace context: every call has a trace id, from its caller or made here, and every log line carries it.
 
-With the `tracing` setting on, and the optional extra of that name installed, spans go to OpenTelemetry too. What is
-bound to a call is bound to its context, so that code deep inside needs no telemetry handed down.
+With the `tracing` setting on and the extra of that name installed, spans go to OpenTelemetry too. Both are bound to the
+context of the call, so that no code has to hand them down.
 """
 
 import random
@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -17,44 +17,26 @@ TRACEPARENT = "traceparent"
 _FORM = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
 
-class Spans(Protocol):
-    """Records spans somewhere."""
+class Spans:
+    """Continues or makes trace ids and passes them on; records nothing, which a subclass may do."""
 
     def serving(self, method: str, metadata: Metadata) -> AbstractContextManager[None]:
-        """A span for answering a call, continuing the trace that the metadata carries, if any."""
-
-    def calling(self, name: str, attributes: Mapping[str, int | str]) -> AbstractContextManager[None]:
-        """A span for a call that is made, a child of the current one."""
-
-    def trace_id(self) -> str:
-        """The id of the current trace."""
-
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Metadata that carries the current span to the next service."""
-
-
-class TraceIdsOnly:
-    """Records nothing; trace ids are continued or made, and passed on."""
-
-    def serving(self, method: str, metadata: Metadata) -> AbstractContextManager[None]:
-        """See Spans.serving."""
+        """A span for answering a call; it continues the trace that the metadata carries, if any."""
         _trace_id.set(_given_trace_id(metadata) or f"{random.getrandbits(128):032x}")
         return nullcontext()
 
     def calling(self, name: str, attributes: Mapping[str, int | str]) -> AbstractContextManager[None]:
-        """See Spans.calling."""
+        """A span for an outgoing call, a child of the current one."""
         return nullcontext()
 
     def trace_id(self) -> str:
-        """See Spans.trace_id."""
+        """The id of the current trace."""
         return _trace_id.get() or ""
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """See Spans.metadata."""
+        """Metadata that carries the current span to the next service."""
         trace_id = self.trace_id()
-        if not trace_id:
-            return ()
-        return ((TRACEPARENT, f"00-{trace_id}-{random.getrandbits(64):016x}-01"),)
+        return ((TRACEPARENT, f"00-{trace_id}-{random.getrandbits(64):016x}-01"),) if trace_id else ()
 
 
 _trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)

@@ -1,106 +1,166 @@
-"""Arrays between gateway and stages: little-endian bytes, one copy away from NumPy.
+"""Queries and answers of the stages as messages, in both directions.
 
-Lengths are checked before anything is built from them; every ValueError names the field.
+Arrays travel as little-endian bytes, one copy away from NumPy. Lengths are checked before anything is built from them:
+the unpacking functions raise ValueError, naming the field, for a message whose fields do not fit together. Whether rows
+exist and counts are allowed is for the receiver to check.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from winnow.contexts import RequestContexts
 from winnow.history import UNKNOWN_TIME, RaggedRows, WatchHistories
-from winnow.v1 import packed_pb2
+from winnow.queries import Candidates, RankingQuery, RetrievalQuery
+from winnow.v1 import candidate_pb2, packed_pb2, ranking_pb2
 
 INT32 = np.dtype("<i4")
 INT64 = np.dtype("<i8")
 FLOAT32 = np.dtype("<f4")
 
 
+def pack_retrieval_query(query: RetrievalQuery, release_id: str) -> candidate_pb2.RetrieveCandidatesRequest:
+    """The request that asks the release's candidate network."""
+    return candidate_pb2.RetrieveCandidatesRequest(
+        release_id=release_id,
+        histories=pack_rows(query.histories),
+        history_weights=_pack_weights(query.histories),
+        history_timestamps=_pack_timestamps(query.histories),
+        counts=pack_array(query.counts, INT32),
+        exclusions=pack_rows(query.exclusions),
+    )
+
+
+def unpack_retrieval_query(request: candidate_pb2.RetrieveCandidatesRequest) -> RetrievalQuery:
+    """The query in a request."""
+    query = RetrievalQuery(
+        histories=_unpack_histories(request),
+        counts=unpack_array(request.counts, INT32, "counts"),
+        exclusions=unpack_rows(request.exclusions, "exclusions"),
+    )
+    _check_length("counts", len(query.counts), len(query.histories), "histories")
+    _check_length("exclusions", len(query.exclusions), len(query.histories), "histories")
+    return query
+
+
+def pack_candidates(candidates: Candidates, compute_microseconds: int) -> candidate_pb2.RetrieveCandidatesResponse:
+    """The response that carries the candidates of a query."""
+    return candidate_pb2.RetrieveCandidatesResponse(
+        candidates=pack_rows(candidates.rows),
+        scores=pack_array(candidates.scores, FLOAT32),
+        compute_microseconds=compute_microseconds,
+    )
+
+
+def unpack_candidates(response: candidate_pb2.RetrieveCandidatesResponse) -> Candidates:
+    """The candidates in a response, with finite scores."""
+    rows = unpack_rows(response.candidates, "candidates")
+    return Candidates(rows, _unpack_scores(response.scores, len(rows.rows)))
+
+
+def pack_ranking_query(query: RankingQuery, release_id: str) -> ranking_pb2.RankCandidatesRequest:
+    """The request that asks the release's ranking network."""
+    request = ranking_pb2.RankCandidatesRequest(
+        release_id=release_id,
+        histories=pack_rows(query.histories),
+        history_weights=_pack_weights(query.histories),
+        history_timestamps=_pack_timestamps(query.histories),
+        candidates=pack_rows(query.candidates),
+    )
+    if query.contexts is not None:
+        request.request_times = pack_array(query.contexts.times, INT64)
+        request.unclicked.CopyFrom(pack_rows(query.contexts.unclicked))
+    return request
+
+
+def unpack_ranking_query(request: ranking_pb2.RankCandidatesRequest) -> RankingQuery:
+    """The query in a request."""
+    histories = _unpack_histories(request)
+    candidates = unpack_rows(request.candidates, "candidates")
+    _check_length("candidates", len(candidates), len(histories), "histories")
+    contexts = None
+    if request.request_times or request.unclicked.lengths or request.unclicked.rows:
+        contexts = RequestContexts(
+            unpack_array(request.request_times, INT64, "request_times"), unpack_rows(request.unclicked, "unclicked")
+        )
+        _check_length("request_times", len(contexts.times), len(histories), "histories")
+        _check_length("unclicked", len(contexts.unclicked), len(histories), "histories")
+    return RankingQuery(histories=histories, candidates=candidates, contexts=contexts)
+
+
+def pack_scores(scores: NDArray[np.float32], compute_microseconds: int) -> ranking_pb2.RankCandidatesResponse:
+    """The response that carries the scores of a query's candidates."""
+    return ranking_pb2.RankCandidatesResponse(
+        scores=pack_array(scores, FLOAT32), compute_microseconds=compute_microseconds
+    )
+
+
+def unpack_scores(response: ranking_pb2.RankCandidatesResponse, query: RankingQuery) -> NDArray[np.float32]:
+    """The finite scores of the query's candidates in the response to it."""
+    return _unpack_scores(response.scores, len(query.candidates.rows))
+
+
 def pack_rows(lists: RaggedRows) -> packed_pb2.PackedRows:
     """Ragged rows as a message."""
-    return packed_pb2.PackedRows(rows=pack_int32(lists.rows), lengths=pack_int32(lists.lengths))
+    return packed_pb2.PackedRows(rows=pack_array(lists.rows, INT32), lengths=pack_array(lists.lengths, INT32))
 
 
 def unpack_rows(message: packed_pb2.PackedRows, field: str) -> RaggedRows:
-    """Ragged rows from a message. Raises ValueError, naming the field, where rows and lengths do not fit together."""
-    rows = unpack_int32(message.rows, f"{field}.rows")
-    lengths = unpack_int32(message.lengths, f"{field}.lengths")
+    """Ragged rows from a message."""
+    rows = unpack_array(message.rows, INT32, f"{field}.rows")
+    lengths = unpack_array(message.lengths, INT32, f"{field}.lengths")
     try:
         return RaggedRows.from_lengths(rows, lengths)
     except ValueError as error:
         raise ValueError(f"{field}: {error}") from None
 
 
-def pack_weights(histories: WatchHistories) -> bytes:
-    """How much each watch counts as little-endian float32; empty where nobody said for any."""
-    known = not np.isnan(histories.weights).all()
-    return pack_float32(histories.weights) if known else b""
+def pack_array(values: NDArray[Any], dtype: np.dtype[Any]) -> bytes:
+    """Numbers as bytes: INT32, INT64 or FLOAT32."""
+    return values.astype(dtype, copy=False).tobytes()
 
 
-def pack_timestamps(histories: WatchHistories) -> bytes:
-    """When each watch was as little-endian int64; empty where nobody said for any."""
-    known = (histories.timestamps != UNKNOWN_TIME).any()
-    return histories.timestamps.astype(INT64, copy=False).tobytes() if known else b""
-
-
-def unpack_histories(message: packed_pb2.PackedRows, weights: bytes, timestamps: bytes) -> WatchHistories:
-    """Histories from a message and what `pack_weights` and `pack_timestamps` made.
-
-    Raises ValueError, naming the field, where they do not fit together.
-    """
-    lists = unpack_rows(message, "histories")
-    known_weights = unpack_float32(weights, "history_weights") if weights else None
-    known_timestamps = None
-    if timestamps:
-        known_timestamps = _unpack(timestamps, INT64, "history_timestamps").astype(np.int64, copy=False)
-    for field, values in (("history_weights", known_weights), ("history_timestamps", known_timestamps)):
-        if values is not None and len(values) != len(lists.rows):
-            raise ValueError(f"{field} has {len(values)} entries for {len(lists.rows)} watches")
-    return WatchHistories.from_lengths(lists.rows, lists.lengths, known_weights, known_timestamps)
-
-
-def pack_times(contexts: RequestContexts) -> bytes:
-    """When each request is made as little-endian int64."""
-    return contexts.times.astype(INT64, copy=False).tobytes()
-
-
-def unpack_contexts(times: bytes, unclicked: packed_pb2.PackedRows, count: int) -> RequestContexts | None:
-    """What is known of `count` requests, from what `pack_times` and `pack_rows` made; None where nothing was sent.
-
-    Raises ValueError, naming the field, where they do not fit together.
-    """
-    if not times and not unclicked.lengths and not unclicked.rows:
-        return None
-    known = RequestContexts(
-        _unpack(times, INT64, "request_times").astype(np.int64, copy=False), unpack_rows(unclicked, "unclicked")
-    )
-    for field, found in (("request_times", len(known.times)), ("unclicked", len(known.unclicked))):
-        if found != count:
-            raise ValueError(f"{field} has {found} entries for {count} queries")
-    return known
-
-
-def pack_int32(values: NDArray[np.integer]) -> bytes:
-    """Integers as little-endian int32."""
-    return values.astype(INT32, copy=False).tobytes()
-
-
-def pack_float32(values: NDArray[np.floating]) -> bytes:
-    """Floats as little-endian float32."""
-    return values.astype(FLOAT32, copy=False).tobytes()
-
-
-def unpack_int32(buffer: bytes, field: str) -> NDArray[np.int32]:
-    """Int32 array of the bytes. Raises ValueError, naming the field, for a broken length."""
-    return _unpack(buffer, INT32, field).astype(np.int32, copy=False)
-
-
-def unpack_float32(buffer: bytes, field: str) -> NDArray[np.float32]:
-    """Float32 array of the bytes. Raises ValueError, naming the field, for a broken length."""
-    return _unpack(buffer, FLOAT32, field).astype(np.float32, copy=False)
-
-
-def _unpack(buffer: bytes, dtype: np.dtype[np.generic], field: str) -> NDArray[np.generic]:
+def unpack_array(buffer: bytes, dtype: np.dtype[Any], field: str) -> NDArray[Any]:
+    """Numbers from bytes, in the machine's byte order."""
     if len(buffer) % dtype.itemsize:
         raise ValueError(f"{field} has {len(buffer)} bytes: not a multiple of {dtype.itemsize}")
-    # Copied once: torch takes no memory that it must not write, and the messages are kilobytes.
-    return np.frombuffer(buffer, dtype=dtype).copy()
+    # Copied even where the byte order is the machine's: torch warns of arrays that it may not write to.
+    return np.frombuffer(buffer, dtype).astype(dtype.newbyteorder("="))
+
+
+def _pack_weights(histories: WatchHistories) -> bytes:
+    return b"" if np.isnan(histories.weights).all() else pack_array(histories.weights, FLOAT32)
+
+
+def _pack_timestamps(histories: WatchHistories) -> bytes:
+    return b"" if (histories.timestamps == UNKNOWN_TIME).all() else pack_array(histories.timestamps, INT64)
+
+
+def _unpack_histories(
+    request: candidate_pb2.RetrieveCandidatesRequest | ranking_pb2.RankCandidatesRequest,
+) -> WatchHistories:
+    lists = unpack_rows(request.histories, "histories")
+    weights = timestamps = None
+    if request.history_weights:
+        weights = unpack_array(request.history_weights, FLOAT32, "history_weights")
+        _check_length("history_weights", len(weights), len(lists.rows), "watches")
+    if request.history_timestamps:
+        timestamps = unpack_array(request.history_timestamps, INT64, "history_timestamps")
+        _check_length("history_timestamps", len(timestamps), len(lists.rows), "watches")
+    return WatchHistories.from_lengths(lists.rows, lists.lengths, weights, timestamps)
+
+
+def _unpack_scores(buffer: bytes, count: int) -> NDArray[np.float32]:
+    scores = unpack_array(buffer, FLOAT32, "scores")
+    _check_length("scores", len(scores), count, "candidates")
+    finite = np.isfinite(scores)
+    if not finite.all():
+        position = int(np.argmin(finite))
+        raise ValueError(f"scores[{position}] is {scores[position]}: it has to be finite")
+    return scores
+
+
+def _check_length(field: str, found: int, wanted: int, of: str) -> None:
+    if found != wanted:
+        raise ValueError(f"{field} has {found} entries for {wanted} {of}")

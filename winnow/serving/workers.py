@@ -1,8 +1,8 @@
 """Several processes of one service behind one port, for more cores than one Python process can use.
 
-The kernel spreads connections over the processes (SO_REUSEPORT). The supervisor holds the port without listening on it,
-so that nothing else takes it and a second supervisor fails; it starts the workers, replaces those that die, and passes
-signals on.
+The kernel spreads connections over the processes (SO_REUSEPORT). The supervisor starts the workers, replaces those that
+die, and passes signals on. It holds the port without listening, so that nothing else takes it and a second supervisor
+fails.
 """
 
 import contextlib
@@ -27,9 +27,9 @@ _log = structlog.get_logger(__name__)
 
 Settings = TypeVar("Settings", bound=ServerSettings)
 
-# A worker that ends sooner has a reason that the next one would have too: its release, its settings, its port.
+# A worker that ends sooner cannot start, and the next one could not either: its release, settings or port are at fault.
 LEAST_LIFE_SECONDS = 5.0
-# Signals are noticed between waits for the end of a worker.
+# How long a signal may take to be noticed.
 POLL_SECONDS = 0.2
 
 
@@ -41,7 +41,7 @@ class _Worker:
 
 
 class Supervisor:
-    """Keeps `count` workers running. `run`, a function of a module, is what each does, with settings of its own."""
+    """Keeps `count` workers running. Each calls `run`, a function of a module, with settings of its own."""
 
     def __init__(self, run: Callable[[Settings], int], settings: Settings, count: int) -> None:
         self._run_worker = run
@@ -51,7 +51,7 @@ class Supervisor:
         self._look_now = False
 
     def run(self) -> int:
-        """Run until SIGTERM or SIGINT; return 0 if all workers stopped in order, 1 if they could not start or stop."""
+        """Run until SIGTERM or SIGINT; return 0 if all workers stopped in order, else 1."""
         configure_logs(
             str(self._settings.model_config.get("cli_prog_name")), self._settings.log_format, self._settings.log_level
         )
@@ -102,13 +102,13 @@ class Supervisor:
 
 @contextlib.contextmanager
 def held_port(host: str, port: int) -> Iterator[int]:
-    """Bind the port for others to share, without listening. Raises OSError where somebody else has it."""
+    """Bind the port for workers to share, without listening. Raises OSError where another process has it."""
     family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, socket.SOCK_STREAM) as holder:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # As servers do: connections of an earlier server that are still closing do not take the port.
+            # Connections of an earlier server that are still closing do not take the port.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Without SO_REUSEPORT: fails even where others would share it.
+            # Without SO_REUSEPORT, so that it fails even where others would share the port.
             probe.bind(address)
             free_port = int(probe.getsockname()[1])
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -122,7 +122,7 @@ def _work(run: Callable[[ServerSettings], int], settings: ServerSettings) -> Non
 
 
 def _end_with_parent() -> None:
-    """Stop in order when the supervisor is gone: nobody else would stop this worker."""
+    """Stop in order when the supervisor is gone: nothing else would stop this worker."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,1 +1,1 @@
-"""From an interaction log to a release: examples, the two stages, evaluation."""
+"""From logs to a release: the trainees, their losses, the loop, checkpoints, presets and the run."""

@@ -1,11 +1,11 @@
 """Trains the candidate network: the next watch as extreme multi-class classification (paper, section 3.1).
 
-Shape legend: B chunks, C targets a chunk, S watches a chunk with its context, N examples, I items, E embedding_dim.
+Shape legend: B chunks, C targets per chunk, S watches per chunk with its context, N examples, I items, E embedding_dim,
+F features of a watch, A width of the attribute embeddings, H hidden_dim.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,74 +13,62 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from winnow.evaluation.ranks import candidate_ranks, figures
+from winnow.evaluation.rank_figures import rank_figures
+from winnow.evaluation.ranks import candidate_ranks
 from winnow.logs.rollback import sample_examples
 from winnow.logs.side_values import SideValues
 from winnow.logs.split import LogSplit, held_back
 from winnow.networks.candidate import DeepCandidateGenerationModel
-from winnow.networks.watch_features import UNKNOWN_CODE, WatchFeatures, quantile_edges
-from winnow.training.example_age import example_ages
-from winnow.training.examples import ChunkBatch, RollbackChunks
-from winnow.training.losses import MixedSampler, NegativeSampler, full_softmax_loss, sampled_softmax_loss
-from winnow.training.precision import Precision
+from winnow.networks.options import AttributeShape, CandidateOptions
+from winnow.networks.watch_features import UNKNOWN_CODE, quantile_edges
+from winnow.training.losses import full_softmax_loss, sampled_softmax_loss
+from winnow.training.negatives import MixedSampler, NegativeSampler
 from winnow.training.presets import CandidateSettings
+from winnow.training.rollback_chunks import ChunkBatch, RollbackChunks, example_ages
+from winnow.training.run_context import RunContext
 
 # Up to here the softmax over all items is both exact and fast enough.
 FULL_SOFTMAX_ITEM_LIMIT = 100_000
 
 
-class CandidateStage:
-    """The candidate network in training; see winnow.training.loop.Stage."""
+class CandidateTrainee:
+    """The candidate network in training; see Trainee."""
 
-    name = "candidate network"
+    name = "candidate"
 
     def __init__(
         self,
         split: LogSplit,
         watch_counts: NDArray[np.int64],
         settings: CandidateSettings,
+        context: RunContext,
         *,
         sides: Sequence[SideValues] = (),
-        seed: int,
-        precision: Precision,
-        device: torch.device,
     ) -> None:
-        """`watch_counts`, int64 [I], counts the training watches of every item; `sides` are the settings' columns'."""
-        item_count = len(watch_counts)
+        """Draw the network. `watch_counts`, int64 [I], counts the training watches; `sides` are `attribute_columns`."""
+        item_count, seed, device = len(watch_counts), context.seed, context.device
         self.network = DeepCandidateGenerationModel(
             item_count,
             settings.embedding_dim,
             settings.hidden_dim,
             settings.n_hidden_layers,
             seed,
-            history_length=settings.history_length,
-            bag_decays=settings.bag_decays,
-            bag_lags=settings.bag_lags,
-            signed_bags=settings.signed_bags,
-            watch_features=_watch_features(split, settings),
-            linear_skip=settings.linear_skip,
-            embedding_std=settings.embedding_std,
-            tied_tables=settings.tied_tables,
-            side_shapes=[(side.value_count, side.values.shape[1]) for side in sides],
-            side_dim=settings.side_dim,
-            example_age=settings.example_age,
+            _complete_options(settings, split, sides),
         ).to(device)
-        if self.network.sides is not None:
-            self.network.sides.fill([torch.from_numpy(side.values) for side in sides])
-        # Watches that this network is not taught to predict, bool [N]: ranking's examples.
+        if self.network.attributes is not None:
+            self.network.attributes.fill([torch.from_numpy(side.values) for side in sides])
+        # Watches that this network does not learn to predict, bool [N]: the examples of ranking.
         self.held_back = held_back(split.training, settings.held_back_share, seed=seed)
         self._training = split.training
-        self._ages_N = example_ages(split.training) if settings.example_age else None
-        self._settings = settings
+        self._ages_N = example_ages(split.training) if settings.options.example_age else None
+        self.settings = settings
         self._validation = split.validation
-        self._seed = seed
-        self._precision = precision
-        self._device = device
+        self._context = context
         self._chunks = RollbackChunks(
             split.training,
             chunk_length=settings.chunk_length,
             history_length=settings.history_length,
-            features=self.network.watch_features,
+            features=self.network.config.options.history.watch_features,
             targets=~self.held_back,
         )
         self._watch_counts = watch_counts
@@ -91,12 +79,12 @@ class CandidateStage:
         self.steps_per_epoch = -(-len(self._chunks) // settings.chunks_per_batch)
 
     def losses(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
-        """One step a batch of chunks, in an order that is new in every epoch."""
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._chunks))
-        sampler = (MixedSampler if self._settings.negatives == "mixed" else NegativeSampler)(
+        """Yield one step per batch of chunks, in a new order every epoch."""
+        order = np.random.default_rng([self._context.seed, epoch]).permutation(len(self._chunks))
+        sampler = (MixedSampler if self.settings.negatives == "mixed" else NegativeSampler)(
             torch.from_numpy(self._watch_counts),
-            sample_count=self._settings.negative_count,
-            generator=torch.Generator().manual_seed(self._seed + epoch),
+            sample_count=self.settings.negative_count,
+            generator=torch.Generator().manual_seed(self._context.seed + epoch),
         )
         sampled_N = self._sample(epoch)
         for batch in np.array_split(order, self.steps_per_epoch):
@@ -108,16 +96,16 @@ class CandidateStage:
                 yield self._loss(chunks, sampler), example_count
 
     def validate(self) -> Mapping[str, float]:
-        """Return the figures, HR@10 first: it still rises when HR@200 has levelled, and ranking builds on the order."""
-        found = figures(candidate_ranks(self.network, self._validation), self._validation.users)
+        """Return the figures, HR@10 first: it still rises when HR@200 no longer does, and ranking needs the order."""
+        found = rank_figures(candidate_ranks(self.network, self._validation), self._validation.users)
         return {name: found[name] for name in ("hr_at_10", "hr_at_200", "ndcg_at_10")}
 
     def _sample(self, epoch: int) -> NDArray[np.bool_] | None:
-        """Draw the examples of an epoch, bool [N], where users have a limit."""
-        limit = self._settings.examples_per_user
+        """Draw the examples of an epoch, bool [N]; None, which is all of them, without a limit per user."""
+        limit = self.settings.examples_per_user
         if not limit:
             return None
-        rng = np.random.default_rng([self._seed, epoch, limit])
+        rng = np.random.default_rng([self._context.seed, epoch, limit])
         users, positions = sample_examples(self._training, ~self.held_back, limit, rng)
         sampled_N = np.zeros(len(self.held_back), dtype=np.bool_)
         sampled_N[self._training.offsets[users] + positions] = True
@@ -126,14 +114,15 @@ class CandidateStage:
     def _loss(self, chunks: ChunkBatch, sampler: NegativeSampler | MixedSampler) -> Tensor:
         rows_BS = self._to_device(chunks.rows)
         labelled_BC = self._to_device(chunks.labelled)
-        targets_N = rows_BS[:, self._settings.history_length :][labelled_BC]
-        with self._precision.autocast(self._device):
+        targets_N = rows_BS[:, self.settings.history_length :][labelled_BC]
+        precision, device = self._context.precision, self._context.device
+        with torch.autocast(device.type, dtype=precision, enabled=precision is not torch.float32):
             user_NH = self._user_vectors(chunks, rows_BS, labelled_BC)
-        user_NH = user_NH.to(self._precision.dtype)
+        user_NH = user_NH.to(precision)
         items_IH = self.network.item_vectors_IH
         if self._sampled:
-            negatives_S, log_expected_counts_S = (tensor.to(self._device) for tensor in sampler.draw(targets_N))
-            if not self._settings.log_q:
+            negatives_S, log_expected_counts_S = (tensor.to(device) for tensor in sampler.draw(targets_N))
+            if not self.settings.log_q:
                 log_expected_counts_S = torch.zeros_like(log_expected_counts_S)
             targets_NH, negatives_SH = (
                 F.embedding(rows, items_IH, sparse=True).to(user_NH.dtype) for rows in (targets_N, negatives_S)
@@ -141,7 +130,7 @@ class CandidateStage:
             return sampled_softmax_loss(
                 user_NH, targets_NH, targets_N, negatives_SH, negatives_S, log_expected_counts_S
             )
-        excluded_NI = self._watched_before(chunks, labelled_BC) if self._settings.exclude_watched else None
+        excluded_NI = self._watched_before(chunks, labelled_BC) if self.settings.exclude_watched else None
         return full_softmax_loss(user_NH, items_IH.to(user_NH.dtype), targets_N, excluded_NI)
 
     def _user_vectors(self, chunks: ChunkBatch, rows_BS: Tensor, labelled_BC: Tensor) -> Tensor:
@@ -152,20 +141,20 @@ class CandidateStage:
         if chunks.codes is not None:
             codes_BSF = self._withhold(self._to_device(chunks.codes))
             watched_BSE = watched_BSE + bags.code_vectors(codes_BSF)
-        if self.network.sides is not None:
-            sides_BSD = self.network.sides(rows_BS.flatten()).view(*rows_BS.shape, -1)
-            watched_BSE = torch.cat([watched_BSE, sides_BSD], dim=2)
+        if self.network.attributes is not None:
+            attributes_BSA = self.network.attributes(rows_BS.flatten()).view(*rows_BS.shape, -1)
+            watched_BSE = torch.cat([watched_BSE, attributes_BSA], dim=2)
         watched_BSE = watched_BSE * self._to_device(chunks.present).unsqueeze(-1)
         lengths_BC = self._to_device(chunks.history_lengths)
-        summaries = bags.of_chunks(watched_BSE.to(self._precision.dtype), lengths_BC, codes_BSF)
-        summaries_N = summaries[labelled_BC].to(self._precision.dtype)
+        summaries = bags.of_chunks(watched_BSE.to(self._context.precision), lengths_BC, codes_BSF)
+        summaries_N = summaries[labelled_BC].to(self._context.precision)
         ages_N = None if self._ages_N is None else self._to_device(self._ages_N[chunks.targets])[labelled_BC]
-        return self.network.user_vectors_of_summaries(summaries_N, self._settings.dropout, ages_N)
+        return self.network.user_vectors_of_summaries(summaries_N, self.settings.dropout, ages_N)
 
     def _withhold(self, codes_BSF: Tensor) -> Tensor:
-        """Hide one feature or the other of some chunks, as of a caller who does not know it."""
+        """Hide a feature of some chunks, as if from a caller who does not know it."""
         shape = len(codes_BSF), 1, codes_BSF.shape[2]
-        withheld = torch.rand(shape, device=codes_BSF.device) < self._settings.feature_dropout
+        withheld = torch.rand(shape, device=codes_BSF.device) < self.settings.feature_dropout
         return codes_BSF.masked_fill(withheld, UNKNOWN_CODE)
 
     def _watched_before(self, chunks: ChunkBatch, labelled_BC: Tensor) -> Tensor:
@@ -174,13 +163,13 @@ class CandidateStage:
         return (first_BI.unsqueeze(1) < positions_BC.unsqueeze(2))[labelled_BC]
 
     def _to_device(self, array: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(array).to(self._device)
+        return torch.from_numpy(array).to(self._context.device)
 
     def _build_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam. With a sampled softmax a step touches few rows of the tables, so that theirs is the sparse one."""
-        settings, network = self._settings, self.network
+        """Return Adam; with a sampled softmax SparseAdam for the tables, of which a step then touches few rows."""
+        settings, network = self.settings, self.network
         tables = [network.embedding.weight]
-        if not network.tied_tables:
+        if not settings.options.tied_tables:
             tables.append(network.item_vectors_IH)
         positions = [
             parameter
@@ -193,7 +182,7 @@ class CandidateStage:
             {"params": layers, "lr": settings.learning_rate},
             {"params": positions, "lr": settings.learning_rate * settings.position_learning_rate_factor},
         ]
-        # A second-moment window of 100 steps suits a run of a few thousand.
+        # Second moments over some 100 steps suit a run of a few thousand.
         betas = (0.9, 0.99)
         if self._sampled:
             return [
@@ -204,8 +193,11 @@ class CandidateStage:
         return [torch.optim.Adam(groups, betas=betas, fused=True)]
 
 
-def _watch_features(split: LogSplit, settings: CandidateSettings) -> dict[str, Any] | None:
-    if not settings.gap_edges_seconds:
-        return None
-    weight_edges = quantile_edges(split.training.weights, settings.weight_range_count)
-    return WatchFeatures(weight_edges=weight_edges, gap_edges_seconds=settings.gap_edges_seconds).arguments()
+def _complete_options(settings: CandidateSettings, split: LogSplit, sides: Sequence[SideValues]) -> CandidateOptions:
+    """Return the settings' options with what only the data can say: the ranges of weights, the sizes of attributes."""
+    history = settings.options.history
+    if history.watch_features is not None:
+        weight_edges = quantile_edges(split.training.weights, settings.weight_range_count)
+        history = replace(history, watch_features=replace(history.watch_features, weight_edges=weight_edges))
+    attributes = [AttributeShape(value_count=side.value_count, values_per_item=side.values.shape[1]) for side in sides]
+    return replace(settings.options, history=history, attributes=tuple(attributes))

@@ -1,4 +1,4 @@
-"""Softmax over the catalogue, the whole of it or a shared sample of it; and logistic regression by watch time.
+"""Every loss: of the candidate network, of ranking on watches and of ranking on impressions.
 
 Shape legend: N examples, I items, H hidden_dim, S sampled negatives.
 """
@@ -9,26 +9,29 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# Of the logistic regression beside the softmax over a candidate list, on which the order depends.
+LOGISTIC_WEIGHT = 0.1
+
 
 def full_softmax_loss(user_NH: Tensor, items_IH: Tensor, targets_N: Tensor, excluded_NI: Tensor | None) -> Tensor:
-    """Mean cross entropy of the targets among all items, a scalar.
+    """Return the mean cross entropy of the targets among all items, a scalar.
 
-    `targets_N` is int64. `excluded_NI` (bool) takes items out of an example's softmax; a target is never taken out.
+    `targets_N` is int64. `excluded_NI` (bool) removes items from the softmax of an example; a target always stays.
     """
     loss: Tensor = _FullSoftmax.apply(user_NH, items_IH, targets_N, excluded_NI)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _FullSoftmax(torch.autograd.Function):
-    """Forms the gradient in the forward pass, in the memory of the logits.
+    """Computes the gradient in the forward pass, in the memory of the logits.
 
-    [N, I] is by far the largest tensor of a step. Autograd would keep it and allocate two more of its size, and a CPU
-    spends longer on touching that much new memory than on the softmax.
+    [N, I] is by far the largest tensor of a step. Autograd would keep it and allocate two more of the same size, and a
+    CPU spends more time on touching new memory than on the softmax.
     """
 
     @staticmethod
     def forward(ctx: Any, user_NH: Tensor, items_IH: Tensor, targets_N: Tensor, excluded_NI: Tensor | None) -> Tensor:
-        # Indexed by pairs: gather and scatter_ along a dimension copy the whole of [N, I] on a CPU.
+        # Indexed by pairs: on a CPU, gather and scatter_ copy the whole of [N, I].
         at_targets = torch.arange(len(targets_N), device=targets_N.device), targets_N
         logits_NI = user_NH @ items_IH.T
         if excluded_NI is not None:
@@ -59,11 +62,11 @@ def sampled_softmax_loss(
     negatives_S: Tensor,
     log_expected_counts_S: Tensor,
 ) -> Tensor:
-    """Mean cross entropy of the targets among the target and negatives that all examples share, a scalar.
+    """Return the mean cross entropy of each target among itself and the shared negatives, a scalar.
 
-    A negative that is expected `q` times among the S draws stands for 1/q of itself: its logit is lowered by log q. The
-    exponentials then sum, in expectation, to those of all other items, so that the loss is the full softmax's estimated
-    by importance sampling. A negative that is an example's own target is left out of that example's sum.
+    The logit of a negative is lowered by log q, where q is its expected count among the S draws. The exponentials then
+    sum, in expectation, to those of all other items: importance sampling of the full softmax. A negative that is the
+    target of an example is left out of that example's sum.
     """
     target_logits_N = (user_NH * target_vectors_NH).sum(dim=1, dtype=torch.float32)
     negative_logits_NS = (user_NH @ negative_vectors_SH.T).float() - log_expected_counts_S
@@ -73,64 +76,37 @@ def sampled_softmax_loss(
     return F.cross_entropy(logits, torch.zeros_like(targets_N))
 
 
+def candidate_list_loss(logits: Tensor, positive_weights_N: Tensor, negative_weights_NS: Tensor) -> Tensor:
+    """Return the mean loss of ranking one target among sampled candidates, a scalar; `logits` is [N, 1 + S].
+
+    Column 0 is the target. The loss is the sum of a logistic regression, which makes the score a probability, and a
+    softmax over the candidates, which is about their order alone. A negative counts for as many candidates of the list
+    as its weight says; the target counts once in the softmax, and `positive_weights_N` times in the loss.
+    """
+    labels = torch.zeros_like(logits)
+    labels[:, 0] = 1
+    terms = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    weights = torch.cat([positive_weights_N.unsqueeze(1), negative_weights_NS], dim=1)
+    counts = torch.cat([torch.ones_like(logits[:, :1]), negative_weights_NS], dim=1)
+    log_shares_N = logits[:, 0] - (logits + counts.log()).logsumexp(dim=1)
+    logistic, order = (terms * weights).sum(), -(log_shares_N * positive_weights_N).sum()
+    return (LOGISTIC_WEIGHT * logistic + order) / len(logits)
+
+
 def click_loss(logits_N: Tensor, clicked_N: Tensor) -> Tensor:
-    """Mean logistic loss of impressions: the odds e^logit that one is clicked. A scalar; `clicked_N` is bool."""
+    """Return the mean logistic loss of impressions, in which e^logit is the odds of a click; `clicked_N` is bool."""
     return F.binary_cross_entropy_with_logits(logits_N, clicked_N.to(logits_N.dtype))
 
 
 def watch_time_loss(logits_N: Tensor, clicked_N: Tensor, watch_seconds_N: Tensor, *, calibrated: bool) -> Tensor:
-    """Mean logistic loss of impressions, clicks weighted by their watch time (paper, section 4.2). A scalar.
+    """Return the mean logistic loss of impressions with clicks weighted by watch time T (paper, section 4.2).
 
-    In the paper's form an impression is either a positive of weight T, or a negative of weight 1: among N impressions
-    with k clicks the odds e^logit become sum(T) / (N - k), which is close to the mean watch time of an impression only
-    where clicks are rare. `calibrated` makes every impression a negative of weight 1, and a click a further positive of
-    weight T: the odds become sum(T) / N exactly.
+    In the paper's form an impression is either a positive of weight T or a negative of weight 1. The odds e^logit of N
+    impressions with k clicks become sum(T) / (N - k), which is close to the mean watch time only where clicks are rare.
+    With `calibrated`, every impression is a negative of weight 1 and a click is also a positive of weight T: the odds
+    become sum(T) / N exactly.
     """
     positive_weights_N = watch_seconds_N * clicked_N
     negative_weights_N = torch.ones_like(positive_weights_N) if calibrated else (~clicked_N).to(logits_N.dtype)
     losses_N = negative_weights_N * F.softplus(logits_N) + positive_weights_N * F.softplus(-logits_N)
     return losses_N.mean()
-
-
-class NegativeSampler:
-    """Draws items, with replacement, half by how often they are watched and half uniformly.
-
-    The watched ones are the hard negatives; the uniform half bounds the importance weight of every other item.
-    """
-
-    def __init__(self, watch_counts_I: Tensor, *, sample_count: int, generator: torch.Generator) -> None:
-        """`watch_counts_I` (any real dtype) must not be all zero."""
-        share_I = watch_counts_I.double()
-        probabilities_I = 0.5 * share_I / share_I.sum() + 0.5 / len(share_I)
-        self._cumulative_I = probabilities_I.cumsum(0)
-        self._log_expected_counts_I = (probabilities_I * sample_count).log().float()
-        self._sample_count = sample_count
-        self._generator = generator
-
-    def draw(self, _targets_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Return S rows (int64) and the logarithm of how often each is expected among them (float32)."""
-        uniform_S = torch.rand(self._sample_count, dtype=torch.float64, generator=self._generator)
-        rows_S = torch.searchsorted(self._cumulative_I, uniform_S).clamp_max(len(self._cumulative_I) - 1)
-        return rows_S, self._log_expected_counts_I[rows_S]
-
-
-class MixedSampler:
-    """Takes the targets of the step itself, and as many items as asked for uniformly: see Yang et al., WWW 2020 (MNS).
-
-    The targets are the watched items as often as they are watched, and their vectors are needed anyway; the uniform
-    ones are there for all the others.
-    """
-
-    def __init__(self, watch_counts_I: Tensor, *, sample_count: int, generator: torch.Generator) -> None:
-        """`watch_counts_I` (any real dtype) must not be all zero; `sample_count` is that of the uniform ones."""
-        self._share_I = watch_counts_I.double() / watch_counts_I.double().sum()
-        self._sample_count = sample_count
-        self._generator = generator
-
-    def draw(self, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Return N + sample_count rows (int64) and the logarithm of how often each is expected (float32)."""
-        item_count = len(self._share_I)
-        uniform_S = torch.randint(item_count, (self._sample_count,), generator=self._generator)
-        rows_S = torch.cat([targets_N.cpu(), uniform_S])
-        expected_S = len(targets_N) * self._share_I[rows_S] + self._sample_count / item_count
-        return rows_S, expected_S.log().float()

@@ -1,89 +1,91 @@
-"""Every setting of a training run, and the presets, in one place."""
+"""Every setting of a training run, and the presets."""
 
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from winnow.networks.options import CandidateOptions, HistoryOptions
+from winnow.networks.watch_features import WatchFeatures
 
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateSettings:
-    """How the candidate network looks and is trained."""
+    """How the candidate network is built and trained."""
 
-    # The shape: see DeepCandidateGenerationModel.
     embedding_dim: int
     hidden_dim: int
     n_hidden_layers: int
-    history_length: int
-    bag_decays: tuple[float, ...] | None
-    bag_lags: tuple[int, ...]
-    signed_bags: int
-    # What the network sees of a watch besides its item, see WatchFeatures: the time since the watch before it, cut at
-    # these edges, and its weight, cut into so many ranges of equal frequency in the log. No edges: the item alone.
-    gap_edges_seconds: tuple[float, ...]
+    # What the network has beyond the paper's. Training completes it from the data: the weight_edges of the watch
+    # features, and the attributes.
+    options: CandidateOptions
+    # Ranges of equal frequency in the log that the weights of watches are cut into, where there are watch features.
     weight_range_count: int
-    # The share of chunks from which each of the two is withheld in training: callers need not have them.
+    # Share of chunks from which each watch feature is withheld in training: callers need not send them.
     feature_dropout: float
-    linear_skip: bool
-    embedding_std: float
     # Adam's largest step size, after a linear warm-up and before a cosine decay.
     learning_rate: float
     # The weights of positions are few and move far: their step size is this many times larger.
     position_learning_rate_factor: float
-    # Share of the watches that this network does not learn to predict. Ranking learns from those: among candidates of a
-    # network that knows the answer already, it would learn to trust their order more than it may in serving.
+    # Share of the watches that this network does not learn to predict. Ranking learns from those: from candidates of a
+    # network that knows the answer, it would learn to trust their order more than it may in serving.
     held_back_share: float
     # Share of each layer's inputs that is zeroed in training.
     dropout: float
     epochs: int
-    # Targets a chunk, and chunks a step: their product bounds the examples of a step.
+    # Targets per chunk, and chunks per step: their product bounds the examples of a step.
     chunk_length: int
     chunks_per_batch: int
     # "auto" is the full softmax up to FULL_SOFTMAX_ITEM_LIMIT items.
     softmax: Literal["auto", "full", "sampled"]
-    # Of the sampled softmax: negatives that all examples of a step share.
+    # Sampled softmax: negatives that all examples of a step share.
     negative_count: int
-    # Of the full softmax: items that a user has watched leave it, as they leave the candidates when serving.
+    # Full softmax: leave out the items that a user has watched, as they are left out of the candidates in serving.
     exclude_watched: bool
-    # From here on, options that no preset needs to state. Columns of the items file whose values, separated by commas,
-    # have vectors of their own in every watch, so wide; see ItemSides.
-    side_columns: tuple[str, ...] = ()
-    side_dim: int = 16
-    # Tell the network in training how old an example is; zero in serving (paper, section 3.3).
-    example_age: bool = False
-    # Watches of a user that serve as examples in one epoch, new ones in each (paper, section 3.4); 0 is all of them.
+    # No preset states the settings from here on. Columns of the items file that become the attributes of the network:
+    # see AttributeEmbeddings. Commas separate several values of one item.
+    attribute_columns: tuple[str, ...] = ()
+    # Watches of a user that are examples in one epoch, new ones in each (paper, section 3.4); 0 is all of them.
     examples_per_user: int = 0
-    # One table for the embeddings and the output: needs hidden_dim to be embedding_dim.
-    tied_tables: bool = False
-    # Of the sampled softmax: half drawn by frequency and half uniformly, or the step's own targets and negative_count
-    # uniform ones.
+    # Sampled softmax: half drawn by frequency and half uniformly, or the step's own targets and negative_count uniform
+    # ones.
     negatives: Literal["drawn", "mixed"] = "drawn"
-    # Of the sampled softmax: correct the logits by how often an item is expected in the sample.
+    # Sampled softmax: correct the logits by how often an item is expected in the sample.
     log_q: bool = True
+
+    @property
+    def history_length(self) -> int:
+        """How many of the latest watches the network reads. Raises ValueError where the options do not limit them."""
+        length = self.options.history.history_length
+        if length is None:
+            raise ValueError("history_length is None: a network is trained on histories of limited length")
+        return length
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankingSettings:
-    """How the ranking network looks and is trained."""
+    """How the ranking network is built and trained."""
 
-    # The tower: see DeepRankingModel. Without `matching` its embeddings begin as random ones, with it they and the
-    # history bags begin as the candidate network's, and have its embedding_dim.
+    # The tower. Without `matching` the embeddings are initially random; with it, they and the history bags are copies
+    # of the candidate network's, and embedding_dim has to be the same.
     embedding_dim: int
     hidden_dim: int
     n_hidden_layers: int
-    # Add the candidate network's logit to the tower's.
+    # Add the candidate network's logit to the tower's: see Matching.
     matching: bool
-    # With matching: look up how often a candidate followed each of so many latest watches, among so many successors of
-    # each item; see Successions. 0 does not.
+    # With matching: look up how often a candidate follows each of so many latest watches, among so many successors of
+    # each item: see Successions. 0 does not.
     latest_count: int
     successors_per_item: int
     learning_rate: float
     epochs: int
-    # A user's watches that serve as examples in one epoch, new ones in each (paper, section 3.4: no user counts more).
+    # Watches of a user that are examples in one epoch, new ones in each (paper, section 3.4: all users weigh the same).
     examples_per_user: int
-    # Candidates of the candidate stage that an example's target is ranked among, and how many of those are drawn as
-    # negatives in a step; they stand for the rest of the list by their weight.
+    # Candidates that the target of an example is ranked among, and how many of them are drawn as negatives in a step;
+    # their weights stand for the rest of the list.
     candidate_count: int
     negative_count: int
-    # What the target's term in the loss is multiplied by.
+    # Factor of the target's term in the loss.
     positive_weight: float
     # Multiply it by the watch's weight in the log, such as the seconds watched.
     weighted: bool
@@ -95,21 +97,21 @@ Objective = Literal["click", "watch_time", "watch_time_paper"]
 
 @dataclass(frozen=True, kw_only=True)
 class ImpressionSettings:
-    """How the ranking network looks and is trained where there is a log of impressions."""
+    """How the ranking network is built and trained where there is a log of impressions."""
 
-    # The tower: see DeepRankingModel. Its embeddings and history bags begin as the candidate network's.
+    # The tower. The embeddings and history bags are initially copies of the candidate network's.
     hidden_dim: int
     n_hidden_layers: int
-    # Train the embeddings further; where not, they stay the candidate network's.
+    # Train the embeddings further.
     embedding_trained: bool
-    # Continuous features of a candidate, see RankingFeatures; none is the plain network.
+    # Names of continuous features: see winnow.networks.features.
     features: tuple[str, ...]
-    # What e to the logit becomes: the odds of a click; the mean watch time of an impression, in seconds, exactly or, in
-    # the paper's form, where clicks are rare. See winnow.training.losses.
+    # What the exponential of the logit becomes: the odds of a click; the mean watch time of an impression, in seconds,
+    # exactly or, in the paper's form, where clicks are rare. See winnow.training.losses.
     objective: Objective
     # AdamW's largest step size, after a linear warm-up and before a cosine decay.
     learning_rate: float
-    # What a weight loses a step, times the step size: against learning single impressions by heart.
+    # Weight decay per step, times the step size: against overfitting to single impressions.
     weight_decay: float
     embedding_decay: float
     # Share of each layer's inputs that is zeroed in training.
@@ -125,27 +127,27 @@ class ImpressionSettings:
 class TrainingSettings:
     """A whole run: the catalogue, both networks, the seed."""
 
-    # The vocabulary: the most frequent items, of those that are watched this often.
+    # The vocabulary: the most frequent items, of those that are watched at least min_item_count times.
     vocabulary_size: int
     min_item_count: int
     candidate: CandidateSettings
     ranking: RankingSettings
-    # "bfloat16" multiplies matrices in half precision, "auto" does so where the device has instructions for it.
+    # "bfloat16" multiplies matrices in half precision; "auto" does so where the device has instructions for it.
     precision: Literal["auto", "float32", "bfloat16"]
     seed: int
-    # What is held out: the last watches of each user, or all watches from a moment on ("global-time"). See split.py.
+    # What is held out: the last watches of each user, or all watches from one time on ("global-time"). See split.py.
     split: str = "leave-last-out"
-    # Instead of `ranking`, where there is a log of impressions.
+    # Replaces `ranking` where there is a log of impressions.
     impressions: ImpressionSettings | None = None
 
 
 def stated(settings: Any) -> dict[str, Any]:
-    """Return settings, a dataclass of this file, as JSON values, without the options that are off.
+    """Return settings, a dataclass of this file, as JSON values, without those that have their default.
 
-    They name a training run; an option that is added to this file later does not make a run of before another one.
+    They name a training run: a setting or an option that is added later does not change the name of an earlier run.
     """
-    off = {field.name: field.default for field in fields(settings) if field.default is not MISSING}
-    return {name: value for name, value in asdict(settings).items() if name not in off or off[name] != value}
+    found: dict[str, Any] = TypeAdapter(type(settings)).dump_python(settings, mode="json", exclude_defaults=True)
+    return found
 
 
 # From one click after another to another season.
@@ -158,16 +160,18 @@ DEMO = TrainingSettings(
         embedding_dim=64,
         hidden_dim=64,
         n_hidden_layers=2,
-        history_length=50,
-        # The whole history, the last evening, the last few watches.
-        bag_decays=(0.0, 0.05, 0.5),
-        bag_lags=(),
-        signed_bags=0,
-        gap_edges_seconds=GAP_EDGES_SECONDS,
+        options=CandidateOptions(
+            history=HistoryOptions(
+                history_length=50,
+                # The whole history, the last evening, the last few watches.
+                bag_decays=(0.0, 0.05, 0.5),
+                watch_features=WatchFeatures(gap_edges_seconds=GAP_EDGES_SECONDS),
+            ),
+            linear_skip=True,
+            embedding_std=0.05,
+        ),
         weight_range_count=10,
         feature_dropout=0.05,
-        linear_skip=True,
-        embedding_std=0.05,
         learning_rate=4e-3,
         position_learning_rate_factor=5.0,
         held_back_share=0.05,
@@ -206,17 +210,21 @@ RECORD = TrainingSettings(
         embedding_dim=128,
         hidden_dim=128,
         n_hidden_layers=2,
-        history_length=128,
-        bag_decays=(0.4, 0.1, 0.02, 0.0, 0.02),
-        # The latest watch, and the one before it.
-        bag_lags=(0, 1),
-        # What was liked less what was not.
-        signed_bags=1,
-        gap_edges_seconds=GAP_EDGES_SECONDS,
+        options=CandidateOptions(
+            history=HistoryOptions(
+                history_length=128,
+                bag_decays=(0.4, 0.1, 0.02, 0.0, 0.02),
+                # The latest watch, and the one before it.
+                bag_lags=(0, 1),
+                # Liked watches minus disliked ones.
+                signed_bags=1,
+                watch_features=WatchFeatures(gap_edges_seconds=GAP_EDGES_SECONDS),
+            ),
+            linear_skip=True,
+            embedding_std=0.05,
+        ),
         weight_range_count=10,
         feature_dropout=0.05,
-        linear_skip=True,
-        embedding_std=0.05,
         learning_rate=2e-3,
         position_learning_rate_factor=5.0,
         held_back_share=0.05,
@@ -248,12 +256,19 @@ RECORD = TrainingSettings(
     seed=1,
 )
 
-# The same for callers who know the order of watches alone, not their times or weights, as SASRec does.
+# The same for callers who only know the order of watches, not their times or weights, as with SASRec.
 ORDER = replace(
-    RECORD, candidate=replace(RECORD.candidate, gap_edges_seconds=(), signed_bags=0, bag_decays=(0.4, 0.1, 0.02, 0.0))
+    RECORD,
+    candidate=replace(
+        RECORD.candidate,
+        options=replace(
+            RECORD.candidate.options,
+            history=HistoryOptions(history_length=128, bag_decays=(0.4, 0.1, 0.02, 0.0), bag_lags=(0, 1)),
+        ),
+    ),
 )
 
-# A few impressions a user, some thousand items, tens of watches before them.
+# A few impressions per user, some thousand items, tens of watches before them.
 KUAIRAND = TrainingSettings(
     vocabulary_size=1_000_000,
     min_item_count=1,
@@ -262,9 +277,11 @@ KUAIRAND = TrainingSettings(
         embedding_dim=32,
         hidden_dim=32,
         n_hidden_layers=1,
-        bag_decays=(0.0, 0.1, 0.5),
-        # Of watches before the impressions only the order is known.
-        gap_edges_seconds=(),
+        options=replace(
+            DEMO.candidate.options,
+            # Only the order of the watches before the impressions is known: no watch features.
+            history=HistoryOptions(history_length=50, bag_decays=(0.0, 0.1, 0.5)),
+        ),
         # Watched items are shown again.
         exclude_watched=False,
         held_back_share=0.0,

@@ -1,50 +1,46 @@
-"""What a person sees while a network trains: a bar with the live loss, or plain lines where there is no terminal."""
+"""Progress of training: a bar with the current loss, or plain lines where there is no terminal."""
 
 import time
-from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-# Without a terminal, a line at most this often.
-SECONDS_A_LINE = 15.0
+# Without a terminal.
+SECONDS_PER_LINE = 15.0
+
+
+@contextmanager
+def training_progress(console: Console, name: str) -> Iterator["TrainingProgress"]:
+    """Report the training of the network of this name; the bar disappears at the end."""
+    bar = None
+    if console.is_terminal:
+        bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:,.0f} examples/s"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+    with bar or nullcontext():
+        yield TrainingProgress(console, name, bar)
 
 
 class TrainingProgress:
-    """Reports the steps of one stage. Use as a context manager around its epochs."""
+    """Reports the steps and epochs of one network."""
 
-    def __init__(self, console: Console, stage: str) -> None:
+    def __init__(self, console: Console, name: str, bar: Progress | None) -> None:
         self._console = console
-        self._stage = stage
-        self._bar: Progress | None = None
-        if console.is_terminal:
-            self._bar = Progress(
-                TextColumn("[bold]{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:,.0f} examples/s"),
-                TimeRemainingColumn(),
-                console=console,
-                transient=True,
-            )
+        self._name = name
+        self._bar = bar
         self._task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def start_epoch(self, epoch: int, epochs: int, steps: int) -> None:
         """Begin an epoch, counted from 1."""
-        self._label = f"{self._stage}, epoch {epoch} of {epochs}"
+        self._label = f"{self._name}, epoch {epoch} of {epochs}"
         self._step, self._steps = 0, steps
         self._loss_sum, self._example_count = 0.0, 0
         self._began = self._last_line = time.monotonic()
@@ -54,7 +50,7 @@ class TrainingProgress:
             self._task = self._bar.add_task(self._label, total=steps, loss=0.0, rate=0.0)
 
     def advance(self, loss: float, example_count: int) -> None:
-        """Count one step: the mean loss of its examples."""
+        """Report one step: the mean loss and the number of its examples."""
         self._step += 1
         self._loss_sum += loss * example_count
         self._example_count += example_count
@@ -62,7 +58,7 @@ class TrainingProgress:
         rate = self._example_count / max(now - self._began, 1e-9)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=1, loss=self.mean_loss, rate=rate)
-        elif now - self._last_line > SECONDS_A_LINE:
+        elif now - self._last_line > SECONDS_PER_LINE:
             self._last_line = now
             remaining = (now - self._began) * (self._steps - self._step) / self._step
             self._console.print(
@@ -73,7 +69,7 @@ class TrainingProgress:
             )
 
     def end_epoch(self, figures: Mapping[str, float]) -> None:
-        """Print what the epoch came to: its mean loss, its duration and the figures on validation."""
+        """Print the mean loss, the duration and the figures on validation of an epoch."""
         seconds = time.monotonic() - self._began
         shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
         self._console.print(

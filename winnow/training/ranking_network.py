@@ -1,8 +1,9 @@
-"""A ranking network that sees histories as a candidate network does."""
+"""The ranking network that training begins with: it reads histories as a candidate network does."""
 
-from typing import Any
+from dataclasses import replace
 
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.options import RankingOptions
 from winnow.networks.ranking import DeepRankingModel
 
 
@@ -13,32 +14,25 @@ def ranking_network_over(
     hidden_dim: int,
     n_hidden_layers: int,
     seed: int,
-    matching: bool,
-    **options: Any,
+    options: RankingOptions,
 ) -> DeepRankingModel:
-    """Return a network with the candidate network's history bags, and further `options` of DeepRankingModel.
+    """Return a network of these options, but with the history options of the candidate network.
 
-    With `matching` it holds the candidate network, and its own embeddings and bags begin as that one's, whose
-    embedding_dim it must have; without, they are drawn from `seed`.
+    With `matching`, whose network has the candidate network's config, it contains the candidate network, and its own
+    embeddings and bags are initially copies of that network's. Its embedding_dim has to be the same then. Without
+    `matching` they are drawn from `seed`.
     """
-    shape = candidate_network.constructor_arguments()
+    read = candidate_network.config.options
     network = DeepRankingModel(
         candidate_network.n_items,
         embedding_dim,
         hidden_dim,
         n_hidden_layers,
         seed,
-        history_length=shape["history_length"],
-        bag_decays=shape["bag_decays"],
-        bag_lags=shape["bag_lags"],
-        signed_bags=shape["signed_bags"],
-        watch_features=shape["watch_features"],
-        embedding_std=shape["embedding_std"],
-        matching=shape if matching else None,
-        **options,
+        replace(options, history=read.history, embedding_std=read.embedding_std),
     )
     if network.matching is not None:
-        network.matching.load_state_dict(candidate_network.state_dict())
+        network.matching.network.load_state_dict(candidate_network.state_dict())
         network.embedding.load_state_dict(candidate_network.embedding.state_dict())
         if network.bags is not None and candidate_network.bags is not None:
             network.bags.load_state_dict(candidate_network.bags.state_dict())

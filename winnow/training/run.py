@@ -1,7 +1,8 @@
-"""A whole training run: from an interaction log to a release."""
+"""A whole training run: from input files to a release."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,22 +12,17 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from winnow.evaluation.ranks import evaluate
-from winnow.history import WatchHistories
+from winnow.logs.impression_log import ImpressionLog
 from winnow.logs.interactions import Interactions, read_interactions
-from winnow.logs.items_file import read_items
-from winnow.logs.side_values import SideValues, side_values
-from winnow.logs.split import SPLITS, LogSplit
+from winnow.logs.items_file import read_item_facts, read_items
+from winnow.logs.side_values import side_values
+from winnow.logs.split import SPLITS, checked
 from winnow.release.models.writer import ReleaseContents, write_release
-from winnow.training.candidate_run import train_candidate_stage
-from winnow.training.checkpoint import run_identity
-from winnow.training.impression_run import ImpressionLog, train_on_impressions
-from winnow.training.loop import train
 from winnow.training.presets import TrainingSettings
-from winnow.training.trained import Trained
-from winnow.training.watch_ranking_trainee import RankingStage
-
-SAMPLE_HISTORY_COUNT = 16
+from winnow.training.run_context import RunContext, choose_precision
+from winnow.training.train_on_impressions import train_on_impressions
+from winnow.training.train_on_watches import train_on_watches
+from winnow.training.trained_networks import TrainedNetworks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +38,7 @@ class RunPaths:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """The release that a run wrote, and its figures by part of the data and stage."""
+    """The release that a run wrote, and its figures by part of the data and by what was measured."""
 
     release_id: str
     figures: Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -51,10 +47,11 @@ class RunResult:
 def run(
     paths: RunPaths, settings: TrainingSettings, *, resume: bool, device: torch.device, console: Console
 ) -> RunResult:
-    """Train both networks, evaluate them and write a release. With a log of impressions, ranking learns from those.
+    """Train both networks, measure them and write a release. With a log of impressions, ranking learns from that.
 
-    Nothing is written before all input has been read. Raises InteractionLogError where it cannot be used, and
-    CheckpointError where `resume` meets a checkpoint of another run.
+    Nothing is written before all input has been read. Raises InputFileError where the input cannot be used, OSError
+    where a directory cannot be written, CheckpointError where a checkpoint to resume from is of another run, and
+    ValueError where the settings do not fit the input.
     """
     interactions = read_interactions(
         paths.interactions, vocabulary_size=settings.vocabulary_size, min_item_count=settings.min_item_count
@@ -64,16 +61,36 @@ def run(
         f"{len(interactions.histories.rows):,} watches of {len(interactions.vocabulary):,} items "
         f"by {len(interactions.user_ids):,} users"
     )
-    sides = [side_values(descriptions.attributes, column) for column in settings.candidate.side_columns]
+    sides = [side_values(descriptions.attributes, column) for column in settings.candidate.attribute_columns]
+    context = RunContext(
+        seed=settings.seed,
+        data=" ".join([interactions.fingerprint, *(side.fingerprint for side in sides), settings.split]),
+        checkpoints=paths.checkpoints,
+        console=console,
+        resume=resume,
+        device=device,
+        precision=choose_precision(settings.precision, device),
+    )
+    impressions_sha256 = None
     if paths.impressions is None:
-        trained = _train_on_watches(
-            interactions, sides, settings, checkpoints=paths.checkpoints, resume=resume, device=device, console=console
-        )
+        split = checked(SPLITS[settings.split](interactions.histories), str(paths.interactions))
+        _check_writable(paths)
+        trained = train_on_watches(split, len(interactions.vocabulary), sides, settings, context)
     else:
-        log = ImpressionLog.read(paths.impressions, paths.items, interactions, settings)
-        trained = train_on_impressions(
-            log, sides, settings, checkpoints=paths.checkpoints, resume=resume, device=device, console=console
+        learning = settings.impressions
+        if learning is None:
+            raise ValueError("the settings do not say how to learn from impressions")
+        log = ImpressionLog.read(
+            paths.impressions,
+            interactions,
+            validation_share=learning.validation_share,
+            test_share=learning.test_share,
         )
+        impressions_sha256 = log.fingerprint
+        facts = read_item_facts(paths.items, interactions.vocabulary, log.popularity)
+        _check_writable(paths)
+        context = context.also_from(log.fingerprint)
+        trained = train_on_impressions(log, facts, sides, settings.candidate, learning, context)
     release_id = write_release(
         paths.releases,
         ReleaseContents(
@@ -85,74 +102,20 @@ def run(
             attributes=descriptions.attributes,
             sample_histories=trained.sample_histories,
             sample_contexts=trained.sample_contexts,
-            training=_provenance(settings, interactions, trained),
+            tuning_histories=trained.tuning_histories,
+            training=_provenance(settings, interactions, trained) | {"impressions_sha256": impressions_sha256},
             figures=trained.figures,
         ),
     )
     return RunResult(release_id=release_id, figures=trained.figures)
 
 
-def _train_on_watches(
-    interactions: Interactions,
-    sides: Sequence[SideValues],
-    settings: TrainingSettings,
-    *,
-    checkpoints: Path,
-    resume: bool,
-    device: torch.device,
-    console: Console,
-) -> Trained:
-    """Train the candidate network, then the ranking network on what it returns."""
-    split = SPLITS[settings.split](interactions.histories)
-    console.print(f"Split: {split.description}")
-    watch_counts = np.bincount(split.training.rows, minlength=len(interactions.vocabulary))
-    candidate, candidate_log, identity = train_candidate_stage(
-        split,
-        watch_counts,
-        sides,
-        settings,
-        fingerprint=interactions.fingerprint,
-        checkpoints=checkpoints,
-        resume=resume,
-        device=device,
-        console=console,
-    )
-    ranking = RankingStage(
-        split,
-        candidate.network,
-        settings.ranking,
-        held_back=candidate.held_back,
-        seed=settings.seed,
-        device=device,
-    )
-    ranking_log = train(
-        ranking,
-        epochs=settings.ranking.epochs,
-        seed=settings.seed,
-        identity=run_identity(identity, settings.ranking, settings.seed),
-        checkpoint=checkpoints / "ranking.safetensors",
-        resume=resume,
-        console=console,
-    )
-    figures = {
-        name: evaluate(
-            candidate.network,
-            ranking.network,
-            held_out,
-            watch_counts=watch_counts,
-            candidate_count=settings.ranking.candidate_count,
-        )
-        for name, held_out in (("validation", split.validation), ("test", split.test))
-        if len(held_out)
-    }
-    return Trained(
-        candidate_network=candidate.network,
-        ranking_network=ranking.network,
-        epochs={"candidate": candidate_log, "ranking": ranking_log},
-        figures=figures,
-        max_training_timestamp=int(split.training.timestamps.max(initial=0)),
-        sample_histories=_sample_histories(split, settings.candidate.history_length),
-    )
+def _check_writable(paths: RunPaths) -> None:
+    """Fail before hours of training, not after them."""
+    for directory in (paths.checkpoints, paths.releases):
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
 
 
 def _popularity(interactions: Interactions) -> NDArray[np.float32]:
@@ -161,14 +124,7 @@ def _popularity(interactions: Interactions) -> NDArray[np.float32]:
     return share
 
 
-def _sample_histories(split: LogSplit, history_length: int) -> WatchHistories:
-    """Take users spread evenly over the log: of the test, or of the training where nobody has watches to spare."""
-    histories = split.test.histories if len(split.test) else split.training
-    users = np.linspace(0, len(histories) - 1, min(SAMPLE_HISTORY_COUNT, len(histories))).astype(np.int64)
-    return WatchHistories.concatenate([histories.slice(user, user + 1) for user in users.tolist()]).last(history_length)
-
-
-def _provenance(settings: TrainingSettings, interactions: Interactions, trained: Trained) -> dict[str, Any]:
+def _provenance(settings: TrainingSettings, interactions: Interactions, trained: TrainedNetworks) -> dict[str, Any]:
     return {
         "settings": dataclasses.asdict(settings),
         "data_sha256": interactions.fingerprint,
@@ -177,6 +133,6 @@ def _provenance(settings: TrainingSettings, interactions: Interactions, trained:
         "user_count": len(interactions.user_ids),
         "watch_count": len(interactions.histories.rows),
         "torch_version": torch.__version__,
-        "epochs": {stage: log.epochs for stage, log in trained.epochs.items()},
-        "best_epochs": {stage: log.best_epoch for stage, log in trained.epochs.items()},
+        "epochs": {network: log.epochs for network, log in trained.epochs.items()},
+        "best_epochs": {network: log.best_epoch for network, log in trained.epochs.items()},
     }

@@ -1,4 +1,4 @@
-"""Counts what follows what in a log: see winnow.networks.successions.
+"""Counts which item follows which in a log, for winnow.networks.successions.
 
 Shape legend: I items, N watches, P pairs of items.
 """
@@ -10,17 +10,18 @@ from numpy.typing import NDArray
 
 from winnow.history import RaggedRows
 
-# A watch counts as following the last few before it, the nearest most.
+# A watch follows this many watches before it; the weight of each is one over its distance.
 WINDOW = 3
-# Chance is added to every item's successors this many times, so that a few sightings are not taken for a rule.
+# Weight of the prior, by which successors follow at random: a few sightings are not yet a rule.
 PRIOR_COUNT = 20.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SuccessionTable:
-    """The lifts of P pairs (float32), by rising key watch * I + successor (int64).
+    """The lifts, float32 [P], of pairs with rising keys, int64 [P]: watched row * I + successor's row.
 
-    `unseen_lifts`, float32 [I], is the lift after this item of any other that the table does not have.
+    A lift is the logarithm of how much more often than by chance the successor follows. `unseen_lifts`, float32 [I], is
+    the lift of any pair of this watched item that is not in the table; `log_popularity` is float32 [I].
     """
 
     keys: NDArray[np.int64]
@@ -32,9 +33,9 @@ class SuccessionTable:
 def count_successions(
     histories: RaggedRows, targets: NDArray[np.bool_], item_count: int, *, successors_per_item: int
 ) -> SuccessionTable:
-    """Count from histories, one list a user; only the watches in `targets`, bool [N], count as following others.
+    """Count in histories, one list per user; only the watches in `targets`, bool [N], count as successors.
 
-    Of each item the most frequent successors are kept.
+    The most frequent successors of each item are kept.
     """
     rows = histories.rows.astype(np.int64)
     user_N = np.repeat(np.arange(len(histories)), histories.lengths)
@@ -47,13 +48,13 @@ def count_successions(
         counts = np.bincount(places, np.concatenate([counts, often / distance]), minlength=len(keys)).astype(np.float64)
     watched, successors = np.divmod(keys, item_count)
     totals_I = np.bincount(watched, counts, minlength=item_count)
-    # One is added, so that no item is infinitely rare.
+    # One is added so that no item is infinitely rare.
     popularity_I = np.bincount(successors, counts, minlength=item_count) + 1
     share_I = popularity_I / popularity_I.sum()
     lifts = np.log(
         (counts + PRIOR_COUNT * share_I[successors]) / ((totals_I[watched] + PRIOR_COUNT) * share_I[successors])
     )
-    # The place of each pair among those of its item, the most frequent first.
+    # The rank of each pair among those of its item, the most frequent first.
     order = np.lexsort((-counts, watched))
     places = np.empty(len(order), dtype=np.int64)
     places[order] = np.arange(len(order)) - np.searchsorted(watched[order], watched[order])

@@ -1,6 +1,6 @@
-"""Trains the ranking network: weighted logistic regression over what the candidate stage returns (paper, section 4.2).
+"""Trains the ranking network on watches: which of the candidates that the candidate network returns was watched next.
 
-Shape legend: N examples, K candidates an example, S sampled negatives an example.
+Shape legend: N examples, K candidates per example, S sampled negatives per example.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,53 +9,56 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
-from winnow.evaluation.ranks import chain_ranks, figures, rectangle, top_candidates
+from winnow.evaluation.rank_figures import rank_figures
+from winnow.evaluation.ranks import chain_ranks, rectangle, top_candidates
 from winnow.history import RaggedRows
 from winnow.logs.rollback import sample_examples, visible_before
 from winnow.logs.split import LogSplit
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.matching import Matching
+from winnow.networks.options import MatchingOptions, RankingOptions, SuccessionOptions
 from winnow.networks.ranking import DeepRankingModel
-from winnow.networks.successions import MATCHING_FEATURE
+from winnow.networks.successions import MATCHING_FEATURE, Successions
+from winnow.training.losses import candidate_list_loss
 from winnow.training.presets import RankingSettings
 from winnow.training.ranking_network import ranking_network_over
+from winnow.training.run_context import RunContext
 from winnow.training.succession_counts import SuccessionTable, count_successions
 
-# Of the logistic regression beside the softmax over the candidates, which the order depends on.
-LOGISTIC_WEIGHT = 0.1
-# Examples whose candidates say how the features vary.
+# The features are standardised by the candidates of this many examples.
 STANDARD_EXAMPLES = 512
 SMALLEST_SCALE = 1e-3
 
 
-class RankingStage:
-    """The ranking network in training; see winnow.training.loop.Stage.
+class WatchRankingTrainee:
+    """The ranking network in training on watches; see Trainee.
 
-    An example is a watch: its history goes through the trained candidate network, and among the candidates that come
-    back, exactly as in serving, the one that was watched next is the positive. Where it is not among them, all are
-    negatives. Two losses are added: logistic regression, which makes the score a probability, and the softmax over the
-    candidates, which cares for their order alone.
+    The history of an example goes through the trained candidate network as in serving. Among the candidates that it
+    returns, the one that was watched next is the positive; where it is missing, all are negatives.
     """
 
-    name = "ranking network"
+    name = "ranking"
 
     def __init__(
         self,
         split: LogSplit,
         candidate_network: DeepCandidateGenerationModel,
         settings: RankingSettings,
+        context: RunContext,
         *,
         held_back: NDArray[np.bool_],
-        seed: int,
-        device: torch.device,
     ) -> None:
-        """`held_back`, bool [N], are the training watches that the candidate network was not taught to predict.
+        """Build the network.
 
-        They are the examples; where there are none, all watches are.
+        `held_back`, bool [N], are the training watches that the candidate network has not learned to predict: the
+        examples. Where none of them has a history, all watches are examples.
         """
+        seed, device = context.seed, context.device
         self._training = split.training
-        self._examples = held_back if held_back.any() else np.ones_like(held_back)
+        with_history = np.ones_like(held_back)
+        with_history[split.training.offsets[:-1][split.training.lengths > 0]] = False
+        self._examples = held_back if (held_back & with_history).any() else with_history
         table = None
         if settings.matching and settings.latest_count:
             table = count_successions(
@@ -66,7 +69,7 @@ class RankingStage:
             )
         self.network = build_ranking_network(candidate_network, settings, table, seed=seed).to(device)
         self._candidate_network = candidate_network
-        self._settings = settings
+        self.settings = settings
         self._validation = split.validation
         self._seed = seed
         self._device = device
@@ -80,11 +83,13 @@ class RankingStage:
         ]
         users, positions = self._sample(np.random.default_rng(seed))
         self.steps_per_epoch = -(-len(users) // settings.examples_per_batch)
-        if self.network.successions is not None:
-            self._standardise(users[:STANDARD_EXAMPLES], positions[:STANDARD_EXAMPLES])
+        matching = self.network.matching
+        if matching is not None and matching.successions is not None:
+            examples = users[:STANDARD_EXAMPLES], positions[:STANDARD_EXAMPLES]
+            self._standardise(matching, matching.successions, *examples)
 
     def losses(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
-        """One step a batch of examples, a new sample of each user's watches in every epoch."""
+        """Yield one step per batch of examples, with a new sample of each user's watches every epoch."""
         rng = np.random.default_rng([self._seed, epoch])
         users, positions = self._sample(rng)
         order = rng.permutation(len(users))
@@ -92,18 +97,18 @@ class RankingStage:
             yield self._loss(users[batch], positions[batch]), len(batch)
 
     def validate(self) -> Mapping[str, float]:
-        """Return the whole chain's figures: ranking is there to put the target at the top, hence NDCG@10 first."""
+        """Return the figures of the whole chain, NDCG@10 first: ranking is there to put the target at the top."""
         ranks = chain_ranks(
             self._candidate_network,
             self.network,
             self._validation,
-            candidate_count=self._settings.candidate_count,
+            candidate_count=self.settings.candidate_count,
         )
-        found = figures(ranks, self._validation.users)
+        found = rank_figures(ranks, self._validation.users)
         return {name: found[name] for name in ("ndcg_at_10", "hr_at_10", "mrr")}
 
     def _loss(self, users: NDArray[np.int64], positions: NDArray[np.int64]) -> Tensor:
-        settings = self._settings
+        settings = self.settings
         watched = visible_before(self._training, users, positions)
         at_targets = self._training.offsets[users] + positions
         targets_N = torch.from_numpy(self._training.rows[at_targets]).to(self._device)
@@ -111,7 +116,7 @@ class RankingStage:
         if settings.weighted:
             weights_N *= torch.from_numpy(self._training.weights[at_targets]).to(self._device)
         candidates_NK = top_candidates(self._candidate_network, watched, candidate_count=settings.candidate_count)
-        # The target, where it was returned, and a sample of the others. Sampled targets are taken out by their weight.
+        # The target, if it was returned, and a sample of the list, in which the target gets the weight 0.
         returned_N = (candidates_NK == targets_N.unsqueeze(1)).any(dim=1)
         drawn_NS = torch.randint(candidates_NK.shape[1], (len(users), settings.negative_count), device=self._device)
         negatives_NS = candidates_NK.gather(1, drawn_NS)
@@ -119,29 +124,23 @@ class RankingStage:
         negative_weights_NS *= candidates_NK.shape[1] / settings.negative_count
         scored = torch.cat([targets_N.unsqueeze(1), negatives_NS], dim=1)
         logits = self._logits(watched, scored)
-        terms = F.binary_cross_entropy_with_logits(logits, _first_column_is_positive(logits), reduction="none")
-        positive_weights_N = weights_N * returned_N
-        weights = torch.cat([positive_weights_N.unsqueeze(1), negative_weights_NS], dim=1)
-        # A negative stands for as many candidates as its weight says; the target for itself.
-        stands_for = torch.cat([torch.ones_like(logits[:, :1]), negative_weights_NS], dim=1)
-        log_shares_N = logits[:, 0] - (logits + stands_for.log()).logsumexp(dim=1)
-        logistic, order = (terms * weights).sum(), -(log_shares_N * positive_weights_N).sum()
-        return (LOGISTIC_WEIGHT * logistic + order) / len(users)
+        return candidate_list_loss(logits, weights_N * returned_N, negative_weights_NS)
 
     def _sample(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        return sample_examples(self._training, self._examples, self._settings.examples_per_user, rng)
+        return sample_examples(self._training, self._examples, self.settings.examples_per_user, rng)
 
     @torch.inference_mode()
-    def _standardise(self, users: NDArray[np.int64], positions: NDArray[np.int64]) -> None:
-        """Have the features of the candidates of some examples vary by one about zero."""
-        successions = self.network.successions
-        assert successions is not None  # noqa: S101 - asked by the caller
+    def _standardise(
+        self, matching: Matching, successions: Successions, users: NDArray[np.int64], positions: NDArray[np.int64]
+    ) -> None:
+        """Give the features of the candidates of some examples the mean 0 and the deviation 1."""
         watched = visible_before(self._training, users, positions)
-        candidates_NK = top_candidates(self._candidate_network, watched, candidate_count=self._settings.candidate_count)
-        features = self.network.succession_features(self.network.pack(watched), rectangle(candidates_NK))
+        candidates_NK = top_candidates(self._candidate_network, watched, candidate_count=self.settings.candidate_count)
+        requests = self.network.pack(watched), rectangle(candidates_NK)
+        features = successions.features(*requests, matching.network.candidate_logits(*requests))
         successions.feature_means.copy_(features.mean(dim=0))
         successions.feature_scales.copy_(features.std(dim=0).clamp_min(SMALLEST_SCALE))
-        # Logits of a softmax have any level: begin where the probabilities of the candidates sum to one or so.
+        # The level of softmax logits is arbitrary: begin where the probabilities of the candidates sum to about one.
         successions.output.bias.fill_(-float(features[:, MATCHING_FEATURE].view_as(candidates_NK).logsumexp(1).mean()))
 
     def _logits(self, watched: RaggedRows, scored: Tensor) -> Tensor:
@@ -160,15 +159,15 @@ def build_ranking_network(
     *,
     seed: int,
 ) -> DeepRankingModel:
-    """Return the network that training begins with: as the candidate network sees items, or drawn at random.
+    """Return the network that training begins with.
 
-    Raises ValueError where `matching` is asked for and the embedding_dim is not the candidate network's.
+    Raises ValueError where the settings have `matching` and another embedding_dim than the candidate network.
     """
     candidate_dim = candidate_network.embedding.embedding_dim
     if settings.matching and settings.embedding_dim != candidate_dim:
         raise ValueError(
             f"the ranking network's embedding_dim is {settings.embedding_dim}: "
-            f"with matching it has to be the candidate network's {candidate_dim}"
+            f"with matching it must be {candidate_dim}, as in the candidate network"
         )
     network = ranking_network_over(
         candidate_network,
@@ -176,26 +175,28 @@ def build_ranking_network(
         hidden_dim=settings.hidden_dim,
         n_hidden_layers=settings.n_hidden_layers,
         seed=seed,
-        matching=settings.matching,
-        successions=None if table is None else {"pair_count": len(table.keys), "latest_count": settings.latest_count},
+        options=RankingOptions(matching=_matching(candidate_network, settings, table)),
     )
-    if network.successions is not None and table is not None:
-        network.successions.pair_keys.copy_(torch.from_numpy(table.keys))
-        network.successions.pair_lifts.copy_(torch.from_numpy(table.lifts))
-        network.successions.unseen_lifts.copy_(torch.from_numpy(table.unseen_lifts))
-        network.successions.log_popularity.copy_(torch.from_numpy(table.log_popularity))
     if network.matching is None:
         return network
-    # The candidate network has learned these from many more examples than there are here: they stay as they are.
+    if network.matching.successions is not None and table is not None:
+        columns = table.keys, table.lifts, table.unseen_lifts, table.log_popularity
+        network.matching.successions.fill(*map(torch.from_numpy, columns))
+    # The candidate network has learned these from many more examples than there are here.
     network.embedding.requires_grad_(requires_grad=False)
     if network.bags is not None:
         network.bags.requires_grad_(requires_grad=False)
-    # The first correction is none: training begins with the order of the candidates.
+    # Training begins with the order of the candidates.
     torch.nn.init.zeros_(network.output.weight)
     return network
 
 
-def _first_column_is_positive(logits: Tensor) -> Tensor:
-    labels = torch.zeros_like(logits)
-    labels[:, 0] = 1
-    return labels
+def _matching(
+    candidate_network: DeepCandidateGenerationModel, settings: RankingSettings, table: SuccessionTable | None
+) -> MatchingOptions | None:
+    if not settings.matching:
+        return None
+    successions = None
+    if table is not None:
+        successions = SuccessionOptions(pair_count=len(table.keys), latest_count=settings.latest_count)
+    return MatchingOptions(network=candidate_network.config, successions=successions)

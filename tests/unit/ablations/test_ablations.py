@@ -122,7 +122,10 @@ def test_the_published_page_has_the_words_of_the_code(log: CandidateLog) -> None
 
 def test_candidate_networks_are_trained_and_evaluated(log: CandidateLog, results: ResultFolder, tmp_path: Path) -> None:
     cell = log.cell(
-        "tiny", {"features": "tiny"}, replace(TINY.candidate, n_hidden_layers=0, side_columns=("genres",)), epochs=3
+        "tiny",
+        {"features": "tiny"},
+        replace(TINY.candidate, n_hidden_layers=0, attribute_columns=("genres",)),
+        epochs=3,
     )
     made = Study(name="planted", title="Planted", about="", figures={"test_hr_at_10": "HR@10"}, cells=[cell])
     measure_all([made], results, CONSOLE)

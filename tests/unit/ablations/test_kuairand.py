@@ -11,9 +11,9 @@ from ablations import kuairand
 from ablations.kuairand import BASE, CALIBRATION_HEADINGS, ORDER_HEADINGS, RankingLog
 from tests.unit.ablations.published import assert_published_in_these_words
 from tests.unit.training.planted import write_planted_impressions, write_planted_log
-from tests.unit.training.settings import TINY
+from winnow.logs.impression_log import ImpressionLog
 from winnow.logs.interactions import read_interactions
-from winnow.training.impression_run import ImpressionLog
+from winnow.logs.items_file import read_item_facts
 
 CONSOLE = Console(file=StringIO())
 
@@ -24,8 +24,9 @@ def ranking(tmp_path_factory: pytest.TempPathFactory) -> RankingLog:
     write_planted_log(directory / "log.csv")
     write_planted_impressions(directory)
     interactions = read_interactions(directory / "log.csv", vocabulary_size=100, min_item_count=1)
-    log = ImpressionLog.read(directory / "impressions.csv", directory / "items.csv", interactions, TINY)
-    return RankingLog(log=log, console=CONSOLE, checkpoints=directory / "checkpoints")
+    log = ImpressionLog.read(directory / "impressions.csv", interactions, validation_share=0.2, test_share=0.2)
+    facts = read_item_facts(directory / "items.csv", interactions.vocabulary, log.popularity)
+    return RankingLog(log=log, facts=facts, console=CONSOLE, checkpoints=directory / "checkpoints")
 
 
 def test_every_seed_counts(ranking: RankingLog, tmp_path: Path) -> None:

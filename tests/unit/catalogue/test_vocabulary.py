@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from winnow.catalogue.vocabulary import Vocabulary
+from winnow.catalogue.vocabulary import MAX_ITEM_ID_BYTES, Vocabulary
 
 item_ids = st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), unique=True, max_size=30)
 
@@ -32,9 +32,18 @@ def test_unknown_ids_are_skipped_and_counted() -> None:
     assert unknown_count == 2
 
 
-def test_an_id_that_stands_twice_is_named() -> None:
-    with pytest.raises(ValueError, match="'a' stands twice"):
+def test_an_id_that_occurs_twice_is_named() -> None:
+    with pytest.raises(ValueError, match="'a' occurs twice"):
         Vocabulary(["a", "b", "a"])
+
+
+def test_ids_that_no_request_may_hold_are_refused(tmp_path: Path) -> None:
+    longest = "é" * (MAX_ITEM_ID_BYTES // 2)
+    Vocabulary(["x" * MAX_ITEM_ID_BYTES, longest]).save(tmp_path / "vocabulary.safetensors")
+    assert len(Vocabulary.load(tmp_path / "vocabulary.safetensors")) == 2
+    for item_id in ("", "x" * (MAX_ITEM_ID_BYTES + 1), longest + "é"):
+        with pytest.raises(ValueError, match="is not 1 to 512 bytes long"):
+            Vocabulary(["a", item_id])
 
 
 def test_ends_that_do_not_fit_are_refused(tmp_path: Path) -> None:

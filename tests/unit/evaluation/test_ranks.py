@@ -2,27 +2,23 @@ import numpy as np
 import pytest
 import torch
 
-from winnow.evaluation.ranks import (
-    NOT_FOUND,
-    candidate_ranks,
-    chain_ranks,
-    evaluate,
-    figures,
-    popularity_ranks,
-    top_candidates,
-)
+from winnow.evaluation.rank_figures import NOT_FOUND
+from winnow.evaluation.ranks import candidate_ranks, chain_ranks, popularity_ranks, stage_figures, top_candidates
 from winnow.history import RaggedRows
 from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.options import CandidateOptions, HistoryOptions
 from winnow.networks.ranking import DeepRankingModel
 
 ITEM_COUNT = 30
+HISTORY = HistoryOptions(history_length=4)
+COUNTS = np.ones(ITEM_COUNT, dtype=np.int64)
 
 
 @pytest.fixture(scope="module")
 def networks() -> tuple[DeepCandidateGenerationModel, DeepRankingModel]:
     return (
-        DeepCandidateGenerationModel(ITEM_COUNT, 6, 5, 2, seed=1, history_length=4, linear_skip=True),
+        DeepCandidateGenerationModel(ITEM_COUNT, 6, 5, 2, 1, CandidateOptions(history=HISTORY, linear_skip=True)),
         DeepRankingModel(ITEM_COUNT, 6, 5, 2, seed=2),
     )
 
@@ -83,25 +79,10 @@ def test_a_target_that_was_seen_before_is_not_found(
     assert chain_ranks(*networks, held_out, candidate_count=8)[0] == NOT_FOUND
 
 
-def test_figures() -> None:
-    found = figures(np.array([0, 2, 60, NOT_FOUND]), np.arange(4))
-    assert found["hr_at_10"] == 0.5
-    assert found["hr_at_50"] == 0.5
-    assert found["hr_at_100"] == found["hr_at_200"] == 0.75
-    assert found["ndcg_at_10"] == pytest.approx((1 + 1 / np.log2(4)) / 4)
-    assert found["mrr"] == pytest.approx((1 + 1 / 3 + 1 / 61) / 4)
-
-
-def test_every_user_counts_the_same() -> None:
-    found = figures(np.array([0, 50, NOT_FOUND, 20]), np.array([7, 3, 7, 7]))
-    assert found["hr_at_10"] == pytest.approx((1 / 3 + 0) / 2)
-    assert found["hr_at_50"] == pytest.approx((2 / 3 + 0) / 2)
-    assert found["mrr"] == pytest.approx(((1 + 1 / 21) / 3 + 1 / 51) / 2)
-
-
-def test_evaluate_reports_every_stage(
+def test_every_stage_has_figures(
     networks: tuple[DeepCandidateGenerationModel, DeepRankingModel], held_out: HeldOut
 ) -> None:
-    report = evaluate(*networks, held_out, watch_counts=np.ones(ITEM_COUNT, dtype=np.int64), candidate_count=20)
+    report = stage_figures(held_out, COUNTS, *networks, candidate_count=20)
     assert set(report) == {"popularity", "candidate", "chain"}
+    assert stage_figures(held_out, COUNTS, networks[0]) == {name: report[name] for name in ("popularity", "candidate")}
     assert report["candidate"]["hr_at_50"] == 1.0

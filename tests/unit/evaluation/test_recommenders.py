@@ -32,7 +32,7 @@ RANKING_NETWORK = DeepRankingModel(ITEM_COUNT, 6, 5, 2, seed=2).requires_grad_(r
 LEARNED: dict[str, Recommender] = {
     "item-knn": item_knn(SPLIT.training, ITEM_COUNT, neighbour_count=10),
     "ease": ease(SPLIT.training, ITEM_COUNT, regularisation=5.0),
-    "als": AlternatingLeastSquares(SPLIT.training, ITEM_COUNT, seed=1, factors=4),
+    "als": AlternatingLeastSquares(SPLIT.training, ITEM_COUNT, factors=4),
 }
 ALL = LEARNED | {
     "candidate": CandidateOrder(CANDIDATE_NETWORK),
@@ -67,7 +67,7 @@ def test_the_chain_ranks_its_candidates_and_keeps_the_others_behind_them() -> No
 
 
 def test_co_watches_count_users_once() -> None:
-    together = co_watches(RaggedRows.from_lists([[0, 1, 1], [1, 2], [0]]), 3, users_a_block=2)
+    together = co_watches(RaggedRows.from_lists([[0, 1, 1], [1, 2], [0]]), 3, users_per_block=2)
     assert together.tolist() == [[2, 1, 0], [1, 2, 1], [0, 1, 1]]
 
 

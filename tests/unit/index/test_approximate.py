@@ -10,6 +10,7 @@ from winnow.history import RaggedRows
 from winnow.index.approximate import ApproximateIndex
 from winnow.index.choose import LARGEST_EXACT_TABLE, choose_index, list_count, recall_of_each, smallest, tune
 from winnow.index.exact import ExactIndex
+from winnow.queries import RetrievalQuery
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +43,8 @@ def test_tuning_reaches_its_target_with_as_few_lists_as_possible(
 
 
 def measured_recall(index: ApproximateIndex, items: torch.Tensor, users: torch.Tensor) -> float:
-    counts = np.full(len(users), 200, dtype=np.int32)
-    nobody = RaggedRows.from_lists([[]] * len(users))
-    true = ExactIndex(items).search(users, counts, nobody).rows
+    query = RetrievalQuery.without_histories(np.full(len(users), 200, dtype=np.int32))
+    true = ExactIndex(items).search(users, query).rows
     return float(recall_of_each(index.found_in_lists(users, 200), true).mean())
 
 
@@ -56,8 +56,9 @@ def test_what_is_saved_answers_the_same_when_it_is_opened(
     built.probe_count = 5
     built.save(tmp_path / "index.faiss")
     opened = ApproximateIndex.open(tmp_path / "index.faiss", items, probe_count=5)
-    counts, exclusions = np.full(200, 30, dtype=np.int32), RaggedRows.from_lists([[row] for row in range(200)])
-    expected, found = built.search(users, counts, exclusions), opened.search(users, counts, exclusions)
+    exclusions = RaggedRows.from_lists([[row] for row in range(200)])
+    query = RetrievalQuery.without_histories(np.full(200, 30, dtype=np.int32), exclusions)
+    expected, found = built.search(users, query), opened.search(users, query)
     assert found.rows.rows.tolist() == expected.rows.rows.tolist()
     assert found.scores.tolist() == expected.scores.tolist()
 

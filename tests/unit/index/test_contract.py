@@ -10,8 +10,13 @@ from winnow.history import RaggedRows
 from winnow.index.approximate import ApproximateIndex
 from winnow.index.exact import ExactIndex
 from winnow.index.protocol import CandidateIndex
+from winnow.queries import RetrievalQuery
 
 MakeIndex = Callable[[torch.Tensor], CandidateIndex]
+
+
+def query_of(counts: np.ndarray | list[int], excluded: list[list[int]]) -> RetrievalQuery:
+    return RetrievalQuery.without_histories(np.asarray(counts, dtype=np.int32), RaggedRows.from_lists(excluded))
 
 
 def scanning_all_lists(items: torch.Tensor) -> ApproximateIndex:
@@ -62,7 +67,7 @@ def test_results_equal_a_full_sort(make: MakeIndex, item_count: int, query_count
     items, users, counts, excluded = random_queries(item_count, query_count)
     # Lists in 8 bits a number may confuse near neighbours at the very end of a list: ask for all, and compare the head.
     asked = np.full_like(counts, item_count)
-    found = make(items).search(users, asked, RaggedRows.from_lists(excluded))
+    found = make(items).search(users, query_of(asked, excluded))
 
     assert len(found.rows) == query_count
     for query in range(query_count):
@@ -77,7 +82,7 @@ def test_results_equal_a_full_sort(make: MakeIndex, item_count: int, query_count
 @pytest.mark.parametrize("query_count", [0, 1, 5])
 def test_lists_are_sorted_scored_and_as_long_as_asked(make: MakeIndex, item_count: int, query_count: int) -> None:
     items, users, counts, excluded = random_queries(item_count, query_count)
-    found = make(items).search(users, counts, RaggedRows.from_lists(excluded))
+    found = make(items).search(users, query_of(counts, excluded))
     assert found.rows.rows.dtype == np.int32
     assert found.scores.dtype == np.float32
     for query in range(query_count):
@@ -92,7 +97,7 @@ def test_lists_are_sorted_scored_and_as_long_as_asked(make: MakeIndex, item_coun
 @every_index
 def test_a_list_is_as_long_as_asked_while_items_remain(make: MakeIndex) -> None:
     user = torch.arange(6.0).unsqueeze(0)
-    found = make(torch.eye(6)).search(user, np.array([3], dtype=np.int32), RaggedRows.from_lists([[5, 4]]))
+    found = make(torch.eye(6)).search(user, query_of([3], [[5, 4]]))
     assert len(found.rows[0]) == 3
     assert not {4, 5} & set(found.rows[0].tolist())
 
@@ -100,15 +105,13 @@ def test_a_list_is_as_long_as_asked_while_items_remain(make: MakeIndex) -> None:
 @complete_index
 def test_what_is_excluded_makes_room_for_the_next_best(make: MakeIndex) -> None:
     user = torch.arange(6.0).unsqueeze(0)
-    found = make(torch.eye(6)).search(user, np.array([3], dtype=np.int32), RaggedRows.from_lists([[5, 4]]))
+    found = make(torch.eye(6)).search(user, query_of([3], [[5, 4]]))
     assert found.rows[0].tolist() == [3, 2, 1]
 
 
 @every_index
 def test_everything_excluded_gives_an_empty_list(make: MakeIndex) -> None:
-    found = make(torch.eye(3)).search(
-        torch.ones(1, 3), np.array([2], dtype=np.int32), RaggedRows.from_lists([[0, 1, 2]])
-    )
+    found = make(torch.eye(3)).search(torch.ones(1, 3), query_of([2], [[0, 1, 2]]))
     assert found.rows[0].tolist() == []
     assert found.scores.size == 0
 
@@ -117,13 +120,12 @@ def test_everything_excluded_gives_an_empty_list(make: MakeIndex) -> None:
 def test_an_answer_does_not_depend_on_the_other_queries(make: MakeIndex) -> None:
     generator = torch.Generator().manual_seed(0)
     items, users = torch.randn(500, 16, generator=generator), torch.randn(32, 16, generator=generator)
-    counts = np.full(32, 20, dtype=np.int32)
     index = make(items)
     # One query excludes much: others must not get more, or other, items for it.
     exclusions = [[], list(range(100)), *[[query] for query in range(30)]]
-    together = index.search(users, counts, RaggedRows.from_lists(exclusions))
+    together = index.search(users, query_of([20] * 32, exclusions))
     for query in range(32):
-        alone = index.search(users[query : query + 1], counts[:1], RaggedRows.from_lists([exclusions[query]]))
+        alone = index.search(users[query : query + 1], query_of([20], [exclusions[query]]))
         assert alone.rows[0].tolist() == together.rows[query].tolist()
 
 

@@ -1,14 +1,25 @@
-"""Counts and histograms of several client processes add up, and a load is shared out without losing a caller."""
+"""Answers are counted and their latency is split into parts; what several client processes saw adds up."""
 
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from winnow.loadtest.histories import read_histories
-from winnow.loadtest.load import Load
 from winnow.loadtest.measured import PARTS, Measured, added_over_time
 from winnow.loadtest.summary import Point, plot_latency_over_rate
+from winnow.v1 import recommendation_pb2
+
+NOT_DEGRADED = recommendation_pb2.Degradation(step=recommendation_pb2.DEGRADATION_STEP_NONE)
+
+
+def response(
+    item_count: int = 20,
+    degradation: recommendation_pb2.Degradation = NOT_DEGRADED,
+    timing: recommendation_pb2.Timing | None = None,
+) -> recommendation_pb2.RecommendItemsResponse:
+    return recommendation_pb2.RecommendItemsResponse(
+        items=[recommendation_pb2.ScoredItem()] * item_count, degradation=degradation, timing=timing
+    )
 
 
 def measured(latencies_microseconds: list[int], seconds: float = 2.0) -> Measured:
@@ -42,35 +53,45 @@ def test_what_is_encoded_for_another_process_is_the_same_when_decoded() -> None:
     assert decoded.goodput_per_second == 0.5
 
 
-@pytest.mark.parametrize(("concurrency", "processes"), [(1, 1), (7, 3), (64, 2)])
-def test_every_caller_belongs_to_one_process(concurrency: int, processes: int) -> None:
-    load = Load(target="", requests=[b""], answer_length=20, seconds=1, concurrency=concurrency, processes=processes)
-    callers = [load.share(number).callers for number in range(processes)]
-    assert sum(callers) == concurrency
-    assert max(callers) - min(callers) <= 1
+def test_the_parts_of_a_call_add_up_to_its_latency() -> None:
+    recorded = Measured(seconds=1)
+    timing = recommendation_pb2.Timing(
+        total_microseconds=9_000,
+        wait_microseconds=1_000,
+        retrieve_microseconds=4_000,
+        retrieve_compute_microseconds=2_500,
+        rank_microseconds=3_000,
+        rank_compute_microseconds=2_000,
+        select_microseconds=200,
+    )
+    recorded.record(response(timing=timing), microseconds=10_000, length=20)
+    parts = {part: recorded.parts[part].get_mean_value() for part in PARTS}
+    expected = {"outside": 1_000, "gateway": 1_000, "wait": 1_000, "queue": 2_500, "retrieve": 2_500, "rank": 2_000}
+    assert parts == pytest.approx(expected, rel=1e-3)
+    assert sum(parts.values()) == pytest.approx(10_000, rel=1e-3)
 
 
-def test_an_open_loop_is_shared_out_by_rate() -> None:
-    load = Load(target="", requests=[b""], answer_length=20, seconds=1, rate_per_second=900, processes=3)
-    assert [(share.callers, share.rate_per_second) for share in map(load.share, range(3))] == [(0, 300)] * 3
+def test_an_answer_that_does_not_say_where_its_time_went_has_a_latency_only() -> None:
+    recorded = Measured(seconds=1)
+    recorded.record(response(), microseconds=10_000, length=20)
+    assert recorded.milliseconds("p50") == pytest.approx(10, rel=1e-3)
+    assert set(recorded.as_json()["parts_mean_milliseconds"].values()) == {None}
 
 
-@pytest.mark.parametrize("wrong", [{}, {"concurrency": 4, "rate_per_second": 1.0}])
-def test_a_load_is_either_open_or_closed(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="exactly one of concurrency and rate_per_second"):
-        Load(target="", requests=[b""], answer_length=20, seconds=1, **wrong)  # type: ignore[arg-type]
+def test_degraded_answers_count_as_answers_but_not_as_goodput() -> None:
+    recorded = Measured(seconds=1)
+    degraded = recommendation_pb2.Degradation(step=recommendation_pb2.DEGRADATION_STEP_POPULAR)
+    for answer in (response(), response(degradation=degraded), response()):
+        recorded.record(answer, microseconds=1_000, length=20)
+    assert (recorded.answered_count, recorded.degraded_count, recorded.goodput_per_second) == (3, 1, 2)
 
 
-def test_histories_are_read_and_a_bad_line_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "histories.jsonl"
-    path.write_text('["a", "b"]\n[]\n')
-    assert read_histories(path) == [["a", "b"], []]
-    path.write_text('["a"]\n["b", 3]\n')
-    with pytest.raises(ValueError, match="line 2: not a list of item ids"):
-        read_histories(path)
-    path.write_text("")
-    with pytest.raises(ValueError, match="holds no history"):
-        read_histories(path)
+def test_an_answer_of_another_length_is_a_failure_unless_any_length_will_do() -> None:
+    recorded = Measured(seconds=1)
+    recorded.record(response(item_count=19), microseconds=1_000, length=20)
+    assert (recorded.answered_count, recorded.failures) == (0, {"INVALID_ANSWER": 1})
+    recorded.record(response(item_count=19), microseconds=1_000, length=0)
+    assert recorded.answered_count == 1
 
 
 def test_a_plot_is_a_png(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from winnow.catalogue.vocabulary import Vocabulary
-from winnow.logs.input_table import InteractionLogError
+from winnow.catalogue.vocabulary import MAX_ITEM_ID_BYTES, Vocabulary
+from winnow.logs.input_table import InputFileError
 from winnow.logs.interactions import Interactions, read_interactions
 from winnow.logs.items_file import read_items
 
@@ -96,47 +96,66 @@ def test_the_fingerprint_changes_with_the_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("user_id,timestamp\nu,1\n", "column item_id is missing; there are user_id, timestamp"),
-        ("user_id,item_id,timestamp\nu,i,1\nu,i,soon\nu,i,never\n", "column timestamp, line 3: 'soon' has to be"),
-        ("user_id,item_id,timestamp\nu,i,\n", "column timestamp, line 2: None has to be"),
-        ("user_id,item_id,timestamp\nu,i,nan\n", "column timestamp, line 2: 'nan' has to be"),
-        ("user_id,item_id,timestamp\nu,i,978300760000000\n", "column timestamp, line 2: '978300760000000' has to be"),
-        ("user_id,item_id,timestamp\nu,i,1\n,i,1\n", "column user_id, line 3: None has to have a value"),
-        ('user_id,item_id,timestamp\nu,"",1\n', "column item_id, line 2: .* has to have a value"),
-        ("user_id,item_id,timestamp,weight\nu,i,1,-2\n", "column weight, line 2: '-2' has to be a number"),
-        ("user_id,item_id,timestamp,weight\nu,i,1,1\nu,i,1,much\n", "column weight, line 3: 'much' has to be"),
-        ("user_id,item_id,timestamp\nu,i,1,2,3\n", "cannot be read as csv"),
-        ("user_id,item_id,timestamp\n", "holds no rows"),
+        ("user_id,timestamp\nu,1\n", "column item_id is missing; the file has user_id, timestamp"),
+        ("user_id,item_id,timestamp\nu,i,1\nu,i,soon\nu,i,never\n", "column timestamp, line 3: 'soon' must be"),
+        ("user_id,item_id,timestamp\nu,i,\n", "column timestamp, line 2: None must be"),
+        ("user_id,item_id,timestamp\nu,i,nan\n", "column timestamp, line 2: 'nan' must be"),
+        ("user_id,item_id,timestamp\nu,i,978300760000000\n", "column timestamp, line 2: '978300760000000' must be"),
+        ("user_id,item_id,timestamp\nu,i,1\n,i,1\n", "column user_id, line 3: None must not be empty"),
+        ('user_id,item_id,timestamp\nu,"",1\n', "column item_id, line 2: .* must not be empty"),
+        ("user_id,item_id,timestamp,weight\nu,i,1,-2\n", "column weight, line 2: '-2' must be a number"),
+        ("user_id,item_id,timestamp,weight\nu,i,1,1\nu,i,1,much\n", "column weight, line 3: 'much' must be"),
+        ("user_id,item_id,timestamp\nu,i,1\nu,i,1,2,3\n", "cannot be read as csv: line 3 has 5 values, the header 3"),
+        ('user_id,item_id,timestamp\n"a\nb",i,1\nu,i,1,2\n', "cannot be read as csv: line 4 has 4 values"),
+        ('user_id,item_id,timestamp\nu,"i,1\nu,i,1\n', "cannot be read as csv: line 2: unexpected end of data"),
+        (
+            f"user_id,item_id,timestamp\nu,i,1\nu,{'x' * 513},1\n",
+            "column item_id, line 3: 'xxx.* is longer than 512 bytes",
+        ),
+        (f"user_id,item_id,timestamp\nu,{'é' * 257},1\n", "column item_id, line 2: .* is longer than 512 bytes"),
+        ("user_id,item_id,timestamp\n", "has no rows"),
         ("", "is empty"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(InteractionLogError, match=f"log.csv.*{message}"):
+    with pytest.raises(InputFileError, match=f"log.csv.*{message}"):
         read(write(tmp_path / "log.csv", text))
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(InteractionLogError, match=r"log.csv cannot be read as csv"):
+def test_a_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_bytes(b"user_id,item_id,timestamp\nu,i,1\nu,\xff,1\n")
+    with pytest.raises(InputFileError, match=r"log\.csv cannot be read as csv: line 3 is not UTF-8"):
         read(tmp_path / "log.csv")
-    with pytest.raises(InteractionLogError, match=r"log.parquet cannot be read as parquet"):
+
+
+def test_ids_may_have_the_longest_length_that_a_request_allows(tmp_path: Path) -> None:
+    longest = "é" * (MAX_ITEM_ID_BYTES // 2)
+    log = read(write(tmp_path / "log.csv", f"user_id,item_id,timestamp\nu,{longest},1\n"))
+    assert log.vocabulary.item_ids([0]) == [longest]
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match=r"log.csv cannot be read as csv"):
+        read(tmp_path / "log.csv")
+    with pytest.raises(InputFileError, match=r"log.parquet cannot be read as parquet"):
         read(write(tmp_path / "log.parquet", "user_id,item_id\n"))
-    with pytest.raises(InteractionLogError, match=r"has to end in .csv or .parquet"):
+    with pytest.raises(InputFileError, match=r"must end in .csv or .parquet"):
         read(write(tmp_path / "log.txt", ""))
 
 
 def test_a_parquet_column_of_a_wrong_type(tmp_path: Path) -> None:
     path = tmp_path / "log.parquet"
     pl.DataFrame({"user_id": [[1]], "item_id": ["i"], "timestamp": [1]}).write_parquet(path)
-    with pytest.raises(InteractionLogError, match=r"column user_id has the type List"):
+    with pytest.raises(InputFileError, match=r"column user_id has the type List"):
         read(path)
     pl.DataFrame({"user_id": ["u"], "item_id": [None], "timestamp": [1]}).write_parquet(path)
-    with pytest.raises(InteractionLogError, match=r"column item_id, row 1: None"):
+    with pytest.raises(InputFileError, match=r"column item_id, row 1: None"):
         read(path)
 
 
 def test_no_item_is_frequent_enough(tmp_path: Path) -> None:
     log = write(tmp_path / "log.csv", "user_id,item_id,timestamp\nu,i,1\n")
-    with pytest.raises(InteractionLogError, match="no item stands in it 5 times or more"):
+    with pytest.raises(InputFileError, match="no item has 5 watches or more"):
         read(log, min_item_count=5)
 
 
@@ -151,10 +170,10 @@ def test_items_are_described_by_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("item_id,title\na,A\nb,B\na,C\n", "column item_id, line 4: 'a' stands twice"),
+        ("item_id,title\na,A\nb,B\na,C\n", "column item_id, line 4: 'a' occurs twice"),
         ("item_id\na\n", "column title is missing"),
     ],
 )
 def test_what_is_wrong_with_items_is_named(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(InteractionLogError, match=message):
+    with pytest.raises(InputFileError, match=message):
         read_items(write(tmp_path / "items.csv", text), Vocabulary(["a"]))

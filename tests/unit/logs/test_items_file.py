@@ -2,12 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from winnow.catalogue.item_facts import NO_GROUP, UNKNOWN_DURATION
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import UNKNOWN_TIME
-from winnow.logs.input_table import InteractionLogError
-from winnow.logs.items_file import read_item_facts
-from winnow.networks.ranking_features import NO_GROUP, UNKNOWN_DURATION
+from winnow.logs.input_table import InputFileError
+from winnow.logs.items_file import facts_fingerprint, read_item_facts
 
 VOCABULARY = Vocabulary(["a", "b", "c"])
 POPULARITY = np.array([0.5, 0.3, 0.2], dtype=np.float32)
@@ -36,14 +37,25 @@ def test_without_a_file_or_the_columns_popularity_is_all_that_is_known(tmp_path:
         assert (facts.durations == UNKNOWN_DURATION).all()
 
 
+def test_every_fact_counts_in_the_fingerprint(tmp_path: Path) -> None:
+    def of(line: str, popularity: NDArray[np.float32] = POPULARITY) -> str:
+        (tmp_path / "items.csv").write_text(f"{HEAD}b,B,bert,y,1,1\n{line}\n")
+        return facts_fingerprint(read_item_facts(tmp_path / "items.csv", VOCABULARY, popularity))
+
+    plain = "a,A,anna,x,7,9.5"
+    lines = [plain, "a,A,bert,x,7,9.5", "a,A,anna,y,7,9.5", "a,A,anna,x,8,9.5", "a,A,anna,x,7,9"]
+    assert len({*map(of, lines), of(plain, POPULARITY[::-1])}) == 6
+    assert of("a,Another title,anna,x,7,9.5") == of(plain)
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("a,A,x,y,soon,1", "column uploaded, line 2: 'soon' has to be seconds since 1970"),
-        ("a,A,x,y,1,-1", "column duration_seconds, line 2: '-1' has to be a number of at least 0"),
+        ("a,A,x,y,soon,1", "column uploaded, line 2: 'soon' must be seconds since 1970"),
+        ("a,A,x,y,1,-1", "column duration_seconds, line 2: '-1' must be a number, 0 or more"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path: Path, line: str, expected: str) -> None:
     (tmp_path / "items.csv").write_text(HEAD + line + "\n")
-    with pytest.raises(InteractionLogError, match=expected):
+    with pytest.raises(InputFileError, match=expected):
         read_item_facts(tmp_path / "items.csv", VOCABULARY, POPULARITY)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from winnow.logs.input_table import InteractionLogError
+from winnow.logs.input_table import InputFileError
 from winnow.logs.side_values import side_values
 
 
@@ -14,5 +14,5 @@ def test_values_are_numbered_by_frequency() -> None:
 
 
 def test_a_column_without_values_is_named() -> None:
-    with pytest.raises(InteractionLogError, match="column author has no value for any item"):
+    with pytest.raises(InputFileError, match="column author has no value for any item"):
         side_values([{"genres": "Drama"}], "author")

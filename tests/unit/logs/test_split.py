@@ -1,9 +1,12 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from winnow.history import WatchHistories
-from winnow.logs.split import TARGETS_PER_USER, HeldOut, LogSplit, means_of_users
+from winnow.logs import split
+from winnow.logs.input_table import InputFileError
+from winnow.logs.split import TARGETS_PER_USER, LogSplit, checked
 
 history_lengths = st.lists(st.integers(0, 12), min_size=1, max_size=6)
 
@@ -19,16 +22,16 @@ def numbered(lengths: list[int], timestamps: np.ndarray | None = None) -> WatchH
 @given(lengths=history_lengths)
 def test_the_last_watches_of_a_user_are_in_no_history_before_them(lengths: list[int]) -> None:
     histories = numbered(lengths)
-    split = LogSplit.leave_last_out(histories)
+    found = LogSplit.leave_last_out(histories)
     enough = [user for user, length in enumerate(lengths) if length >= 3]
-    for held_out, position_from_end in ((split.validation, 2), (split.test, 1)):
+    for held_out, position_from_end in ((found.validation, 2), (found.test, 1)):
         assert len(held_out) == len(enough)
         for number, user in enumerate(enough):
             assert held_out.targets[number] == histories[user][-position_from_end]
             np.testing.assert_array_equal(held_out.histories[number], histories[user][:-position_from_end])
     for user, length in enumerate(lengths):
-        np.testing.assert_array_equal(split.training[user], histories[user][:-2] if length >= 3 else histories[user])
-    for part in (split.training, split.validation.histories, split.test.histories):
+        np.testing.assert_array_equal(found.training[user], histories[user][:-2] if length >= 3 else histories[user])
+    for part in (found.training, found.validation.histories, found.test.histories):
         assert isinstance(part, WatchHistories)
         np.testing.assert_array_equal(part.weights, part.rows)
         np.testing.assert_array_equal(part.timestamps, part.rows)
@@ -39,17 +42,17 @@ def test_the_last_watches_of_a_user_are_in_no_history_before_them(lengths: list[
 def test_nothing_that_is_trained_on_was_watched_after_a_held_out_watch(data: st.DataObject, lengths: list[int]) -> None:
     times = [sorted(data.draw(st.lists(st.integers(0, 40), min_size=length, max_size=length))) for length in lengths]
     histories = numbered(lengths, np.array([time for of_user in times for time in of_user], dtype=np.int64))
-    split = LogSplit.by_time(histories)
+    found = LogSplit.by_time(histories)
     validation_start, test_start = np.sort(histories.timestamps)[
         np.round((len(histories.rows) - 1) * np.array([0.8, 0.9])).astype(int)
     ]
     trained = [
         list(histories[user][histories.timestamps[histories[user]] < validation_start]) for user in range(len(lengths))
     ]
-    assert [list(split.training[user]) for user in range(len(split.training))] == [rows for rows in trained if rows]
+    assert [list(found.training[user]) for user in range(len(found.training))] == [rows for rows in trained if rows]
     windows = {
-        "validation": (split.validation, validation_start, test_start),
-        "test": (split.test, test_start, 41),
+        "validation": (found.validation, validation_start, test_start),
+        "test": (found.test, test_start, 41),
     }
     for held_out, begin, end in windows.values():
         for number, (target, user) in enumerate(zip(held_out.targets.tolist(), held_out.users.tolist(), strict=True)):
@@ -64,15 +67,36 @@ def test_nothing_that_is_trained_on_was_watched_after_a_held_out_watch(data: st.
             assert len(set(drawn.tolist())) == len(drawn) == (min(in_window, TARGETS_PER_USER) if length else 0)
 
 
-def test_means_are_of_each_user() -> None:
-    means = means_of_users(np.array([1.0, 5.0, 2.0, 6.0]), np.array([4, 9, 4, 4]))
-    assert means.tolist() == [3.0, 5.0]
+def test_blocks_keep_what_belongs_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(split, "WATCHES_PER_BLOCK", 2)
+    first, second = LogSplit.leave_last_out(numbered([3, 1, 5, 4])).test.blocks()
+    assert first.targets.tolist() == [2, 8]
+    assert first.users.tolist() == [0, 2]
+    assert first.histories[1].tolist() == [4, 5, 6, 7]
+    assert second.targets.tolist() == [12]
+    assert second.histories[0].tolist() == [9, 10, 11]
 
 
-def test_a_slice_keeps_what_belongs_together() -> None:
-    held_out = LogSplit.leave_last_out(numbered([3, 1, 5, 4])).test
-    part = held_out.slice(1, 3)
-    assert isinstance(part, HeldOut)
-    assert part.targets.tolist() == [8, 12]
-    assert part.users.tolist() == [2, 3]
-    assert part.histories[0].tolist() == [4, 5, 6, 7]
+def test_training_watches_are_counted_by_item() -> None:
+    histories = WatchHistories.from_lengths(np.array([2, 0, 2, 1, 1], dtype=np.int32), np.array([5]))
+    assert LogSplit.leave_last_out(histories).watch_counts(4).tolist() == [1, 0, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "missing"),
+    [([2, 2, 1], "no user has one to hold out"), ([3, 1], "no user has two to train on"), ([1], "no user has two")],
+)
+def test_a_log_with_too_few_watches_is_refused(lengths: list[int], missing: str) -> None:
+    with pytest.raises(InputFileError, match=rf"^log\.csv: too few watches: {missing}.*each user's last watch"):
+        checked(LogSplit.leave_last_out(numbered(lengths)), "log.csv")
+
+
+def test_a_log_of_one_moment_cannot_be_split_by_time() -> None:
+    histories = numbered([5, 5], np.full(10, 7))
+    with pytest.raises(InputFileError, match="too few watches"):
+        checked(LogSplit.by_time(histories), "log.csv")
+
+
+def test_the_smallest_log_that_can_be_split() -> None:
+    found = LogSplit.leave_last_out(numbered([4]))
+    assert checked(found, "log.csv") is found

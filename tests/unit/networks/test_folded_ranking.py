@@ -1,27 +1,27 @@
 """The folded network scores as the plain one does, whatever is in the batch and however small the blocks are."""
 
-from typing import Any
-
 import pytest
 import torch
 
 from winnow.networks import folded_ranking
 from winnow.networks.folded_ranking import FoldedRanking, item_half_table
+from winnow.networks.options import CandidateConfig, HistoryOptions, MatchingOptions, RankingOptions
 from winnow.networks.packed import PackedTensor, pack_tensors
 from winnow.networks.ranking import DeepRankingModel
 
 ITEMS, WIDTH = 400, 64
 FLOAT32_BYTES = 4 * ITEMS * WIDTH
 
-OPTIONS: list[dict[str, Any]] = [
-    {},
-    {"history_length": 5, "bag_decays": [0.0, 0.5]},
-    {"matching": {"n_items": ITEMS, "embedding_dim": 8, "hidden_dim": 8, "n_hidden_layers": 2, "seed": 3}},
+PLAIN = RankingOptions()
+OPTIONS = [
+    PLAIN,
+    RankingOptions(history=HistoryOptions(history_length=5, bag_decays=(0.0, 0.5))),
+    RankingOptions(matching=MatchingOptions(network=CandidateConfig(ITEMS, 8, 8, 2, 3))),
 ]
 
 
-def ranking_network(**options: Any) -> DeepRankingModel:
-    network = DeepRankingModel(ITEMS, 32, 16, 3, seed=1, **options)
+def ranking_network(options: RankingOptions = PLAIN) -> DeepRankingModel:
+    network = DeepRankingModel(ITEMS, 32, 16, 3, 1, options)
     return network.eval().requires_grad_(requires_grad=False)
 
 
@@ -40,7 +40,7 @@ def some_queries(query_count: int) -> tuple[PackedTensor, PackedTensor]:
 @pytest.mark.parametrize(("budget_bytes", "tolerance"), [(FLOAT32_BYTES, 1e-5), (FLOAT32_BYTES // 2, 1e-3)])
 @pytest.mark.parametrize("block_numbers", [1, 200 * WIDTH, 1 << 20])
 def test_scores_equal_the_plain_network(
-    options: dict[str, Any],
+    options: RankingOptions,
     query_count: int,
     budget_bytes: int,
     tolerance: float,
@@ -48,7 +48,7 @@ def test_scores_equal_the_plain_network(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(folded_ranking, "BLOCK_NUMBERS_CPU", block_numbers)
-    network = ranking_network(**options)
+    network = ranking_network(options)
     table = item_half_table(network, budget_bytes)
     assert table is not None
     histories, candidates = some_queries(query_count)

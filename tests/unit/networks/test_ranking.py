@@ -6,31 +6,37 @@ import torch
 
 from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
-from winnow.networks.packed import pack, pack_tensors
+from winnow.networks.options import CandidateOptions, HistoryOptions, MatchingOptions, RankingOptions
+from winnow.networks.packed import pack
 from winnow.networks.ranking import DeepRankingModel
 
 CPU = torch.device("cpu")
 HISTORIES = [[7, 3, 9], [], [11], [0, 1, 2, 3, 4, 5, 6, 7]]
 CANDIDATES = [[1, 2], [0], [], [5, 6, 7, 8, 11]]
-MATCHING = DeepCandidateGenerationModel(12, 7, 3, 2, seed=9, history_length=2, linear_skip=True)
-OPTIONS: list[dict[str, Any]] = [
-    {},
-    {"history_length": 3},
-    {"history_length": 4, "bag_decays": [0.0, 0.5]},
-    {"history_length": 4, "bag_decays": [0.0, 0.5], "matching": MATCHING.constructor_arguments()},
+CANDIDATE = DeepCandidateGenerationModel(
+    12, 7, 3, 2, 9, CandidateOptions(history=HistoryOptions(history_length=2), linear_skip=True)
+)
+BAGS = HistoryOptions(history_length=4, bag_decays=(0.0, 0.5))
+PLAIN = RankingOptions()
+OPTIONS = [
+    PLAIN,
+    RankingOptions(history=HistoryOptions(history_length=3)),
+    RankingOptions(history=BAGS),
+    RankingOptions(history=BAGS, matching=MatchingOptions(network=CANDIDATE.config)),
+    RankingOptions(history=BAGS, features=("popularity", "author_watches")),
 ]
 
 
-def network_of(**options: Any) -> DeepRankingModel:
-    return DeepRankingModel(12, 5, 4, 2, seed=3, **options)
+def network_of(options: RankingOptions = PLAIN) -> DeepRankingModel:
+    return DeepRankingModel(12, 5, 4, 2, 3, options)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_packed_equals_forward(options: dict[str, Any]) -> None:
-    network = network_of(**options)
+def test_packed_equals_forward(options: RankingOptions) -> None:
+    network = network_of(options)
     logits = network.logits(
-        pack(RaggedRows.from_lists(HISTORIES), 12, "histories", CPU),
-        pack(RaggedRows.from_lists(CANDIDATES), 12, "candidates", CPU),
+        pack(RaggedRows.from_lists(HISTORIES), CPU),
+        pack(RaggedRows.from_lists(CANDIDATES), CPU),
     )
     alone = [
         network(torch.tensor(history, dtype=torch.int64), torch.tensor(candidates, dtype=torch.int64)).squeeze(1)
@@ -40,10 +46,10 @@ def test_packed_equals_forward(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_item_halves_of_the_catalogue_change_nothing(options: dict[str, Any]) -> None:
-    network = network_of(**options)
-    histories = pack(RaggedRows.from_lists(HISTORIES), 12, "histories", CPU)
-    candidates = pack(RaggedRows.from_lists(CANDIDATES), 12, "candidates", CPU)
+def test_item_halves_of_the_catalogue_change_nothing(options: RankingOptions) -> None:
+    network = network_of(options)
+    histories = pack(RaggedRows.from_lists(HISTORIES), CPU)
+    candidates = pack(RaggedRows.from_lists(CANDIDATES), CPU)
     torch.testing.assert_close(
         network.logits(histories, candidates, network.item_halves()), network.logits(histories, candidates)
     )
@@ -59,33 +65,21 @@ def test_the_plain_network_is_a_tower_over_the_concatenation() -> None:
     torch.testing.assert_close(network(history, items), torch.sigmoid(network.output(hidden)))
 
 
-def test_matching_adds_the_candidate_networks_logit() -> None:
-    network = network_of(matching=MATCHING.constructor_arguments())
-    assert network.matching is not None
-    network.matching.load_state_dict(MATCHING.state_dict())
-    history, items = [torch.tensor([7, 3, 9])], [torch.tensor([0, 11])]
-    packed = pack_tensors(history, 12, "histories"), pack_tensors(items, 12, "candidates")
-    added = network.logits(*packed) - network_of().logits(*packed)
-    torch.testing.assert_close(added, MATCHING.logits(MATCHING.user_vectors(packed[0]))[0, items[0]])
-    assert not any(weight.requires_grad for weight in network.matching.parameters())
-
-
-@pytest.mark.parametrize(
-    ("own", "matching", "expected"), [(None, None, None), (3, None, 3), (3, 2, 3), (1, 2, 2), (None, 2, None)]
-)
-def test_the_history_length_covers_every_part(own: int | None, matching: int | None, expected: int | None) -> None:
-    arguments = None if matching is None else MATCHING.constructor_arguments() | {"history_length": matching}
-    assert network_of(history_length=own, matching=arguments).history_length == expected
+@pytest.mark.parametrize("options", OPTIONS)
+def test_weights_can_be_loaded_into_a_network_without_any(options: RankingOptions) -> None:
+    network = network_of(options)
+    with torch.device("meta"):
+        empty = DeepRankingModel.from_config(network.config)
+    empty.load_state_dict(network.state_dict(), assign=True)
+    request = torch.tensor([7, 3, 9, 1, 2]), torch.tensor([4, 4, 0])
+    torch.testing.assert_close(empty(*request), network(*request), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_constructor_arguments_rebuild_the_network(options: dict[str, Any]) -> None:
-    network = network_of(**options)
-    with torch.device("meta"):
-        rebuilt = DeepRankingModel(**network.constructor_arguments())
-    rebuilt.load_state_dict(network.state_dict(), assign=True)
-    request = torch.tensor([7, 3, 9, 1, 2]), torch.tensor([4, 4, 0])
-    torch.testing.assert_close(rebuilt(*request), network(*request), rtol=0, atol=0)
+def test_construction_leaves_the_generator_alone(options: RankingOptions) -> None:
+    state = torch.random.get_rng_state()
+    network_of(options)
+    assert torch.equal(state, torch.random.get_rng_state())
 
 
 @pytest.mark.parametrize(
@@ -103,11 +97,6 @@ def test_an_invalid_shape_is_named(name: str, value: Any) -> None:
     arguments: dict[str, Any] = {"n_items": 12, "embedding_dim": 3, "hidden_dim": 4, "n_hidden_layers": 2, "seed": 1}
     with pytest.raises(ValueError, match=f"^{name} is {re.escape(repr(value))}"):
         DeepRankingModel(**arguments | {name: value})
-
-
-def test_matching_has_to_know_the_same_items() -> None:
-    with pytest.raises(ValueError, match="matching is a network of 13 items, not of 12"):
-        network_of(matching=MATCHING.constructor_arguments() | {"n_items": 13})
 
 
 @pytest.mark.parametrize(

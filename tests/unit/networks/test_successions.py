@@ -1,7 +1,5 @@
 """Ranking looks up what follows what: counted right, found again, and the same score whatever else is in the batch."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -9,10 +7,17 @@ import torch
 from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.folded_ranking import FoldedRanking, item_half_table
+from winnow.networks.options import (
+    CandidateOptions,
+    HistoryOptions,
+    MatchingOptions,
+    RankingOptions,
+    SuccessionOptions,
+)
 from winnow.networks.packed import pack
 from winnow.networks.ranking import DeepRankingModel
-from winnow.networks.successions import MATCHING_FEATURE, Successions
-from winnow.training.succession_counts import PRIOR_COUNT, SuccessionTable, count_successions
+from winnow.networks.successions import MATCHING_FEATURE
+from winnow.training.succession_counts import PRIOR_COUNT, count_successions
 
 CPU = torch.device("cpu")
 ITEM_COUNT = 9
@@ -53,30 +58,18 @@ def test_the_most_frequent_successors_are_kept() -> None:
     assert (np.diff(table.keys) > 0).all()
 
 
-def filled(successions: Successions, table: SuccessionTable) -> None:
-    for name in ("lifts", "keys"):
-        getattr(successions, f"pair_{name}").copy_(torch.from_numpy(getattr(table, name)))
-    successions.unseen_lifts.copy_(torch.from_numpy(table.unseen_lifts))
-    successions.log_popularity.copy_(torch.from_numpy(table.log_popularity))
-
-
 def network() -> DeepRankingModel:
     table = count_successions(LOG, ALL, ITEM_COUNT, successors_per_item=100)
-    options: dict[str, Any] = {"history_length": 4, "bag_decays": [0.0, 0.5]}
-    matching = DeepCandidateGenerationModel(ITEM_COUNT, 6, 4, 2, seed=1, **options).constructor_arguments()
-    made = DeepRankingModel(
-        ITEM_COUNT,
-        6,
-        4,
-        2,
-        seed=2,
-        matching=matching,
-        successions={"pair_count": len(table.keys), "latest_count": 3},
-        **options,
-    )
-    assert made.successions is not None
-    filled(made.successions, table)
-    for parameter in made.successions.parameters():
+    history = HistoryOptions(history_length=4, bag_decays=(0.0, 0.5))
+    candidate = DeepCandidateGenerationModel(ITEM_COUNT, 6, 4, 2, 1, CandidateOptions(history=history))
+    successions = SuccessionOptions(pair_count=len(table.keys), latest_count=3)
+    matching = MatchingOptions(network=candidate.config, successions=successions)
+    made = DeepRankingModel(ITEM_COUNT, 6, 4, 2, 2, RankingOptions(history=history, matching=matching))
+    assert made.matching is not None
+    assert made.matching.successions is not None
+    columns = table.keys, table.lifts, table.unseen_lifts, table.log_popularity
+    made.matching.successions.fill(*map(torch.from_numpy, columns))
+    for parameter in made.matching.successions.parameters():
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
     return made.eval().requires_grad_(requires_grad=False)
 
@@ -87,24 +80,26 @@ CANDIDATES = RaggedRows.from_lists([[1, 2, 5], [3, 4], [], list(range(ITEM_COUNT
 
 def test_features_are_of_the_latest_watches_latest_first() -> None:
     made, table = network(), count_successions(LOG, ALL, ITEM_COUNT, successors_per_item=100)
-    features = made.succession_features(made.pack(HISTORIES), pack(CANDIDATES, ITEM_COUNT, "candidates", CPU))
+    assert made.matching is not None
+    assert made.matching.successions is not None
+    requests = made.pack(HISTORIES), pack(CANDIDATES, CPU)
+    logits_N = made.matching.network.candidate_logits(*requests)
+    features = made.matching.successions.features(*requests, logits_N)
     lifts = dict(zip(table.keys.tolist(), table.lifts.tolist(), strict=True))
     # Candidate 1 after 0, the latest; after 1, which it never followed; there is no third watch.
     torch.testing.assert_close(features[0, :3], torch.tensor([lifts[1], float(table.unseen_lifts[1]), 0.0]))
     assert features[0, 3] == features[0, :3].max()
     torch.testing.assert_close(features[0, 4], features[0, :3].mean())
     assert not features[3:5, :3].any()
-    assert made.matching is not None
-    logits = made.matching.logits(made.matching.user_vectors(made.pack(HISTORIES)))
-    torch.testing.assert_close(features[0, MATCHING_FEATURE], logits[0, 1])
+    torch.testing.assert_close(features[:, MATCHING_FEATURE], logits_N)
     assert features[0, -1] == table.log_popularity[1]
 
 
 def test_a_score_does_not_depend_on_the_batch() -> None:
     made = network()
-    together = made.logits(made.pack(HISTORIES), pack(CANDIDATES, ITEM_COUNT, "candidates", CPU))
+    together = made.logits(made.pack(HISTORIES), pack(CANDIDATES, CPU))
     alone = [
-        made.logits(made.pack(HISTORIES.slice(user, user + 1)), pack(one, ITEM_COUNT, "candidates", CPU))
+        made.logits(made.pack(HISTORIES.slice(user, user + 1)), pack(one, CPU))
         for user in range(len(HISTORIES))
         for one in (RaggedRows.from_lists([[row]]) for row in CANDIDATES[user])
     ]
@@ -115,7 +110,7 @@ def test_the_folded_network_scores_the_same() -> None:
     made = network()
     table = item_half_table(made, 2**20)
     assert table is not None
-    histories, candidates = made.pack(HISTORIES), pack(CANDIDATES, ITEM_COUNT, "candidates", CPU)
+    histories, candidates = made.pack(HISTORIES), pack(CANDIDATES, CPU)
     torch.testing.assert_close(
         FoldedRanking(made, table).logits(histories, candidates), made.logits(histories, candidates)
     )
@@ -124,12 +119,7 @@ def test_the_folded_network_scores_the_same() -> None:
 def test_a_release_can_rebuild_it() -> None:
     made = network()
     with torch.device("meta"):
-        empty = DeepRankingModel(**made.constructor_arguments())
+        empty = DeepRankingModel.from_config(made.config)
     empty.load_state_dict(made.state_dict(), assign=True)
-    histories, candidates = made.pack(HISTORIES), pack(CANDIDATES, ITEM_COUNT, "candidates", CPU)
+    histories, candidates = made.pack(HISTORIES), pack(CANDIDATES, CPU)
     torch.testing.assert_close(empty.logits(histories, candidates), made.logits(histories, candidates), rtol=0, atol=0)
-
-
-def test_there_has_to_be_a_logit_to_correct() -> None:
-    with pytest.raises(ValueError, match="matching is None: successions correct its logits"):
-        DeepRankingModel(ITEM_COUNT, 6, 4, 2, seed=2, successions={"pair_count": 1, "latest_count": 3})

@@ -1,7 +1,6 @@
 """Features of a watch: the same codes in training and in serving, and what the bags make of them."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +12,18 @@ from winnow.history import UNKNOWN_TIME, RaggedRows, WatchHistories
 from winnow.logs.rollback import visible_before
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.history_bags import HistoryBags
+from winnow.networks.options import CandidateOptions, HistoryOptions, MatchingOptions, RankingOptions
 from winnow.networks.packed import pack_histories
 from winnow.networks.ranking import DeepRankingModel
 from winnow.networks.watch_features import WatchFeatures, quantile_edges
-from winnow.training.examples import RollbackChunks
+from winnow.training.rollback_chunks import RollbackChunks
 
 CPU = torch.device("cpu")
 ITEM_COUNT, EMBEDDING_DIM, HISTORY_LENGTH = 20, 6, 5
 FEATURES = WatchFeatures(weight_edges=(2.0, 4.0), gap_edges_seconds=(1.0, 60.0))
+HISTORY = HistoryOptions(
+    history_length=HISTORY_LENGTH, bag_decays=(0.0, 0.3), bag_lags=(0,), signed_bags=1, watch_features=FEATURES
+)
 
 
 def histories(lists: list[list[tuple[int, float, int]]]) -> WatchHistories:
@@ -83,15 +86,13 @@ def test_serving_codes_a_history_as_training_does(chunk_length: int, position: i
     assert batch.codes is not None
     trained_on = batch.codes[0, band][batch.present[0, band]]
     request = visible_before(LOG, np.array([0]), np.array([position]))
-    served = pack_histories(request, HISTORY_LENGTH, FEATURES, ITEM_COUNT, CPU).codes
+    served = pack_histories(request, HISTORY_LENGTH, FEATURES, CPU).codes
     assert served is not None
     np.testing.assert_array_equal(served.numpy(), trained_on)
 
 
 def bags_with_features() -> HistoryBags:
-    bags = HistoryBags(
-        HISTORY_LENGTH, [0.0, 0.3], lags=[0, 1], signed_bags=1, features=FEATURES, embedding_dim=EMBEDDING_DIM
-    )
+    bags = HistoryBags(replace(HISTORY, bag_lags=(0, 1)), EMBEDDING_DIM)
     generator = torch.Generator().manual_seed(1)
     for parameter in bags.parameters():
         torch.nn.init.normal_(parameter, generator=generator)
@@ -111,32 +112,23 @@ def test_chunks_equal_the_packed_form(chunk_length: int) -> None:
         summaries = bags.of_chunks(watched, torch.from_numpy(batch.history_lengths), codes)[0]
         for target in batch.labelled[0].nonzero()[0]:
             visible = visible_before(LOG, batch.users, batch.history_lengths[:, target])
-            packed = pack_histories(visible, HISTORY_LENGTH, FEATURES, ITEM_COUNT, CPU)
+            packed = pack_histories(visible, HISTORY_LENGTH, FEATURES, CPU)
             torch.testing.assert_close(summaries[target], bags(table, packed)[0], rtol=1e-4, atol=1e-5)
 
 
 def test_a_bag_begins_as_one_watch_or_as_likes_less_dislikes() -> None:
-    bags = HistoryBags(3, [0.0], lags=[1], signed_bags=1, features=FEATURES, embedding_dim=2)
+    bags = HistoryBags(replace(HISTORY, history_length=3, bag_decays=(0.0,), bag_lags=(1,)), 2)
     table = torch.eye(3)[:, :2] + torch.tensor([0.0, 1.0])
     watched = histories([[(0, 1.0, 0), (1, 3.0, 0), (2, 5.0, 0)]])
-    alone, signed = bags(table, pack_histories(watched, 3, FEATURES, 3, CPU)).view(2, 2)
+    alone, signed = bags(table, pack_histories(watched, 3, FEATURES, CPU)).view(2, 2)
     torch.testing.assert_close(alone, table[1], rtol=0, atol=0.01)
     torch.testing.assert_close(signed, (table[2] - table[0]) / 3)
 
 
-OPTIONS: dict[str, Any] = {
-    "history_length": HISTORY_LENGTH,
-    "bag_decays": [0.0, 0.3],
-    "bag_lags": [0],
-    "signed_bags": 1,
-    "watch_features": FEATURES.arguments(),
-}
-
-
 def networks() -> list[DeepCandidateGenerationModel | DeepRankingModel]:
-    candidate = DeepCandidateGenerationModel(ITEM_COUNT, EMBEDDING_DIM, 4, 2, seed=1, **OPTIONS)
-    matching = candidate.constructor_arguments()
-    ranking = DeepRankingModel(ITEM_COUNT, EMBEDDING_DIM, 4, 2, seed=2, matching=matching, **OPTIONS)
+    candidate = DeepCandidateGenerationModel(ITEM_COUNT, EMBEDDING_DIM, 4, 2, 1, CandidateOptions(history=HISTORY))
+    options = RankingOptions(history=HISTORY, matching=MatchingOptions(network=candidate.config))
+    ranking = DeepRankingModel(ITEM_COUNT, EMBEDDING_DIM, 4, 2, 2, options)
     generator = torch.Generator().manual_seed(3)
     for network in (candidate, ranking):
         for name, parameter in network.named_parameters():
@@ -150,7 +142,7 @@ def scores(network: DeepCandidateGenerationModel | DeepRankingModel, watched: Ra
     if isinstance(network, DeepCandidateGenerationModel):
         return network.logits(network.user_vectors(packed))
     candidates = RaggedRows.from_lists([range(ITEM_COUNT)] * len(watched))
-    return network.logits(packed, pack_histories(candidates, None, None, ITEM_COUNT, CPU)).view(-1, ITEM_COUNT)
+    return network.logits(packed, pack_histories(candidates, None, None, CPU)).view(-1, ITEM_COUNT)
 
 
 @pytest.mark.parametrize("network", networks(), ids=["candidate", "ranking"])
@@ -167,29 +159,8 @@ def test_both_networks_see_the_features(network: DeepCandidateGenerationModel | 
 
 
 @pytest.mark.parametrize("network", networks(), ids=["candidate", "ranking"])
-def test_constructor_arguments_rebuild_the_network(network: DeepCandidateGenerationModel | DeepRankingModel) -> None:
+def test_a_release_can_rebuild_the_network(network: DeepCandidateGenerationModel | DeepRankingModel) -> None:
     with torch.device("meta"):
-        rebuilt = type(network)(**network.constructor_arguments())
+        rebuilt = type(network).from_config(network.config)  # type: ignore[arg-type]
     rebuilt.load_state_dict(network.state_dict(), assign=True)
     torch.testing.assert_close(scores(rebuilt, LOG), scores(network, LOG), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"history_length": None, "bag_decays": None, "bag_lags": []}, "watch_features needs a history of limited"),
-        ({"bag_lags": [5]}, r"bag_lags are \[5\]: they lie in \[0, 5\)"),
-        ({"signed_bags": 4}, "signed_bags is 4: it counts some of 3 bags"),
-        ({"watch_features": None}, "signed_bags is 1: it counts some of 3 bags with watch_features"),
-        ({"watch_features": {"weight_edges": [2, 2], "gap_edges_seconds": []}}, "weight_edges do not rise"),
-    ],
-)
-def test_an_invalid_option_is_named(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        DeepCandidateGenerationModel(ITEM_COUNT, EMBEDDING_DIM, 4, 2, seed=1, **OPTIONS | options)
-
-
-def test_matching_has_to_see_what_the_network_sees() -> None:
-    matching = DeepCandidateGenerationModel(ITEM_COUNT, EMBEDDING_DIM, 4, 2, seed=1).constructor_arguments()
-    with pytest.raises(ValueError, match="matching has other watch_features"):
-        DeepRankingModel(ITEM_COUNT, EMBEDDING_DIM, 4, 2, seed=2, matching=matching, **OPTIONS)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from candidate_service.retriever import RetrievalQueries, Retriever
+from candidate_service.retriever import Retriever
 from tests.releases import ITEM_COUNT, write_random_release
-from winnow.history import RaggedRows
+from winnow.history import WatchHistories
 from winnow.index.approximate import ApproximateIndex
+from winnow.queries import RetrievalQuery
 from winnow.release.golden import GoldenMismatchError
 from winnow.release.manifest import INDEX_FILE, IndexEntry
 from winnow.release.models.loader import load_candidate_network
@@ -41,21 +42,18 @@ def test_the_manifest_tells_how_the_index_was_tuned(release: Release) -> None:
 
 
 def test_the_retriever_uses_it_and_scores_as_the_network_does(release: Release) -> None:
-    queries = RetrievalQueries(
-        histories=RaggedRows.from_lists([[1, 2, 3], [4]]),
-        counts=np.array([200, 290], dtype=np.int32),
-        exclusions=RaggedRows.from_lists([[1, 2, 3], [4]]),
-    )
-    approximate = Retriever.from_release(release, CPU).retrieve(queries)
-    exact = Retriever.from_release(release, CPU, exact_search=True).retrieve(queries)
+    histories = WatchHistories.from_lists([[1, 2, 3], [4]])
+    query = RetrievalQuery(histories=histories, counts=np.array([200, 290], dtype=np.int32), exclusions=histories)
+    approximate = Retriever.from_release(release, CPU).retrieve(query)
+    exact = Retriever.from_release(release, CPU, exact_search=True).retrieve(query)
     assert approximate.rows.lengths.tolist() == exact.rows.lengths.tolist() == [200, 290]
     network = load_candidate_network(release, CPU)
-    for query, history in enumerate([[1, 2, 3], [4]]):
+    for position, history in enumerate([[1, 2, 3], [4]]):
         logits = network([torch.tensor(history)])[0].log()
-        rows = approximate.rows[query].tolist()
+        rows = approximate.rows[position].tolist()
         assert not set(rows) & set(history)
-        assert len(set(rows) & set(exact.rows[query].tolist())) / len(rows) > 0.8
-        start, end = approximate.rows.offsets[query : query + 2]
+        assert len(set(rows) & set(exact.rows[position].tolist())) / len(rows) > 0.8
+        start, end = approximate.rows.offsets[position : position + 2]
         np.testing.assert_allclose(np.diff(approximate.scores[start:end]), np.diff(logits[rows].numpy()), atol=1e-4)
 
 

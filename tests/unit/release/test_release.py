@@ -1,16 +1,21 @@
 """A release is written whole or not at all, and what is damaged is refused with a reason."""
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tests.releases import ITEM_COUNT, item_id, reseal, write_random_release
+from winnow.networks.options import RankingOptions
 from winnow.release.golden import GoldenMismatchError, check_scores
 from winnow.release.models.loader import load_candidate_network, load_ranking_network
+from winnow.release.models.writer import ReleaseContents, write_release
 from winnow.release.reader import ReleaseError, current_release_id, open_release
 
 
@@ -37,6 +42,15 @@ def test_loaded_networks_compute_as_before(release: Path) -> None:
     made = DeepCandidateGenerationModel(ITEM_COUNT, 12, 8, 2, seed=0)
     history = [torch.tensor([1, 2, 3])]
     assert torch.equal(loaded(history), made(history))
+
+
+def test_the_manifest_says_what_a_service_without_torch_has_to_know(tmp_path: Path) -> None:
+    plain = open_release(tmp_path / write_random_release(tmp_path)).manifest
+    assert (plain.ranking_score, plain.ranking_reads_contexts) == ("probability", False)
+    options = RankingOptions(features=("popularity", "item_unclicked"), score="watch_seconds")
+    release = open_release(tmp_path / write_random_release(tmp_path, ranking=options))
+    assert (release.manifest.ranking_score, release.manifest.ranking_reads_contexts) == ("watch_seconds", True)
+    assert load_ranking_network(release, torch.device("cpu")).config.options == options
 
 
 def test_nothing_is_left_behind_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,9 +129,17 @@ def test_a_changed_manifest_is_refused(release: Path) -> None:
         open_release(release)
 
 
+def test_an_invalid_option_is_refused_with_its_place(release: Path) -> None:
+    def damage(manifest: dict[str, Any]) -> None:
+        manifest["ranking_network"]["options"]["history"]["signed_bags"] = 2
+
+    with pytest.raises(ReleaseError, match=r"ranking_network\.options\.history: .*signed_bags is 2"):
+        open_release(reseal(release, damage))
+
+
 def test_weights_of_another_shape_are_refused(release: Path) -> None:
-    def widen(manifest: dict[str, object]) -> None:
-        manifest["candidate_network"]["hidden_dim"] = 16  # type: ignore[index]
+    def widen(manifest: dict[str, Any]) -> None:
+        manifest["candidate_network"]["hidden_dim"] = 16
 
     changed = reseal(release, widen)
     with pytest.raises(ReleaseError, match=r"(?s)candidate_network\.safetensors.*size mismatch"):
@@ -131,6 +153,44 @@ def test_weights_that_are_not_finite_are_refused(release: Path) -> None:
     changed = reseal(release)
     with pytest.raises(ReleaseError, match=r"embedding\.weight holds a value that is not finite"):
         load_ranking_network(open_release(changed), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, -0.1, np.inf])
+def test_popularity_that_is_not_a_share_is_refused(release: Path, wrong: float) -> None:
+    popularity = open_release(release).popularity().copy()
+    popularity[3] = wrong
+    save_file({"popularity": torch.from_numpy(popularity)}, release / "popularity.safetensors")
+    changed = reseal(release)
+    with pytest.raises(ReleaseError, match=r"popularity\.safetensors .*the popularity of row 3 is"):
+        open_release(changed).popularity()
+
+
+def test_popularity_of_another_length_is_refused(release: Path) -> None:
+    save_file({"popularity": torch.zeros(7)}, release / "popularity.safetensors")
+    changed = reseal(release)
+    with pytest.raises(ReleaseError, match=r"popularity has the shape \(7,\), not \(300,\)"):
+        open_release(changed).popularity()
+
+
+def test_popularity_that_is_not_a_share_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_without_popularity(releases: Path, contents: ReleaseContents) -> str:
+        nothing = np.full(ITEM_COUNT, np.nan, dtype=np.float32)
+        return write_release(releases, dataclasses.replace(contents, popularity=nothing))
+
+    monkeypatch.setattr("tests.releases.write_release", write_without_popularity)
+    with pytest.raises(ValueError, match="the popularity of row 0 is nan"):
+        write_random_release(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_an_error_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("winnow.release.models.writer.save_tensors", fail)
+    with pytest.raises(OSError, match=f"{tmp_path} cannot be written: .*No space left"):
+        write_random_release(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_pickle_in_disguise_is_refused(release: Path) -> None:
@@ -147,6 +207,20 @@ def test_a_missing_or_wild_current_pointer_is_refused(tmp_path: Path) -> None:
         (tmp_path / "CURRENT").write_text(text)
         with pytest.raises(ReleaseError, match="does not name a release"):
             current_release_id(tmp_path)
+
+
+@pytest.mark.parametrize("rows", ["history_rows", "unclicked_rows", "candidate_rows"])
+def test_golden_requests_about_items_that_there_are_not_are_refused(release: Path, rows: str) -> None:
+    path = release / "golden.safetensors"
+    tensors = load_file(path)
+    lengths = rows.replace("rows", "lengths")
+    tensors[rows] = torch.tensor([ITEM_COUNT], dtype=torch.int32)
+    tensors[lengths] = torch.tensor([1], dtype=tensors[lengths].dtype)
+    if rows == "history_rows":
+        tensors["history_weights"], tensors["history_timestamps"] = torch.ones(1), torch.ones(1, dtype=torch.int64)
+    save_file(tensors, path)
+    with pytest.raises(ReleaseError, match=r"golden\.safetensors cannot be read: .*\[0\]\[0\] is row 300"):
+        open_release(reseal(release)).golden_requests()
 
 
 def test_golden_scores_allow_rounding_and_nothing_else() -> None:

@@ -1,14 +1,22 @@
 """The invariants of the batcher, under a clock that only moves when nothing else can happen."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+import gc
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from winnow.serving.batching import OVERDUE_FACTOR, SHORT_FLIGHT_SECONDS, BatchingLimits, MicroBatcher
+from winnow.serving.batching import (
+    OVERDUE_FACTOR,
+    SHORT_BATCH_SECONDS,
+    BatchingLimits,
+    IncompleteBatchError,
+    MicroBatcher,
+)
 from winnow.serving.errors import DeadlineError, OverloadedError, UnavailableError
 from winnow.serving.metrics import Metrics
 
@@ -26,8 +34,9 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         return self.now
 
     def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-            self.now = max(self.now, self._scheduled[0].when())  # type: ignore[attr-defined]
+        timers = [timer.when() for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
+        if not self._ready and timers:  # type: ignore[attr-defined]
+            self.now = max(self.now, min(timers))
         super()._run_once()  # type: ignore[misc]
 
 
@@ -36,46 +45,46 @@ def simulate(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         runner.run(main())
 
 
-class Stage:
+class Doubler:
     """Doubles numbers, `seconds` a batch, and remembers the batches."""
 
     def __init__(self, seconds: float = 1.0) -> None:
         self.seconds = seconds
         self.batches: list[list[int]] = []
-        self.under_way = 0
-        self.most_under_way = 0
+        self.in_flight = 0
+        self.most_in_flight = 0
 
-    async def fly(self, items: Sequence[int], deadline: float) -> list[int]:
+    async def dispatch(self, items: Sequence[int], deadline: float) -> list[int]:
         self.batches.append(list(items))
-        self.under_way += 1
-        self.most_under_way = max(self.most_under_way, self.under_way)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
         await asyncio.sleep(self.seconds)
-        self.under_way -= 1
+        self.in_flight -= 1
         return [2 * item for item in items]
 
 
-def limits(weight: int = 8, flights: int = 1, queued: int = 1000) -> BatchingLimits:
-    return BatchingLimits(max_batch_weight=weight, max_flights=flights, max_queued_weight=queued)
+def limits(weight: int = 8, in_flight: int = 1, queued: int = 1000) -> BatchingLimits:
+    return BatchingLimits(max_batch_weight=weight, max_batches_in_flight=in_flight, max_queued_weight=queued)
 
 
 @settings(deadline=None)
 @given(
     arrivals=st.lists(st.tuples(st.floats(0, 10), st.integers(1, 4), st.floats(0.1, 20)), min_size=1, max_size=60),
     weight=st.integers(4, 10),
-    flights=st.integers(1, 3),
+    in_flight=st.integers(1, 3),
     seconds=st.floats(0.01, 3),
 )
 def test_every_item_is_answered_once_in_order_within_bounds(
-    arrivals: list[tuple[float, int, float]], weight: int, flights: int, seconds: float
+    arrivals: list[tuple[float, int, float]], weight: int, in_flight: int, seconds: float
 ) -> None:
-    stage = Stage(seconds)
+    doubler = Doubler(seconds)
     outcomes: dict[int, object] = {}
     weights = {number: item_weight for number, (_, item_weight, _) in enumerate(arrivals)}
     finished: dict[int, float] = {}
     arrived: list[int] = []
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits(weight, flights), Metrics().queue("test"))
+        batcher = MicroBatcher(doubler.dispatch, limits(weight, in_flight), Metrics().queue("test"))
         loop = asyncio.get_running_loop()
 
         async def request(number: int, at: float, item_weight: int, patience: float) -> None:
@@ -91,23 +100,23 @@ def test_every_item_is_answered_once_in_order_within_bounds(
         await batcher.close()
 
     simulate(main)
-    flown = [item for batch in stage.batches for item in batch]
+    computed = [item for batch in doubler.batches for item in batch]
     assert sorted(outcomes) == list(range(len(arrivals)))
-    assert len(flown) == len(set(flown)), "an item is computed at most once"
+    assert len(computed) == len(set(computed)), "an item is computed at most once"
     assert all(outcome == 2 * number for number, outcome in outcomes.items() if not isinstance(outcome, Exception))
-    assert all(number in flown for number, outcome in outcomes.items() if not isinstance(outcome, Exception))
-    assert all(sum(weights[item] for item in batch) <= weight for batch in stage.batches)
-    assert stage.most_under_way <= flights
-    assert flown == [number for number in arrived if number in set(flown)], "first come, first computed"
+    assert all(number in computed for number, outcome in outcomes.items() if not isinstance(outcome, Exception))
+    assert all(sum(weights[item] for item in batch) <= weight for batch in doubler.batches)
+    assert doubler.most_in_flight <= in_flight
+    assert computed == [number for number in arrived if number in set(computed)], "first come, first computed"
     for number, (at, _, patience) in enumerate(arrivals):
         assert finished[number] <= at + patience + 1e-6, "nobody waits beyond the deadline"
 
 
 def test_alone_when_idle_together_when_busy() -> None:
-    stage = Stage()
+    doubler = Doubler()
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits(), Metrics().queue("test"))
+        batcher = MicroBatcher(doubler.dispatch, limits(), Metrics().queue("test"))
         await batcher.submit(0, deadline=FOREVER)
         assert asyncio.get_running_loop().time() == 1, "no waiting when idle"
         first = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
@@ -115,15 +124,15 @@ def test_alone_when_idle_together_when_busy() -> None:
         await asyncio.gather(first, *(batcher.submit(number, deadline=FOREVER) for number in range(2, 6)))
 
     simulate(main)
-    assert stage.batches == [[0], [1], [2, 3, 4, 5]]
+    assert doubler.batches == [[0], [1], [2, 3, 4, 5]]
 
 
-def test_what_arrives_in_one_turn_of_the_loop_leaves_together() -> None:
-    stage, next_stage = Stage(), Stage()
+def test_what_arrives_in_one_turn_of_the_loop_is_dispatched_together() -> None:
+    doubler, next_doubler = Doubler(), Doubler()
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits(), Metrics().queue("test"))
-        next_batcher = MicroBatcher(next_stage.fly, limits(), Metrics().queue("next"))
+        batcher = MicroBatcher(doubler.dispatch, limits(), Metrics().queue("test"))
+        next_batcher = MicroBatcher(next_doubler.dispatch, limits(), Metrics().queue("next"))
 
         async def through_both(number: int) -> int:
             return await next_batcher.submit(await batcher.submit(number, deadline=FOREVER), deadline=FOREVER)
@@ -132,15 +141,15 @@ def test_what_arrives_in_one_turn_of_the_loop_leaves_together() -> None:
         assert asyncio.get_running_loop().time() == 2
 
     simulate(main)
-    assert stage.batches == [[0, 1, 2, 3, 4]]
-    assert next_stage.batches == [[0, 2, 4, 6, 8]], "what landed together goes on together"
+    assert doubler.batches == [[0, 1, 2, 3, 4]]
+    assert next_doubler.batches == [[0, 2, 4, 6, 8]], "what completes together goes on together"
 
 
-def test_beside_a_short_flight_only_a_full_batch_leaves() -> None:
-    stage = Stage(seconds=SHORT_FLIGHT_SECONDS / 2)
+def test_while_a_short_batch_is_in_flight_only_a_full_one_is_dispatched() -> None:
+    doubler = Doubler(seconds=SHORT_BATCH_SECONDS / 2)
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits(weight=4, flights=2), Metrics().queue("test"))
+        batcher = MicroBatcher(doubler.dispatch, limits(weight=4, in_flight=2), Metrics().queue("test"))
         await batcher.submit(0, deadline=FOREVER)
         first = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
         await asyncio.sleep(0.001)
@@ -150,20 +159,20 @@ def test_beside_a_short_flight_only_a_full_batch_leaves() -> None:
         await asyncio.gather(first, *(batcher.submit(number, deadline=FOREVER) for number in (5, 6, 7, 8)))
 
     simulate(main)
-    assert stage.batches == [[0], [1], [2, 3], [4], [5, 6, 7, 8]]
-    assert stage.most_under_way == 2, "the full batch did not wait"
+    assert doubler.batches == [[0], [1], [2, 3], [4], [5, 6, 7, 8]]
+    assert doubler.most_in_flight == 2, "the full batch did not wait"
 
 
-def test_nobody_waits_for_a_short_flight_that_is_overdue() -> None:
-    stage = Stage(seconds=SHORT_FLIGHT_SECONDS / 2)
+def test_nothing_waits_for_an_overdue_batch() -> None:
+    doubler = Doubler(seconds=SHORT_BATCH_SECONDS / 2)
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits(weight=4, flights=2), Metrics().queue("test"))
+        batcher = MicroBatcher(doubler.dispatch, limits(weight=4, in_flight=2), Metrics().queue("test"))
         await batcher.submit(0, deadline=FOREVER)
-        stage.seconds = 60.0
+        doubler.seconds = 60.0
         stuck = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
-        await asyncio.sleep(1.01 * OVERDUE_FACTOR * SHORT_FLIGHT_SECONDS)
-        stage.seconds = SHORT_FLIGHT_SECONDS / 2
+        await asyncio.sleep(1.01 * OVERDUE_FACTOR * SHORT_BATCH_SECONDS)
+        doubler.seconds = SHORT_BATCH_SECONDS / 2
         await batcher.submit(2, deadline=FOREVER)
         assert not stuck.done(), "another replica answered, though a single query waited"
         await stuck
@@ -171,11 +180,51 @@ def test_nobody_waits_for_a_short_flight_that_is_overdue() -> None:
     simulate(main)
 
 
-def test_beside_a_long_flight_a_quarter_of_a_batch_leaves() -> None:
-    stage = Stage()
+def test_what_waits_is_dispatched_the_moment_the_batch_before_it_is_overdue() -> None:
+    doubler = Doubler(seconds=60)
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits(weight=8, flights=2), Metrics().queue("test"))
+        batcher = MicroBatcher(doubler.dispatch, limits(in_flight=2), Metrics().queue("test"))
+        hung = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
+        await asyncio.sleep(0.001)
+        doubler.seconds = 0.01
+        # Nothing else is submitted, and nothing completes.
+        assert await batcher.submit(2, deadline=1) == 4
+        overdue_at = OVERDUE_FACTOR * SHORT_BATCH_SECONDS
+        assert asyncio.get_running_loop().time() == pytest.approx(overdue_at + doubler.seconds)
+        await hung
+
+    simulate(main)
+    assert doubler.batches == [[1], [2]]
+
+
+def test_beside_an_overdue_batch_the_next_ones_are_as_if_it_were_not_there() -> None:
+    doubler = Doubler(seconds=60)
+
+    async def main() -> None:
+        batcher = MicroBatcher(doubler.dispatch, limits(in_flight=3), Metrics().queue("test"))
+        loop = asyncio.get_running_loop()
+        hung = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
+        await asyncio.sleep(1)
+        doubler.seconds = 0.01
+        for number in range(2, 5):
+            before = loop.time()
+            await batcher.submit(number, deadline=FOREVER)
+            assert loop.time() == pytest.approx(before + doubler.seconds), "at once"
+        first = asyncio.ensure_future(batcher.submit(5, deadline=FOREVER))
+        await asyncio.sleep(0.001)
+        await asyncio.gather(first, *(batcher.submit(number, deadline=FOREVER) for number in (6, 7)))
+        await hung
+
+    simulate(main)
+    assert doubler.batches == [[1], [2], [3], [4], [5], [6, 7]]
+
+
+def test_while_a_long_batch_is_in_flight_a_quarter_of_one_is_dispatched() -> None:
+    doubler = Doubler()
+
+    async def main() -> None:
+        batcher = MicroBatcher(doubler.dispatch, limits(weight=8, in_flight=2), Metrics().queue("test"))
         await batcher.submit(0, deadline=FOREVER)
         answers = []
         for number in range(1, 5):
@@ -184,14 +233,14 @@ def test_beside_a_long_flight_a_quarter_of_a_batch_leaves() -> None:
         await asyncio.gather(*answers)
 
     simulate(main)
-    assert stage.batches == [[0], [1], [2, 3], [4]], "2 waits for 3, a quarter of 8; 4 waits for a landing"
+    assert doubler.batches == [[0], [1], [2, 3], [4]], "2 waits for 3, a quarter of 8; 4 waits for a completion"
 
 
 def test_expired_work_is_not_computed() -> None:
-    stage = Stage(seconds=5)
+    doubler = Doubler(seconds=5)
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits(), Metrics().queue("test"))
+        batcher = MicroBatcher(doubler.dispatch, limits(), Metrics().queue("test"))
         first = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
         await asyncio.sleep(0.1)
         with pytest.raises(DeadlineError):
@@ -202,14 +251,14 @@ def test_expired_work_is_not_computed() -> None:
             await batcher.submit(3, deadline=0)
 
     simulate(main)
-    assert stage.batches == [[1]]
+    assert doubler.batches == [[1]]
 
 
 def test_cancelled_work_is_not_computed() -> None:
-    stage = Stage()
+    doubler = Doubler()
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits(), Metrics().queue("test"))
+        batcher = MicroBatcher(doubler.dispatch, limits(), Metrics().queue("test"))
         first = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
         await asyncio.sleep(0.1)
         second = asyncio.ensure_future(batcher.submit(2, deadline=FOREVER))
@@ -219,14 +268,14 @@ def test_cancelled_work_is_not_computed() -> None:
         assert [await first, await third] == [2, 6]
 
     simulate(main)
-    assert stage.batches == [[1], [3]]
+    assert doubler.batches == [[1], [3]]
 
 
 def test_a_full_queue_rejects_at_once() -> None:
-    stage = Stage()
+    doubler = Doubler()
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits(queued=2), Metrics().queue("test"))
+        batcher = MicroBatcher(doubler.dispatch, limits(queued=2), Metrics().queue("test"))
         accepted = [asyncio.ensure_future(batcher.submit(0, deadline=FOREVER))]
         await asyncio.sleep(0.1)
         accepted += [asyncio.ensure_future(batcher.submit(number, deadline=FOREVER)) for number in (1, 2)]
@@ -240,12 +289,12 @@ def test_a_full_queue_rejects_at_once() -> None:
 
 
 def test_what_cannot_be_done_in_time_is_rejected_at_once() -> None:
-    stage = Stage(seconds=1)
+    doubler = Doubler(seconds=1)
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits(weight=1), Metrics().queue("test"))
+        batcher = MicroBatcher(doubler.dispatch, limits(weight=1), Metrics().queue("test"))
         loop = asyncio.get_running_loop()
-        for number in range(8):  # so that the batcher has seen how long a flight takes
+        for number in range(8):  # so that the batcher has seen how long a batch takes
             await batcher.submit(number, deadline=FOREVER)
         accepted = [asyncio.ensure_future(batcher.submit(number, deadline=FOREVER)) for number in range(4)]
         await asyncio.sleep(0.5)
@@ -260,43 +309,43 @@ def test_what_cannot_be_done_in_time_is_rejected_at_once() -> None:
     simulate(main)
 
 
-def test_one_slow_flight_does_not_pass_for_overload() -> None:
-    stage = Stage(seconds=0.01)
+def test_one_slow_batch_does_not_pass_for_overload() -> None:
+    doubler = Doubler(seconds=0.01)
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits(weight=1), Metrics().queue("test"))
+        batcher = MicroBatcher(doubler.dispatch, limits(weight=1), Metrics().queue("test"))
         for number in range(4):
             await batcher.submit(number, deadline=FOREVER)
-        stage.seconds = 100
+        doubler.seconds = 100
         await batcher.submit(4, deadline=FOREVER)
-        stage.seconds = 0.01
+        doubler.seconds = 0.01
         soon = asyncio.get_running_loop().time() + 0.2
         assert len(await asyncio.gather(*(batcher.submit(number, deadline=soon) for number in range(5)))) == 5
 
     simulate(main)
 
 
-def test_one_slow_flight_shuts_nobody_out() -> None:
-    stage = Stage(seconds=100)
+def test_one_slow_batch_locks_nobody_out() -> None:
+    doubler = Doubler(seconds=100)
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits(), Metrics().queue("test"))
+        batcher = MicroBatcher(doubler.dispatch, limits(), Metrics().queue("test"))
         await batcher.submit(0, deadline=FOREVER)
-        stage.seconds = 1
+        doubler.seconds = 1
         assert await batcher.submit(1, deadline=asyncio.get_running_loop().time() + 2) == 2
 
     simulate(main)
 
 
 def test_a_failing_batch_fails_its_own_items_only() -> None:
-    async def fly(items: Sequence[int], deadline: float) -> list[int]:
+    async def dispatch(items: Sequence[int], deadline: float) -> list[int]:
         await asyncio.sleep(1)
         if 1 in items:
             raise RuntimeError("broken")
         return list(items)
 
     async def main() -> None:
-        batcher = MicroBatcher(fly, limits(weight=2), Metrics().queue("test"))
+        batcher = MicroBatcher(dispatch, limits(weight=2), Metrics().queue("test"))
         first = asyncio.ensure_future(batcher.submit(0, deadline=FOREVER))
         await asyncio.sleep(0.1)
         outcomes = await asyncio.gather(
@@ -307,17 +356,176 @@ def test_a_failing_batch_fails_its_own_items_only() -> None:
     simulate(main)
 
 
-def test_closing_finishes_what_flies_and_refuses_the_rest() -> None:
-    stage = Stage()
+def test_a_failed_batch_does_not_count_as_a_measure_of_how_long_batches_take() -> None:
+    async def dispatch(items: Sequence[int], deadline: float) -> list[int]:
+        await asyncio.sleep(1 if items == [0] else 100)
+        if items != [0]:
+            raise RuntimeError("broken")
+        return list(items)
 
     async def main() -> None:
-        batcher = MicroBatcher(stage.fly, limits(), Metrics().queue("test"))
-        flying = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
+        batcher = MicroBatcher(dispatch, limits(weight=1), Metrics().queue("test"))
+        await batcher.submit(0, deadline=FOREVER)
+        with pytest.raises(RuntimeError):
+            await batcher.submit(1, deadline=FOREVER)
+        waiting = [asyncio.ensure_future(batcher.submit(0, deadline=FOREVER)) for _ in range(2)]
+        await asyncio.sleep(0.5)
+        assert batcher.expected_wait_seconds() == pytest.approx(3), "two batches ahead, and its own"
+        await asyncio.gather(*waiting)
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_another_number_of_results_than_of_items_fails_the_batch(count: int) -> None:
+    async def dispatch(items: Sequence[int], deadline: float) -> list[int]:
+        return [0] * count
+
+    async def main() -> None:
+        batcher = MicroBatcher(dispatch, limits(), Metrics().queue("test"))
+        answers = await asyncio.gather(
+            *(batcher.submit(number, deadline=FOREVER) for number in (1, 2)), return_exceptions=True
+        )
+        assert [str(answer) for answer in answers] == [f"{count} results for a batch of 2 items"] * 2
+
+    simulate(main)
+
+
+def in_steps(*steps: str, fails_with: Exception | None = None) -> Callable[..., AsyncIterator[list[str]]]:
+    """Answers each item with the name of the step, a second a step, and fails after the last if asked to."""
+
+    async def dispatch(items: Sequence[int], deadline: float) -> AsyncIterator[list[str]]:
+        for step in steps:
+            await asyncio.sleep(1)
+            yield [f"{item} {step}" for item in items]
+        await asyncio.sleep(1)
+        if fails_with is not None:
+            raise fails_with
+
+    return dispatch
+
+
+def test_a_caller_whose_deadline_passes_gets_the_latest_partial_result() -> None:
+    metrics = Metrics()
+
+    async def main() -> None:
+        batcher = MicroBatcher(in_steps("retrieved", "ranked", "sorted"), limits(), metrics.queue("test"))
+        loop = asyncio.get_running_loop()
+        ends: dict[int, float] = {}
+
+        async def submit(item: int, deadline: float) -> str:
+            try:
+                return await batcher.submit(item, deadline=deadline)
+            finally:
+                ends[item] = loop.time()
+
+        too_early, *answers = await asyncio.gather(
+            submit(0, 0.5), submit(1, 1.5), submit(2, 2.5), submit(3, FOREVER), return_exceptions=True
+        )
+        assert isinstance(too_early, DeadlineError), "there was no result yet"
+        assert answers == ["1 retrieved", "2 ranked", "3 sorted"]
+        assert ends == {0: 0.5, 1: 1.5, 2: 2.5, 3: 4.0}
+
+    simulate(main)
+    assert metrics.registry.get_sample_value("winnow_expired_total", {"queue": "test"}) == 1
+
+
+def test_a_batch_that_fails_after_a_partial_result_fails() -> None:
+    async def main() -> None:
+        broken = in_steps("retrieved", fails_with=RuntimeError("broken"))
+        batcher = MicroBatcher(broken, limits(), Metrics().queue("test"))
+        early, late = await asyncio.gather(
+            batcher.submit(1, deadline=1.5), batcher.submit(2, deadline=FOREVER), return_exceptions=True
+        )
+        assert early == "1 retrieved"
+        assert isinstance(late, RuntimeError)
+
+    simulate(main)
+
+
+def test_the_results_of_an_incomplete_batch_stand_but_its_time_does_not_count() -> None:
+    metrics = Metrics()
+
+    async def main() -> None:
+        incomplete = in_steps("retrieved", "not ranked", fails_with=IncompleteBatchError())
+        batcher = MicroBatcher(incomplete, limits(), metrics.queue("test"))
+        assert await batcher.submit(1, deadline=FOREVER) == "1 not ranked"
+
+    simulate(main)
+    assert metrics.registry.get_sample_value("winnow_batch_seconds_count", {"queue": "test"}) == 0
+
+
+def test_a_dispatch_without_any_result_fails_the_batch() -> None:
+    async def main() -> None:
+        for fails_with in (None, IncompleteBatchError("at the first step")):
+            batcher = MicroBatcher(in_steps(fails_with=fails_with), limits(), Metrics().queue("test"))
+            with pytest.raises((RuntimeError, IncompleteBatchError)):
+                await batcher.submit(1, deadline=FOREVER)
+
+    simulate(main)
+
+
+def test_the_queue_metric_counts_what_waits() -> None:
+    doubler = Doubler()
+    metrics = Metrics()
+
+    def queued() -> float | None:
+        return metrics.registry.get_sample_value("winnow_queued", {"queue": "test"})
+
+    async def main() -> None:
+        # Two releases are served during a swap: what waits for either of them counts.
+        batcher, other = (MicroBatcher(doubler.dispatch, limits(), metrics.queue("test")) for _ in range(2))
+        answers = [asyncio.ensure_future(each.submit(0, deadline=FOREVER)) for each in (batcher, other)]
+        await asyncio.sleep(0.1)
+        assert queued() == 0, "in flight, not waiting"
+        answers += [asyncio.ensure_future(batcher.submit(number, deadline=FOREVER, weight=2)) for number in (1, 2)]
+        answers += [asyncio.ensure_future(other.submit(3, deadline=FOREVER))]
+        await asyncio.sleep(0.1)
+        assert queued() == 5
+        await asyncio.gather(*answers)
+        assert queued() == 0
+        answers = [asyncio.ensure_future(batcher.submit(0, deadline=FOREVER)) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        answers += [asyncio.ensure_future(batcher.submit(0, deadline=FOREVER)) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        await batcher.close()
+        assert queued() == 0
+        await asyncio.gather(*answers, return_exceptions=True)
+
+    simulate(main)
+
+
+def test_a_closed_batcher_and_its_owner_are_freed_without_the_garbage_collector() -> None:
+    class Owner(Doubler):
+        def __init__(self) -> None:
+            super().__init__()
+            self.batcher = MicroBatcher(self.dispatch, limits(), Metrics().queue("test"))
+
+    async def main() -> "weakref.ref[Owner]":
+        owner = Owner()
+        await owner.batcher.submit(1, deadline=FOREVER)
+        await owner.batcher.close()
+        return weakref.ref(owner)
+
+    gc.disable()
+    try:
+        with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
+            assert runner.run(main())() is None
+    finally:
+        gc.enable()
+
+
+def test_closing_finishes_what_is_in_flight_and_refuses_the_rest() -> None:
+    doubler = Doubler()
+
+    async def main() -> None:
+        batcher = MicroBatcher(doubler.dispatch, limits(), Metrics().queue("test"))
+        in_flight = asyncio.ensure_future(batcher.submit(1, deadline=FOREVER))
         await asyncio.sleep(0.1)
         waiting = asyncio.ensure_future(batcher.submit(2, deadline=FOREVER))
         await asyncio.sleep(0.1)
         await batcher.close()
-        assert await flying == 2
+        assert await in_flight == 2
         with pytest.raises(UnavailableError):
             await waiting
         with pytest.raises(UnavailableError):
@@ -326,13 +534,13 @@ def test_closing_finishes_what_flies_and_refuses_the_rest() -> None:
     simulate(main)
 
 
-def test_a_cancelled_flight_is_unavailable_to_its_callers() -> None:
-    async def fly(items: Sequence[int], deadline: float) -> list[int]:
+def test_a_cancelled_batch_is_unavailable_to_its_callers() -> None:
+    async def dispatch(items: Sequence[int], deadline: float) -> list[int]:
         raise asyncio.CancelledError
 
     async def main() -> None:
         with pytest.raises(UnavailableError):
-            await MicroBatcher(fly, limits(), Metrics().queue("test")).submit(1, deadline=FOREVER)
+            await MicroBatcher(dispatch, limits(), Metrics().queue("test")).submit(1, deadline=FOREVER)
 
     simulate(main)
 
@@ -340,6 +548,8 @@ def test_a_cancelled_flight_is_unavailable_to_its_callers() -> None:
 def test_a_weight_that_fits_no_batch_is_refused() -> None:
     async def main() -> None:
         with pytest.raises(ValueError, match="weight is 9: a batch holds 1 to 8"):
-            await MicroBatcher(Stage().fly, limits(), Metrics().queue("test")).submit(1, weight=9, deadline=FOREVER)
+            await MicroBatcher(Doubler().dispatch, limits(), Metrics().queue("test")).submit(
+                1, weight=9, deadline=FOREVER
+            )
 
     simulate(main)

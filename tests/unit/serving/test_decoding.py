@@ -3,23 +3,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from winnow.serving.decoding import find_invalid_utf8
-from winnow.v1.recommendation_pb2 import RecommendItemsRequest
+from winnow.v1.catalogue_pb2 import BatchGetItemsResponse, Item
+from winnow.v1.recommendation_pb2 import RecommendItemsRequest, RecommendItemsResponse
 
 DESCRIPTOR = RecommendItemsRequest.DESCRIPTOR
-HISTORY, COUNT, EXCLUDED = 1, 2, 3
 
 
-def string_field(number: int, value: bytes) -> bytes:
-    return bytes([number << 3 | 2, len(value)]) + value
+def spoiled(message: RecommendItemsRequest | RecommendItemsResponse | BatchGetItemsResponse) -> bytes:
+    """The message with a byte that is no UTF-8 in place of each `?`."""
+    return message.SerializeToString().replace(b"?", b"\xff")
 
 
-def test_the_field_and_position_are_named() -> None:
-    data = string_field(HISTORY, b"ok") + bytes([COUNT << 3, 5]) + string_field(HISTORY, b"\xff") + b""
-    assert find_invalid_utf8(DESCRIPTOR, data) == "history[1]"
-    assert find_invalid_utf8(DESCRIPTOR, string_field(EXCLUDED, b"\xc3")) == "excluded_item_ids[0]"
+def test_the_field_and_its_position_are_named() -> None:
+    request = RecommendItemsRequest(excluded_item_ids=["fine", "also fine", "not ?"])
+    assert find_invalid_utf8(DESCRIPTOR, spoiled(request)) == "excluded_item_ids[2]"
+    answer = RecommendItemsResponse(release_id="?")
+    assert find_invalid_utf8(RecommendItemsResponse.DESCRIPTOR, spoiled(answer)) == "release_id"
 
 
-@pytest.mark.parametrize("data", [b"", string_field(HISTORY, b"ok"), b"\x0a", b"\x0a\x05ab", b"\xff" * 20, b"\x0b"])
+def test_fields_within_fields_are_named() -> None:
+    answer = RecommendItemsResponse()
+    for item_id in ("fine", "not ?"):
+        answer.items.add(item_id=item_id)
+    assert find_invalid_utf8(RecommendItemsResponse.DESCRIPTOR, spoiled(answer)) == "items[1].item_id"
+
+
+def test_other_bytes_that_are_not_utf8_are_no_reason() -> None:
+    answer = BatchGetItemsResponse(items=[Item(item_id="fine", attributes={"?": "?"})])
+    assert find_invalid_utf8(BatchGetItemsResponse.DESCRIPTOR, spoiled(answer)) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"\x0a", b"\x0a\x05ab", b"\xff" * 20, b"\x0b"])
 def test_other_damage_is_not_taken_for_it(data: bytes) -> None:
     assert find_invalid_utf8(DESCRIPTOR, data) is None
 

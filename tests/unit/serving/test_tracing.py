@@ -5,14 +5,14 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, format_span_id, format_trace_id
 
 from winnow.serving.opentelemetry import OpenTelemetrySpans
-from winnow.serving.tracing import TraceIdsOnly, add_trace_id, calling, outgoing_metadata, serving
+from winnow.serving.tracing import Spans, add_trace_id, calling, outgoing_metadata, serving
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
 
 
 def test_the_callers_trace_id_is_continued_logged_and_passed_on() -> None:
-    with serving(TraceIdsOnly(), "RecommendItems", [("other", "x"), ("traceparent", TRACEPARENT)]):
+    with serving(Spans(), "RecommendItems", [("other", "x"), ("traceparent", TRACEPARENT)]):
         assert add_trace_id(None, "", {"event": "x"}) == {"event": "x", "trace_id": TRACE_ID}
         ((key, value),) = outgoing_metadata()
     assert key == "traceparent"
@@ -22,7 +22,7 @@ def test_the_callers_trace_id_is_continued_logged_and_passed_on() -> None:
 
 def test_a_call_without_a_trace_begins_one() -> None:
     for metadata in ([], [("traceparent", "nonsense")], [("traceparent", b"\xff")]):
-        with serving(TraceIdsOnly(), "RecommendItems", metadata):
+        with serving(Spans(), "RecommendItems", metadata):
             trace_id = add_trace_id(None, "", {})["trace_id"]
         assert len(trace_id) == 32
         assert trace_id != TRACE_ID

@@ -1,6 +1,8 @@
 """Settings with which the planted log is learned in a second."""
 
-from winnow.networks.ranking_features import FEATURES
+from winnow.networks.features.registry import FEATURES
+from winnow.networks.options import CandidateOptions, HistoryOptions
+from winnow.networks.watch_features import WatchFeatures
 from winnow.training.presets import CandidateSettings, ImpressionSettings, RankingSettings, TrainingSettings
 
 TINY = TrainingSettings(
@@ -10,16 +12,20 @@ TINY = TrainingSettings(
         embedding_dim=16,
         hidden_dim=16,
         n_hidden_layers=1,
-        history_length=8,
-        bag_decays=(0.0, 0.5),
+        options=CandidateOptions(
+            history=HistoryOptions(
+                history_length=8,
+                bag_decays=(0.0, 0.5),
+                bag_lags=(0,),
+                signed_bags=1,
+                watch_features=WatchFeatures(gap_edges_seconds=(2.0, 60.0)),
+            ),
+            linear_skip=True,
+            embedding_std=0.05,
+        ),
         held_back_share=0.2,
-        bag_lags=(0,),
-        signed_bags=1,
-        gap_edges_seconds=(2.0, 60.0),
         weight_range_count=4,
         feature_dropout=0.1,
-        linear_skip=True,
-        embedding_std=0.05,
         learning_rate=0.01,
         position_learning_rate_factor=2.0,
         dropout=0.1,
@@ -50,7 +56,7 @@ TINY = TrainingSettings(
         hidden_dim=16,
         n_hidden_layers=2,
         embedding_trained=True,
-        features=FEATURES,
+        features=tuple(FEATURES),
         objective="watch_time",
         learning_rate=0.02,
         weight_decay=0.01,

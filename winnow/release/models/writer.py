@@ -1,4 +1,4 @@
-"""Writing a release: into a temporary directory, then renamed into place, so that no reader ever sees half of one."""
+"""Writes a release into a temporary directory and renames it into place, so no reader ever sees half of one."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 
@@ -26,18 +27,19 @@ from winnow.index.exact import ExactIndex
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.packed import pack
 from winnow.networks.ranking import DeepRankingModel
+from winnow.queries import RetrievalQuery
 from winnow.release import manifest as files
 from winnow.release.golden import GoldenRequests
 from winnow.release.manifest import FORMAT_VERSION, MANIFEST_FILE, IndexEntry, Manifest
-from winnow.release.reader import describe_file, digest_of_files
+from winnow.release.reader import check_popularity, describe_file, digest_of_files
 
-# Enough candidates to notice a broken tower or table, few enough to be checked in milliseconds.
+# Enough to notice a broken tower or table, few enough to be checked in milliseconds.
 GOLDEN_CANDIDATES = 50
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReleaseContents:
-    """What training hands over. I items; row r of everything belongs to item r of the vocabulary."""
+    """What training produced. I items; row r of everything belongs to item r of the vocabulary."""
 
     vocabulary: Vocabulary
     candidate_network: DeepCandidateGenerationModel
@@ -48,23 +50,24 @@ class ReleaseContents:
     attributes: Sequence[Mapping[str, str]]
     """Further columns of the items file, as text."""
     sample_histories: RaggedRows
-    """A few real histories: the golden requests are made of them."""
+    """A few real histories for the golden requests."""
     sample_contexts: RequestContexts | None = None
-    """What the callers of these requests know besides; where None, nothing."""
+    """What else the callers of these requests know; None is nothing."""
     training: Mapping[str, Any]
     """Settings, fingerprint of the data, seed, versions; JSON values."""
     figures: Mapping[str, Any]
     """Evaluation figures; JSON values."""
     tuning_histories: RaggedRows | None = None
-    """Held-out histories, a few hundred, on which an approximate index is tuned; the sample histories where None."""
+    """A few hundred held-out histories, on which an approximate index is tuned; None takes the sample histories."""
     target_recall: float = TARGET_RECALL
-    """Recall@200 that an approximate index has to reach on them."""
+    """The recall@200 that an approximate index has to reach on them."""
 
 
 def write_release(releases: Path, contents: ReleaseContents) -> str:
     """Write a release below `releases`, point CURRENT at it, and return its id.
 
-    Raises OSError where the directory cannot be written; nothing is left behind then.
+    Raises OSError where the directory cannot be written, and ValueError where the contents are not valid; nothing is
+    left behind then.
     """
     releases.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=releases))
@@ -79,8 +82,10 @@ def write_release(releases: Path, contents: ReleaseContents) -> str:
             release_id=release_id,
             created_at=created_at,
             item_count=len(contents.vocabulary),
-            candidate_network=contents.candidate_network.constructor_arguments(),
-            ranking_network=contents.ranking_network.constructor_arguments(),
+            candidate_network=contents.candidate_network.config,
+            ranking_network=contents.ranking_network.config,
+            ranking_score=contents.ranking_network.score,
+            ranking_reads_contexts=contents.ranking_network.reads_contexts,
             index=index,
             training=dict(contents.training),
             figures=dict(contents.figures),
@@ -92,12 +97,14 @@ def write_release(releases: Path, contents: ReleaseContents) -> str:
             _flush_to_disk(path)
         temporary.chmod(0o755)
         if (releases / release_id).exists():
-            # The same files within the same second: that is this release.
+            # The same files in the same second: it is this release.
             shutil.rmtree(temporary)
         else:
             temporary.rename(releases / release_id)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, SafetensorError):
+            raise OSError(f"{releases} cannot be written: {error}") from error
         raise
     point_current_at(releases, release_id)
     return release_id
@@ -116,7 +123,8 @@ def point_current_at(releases: Path, release_id: str) -> None:
 
 def _write_files(directory: Path, contents: ReleaseContents) -> None:
     contents.vocabulary.save(directory / files.VOCABULARY_FILE)
-    save_file({"popularity": contents.popularity.astype(np.float32)}, directory / files.POPULARITY_FILE)
+    popularity = check_popularity(contents.popularity.astype(np.float32), len(contents.vocabulary))
+    save_file({"popularity": popularity}, directory / files.POPULARITY_FILE)
     with (directory / files.ITEMS_FILE).open("w", encoding="utf-8") as lines:
         lines.writelines(item_lines(contents.titles, contents.attributes))
     for network, name in (
@@ -130,7 +138,7 @@ def _write_files(directory: Path, contents: ReleaseContents) -> None:
 
 @torch.inference_mode()
 def _write_index(directory: Path, contents: ReleaseContents) -> IndexEntry:
-    """Choose and tune the index; write it where there is more to it than the network's own vectors."""
+    """Choose and tune the index; write it, unless the network's vectors are all there is to it."""
     network = contents.candidate_network.eval()
     histories = contents.tuning_histories if contents.tuning_histories is not None else contents.sample_histories
     user_BH = network.user_vectors(network.pack(histories))
@@ -149,14 +157,15 @@ def _write_index(directory: Path, contents: ReleaseContents) -> IndexEntry:
 
 @torch.inference_mode()
 def _golden_requests(contents: ReleaseContents) -> GoldenRequests:
-    """Answer the sample histories with the plain networks; the watched items are excluded, as in serving."""
+    """Answer the sample histories with the plain networks, without the watched items, as in serving."""
     candidate, ranking = contents.candidate_network.eval(), contents.ranking_network.eval()
     histories = WatchHistories.of(contents.sample_histories)
     contexts = contents.sample_contexts or RequestContexts.unknown(len(histories))
     user_BH = candidate.user_vectors(candidate.pack(histories))
     counts = np.full(len(histories), GOLDEN_CANDIDATES, dtype=np.int32)
-    retrieved = ExactIndex(candidate.item_vectors_IH).search(user_BH, counts, histories)
-    candidates = pack(retrieved.rows, ranking.n_items, "candidates", user_BH.device)
+    query = RetrievalQuery(histories=histories, counts=counts, exclusions=histories)
+    retrieved = ExactIndex(candidate.item_vectors_IH).search(user_BH, query)
+    candidates = pack(retrieved.rows, user_BH.device)
     return GoldenRequests(
         histories=histories,
         candidates=retrieved.rows,

@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> Path:
         pl.DataFrame(rows, schema=columns, orient="row").write_parquet(path / name)
 
     impressions("val.parquet", [(1, 7, 1_650_900_000_500, 1, 61_500), (2, 8, 1_650_800_000_000, 0, 1_200)])
-    # The first one stands in both files.
+    # The first one is in both files.
     impressions("test.parquet", [(1, 7, 1_650_900_000_500, 1, 61_500), (1, 8, 1_651_000_000_000, 1, 0)])
     pl.DataFrame(
         {"user_id": [1, 2], "watch_seq": [[8, 7, 8], []], "last_time_ms": [1_650_700_000_000, 1_650_700_000_000]},
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def test_impressions_stand_once_in_time_order_and_only_clicks_are_watches(folder: Path, tmp_path: Path) -> None:
+def test_impressions_occur_once_in_time_order_and_only_clicks_are_watches(folder: Path, tmp_path: Path) -> None:
     data_set = kuairand.convert(folder, tmp_path / "data")
     assert pl.read_parquet(data_set.impressions).rows() == [
         ("2", "8", 1_650_800_000.0, False, 0.0),

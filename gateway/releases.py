@@ -1,0 +1,130 @@
+"""The releases that the gateway holds, each with everything that answers from it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from gateway.channels import StageChannels
+from gateway.pipeline import Pipeline
+from gateway.served_catalogue import RELEASE_FILES, ServedCatalogue
+from gateway.settings import GatewaySettings
+from gateway.stage_calls import Method, StageCaller, StageFailure
+from gateway.stage_clients import CandidateStageClient, RankingStageClient
+from winnow.release.reader import Release
+from winnow.serving.metrics import Metrics
+from winnow.serving.releases import HeldRelease, ReleaseKeeper
+from winnow.v1 import candidate_pb2_grpc, ranking_pb2_grpc
+
+Answer = TypeVar("Answer")
+
+# Besides what is in the files: an id as a string of its own, its entry in the vocabulary, its rank by popularity.
+BYTES_PER_ITEM = 200
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ServedRelease:
+    """A release with everything that answers from it."""
+
+    catalogue: ServedCatalogue
+    candidate_stage: CandidateStageClient
+    ranking_stage: RankingStageClient
+    pipeline: Pipeline
+
+    async def close(self) -> None:
+        """Wait for batches in flight."""
+        await self.pipeline.close()
+
+
+class ServedReleases:
+    """Follows CURRENT, moves to a release when both stages hold it, and answers from one release at a time."""
+
+    def __init__(self, settings: GatewaySettings, metrics: Metrics) -> None:
+        """Raise ValueError where a TLS file cannot be read."""
+        self._settings = settings
+        self._metrics = metrics
+        self._channels = StageChannels(settings)
+        self._candidate_caller = StageCaller("candidate", self._candidate_method(), settings, metrics)
+        self._ranking_caller = StageCaller("ranking", self._ranking_method(), settings, metrics)
+        self.keeper: ReleaseKeeper[ServedRelease] = ReleaseKeeper(
+            settings,
+            RELEASE_FILES,
+            self._load,
+            metrics,
+            adopt=self._held_by_both_stages,
+            derived_bytes=lambda manifest: BYTES_PER_ITEM * manifest.item_count,
+        )
+
+    @property
+    def current(self) -> ServedRelease:
+        """The release for new requests. Raises UnavailableError while there is none."""
+        return self.keeper.current.loaded
+
+    async def answer(self, respond: Callable[[ServedRelease, bool], Awaitable[Answer]]) -> Answer:
+        """Answer from the current release; as a whole from another one that is held, where a replica lacks this one.
+
+        Behind a load balancer nobody knows what the replica that will be met holds: it may be the first with a new
+        release, or the last without. `respond` gets a release and whether there is another one to try, and may raise
+        StageFailure only if there is.
+        """
+        *first, last = [self.keeper.current, *self.keeper.others()]
+        for held in first:
+            try:
+                with held as release:
+                    return await respond(release, True)
+            except StageFailure as failure:
+                if not failure.release_missing:
+                    raise
+        with last as release:
+            return await respond(release, False)
+
+    async def watch(self) -> None:
+        """Follow new releases and replaced certificates, for ever."""
+        await asyncio.gather(
+            self.keeper.watch(), self._channels.watch(self._use_new_channels), self._keep_current_release_in_use()
+        )
+
+    async def close(self) -> None:
+        """Wait for batches in flight and close the connections."""
+        await self.keeper.close()
+        await self._channels.close()
+
+    def _load(self, release: Release) -> ServedRelease:
+        catalogue = ServedCatalogue.load(release)
+        candidate_stage = CandidateStageClient(self._candidate_caller, catalogue.release_id, len(catalogue.vocabulary))
+        ranking_stage = RankingStageClient(self._ranking_caller, catalogue.release_id)
+        return ServedRelease(
+            catalogue=catalogue,
+            candidate_stage=candidate_stage,
+            ranking_stage=ranking_stage,
+            pipeline=Pipeline(catalogue, candidate_stage, ranking_stage, self._settings, self._metrics),
+        )
+
+    async def _held_by_both_stages(self, held: HeldRelease[ServedRelease]) -> bool:
+        release = held.loaded
+        return all(
+            await asyncio.gather(
+                self._candidate_caller.held_by_all(release.candidate_stage.probe()),
+                self._ranking_caller.held_by_all(release.ranking_stage.probe()),
+            )
+        )
+
+    async def _keep_current_release_in_use(self) -> None:
+        """Stages drop what nobody uses: in a quiet hour that would be the release that this gateway pins."""
+        while True:
+            await asyncio.sleep(self._settings.release_poll_seconds)
+            release = self.current
+            await asyncio.gather(
+                self._candidate_caller.say_in_use(release.candidate_stage.probe()),
+                self._ranking_caller.say_in_use(release.ranking_stage.probe()),
+            )
+
+    def _use_new_channels(self) -> None:
+        self._candidate_caller.use_method(self._candidate_method())
+        self._ranking_caller.use_method(self._ranking_method())
+
+    def _candidate_method(self) -> Method:
+        return candidate_pb2_grpc.CandidateServiceStub(self._channels.candidate).RetrieveCandidates
+
+    def _ranking_method(self) -> Method:
+        return ranking_pb2_grpc.RankingServiceStub(self._channels.ranking).RankCandidates

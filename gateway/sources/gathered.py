@@ -1,0 +1,25 @@
+"""What a source gives for one request."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.answers import CandidateSource
+from gateway.stage_calls import StageFailure
+from winnow.history import Rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Gathered:
+    """Candidates of one request, best first, with the scores that order them."""
+
+    rows: Rows
+    scores: NDArray[np.float32]
+    source: CandidateSource
+    failure: StageFailure | None = None
+    """Why the network gave nothing."""
+    microseconds: int | None = None
+    """How long the candidate stage took to answer; None where it was not asked."""
+    compute_microseconds: int | None = None
+    """Of these, how long it computed; None where it gave no answer."""

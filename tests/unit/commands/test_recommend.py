@@ -1,0 +1,151 @@
+"""`winnow recommend` finds the titles that are meant, sends what is known of a history, and says what is wrong once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.unit.client.fake_gateway import Failure, FakeGateway, fake_gateway, invalid_argument
+from winnow.cli import app
+from winnow.client import Violation
+from winnow.v1 import catalogue_pb2, recommendation_pb2
+
+# 25 items with a number each, the most popular first: 31 before 3.
+NUMBERS = [31, 30, 3, *range(4, 26)]
+
+
+@pytest.fixture
+def gateway() -> Iterator[FakeGateway]:
+    with fake_gateway() as running:
+        running.items = [catalogue_pb2.Item(item_id=f"sku-{n}", title=f"Kaffee Nr. {n}") for n in NUMBERS]
+        running.response = recommendation_pb2.RecommendItemsResponse(
+            items=[recommendation_pb2.ScoredItem(item_id="sku-4", score=0.5)],
+            release_id="release-1",
+            retrieved_count=200,
+            ranked_count=150,
+            degradation=recommendation_pb2.Degradation(step=recommendation_pb2.DEGRADATION_STEP_NONE),
+            timing=recommendation_pb2.Timing(total_microseconds=9500, rank_microseconds=3000),
+        )
+        yield running
+
+
+def recommend(gateway: FakeGateway, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["recommend", f"--target={gateway.target}", *arguments], env={"COLUMNS": "200"})
+
+
+def history_sent(gateway: FakeGateway) -> list[str]:
+    (request,) = [
+        request for request in gateway.requests if isinstance(request, recommendation_pb2.RecommendItemsRequest)
+    ]
+    return [watch.item_id for watch in request.history]
+
+
+def test_an_equal_title_is_preferred_to_more_popular_ones_that_contain_it(gateway: FakeGateway) -> None:
+    result = recommend(gateway, "--title", "kaffee nr. 3")
+    assert result.exit_code == 0, result.output
+    assert history_sent(gateway) == ["sku-3"]
+    assert "Watched: Kaffee Nr. 3\n" in result.stdout
+    assert result.stderr == ""
+
+
+def test_an_equal_title_is_found_on_a_later_page(gateway: FakeGateway) -> None:
+    gateway.items = [
+        *(catalogue_pb2.Item(item_id=f"other-{n}", title=f"Alien {n}") for n in range(250)),
+        catalogue_pb2.Item(item_id="the one", title="Alien"),
+    ]
+    assert recommend(gateway, "--title", "Alien").exit_code == 0
+    assert history_sent(gateway) == ["the one"]
+
+
+def test_a_title_that_begins_with_the_text_is_preferred_to_one_that_contains_it(gateway: FakeGateway) -> None:
+    gateway.items = [
+        catalogue_pb2.Item(item_id="contains", title="Guter Kaffee"),
+        catalogue_pb2.Item(item_id="begins", title="Kaffeemühle"),
+    ]
+    result = recommend(gateway, "--title", "kaffee")
+    assert history_sent(gateway) == ["begins"]
+    assert result.stderr == ""
+
+
+def test_other_items_that_match_as_well_are_named(gateway: FakeGateway) -> None:
+    result = recommend(gateway, "--title", "kaffee nr. 1")
+    assert history_sent(gateway) == ["sku-10"]
+    assert result.stderr == (
+        "--title 'kaffee nr. 1' matches several items: 'Kaffee Nr. 10' (sku-10) was taken, the others are "
+        "'Kaffee Nr. 11' (sku-11), 'Kaffee Nr. 12' (sku-12), 'Kaffee Nr. 13' (sku-13), ...\n"
+    )
+
+
+def test_ids_come_before_titles(gateway: FakeGateway) -> None:
+    recommend(gateway, "sku-5", "sku-6", "--title", "Kaffee Nr. 3", "--title", "Kaffee Nr. 4")
+    assert history_sent(gateway) == ["sku-5", "sku-6", "sku-3", "sku-4"]
+
+
+def test_a_title_that_no_item_has_is_named(gateway: FakeGateway) -> None:
+    result = recommend(gateway, "--title", "Tee")
+    assert result.exit_code == 1
+    assert str(result.exception) == "winnow recommend: no title contains 'Tee'"
+
+
+def test_the_answer_is_printed_with_its_times(gateway: FakeGateway) -> None:
+    result = recommend(gateway, "sku-5", "no such item")
+    assert "Watched: Kaffee Nr. 5, no such item (unknown)" in result.stdout
+    assert "Release release-1, 150 of 200 candidates ranked\n9.5 ms: ranking 3.0\n" in result.stdout
+    assert "Degraded" not in result.stdout
+
+
+def test_a_degraded_answer_says_so(gateway: FakeGateway) -> None:
+    gateway.response.degradation.step = recommendation_pb2.DEGRADATION_STEP_CANDIDATE_ORDER
+    gateway.response.degradation.reason = "ranking: UNAVAILABLE"
+    assert "Degraded: CANDIDATE_ORDER (ranking: UNAVAILABLE)" in recommend(gateway, "sku-5").stdout
+
+
+def test_the_history_of_a_user_of_any_length_is_sent_with_weights_and_times(
+    gateway: FakeGateway, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.csv"
+    rows = [f"ann,sku-{n},{1_000 + n},{n % 5}" for n in range(1_200)]
+    log.write_text("\n".join(["user_id,item_id,timestamp,weight", *rows, "bob,sku-1,5,1"]))
+    result = recommend(gateway, f"--interactions={log}", "--user=ann")
+    assert result.exit_code == 0, result.output
+    assert list(gateway.requests[0].history) == [
+        recommendation_pb2.Watch(item_id=f"sku-{n}", weight=n % 5, time_seconds=1_000 + n) for n in range(200, 1_200)
+    ]
+    assert "Watched: 992 more, then sku-1192 (unknown)" in result.stdout
+
+
+def test_each_violation_is_printed_once(gateway: FakeGateway) -> None:
+    gateway.failures = [
+        invalid_argument([Violation("history[0].item_id", "is empty"), Violation("history[2].item_id", "is empty")])
+    ]
+    result = recommend(gateway, "", "x", "")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "winnow recommend: the gateway refused the request: history[0].item_id is empty\n"
+        "winnow recommend: the gateway refused the request: history[2].item_id is empty\n"
+    )
+
+
+def test_another_failure_is_printed_as_the_gateway_tells_it(gateway: FakeGateway) -> None:
+    gateway.failures = [Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full [/red]")]
+    assert recommend(gateway).stderr == "winnow recommend: RESOURCE_EXHAUSTED: the queue is full [/red]\n"
+
+
+@pytest.mark.parametrize("count", ["0", "101"])
+def test_a_count_that_the_gateway_would_change_is_refused(gateway: FakeGateway, count: str) -> None:
+    result = recommend(gateway, f"--count={count}")
+    assert result.exit_code == 2
+    assert "Invalid value for '--count'" in result.stderr
+    assert gateway.requests == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--user=ann"], ["--interactions=log.csv"], ["--interactions=log.csv", "--user=ann", "sku-1"]],
+)
+def test_a_history_comes_from_one_place(gateway: FakeGateway, arguments: list[str]) -> None:
+    result = recommend(gateway, *arguments)
+    assert result.exit_code == 2
+    assert "--interactions and --user go together" in result.stderr

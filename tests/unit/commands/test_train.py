@@ -1,0 +1,157 @@
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from safetensors import SafetensorError
+from typer.testing import CliRunner
+
+from tests.unit.training.planted import write_planted_impressions, write_planted_log
+from tests.unit.training.settings import TINY
+from winnow.commands.train import train
+from winnow.training import presets
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
+    monkeypatch.setitem(presets.PRESETS, "tiny", TINY)
+    app = typer.Typer()
+    app.command()(train)
+    return app
+
+
+def arguments(directory: Path) -> list[str]:
+    return [
+        "--interactions", str(directory / "log.csv"),
+        "--releases", str(directory / "releases"),
+        "--checkpoints", str(directory / "checkpoints"),
+        "--preset", "tiny",
+        "--candidate-epochs", "2",
+        "--seed", "3",
+    ]  # fmt: skip
+
+
+def test_train_writes_a_release_and_prints_the_figures(app: typer.Typer, tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    result = CliRunner().invoke(app, arguments(tmp_path), catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "candidate network, epoch 2 of 2" in result.output
+    assert "NDCG@10" in result.output
+    assert (tmp_path / "releases" / "CURRENT").exists()
+
+
+def test_an_unusable_log_is_explained(app: typer.Typer, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id\nu,i\n")
+    result = CliRunner().invoke(app, arguments(tmp_path))
+    assert result.exit_code == 1
+    assert "column timestamp is missing" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_checkpoint_of_another_run_is_not_continued(app: typer.Typer, tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    assert CliRunner().invoke(app, arguments(tmp_path)).exit_code == 0
+    result = CliRunner().invoke(app, [*arguments(tmp_path), "--seed", "4", "--resume"])
+    assert result.exit_code == 1
+    assert "was made with other settings or data" in result.output
+
+
+def test_an_unknown_preset_is_named(app: typer.Typer, tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    result = CliRunner().invoke(app, [*arguments(tmp_path), "--preset", "huge"])
+    assert result.exit_code == 2
+    assert "huge" in result.output
+
+
+def test_a_split_by_time_is_kept_in_the_release(app: typer.Typer, tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    result = CliRunner().invoke(app, [*arguments(tmp_path), "--split", "global-time"], catch_exceptions=False)
+    assert "Split: watches before 1970-01-01 00:00:09 UTC are trained on" in result.output
+    [manifest] = (tmp_path / "releases").glob("*/manifest.json")
+    training = json.loads(manifest.read_text())["training"]
+    assert training["settings"]["split"] == "global-time"
+    assert len(training["epochs"]["candidate"]) == 2
+    assert training["epochs"]["ranking"][0]["loss"] > 0
+
+
+def test_an_unknown_split_is_named(app: typer.Typer, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [*arguments(tmp_path), "--split", "random"])
+    assert result.exit_code == 2
+    assert "random" in result.output
+
+
+def test_ranking_learns_from_impressions_where_the_preset_says_how(app: typer.Typer, tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    write_planted_impressions(tmp_path)
+    given = [*arguments(tmp_path), "--impressions", str(tmp_path / "impressions.csv"), "--ranking-epochs", "1"]
+    result = CliRunner().invoke(app, given, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "weighted per user loss" in result.output
+    refused = CliRunner().invoke(app, [*given, "--preset", "demo"])
+    assert refused.exit_code == 2
+    assert "cannot learn from impressions" in refused.output
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:x", "meta"])
+def test_an_unknown_device_is_named(app: typer.Typer, tmp_path: Path, device: str) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    result = CliRunner().invoke(app, [*arguments(tmp_path), "--device", device])
+    assert result.exit_code == 2
+    assert f"there is no device '{device}'" in result.output
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_gpu_that_is_not_there_is_named(
+    app: typer.Typer, tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    result = CliRunner().invoke(app, [*arguments(tmp_path), "--device", device])
+    assert result.exit_code == 2
+    assert f"there is no {device}" in result.output
+
+
+@pytest.mark.parametrize("name", ["releases", "checkpoints"])
+def test_a_directory_that_cannot_be_written_is_named_before_training(
+    app: typer.Typer, tmp_path: Path, name: str
+) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    (tmp_path / name).write_text("a file, not a directory")
+    result = CliRunner().invoke(app, arguments(tmp_path))
+    assert result.exit_code == 1
+    assert f"{tmp_path / name}: File exists" in result.output.replace("\n", "")
+    assert "epoch" not in result.output
+
+
+def test_a_full_disk_is_explained(app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    write_planted_log(tmp_path / "log.csv")
+    for function in ("winnow.training.checkpoint.save_file", "winnow.release.models.writer.save_tensors"):
+        with monkeypatch.context() as patched:
+            patched.setattr(function, fail)
+            result = CliRunner().invoke(app, arguments(tmp_path))
+        assert result.exit_code == 1
+        assert "cannot be written: Error while serializing: I/O error: No space left on device" in result.output
+        assert not list((tmp_path / "releases").iterdir())
+
+
+def test_a_log_in_which_nobody_has_three_watches_is_refused_before_training(app: typer.Typer, tmp_path: Path) -> None:
+    lines = [f"user {user},item {item},{item}" for user in range(20) for item in range(2)]
+    (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id,timestamp", *lines]) + "\n")
+    result = CliRunner().invoke(app, arguments(tmp_path))
+    assert result.exit_code == 1
+    assert "log.csv: too few watches: no user has one to hold out" in result.output
+    assert "epoch" not in result.output
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_an_item_id_that_no_request_may_hold_is_refused(app: typer.Typer, tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    with (tmp_path / "log.csv").open("a") as log:
+        log.write(f"user 0,{'x' * 513},99\n")
+    result = CliRunner().invoke(app, arguments(tmp_path))
+    assert result.exit_code == 1
+    assert "log.csv: column item_id, line 962: 'xxx" in result.output
+    assert "is longer than 512 bytes" in result.output

@@ -1,0 +1,133 @@
+"""Stages in this process whose answers a test can foresee: candidates are the smallest rows, large rows score best."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+
+from gateway.pipeline import Pipeline
+from gateway.requests import CandidateRequest, RankRequest
+from gateway.served_catalogue import ServedCatalogue
+from gateway.settings import GatewaySettings
+from gateway.stage_calls import StageCaller
+from gateway.stage_clients import CandidateStageClient, RankingStageClient
+from winnow.history import RaggedRows, Rows, WatchHistories
+from winnow.queries import Candidates
+from winnow.serving import wire
+from winnow.serving.metrics import Metrics
+from winnow.v1 import candidate_pb2, ranking_pb2
+
+Change = Callable[[Any], None]
+
+
+def rows(*values: int) -> Rows:
+    return np.array(values, dtype=np.int32)
+
+
+def status(code: grpc.StatusCode) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata())
+
+
+@dataclass
+class FakeStage:
+    """`outcomes` come first, one a call: an exception, a number of seconds to wait, or a change of the answer."""
+
+    item_count: int = 300
+    outcomes: list[grpc.aio.AioRpcError | float | Change | None] = field(default_factory=list)
+    requests: list[Any] = field(default_factory=list)
+
+    async def __call__(self, request: Any, *, timeout: float, metadata: Any = ()) -> Any:  # noqa: ASYNC109 - as a stub
+        self.requests.append(request)
+        outcome = self.outcomes.pop(0) if self.outcomes else None
+        if isinstance(outcome, grpc.aio.AioRpcError):
+            raise outcome
+        if isinstance(outcome, float):
+            await asyncio.sleep(min(outcome, timeout))
+            if outcome > timeout:
+                raise status(grpc.StatusCode.DEADLINE_EXCEEDED)
+        answer = self.answer(request)
+        if callable(outcome):
+            outcome(answer)
+        return answer
+
+    def answer(self, request: Any) -> Any:
+        raise AssertionError("a stage answers in its own way")
+
+
+class FakeCandidateStage(FakeStage):
+    """Returns the smallest rows that are not excluded; the logit of a row is minus the row."""
+
+    def answer(self, request: candidate_pb2.RetrieveCandidatesRequest) -> candidate_pb2.RetrieveCandidatesResponse:
+        exclusions = wire.unpack_rows(request.exclusions, "exclusions")
+        counts = wire.unpack_array(request.counts, wire.INT32, "counts")
+        lists = [
+            np.setdiff1d(np.arange(self.item_count), exclusions[query])[:count]
+            for query, count in enumerate(counts.tolist())
+        ]
+        found = RaggedRows.from_lists([list_.astype(np.int32) for list_ in lists])
+        return wire.pack_candidates(Candidates(found, -found.rows.astype(np.float32)), compute_microseconds=7)
+
+
+class FakeRankingStage(FakeStage):
+    """The score of a row is the row."""
+
+    def answer(self, request: ranking_pb2.RankCandidatesRequest) -> ranking_pb2.RankCandidatesResponse:
+        found = wire.unpack_rows(request.candidates, "candidates")
+        return wire.pack_scores(found.rows.astype(np.float32), compute_microseconds=9)
+
+
+@dataclass
+class Chain:
+    """A pipeline over two fake stages."""
+
+    catalogue: ServedCatalogue
+    settings: GatewaySettings = field(default_factory=GatewaySettings)
+    candidate: FakeCandidateStage = field(default_factory=FakeCandidateStage)
+    ranking: FakeRankingStage = field(default_factory=FakeRankingStage)
+    metrics: Metrics = field(default_factory=Metrics)
+
+    def __post_init__(self) -> None:
+        candidate_caller = StageCaller("candidate", self.candidate, self.settings, self.metrics)
+        ranking_caller = StageCaller("ranking", self.ranking, self.settings, self.metrics)
+        release_id, item_count = self.catalogue.release_id, len(self.catalogue.vocabulary)
+        self.pipeline = Pipeline(
+            self.catalogue,
+            CandidateStageClient(candidate_caller, release_id, item_count),
+            RankingStageClient(ranking_caller, release_id),
+            self.settings,
+            self.metrics,
+        )
+
+
+def candidate_request(
+    *watched: int,
+    seconds: float = 1.0,
+    item_count: int = 3,
+    candidate_count: int = 10,
+    require_ranked: bool = False,
+) -> CandidateRequest:
+    """A request that is made within the running event loop."""
+    return CandidateRequest(
+        history=WatchHistories.of_one(rows(*watched)),
+        item_count=item_count,
+        candidate_count=candidate_count,
+        excluded=rows(*watched),
+        deadline=asyncio.get_running_loop().time() + seconds,
+        require_ranked=require_ranked,
+        unknown_history_count=0,
+        unknown_excluded_count=0,
+    )
+
+
+def rank_request(*candidates: int, seconds: float = 1.0) -> RankRequest:
+    """A request that is made within the running event loop."""
+    return RankRequest(
+        history=WatchHistories.of_one(rows(1)),
+        rows=rows(*candidates),
+        deadline=asyncio.get_running_loop().time() + seconds,
+        unknown_history_count=0,
+        unknown_item_count=0,
+    )

@@ -1,0 +1,297 @@
+"""The path of a request over stages that answer, fail, hang and answer nonsense."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.answers import CandidateSource, DegradationStep, Recommendation, ScoreType
+from gateway.pipeline import Pipeline
+from gateway.served_catalogue import ServedCatalogue
+from gateway.stage_calls import StageFailure
+from tests.unit.gateway.stages import Chain, candidate_request, rank_request, status
+from winnow.serving.errors import StageUnavailableError
+from winnow.serving.wire import FLOAT32, pack_array
+
+UNAVAILABLE = status(grpc.StatusCode.UNAVAILABLE)
+INTERNAL = status(grpc.StatusCode.INTERNAL)
+NOT_HELD = status(grpc.StatusCode.FAILED_PRECONDITION)
+
+
+def run(work: Callable[[], Awaitable[Any]]) -> Any:
+    async def main() -> Any:
+        return await work()
+
+    return asyncio.run(main())
+
+
+def recommend(chain: Chain, *watched: int, other_release: bool = False, **asked: Any) -> Recommendation:
+    async def ask() -> Recommendation:
+        return await chain.pipeline.recommend(candidate_request(*watched, **asked), other_release=other_release)
+
+    answer: Recommendation = run(ask)
+    return answer
+
+
+def test_the_full_chain(catalogue: ServedCatalogue) -> None:
+    answer = recommend(Chain(catalogue), 0, 2)
+    # Candidates are 1, 3, 4 ... 11; ranking turns their order round.
+    assert answer.rows.tolist() == [11, 10, 9]
+    assert answer.scores.tolist() == [11, 10, 9]
+    assert answer.score_type is ScoreType.WATCH_PROBABILITY
+    assert answer.source is CandidateSource.NETWORK
+    assert answer.degradation is DegradationStep.NONE
+    assert answer.degradation_reason == ""
+    assert (answer.retrieved_count, answer.ranked_count) == (10, 10)
+    assert answer.timing.retrieve_compute == 7
+    assert answer.timing.rank_compute == 9
+    assert None not in (answer.timing.wait, answer.timing.retrieve, answer.timing.rank, answer.timing.select)
+
+
+def test_popular_items_are_the_full_answer_to_an_empty_history(catalogue: ServedCatalogue) -> None:
+    chain = Chain(catalogue)
+    answer = recommend(chain)
+    assert answer.rows.tolist() == [9, 8, 7]
+    assert answer.source is CandidateSource.POPULAR
+    assert answer.score_type is ScoreType.WATCH_PROBABILITY
+    assert answer.degradation is DegradationStep.NONE
+    assert answer.timing.retrieve is None
+    assert not chain.candidate.requests
+
+
+def test_without_ranking_candidates_in_their_own_order(catalogue: ServedCatalogue) -> None:
+    chain = Chain(catalogue)
+    chain.ranking.outcomes = [INTERNAL]
+    answer = recommend(chain, 0)
+    assert answer.rows.tolist() == [1, 2, 3]
+    assert answer.score_type is ScoreType.CANDIDATE_LOGIT
+    assert answer.degradation is DegradationStep.CANDIDATE_ORDER
+    assert answer.degradation_reason == "ranking: INTERNAL"
+    assert answer.ranked_count == 0
+
+
+def test_without_candidates_popular_items_are_ranked(catalogue: ServedCatalogue) -> None:
+    chain = Chain(catalogue)
+    chain.candidate.outcomes = [INTERNAL]
+    answer = recommend(chain, 0)
+    assert answer.rows.tolist() == [10, 9, 8]
+    assert answer.source is CandidateSource.POPULAR
+    assert answer.degradation is DegradationStep.POPULAR_RANKED
+    assert answer.degradation_reason == "candidate: INTERNAL"
+    assert answer.timing.retrieve is not None
+    assert answer.timing.retrieve_compute is None
+
+
+def test_without_either_stage_popular_items(catalogue: ServedCatalogue) -> None:
+    chain = Chain(catalogue)
+    chain.candidate.outcomes, chain.ranking.outcomes = [INTERNAL], [INTERNAL]
+    answer = recommend(chain, 0)
+    assert answer.rows.tolist() == [1, 2, 3]
+    assert answer.score_type is ScoreType.POPULARITY
+    assert answer.degradation is DegradationStep.POPULAR
+    assert answer.degradation_reason == "candidate: INTERNAL, ranking: INTERNAL"
+
+
+def test_unavailable_is_tried_once_more(catalogue: ServedCatalogue) -> None:
+    chain = Chain(catalogue)
+    chain.candidate.outcomes, chain.ranking.outcomes = [UNAVAILABLE], [UNAVAILABLE]
+    assert recommend(chain, 0).degradation is DegradationStep.NONE
+    assert len(chain.candidate.requests) == len(chain.ranking.requests) == 2
+
+
+def test_a_degraded_answer_is_refused_if_the_caller_says_so_and_clients_are_told_not_to_retry(
+    catalogue: ServedCatalogue,
+) -> None:
+    chain = Chain(catalogue)
+    chain.ranking.outcomes = [INTERNAL]
+    with pytest.raises(StageUnavailableError, match=r"ranking: INTERNAL") as refused:
+        recommend(chain, 0, require_ranked=True)
+    code, _, metadata = refused.value.status()
+    assert code is grpc.StatusCode.UNAVAILABLE
+    assert ("grpc-retry-pushback-ms", "-1") in metadata
+
+
+@pytest.mark.parametrize("stage", ["candidate", "ranking"])
+def test_a_release_that_a_stage_does_not_hold_is_left_to_another_one_if_there_is_one(
+    catalogue: ServedCatalogue, stage: str
+) -> None:
+    chain = Chain(catalogue)
+    getattr(chain, stage).outcomes = [NOT_HELD] * 4
+    with pytest.raises(StageFailure) as failure:
+        recommend(chain, 0, other_release=True)
+    assert failure.value.release_missing
+    assert recommend(chain, 0, other_release=False).degradation is not DegradationStep.NONE
+
+
+def test_a_deadline_that_passes_while_ranking_hangs_leaves_the_candidates(catalogue: ServedCatalogue) -> None:
+    chain = Chain(catalogue)
+
+    async def two_requests_in_one_batch() -> tuple[Recommendation, Recommendation]:
+        chain.ranking.outcomes = [0.3]
+        short = chain.pipeline.recommend(candidate_request(0, seconds=0.1), other_release=False)
+        long = chain.pipeline.recommend(candidate_request(0, seconds=5), other_release=False)
+        return await asyncio.gather(short, long)
+
+    short, long = run(two_requests_in_one_batch)
+    assert short.rows.tolist() == [1, 2, 3]
+    assert short.degradation is DegradationStep.CANDIDATE_ORDER
+    assert short.degradation_reason == "ranking: DEADLINE_EXCEEDED"
+    assert long.rows.tolist() == [10, 9, 8]
+    assert long.degradation is DegradationStep.NONE
+    assert len(chain.ranking.requests) == 1
+
+
+def test_a_deadline_that_passes_while_retrieval_hangs_leaves_popular_items_and_nothing_is_ranked_for_it(
+    catalogue: ServedCatalogue,
+) -> None:
+    chain = Chain(catalogue)
+
+    async def two_requests_in_one_batch() -> tuple[Recommendation, Recommendation]:
+        chain.candidate.outcomes = [0.3]
+        short = chain.pipeline.recommend(candidate_request(0, seconds=0.1), other_release=False)
+        long = chain.pipeline.recommend(candidate_request(0, seconds=5), other_release=False)
+        return await asyncio.gather(short, long)
+
+    short, long = run(two_requests_in_one_batch)
+    assert short.degradation is DegradationStep.POPULAR
+    assert short.degradation_reason == "candidate: DEADLINE_EXCEEDED, ranking: DEADLINE_EXCEEDED"
+    assert long.degradation is DegradationStep.NONE
+    [ranked] = chain.ranking.requests
+    assert len(ranked.histories.lengths) == 4  # one query
+
+
+def test_requests_that_arrive_together_share_one_call_to_each_stage(catalogue: ServedCatalogue) -> None:
+    chain = Chain(catalogue)
+
+    async def many() -> list[Recommendation]:
+        return await asyncio.gather(
+            *(chain.pipeline.recommend(candidate_request(watched), other_release=False) for watched in range(20))
+        )
+
+    alone = [recommend(Chain(catalogue), watched).rows.tolist() for watched in range(20)]
+    assert [answer.rows.tolist() for answer in run(many)] == alone
+    assert len(chain.candidate.requests) == len(chain.ranking.requests) == 1
+
+
+def repeat_a_candidate(answer: Any) -> None:
+    answer.candidates.rows = answer.candidates.rows[:4] + answer.candidates.rows[:-4]
+
+
+def return_a_watched_item(answer: Any) -> None:
+    answer.candidates.rows = (0).to_bytes(4, "little") + answer.candidates.rows[4:]
+
+
+def return_an_unknown_row(answer: Any) -> None:
+    answer.candidates.rows = (300).to_bytes(4, "little") + answer.candidates.rows[4:]
+
+
+def drop_a_score(answer: Any) -> None:
+    answer.scores = answer.scores[:-4]
+
+
+def score_with_nan(answer: Any) -> None:
+    answer.scores = pack_array(np.full(len(answer.scores) // 4, np.nan), FLOAT32)
+
+
+def claim_a_longer_list(answer: Any) -> None:
+    answer.candidates.lengths = (11).to_bytes(4, "little")
+
+
+def cut_a_number(answer: Any) -> None:
+    answer.candidates.rows = answer.candidates.rows[:-1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        repeat_a_candidate, return_a_watched_item, return_an_unknown_row, drop_a_score, score_with_nan,
+        claim_a_longer_list, cut_a_number,
+    ],
+)  # fmt: skip
+def test_nonsense_of_the_candidate_stage_is_not_passed_on(catalogue: ServedCatalogue, change: Any) -> None:
+    chain = Chain(catalogue)
+    chain.candidate.outcomes = [change]
+    answer = recommend(chain, 0)
+    assert answer.degradation is DegradationStep.POPULAR_RANKED
+    assert answer.degradation_reason == "candidate: INTERNAL"
+
+
+@pytest.mark.parametrize("change", [drop_a_score, score_with_nan])
+def test_nonsense_of_the_ranking_stage_is_not_passed_on(catalogue: ServedCatalogue, change: Any) -> None:
+    chain = Chain(catalogue)
+    chain.ranking.outcomes = [change]
+    answer = recommend(chain, 0)
+    assert answer.degradation is DegradationStep.CANDIDATE_ORDER
+    assert answer.degradation_reason == "ranking: INTERNAL"
+
+
+def test_retrieve_alone(catalogue: ServedCatalogue) -> None:
+    chain = Chain(catalogue)
+    answer = run(lambda: chain.pipeline.retrieve(candidate_request(0, candidate_count=4), other_release=False))
+    assert answer.rows.tolist() == [1, 2, 3, 4]
+    assert answer.score_type is ScoreType.CANDIDATE_LOGIT
+    assert answer.timing.rank is None
+    assert not chain.ranking.requests
+
+
+def test_rank_alone(catalogue: ServedCatalogue) -> None:
+    chain = Chain(catalogue)
+    answer = run(lambda: chain.pipeline.rank(rank_request(5, 8, 6), other_release=False))
+    assert answer.rows.tolist() == [8, 6, 5]
+    assert answer.score_type is ScoreType.WATCH_PROBABILITY
+    assert not chain.candidate.requests
+
+
+def test_nothing_to_rank_asks_nobody(catalogue: ServedCatalogue) -> None:
+    chain = Chain(catalogue)
+    answer = run(lambda: chain.pipeline.rank(rank_request(), other_release=False))
+    assert answer.rows.tolist() == []
+    assert not chain.ranking.requests
+
+
+@pytest.mark.parametrize("outcome", [INTERNAL, 9.0])
+def test_retrieve_and_rank_alone_fail_where_their_stage_gives_no_answer(
+    catalogue: ServedCatalogue, outcome: grpc.aio.AioRpcError | float
+) -> None:
+    chain = Chain(catalogue)
+    chain.candidate.outcomes, chain.ranking.outcomes = [outcome], [outcome]
+    with pytest.raises(StageUnavailableError, match=r"^candidate: "):
+        run(lambda: chain.pipeline.retrieve(candidate_request(0, seconds=0.1), other_release=False))
+    with pytest.raises(StageUnavailableError, match=r"^ranking: "):
+        run(lambda: chain.pipeline.rank(rank_request(5, seconds=0.1), other_release=False))
+
+
+def test_each_step_is_timed_and_counted_by_its_name(catalogue: ServedCatalogue) -> None:
+    chain = Chain(catalogue)
+    recommend(chain, 0)
+    chain.ranking.outcomes = [INTERNAL]
+    recommend(chain, 0)
+    registry: CollectorRegistry = chain.metrics.registry
+
+    def count(step: str, outcome: str) -> float | None:
+        return registry.get_sample_value("winnow_step_seconds_count", {"step": step, "outcome": outcome})
+
+    assert count("retrieve", "completed") == 2
+    assert count("rank", "completed") == 1
+    assert count("rank", "failed") == 1
+    assert count("select", "completed") == 2
+
+
+def test_a_closed_pipeline_is_freed_without_the_garbage_collector(catalogue: ServedCatalogue) -> None:
+    async def main() -> "weakref.ref[Pipeline]":
+        chain = Chain(catalogue)
+        await chain.pipeline.recommend(candidate_request(0), other_release=False)
+        await chain.pipeline.close()
+        return weakref.ref(chain.pipeline)
+
+    gc.disable()
+    try:
+        assert run(main)() is None
+    finally:
+        gc.enable()

@@ -1,0 +1,139 @@
+"""What a request may carry, and what it becomes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.requests import CandidateRequest, GivenContext, GivenHistory, RequestReader
+from gateway.served_catalogue import ServedCatalogue
+from gateway.settings import GatewaySettings
+from tests.releases import item_id
+from winnow.history import UNKNOWN_TIME
+from winnow.serving.errors import MAX_VIOLATIONS, InvalidRequestError
+
+READER = RequestReader(GatewaySettings(max_history_items=50, max_excluded_items=10, max_ranked_items=5))
+
+
+def history(*item_ids: str, **known: Any) -> GivenHistory:
+    return GivenHistory(length=len(item_ids), item_ids=item_ids, **known)
+
+
+def recommend(catalogue: ServedCatalogue, given: GivenHistory, **asked: Any) -> CandidateRequest:
+    fields: dict[str, Any] = {
+        "item_count": 0,
+        "excluded_item_ids": (),
+        "include_watched": False,
+        "require_ranked": False,
+        "context": GivenContext(request_time_seconds=None, unclicked_item_ids=()),
+    }
+    return READER.recommend(catalogue, 1.0, given, **(fields | asked))
+
+
+def violations(catalogue: ServedCatalogue, given: GivenHistory, **asked: Any) -> list[tuple[str, str]]:
+    with pytest.raises(InvalidRequestError) as refused:
+        recommend(catalogue, given, **asked)
+    return [(violation.field, violation.description) for violation in refused.value.violations]
+
+
+def test_ids_become_rows_and_unknown_ones_are_counted(catalogue: ServedCatalogue) -> None:
+    request = recommend(
+        catalogue, history(item_id(3), "unknown", item_id(1)), excluded_item_ids=[item_id(9), "unknown", "unknown too"]
+    )
+    assert request.history.rows.tolist() == [3, 1]
+    assert request.excluded.tolist() == [9, 3, 1]
+    assert (request.unknown_history_count, request.unknown_excluded_count) == (1, 2)
+
+
+def test_watched_items_may_be_asked_for(catalogue: ServedCatalogue) -> None:
+    request = recommend(catalogue, history(item_id(3)), excluded_item_ids=[item_id(9)], include_watched=True)
+    assert request.excluded.tolist() == [9]
+
+
+def test_what_is_known_of_watches_stays_with_them(catalogue: ServedCatalogue) -> None:
+    given = history(item_id(3), "unknown", item_id(1), weights=[5.0, 4.0, None], times=[None, 7, 9])
+    watched = recommend(catalogue, given).history
+    assert watched.weights[0] == 5
+    assert np.isnan(watched.weights[1])
+    assert watched.timestamps.tolist() == [UNKNOWN_TIME, 9]
+
+
+@pytest.mark.parametrize(("asked", "given"), [(0, 20), (7, 7), (100, 100), (5000, 100)])
+def test_counts(catalogue: ServedCatalogue, asked: int, given: int) -> None:
+    request = recommend(catalogue, history(), item_count=asked)
+    assert request.item_count == given
+    assert request.candidate_count == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "field"),
+    [
+        (history("a" * 513), {}, "history[0].item_id"),
+        (history(item_id(1), "\u00e9" * 257), {}, "history[1].item_id"),
+        (history(""), {}, "history[0].item_id"),
+        (history("a", weights=[float("nan")]), {}, "history[0].weight"),
+        (history("a", weights=[float("inf")]), {}, "history[0].weight"),
+        (history("a", "b", weights=[None, -1.0]), {}, "history[1].weight"),
+        (history("a", times=[1_700_000_000_000]), {}, "history[0].time_seconds"),
+        (history("a", times=[UNKNOWN_TIME]), {}, "history[0].time_seconds"),
+        (GivenHistory(length=51), {}, "history"),
+        (history(), {"item_count": -1}, "item_count"),
+        (history(), {"excluded_item_ids": ["a"] * 11}, "excluded_item_ids"),
+        (history(), {"excluded_item_ids": ["a", ""]}, "excluded_item_ids[1]"),
+        (history(), {"context": GivenContext(request_time_seconds=None, unclicked_item_ids=["a"] * 51)},
+         "unclicked_item_ids"),
+        (history(), {"context": GivenContext(request_time_seconds=1 << 60, unclicked_item_ids=())},
+         "request_time_seconds"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(
+    catalogue: ServedCatalogue, given: GivenHistory, asked: dict[str, Any], field: str
+) -> None:
+    [(found, description)] = violations(catalogue, given, **asked)
+    assert found == field
+    assert description
+
+
+def test_everything_that_is_wrong_is_named_at_once(catalogue: ServedCatalogue) -> None:
+    found = violations(catalogue, history("", weights=[-1.0]), item_count=-1, excluded_item_ids=[""])
+    assert [field for field, _ in found] == [
+        "item_count", "history[0].item_id", "history[0].weight", "excluded_item_ids[0]"
+    ]  # fmt: skip
+
+
+def test_the_search_for_violations_ends_at_the_most_that_are_sent(catalogue: ServedCatalogue) -> None:
+    looked_at = []
+
+    class Weights(list[float]):
+        def __iter__(self) -> Any:
+            for weight in super().__iter__():
+                looked_at.append(weight)
+                yield weight
+
+    given = GivenHistory(length=50, item_ids=["a"] * 50, weights=Weights([float("nan")] * 50))
+    assert len(violations(catalogue, given)) == MAX_VIOLATIONS
+    assert len(looked_at) == MAX_VIOLATIONS
+
+
+def test_items_to_rank_are_scored_once(catalogue: ServedCatalogue) -> None:
+    request = READER.rank(
+        catalogue,
+        1.0,
+        history(item_id(1)),
+        item_ids=[item_id(9), item_id(4), item_id(9), "unknown"],
+        context=GivenContext(request_time_seconds=None, unclicked_item_ids=()),
+    )
+    assert request.rows.tolist() == [9, 4]
+    assert request.unknown_item_count == 1
+
+
+@pytest.mark.parametrize("item_ids", [(), ["a"] * 6])
+def test_too_few_or_too_many_items_to_rank(catalogue: ServedCatalogue, item_ids: list[str]) -> None:
+    with pytest.raises(InvalidRequestError, match=r"^item_ids: "):
+        READER.rank(
+            catalogue,
+            1.0,
+            history(),
+            item_ids=item_ids,
+            context=GivenContext(request_time_seconds=None, unclicked_item_ids=()),
+        )

@@ -1,0 +1,78 @@
+"""Ranking of one release: batches of calls, and the memory that its table takes."""
+
+import asyncio
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ranking_service.ranker import Ranker, table_bytes
+from ranking_service.service import RankingService
+from ranking_service.settings import RankingSettings
+from tests.releases import ITEM_COUNT, write_random_release
+from winnow.history import RaggedRows, WatchHistories
+from winnow.networks.folded_ranking import item_half_table
+from winnow.networks.ranking import DeepRankingModel
+from winnow.queries import RankingQuery
+from winnow.release.models.loader import load_ranking_network
+from winnow.release.reader import Release, ReleaseError, current_release_id, open_release
+from winnow.serving.metrics import Metrics
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def release(releases: Path) -> Release:
+    return open_release(releases / current_release_id(releases))
+
+
+@pytest.mark.parametrize("budget_bytes", [0, 16_000, 10**9])
+def test_every_call_of_a_batch_gets_the_scores_that_it_gets_alone(release: Release, budget_bytes: int) -> None:
+    ranker = Ranker.from_release(release, CPU, table_budget_bytes=budget_bytes)
+    calls = [
+        RankingQuery(histories=WatchHistories.from_lists(histories), candidates=RaggedRows.from_lists(candidates))
+        for histories, candidates in [([[1, 2]], [[3, 4, 5]]), ([[], [9]], [[6], []]), ([[7]], [list(range(100))])]
+    ]
+    for query, scores in zip(calls, ranker.compute(calls), strict=True):
+        np.testing.assert_allclose(scores, ranker.rank(query), rtol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [0, 1, 3])
+@pytest.mark.parametrize("budget_bytes", [0, 300 * 2, 300 * 4, 300 * 2 * 32, 10**9])
+def test_the_size_of_the_table_is_known_before_it_is_made(release: Release, layers: int, budget_bytes: int) -> None:
+    config = replace(release.manifest.ranking_network, n_hidden_layers=layers)
+    manifest = release.manifest.model_copy(update={"ranking_network": config})
+    table = item_half_table(DeepRankingModel.from_config(config), budget_bytes)
+    assert table_bytes(manifest, budget_bytes) == (0 if table is None else table.nbytes)
+
+
+def test_a_release_whose_table_does_not_fit_into_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = open_release(tmp_path / write_random_release(tmp_path))
+    network = load_ranking_network(release, CPU)
+    table = item_half_table(network, 2**20)
+    assert table is not None
+    read = {"ranking_network.safetensors", "golden.safetensors"}
+    file_bytes = sum(release.manifest.files[name].size_bytes for name in read)
+    needed = math.ceil(1.25 * file_bytes) + table.nbytes
+    settings = RankingSettings(releases=tmp_path, item_table_mebibytes=1)
+
+    async def start(available_bytes: int) -> None:
+        monkeypatch.setattr("winnow.serving.releases.available_bytes", lambda: available_bytes)
+        service = RankingService(settings, Metrics())
+        try:
+            await service.keeper.load_current()
+        finally:
+            await service.close()
+
+    asyncio.run(start(needed))
+    with pytest.raises(ReleaseError, match="of memory"):
+        asyncio.run(start(needed - 1))
+
+
+def test_rows_of_the_release_fit_its_catalogue(release: Release) -> None:
+    assert Ranker.from_release(release, CPU).item_count == ITEM_COUNT

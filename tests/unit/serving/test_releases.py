@@ -1,0 +1,233 @@
+"""How a service follows CURRENT: what is loaded, refused, tried again, kept and dropped."""
+
+import asyncio
+import contextlib
+import gc
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.releases import write_random_release
+from winnow.release.models.writer import point_current_at
+from winnow.release.reader import Release, ReleaseError
+from winnow.serving.metrics import Metrics
+from winnow.serving.releases import ReleaseKeeper, ReleaseState
+from winnow.serving.settings import ServerSettings
+
+
+class Loaded:
+    """What a service might make of a release."""
+
+    def __init__(self, release: Release) -> None:
+        self.release = release
+        self.itself: Loaded | None = self  # a cycle, ended by closing
+
+    async def close(self) -> None:
+        self.itself = None
+
+
+class Loader:
+    """Loads releases, or fails as it is told to, and counts the attempts."""
+
+    def __init__(self) -> None:
+        self.attempts: list[str] = []
+        self.error: Exception | None = None
+
+    def load(self, release: Release) -> Loaded:
+        self.attempts.append(release.release_id)
+        if self.error is not None:
+            raise self.error
+        return Loaded(release)
+
+
+@pytest.fixture
+def loader() -> Loader:
+    return Loader()
+
+
+@pytest.fixture(autouse=True)
+def _unfreeze() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+@contextlib.asynccontextmanager
+async def following(
+    releases: Path, loader: Loader, retire_seconds: float = 3600, derived_bytes: int = 0
+) -> AsyncIterator[ReleaseKeeper[Loaded]]:
+    """A keeper that has loaded the current release and looks at CURRENT every few milliseconds."""
+    keeper = ReleaseKeeper(
+        ServerSettings(releases=releases, release_poll_seconds=0.01, release_retire_seconds=retire_seconds),
+        frozenset({"golden.safetensors"}),
+        loader.load,
+        Metrics(),
+        derived_bytes=lambda _manifest: derived_bytes,
+    )
+    await keeper.load_current()
+    watch = asyncio.ensure_future(keeper.watch())
+    yield keeper
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
+    await keeper.close()
+
+
+def state_of(keeper: ReleaseKeeper[Loaded], release_id: str) -> ReleaseState | None:
+    return next((status.state for status in keeper.status() if status.release_id == release_id), None)
+
+
+def reason_of(keeper: ReleaseKeeper[Loaded], release_id: str) -> str:
+    return next(status.reason for status in keeper.status() if status.release_id == release_id)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < give_up
+        await asyncio.sleep(0.005)
+
+
+async def some_polls(keeper: ReleaseKeeper[Loaded]) -> None:
+    await asyncio.sleep(20 * 0.01)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ReleaseError("the weights do not fit"), "the weights do not fit"),
+        (ValueError("not an index"), "not an index"),
+        (RuntimeError("CUDA out of memory: a long story"), "RuntimeError while loading, see the log"),
+        (AttributeError("'NoneType' object has no attribute 'shape'"), "AttributeError while loading, see the log"),
+        (MemoryError(), "MemoryError while loading, see the log"),
+    ],
+)
+def test_a_release_that_cannot_be_loaded_is_refused_once_whatever_is_wrong_with_it(
+    tmp_path: Path, loader: Loader, error: Exception, reason: str
+) -> None:
+    async def main() -> None:
+        good = write_random_release(tmp_path, seed=1)
+        async with following(tmp_path, loader) as keeper:
+            loader.error = error
+            bad = write_random_release(tmp_path, seed=2)
+            await until(lambda: state_of(keeper, bad) is ReleaseState.REFUSED)
+            assert reason in reason_of(keeper, bad)
+            await some_polls(keeper)
+            assert loader.attempts == [good, bad], "not again and again"
+            assert keeper.current.release_id == good
+
+    asyncio.run(main())
+
+
+def test_a_first_release_that_cannot_be_loaded_is_a_reason_not_to_start(tmp_path: Path, loader: Loader) -> None:
+    async def main() -> None:
+        release_id = write_random_release(tmp_path)
+        loader.error = RuntimeError("CUDA out of memory")
+        with pytest.raises(ReleaseError, match=f"release {release_id}: RuntimeError while loading, see the log"):
+            async with following(tmp_path, loader):
+                pass
+
+    asyncio.run(main())
+
+
+def test_what_was_refused_is_tried_again_when_an_operator_asks(tmp_path: Path, loader: Loader) -> None:
+    async def main() -> None:
+        write_random_release(tmp_path, seed=1)
+        async with following(tmp_path, loader) as keeper:
+            loader.error = RuntimeError("CUDA out of memory")
+            second = write_random_release(tmp_path, seed=2)
+            await until(lambda: state_of(keeper, second) is ReleaseState.REFUSED)
+            loader.error = None
+            keeper.look_now()
+            await until(lambda: state_of(keeper, second) is ReleaseState.CURRENT)
+
+    asyncio.run(main())
+
+
+def test_what_was_refused_is_tried_again_when_current_names_it_anew(tmp_path: Path, loader: Loader) -> None:
+    async def main() -> None:
+        first = write_random_release(tmp_path, seed=1)
+        async with following(tmp_path, loader) as keeper:
+            loader.error = RuntimeError("CUDA out of memory")
+            second = write_random_release(tmp_path, seed=2)
+            await until(lambda: state_of(keeper, second) is ReleaseState.REFUSED)
+            loader.error = None
+            point_current_at(tmp_path, first)
+            await some_polls(keeper)
+            assert state_of(keeper, second) is ReleaseState.REFUSED, "operators still see why"
+            point_current_at(tmp_path, second)
+            await until(lambda: state_of(keeper, second) is ReleaseState.CURRENT)
+
+    asyncio.run(main())
+
+
+def test_a_release_in_use_is_kept_and_then_dropped(tmp_path: Path, loader: Loader) -> None:
+    async def main() -> None:
+        first = write_random_release(tmp_path, seed=1)
+        async with following(tmp_path, loader, retire_seconds=0.05) as keeper:
+            with keeper.held(first):
+                second = write_random_release(tmp_path, seed=2)
+                await until(lambda: keeper.current.release_id == second)
+                await some_polls(keeper)
+                assert state_of(keeper, first) is ReleaseState.RETIRING
+            await until(lambda: state_of(keeper, first) is None)
+            assert state_of(keeper, second) is ReleaseState.CURRENT
+
+    asyncio.run(main())
+
+
+def test_the_garbage_collector_never_walks_over_a_release_and_a_dropped_one_is_freed_without_it(
+    tmp_path: Path, loader: Loader
+) -> None:
+    def collectable() -> bool:
+        return any(isinstance(found, Loaded) for found in gc.get_objects())
+
+    async def main() -> None:
+        first = write_random_release(tmp_path, seed=1)
+        async with following(tmp_path, loader, retire_seconds=0) as keeper:
+            assert not collectable()
+            dropped = weakref.ref(keeper.held(first).loaded)
+            second = write_random_release(tmp_path, seed=2)
+            await until(lambda: keeper.current.release_id == second)
+            assert not collectable(), "nor over one that was loaded later"
+            await until(lambda: state_of(keeper, first) is None)
+            assert dropped() is None
+
+    asyncio.run(main())
+
+
+def test_a_release_for_which_there_is_too_little_memory_is_refused(
+    tmp_path: Path, loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mib = 2**20
+    left = [10 * mib]
+    monkeypatch.setattr("winnow.serving.releases.available_bytes", lambda: left[0])
+
+    async def main() -> None:
+        write_random_release(tmp_path, seed=1)
+        async with following(tmp_path, loader, derived_bytes=5 * mib) as keeper:
+            left[0] = 4 * mib
+            second = write_random_release(tmp_path, seed=2)
+            await until(lambda: state_of(keeper, second) is ReleaseState.REFUSED)
+            assert "needs about 5 MiB of memory, 4 MiB are left" in reason_of(keeper, second)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("left", "fits"), [(1.2, False), (1.3, True), (None, True)])
+def test_what_is_read_of_a_release_has_to_fit_with_a_quarter_to_spare(
+    tmp_path: Path, loader: Loader, monkeypatch: pytest.MonkeyPatch, left: float | None, fits: bool
+) -> None:
+    async def main() -> bool:
+        release = tmp_path / write_random_release(tmp_path)
+        file_bytes = (release / "golden.safetensors").stat().st_size  # all that this keeper reads
+        available = None if left is None else int(left * file_bytes)
+        monkeypatch.setattr("winnow.serving.releases.available_bytes", lambda: available)
+        try:
+            async with following(tmp_path, loader):
+                return True
+        except ReleaseError:
+            return False
+
+    assert asyncio.run(main()) == fits

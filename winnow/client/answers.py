@@ -1,0 +1,174 @@
+"""What the clients' methods return: one class for each method, every field filled by the gateway."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ScoreType(StrEnum):
+    """What the scores of an answer are. Scores of different types do not compare."""
+
+    WATCH_PROBABILITY = "WATCH_PROBABILITY"
+    """The ranking network's probability that the user watches the item, in [0, 1]."""
+    WATCH_SECONDS = "WATCH_SECONDS"
+    """The ranking network's expected watch time if the item is shown, in seconds. No watch counts as 0."""
+    CANDIDATE_LOGIT = "CANDIDATE_LOGIT"
+    """The candidate network's logit."""
+    POPULARITY = "POPULARITY"
+    """The item's share of all watches in the training log."""
+    UNKNOWN = "UNKNOWN"
+    """A type that this version of the client does not know."""
+
+
+class CandidateSource(StrEnum):
+    """Where the candidates of an answer came from."""
+
+    NETWORK = "NETWORK"
+    """The candidate network, for this history."""
+    POPULAR = "POPULAR"
+    """The most popular items: the history holds no known item, or the candidate stage gave no answer."""
+    UNKNOWN = "UNKNOWN"
+    """A source that this version of the client does not know."""
+
+
+class DegradationStep(StrEnum):
+    """How far an answer falls short of what both stages together would have given."""
+
+    NONE = "NONE"
+    """Not degraded."""
+    CANDIDATE_ORDER = "CANDIDATE_ORDER"
+    """Ranking gave no answer: candidates in candidate order."""
+    POPULAR_RANKED = "POPULAR_RANKED"
+    """Candidate generation gave no answer: popular items, ranked for this history."""
+    POPULAR = "POPULAR"
+    """Neither gave an answer: popular items by popularity."""
+    UNKNOWN = "UNKNOWN"
+    """A step that this version of the client does not know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredItem:
+    """One item of an answer; a higher score is better."""
+
+    item_id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Degradation:
+    """Whether, and why, an answer falls short."""
+
+    step: DegradationStep
+    reason: str
+    """The stage and the status it failed with, for example `ranking: UNAVAILABLE`. Empty if not degraded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Where the gateway's time for one call went, in milliseconds. None for a step that the call did not take."""
+
+    total_milliseconds: float
+    wait_milliseconds: float | None
+    """Waiting to be sent to a stage, together with other requests."""
+    retrieve_milliseconds: float | None
+    """Candidate generation as the gateway saw it: network, queue, computation."""
+    retrieve_compute_milliseconds: float | None
+    """Of `retrieve_milliseconds`, the computation."""
+    rank_milliseconds: float | None
+    """Ranking as the gateway saw it: network, queue, computation."""
+    rank_compute_milliseconds: float | None
+    """Of `rank_milliseconds`, the computation."""
+    select_milliseconds: float | None
+    """Sorting and choosing what is answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommendations:
+    """The best items for a watch history."""
+
+    items: tuple[ScoredItem, ...]
+    """Best first, no duplicates."""
+    release_id: str
+    """The release that every part of the answer was computed from."""
+    score_type: ScoreType
+    candidate_source: CandidateSource
+    retrieved_count: int
+    """How many candidates were retrieved."""
+    ranked_count: int
+    """How many of them were ranked: fewer if too little time was left for all, 0 if ranking gave no answer."""
+    unknown_history_count: int
+    """How many watches are of items that the release does not know."""
+    unknown_excluded_count: int
+    """How many excluded ids the release does not know."""
+    degradation: Degradation
+    timing: Timing
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the answer falls short of what both stages together would have given."""
+        return self.degradation.step is not DegradationStep.NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrievedItems:
+    """The candidates for a watch history."""
+
+    items: tuple[ScoredItem, ...]
+    """Best first, no duplicates."""
+    release_id: str
+    score_type: ScoreType
+    candidate_source: CandidateSource
+    unknown_history_count: int
+    """How many watches are of items that the release does not know."""
+    unknown_excluded_count: int
+    """How many excluded ids the release does not know."""
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankedItems:
+    """The caller's items, scored for a watch history."""
+
+    items: tuple[ScoredItem, ...]
+    """Best first, no duplicates."""
+    release_id: str
+    score_type: ScoreType
+    unknown_history_count: int
+    """How many watches are of items that the release does not know."""
+    unknown_item_count: int
+    """How many of the given items the release does not know; they are left out."""
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """An item for display."""
+
+    item_id: str
+    title: str
+    """The id itself if the release has no title."""
+    attributes: Mapping[str, str]
+    """Further columns of the items file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Items:
+    """The items found for given ids."""
+
+    by_id: Mapping[str, Item]
+    """In the order asked, unknown ids left out."""
+    unknown_item_ids: tuple[str, ...]
+    """In the order asked."""
+    release_ids: tuple[str, ...]
+    """The releases that answered: one, unless a look-up of several calls met a change of release."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPage:
+    """One page of the items found for a text."""
+
+    items: tuple[Item, ...]
+    """The most popular first."""
+    next_page_token: str | None
+    """Asks for the page after this one. None on the last page."""
+    release_id: str

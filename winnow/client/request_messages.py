@@ -1,0 +1,138 @@
+"""From a caller's arguments to request messages.
+
+Only what the gateway could not tell is checked here: arguments of a wrong type, and counts that it would cut without a
+word. Everything else it checks itself.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from winnow.client.watches import History, Time, Watch
+from winnow.v1 import catalogue_pb2, recommendation_pb2
+
+# The contract's maxima: see the comments in protos/.
+MAX_ITEMS = 100
+MAX_CANDIDATES = 1_000
+MAX_LOOKED_UP_ITEMS = 1_000
+MAX_PAGE_SIZE = 100
+
+Element = TypeVar("Element")
+
+
+def recommend_request(
+    history: History,
+    *,
+    count: int,
+    excluded_item_ids: Iterable[str],
+    include_watched: bool,
+    require_ranked: bool,
+    request_time: Time | None,
+    unclicked_item_ids: Iterable[str],
+) -> recommendation_pb2.RecommendItemsRequest:
+    """Raise TypeError or ValueError that names the argument."""
+    return recommendation_pb2.RecommendItemsRequest(
+        history=_watches(history),
+        item_count=_count(count, MAX_ITEMS),
+        excluded_item_ids=_ids("excluded_item_ids", excluded_item_ids),
+        include_watched=include_watched,
+        require_ranked=require_ranked,
+        request_time_seconds=_seconds("request_time", request_time),
+        unclicked_item_ids=_ids("unclicked_item_ids", unclicked_item_ids),
+    )
+
+
+def retrieve_request(
+    history: History, *, count: int, excluded_item_ids: Iterable[str], include_watched: bool
+) -> recommendation_pb2.RetrieveItemsRequest:
+    """Raise TypeError or ValueError that names the argument."""
+    return recommendation_pb2.RetrieveItemsRequest(
+        history=_watches(history),
+        item_count=_count(count, MAX_CANDIDATES),
+        excluded_item_ids=_ids("excluded_item_ids", excluded_item_ids),
+        include_watched=include_watched,
+    )
+
+
+def rank_request(
+    history: History, item_ids: Iterable[str], *, request_time: Time | None, unclicked_item_ids: Iterable[str]
+) -> recommendation_pb2.RankItemsRequest:
+    """Raise TypeError or ValueError that names the argument."""
+    return recommendation_pb2.RankItemsRequest(
+        history=_watches(history),
+        item_ids=_ids("item_ids", item_ids),
+        request_time_seconds=_seconds("request_time", request_time),
+        unclicked_item_ids=_ids("unclicked_item_ids", unclicked_item_ids),
+    )
+
+
+def items_requests(item_ids: Iterable[str]) -> list[catalogue_pb2.BatchGetItemsRequest]:
+    """Return as many requests as the ids need, each id once. Raise TypeError that names the argument."""
+    ids = list(dict.fromkeys(_ids("item_ids", item_ids)))
+    return [
+        catalogue_pb2.BatchGetItemsRequest(item_ids=ids[start : start + MAX_LOOKED_UP_ITEMS])
+        for start in range(0, len(ids), MAX_LOOKED_UP_ITEMS)
+    ]
+
+
+def search_request(title_contains: str, *, count: int, page_token: str | None) -> catalogue_pb2.SearchItemsRequest:
+    """Raise ValueError for a count that no page can have."""
+    return catalogue_pb2.SearchItemsRequest(
+        title_contains=title_contains, page_size=_count(count, MAX_PAGE_SIZE), page_token=page_token or ""
+    )
+
+
+def _watches(history: History) -> list[recommendation_pb2.Watch]:
+    return [
+        _watch(position, watch)
+        for position, watch in enumerate(_listed("history", "item ids or of Watch objects", history))
+    ]
+
+
+def _watch(position: int, watch: object) -> recommendation_pb2.Watch:
+    if isinstance(watch, str):
+        return recommendation_pb2.Watch(item_id=watch)
+    if not isinstance(watch, Watch):
+        raise TypeError(f"history[{position}] is of type {type(watch).__name__}: an item id or a Watch is needed")
+    if not isinstance(watch.item_id, str):
+        raise TypeError(f"history[{position}].item_id is of type {type(watch.item_id).__name__}: str is needed")
+    return recommendation_pb2.Watch(
+        item_id=watch.item_id,
+        weight=watch.weight,
+        time_seconds=_seconds(f"history[{position}].time", watch.time),
+    )
+
+
+def _ids(name: str, ids: Iterable[str]) -> Sequence[str]:
+    listed = _listed(name, "item ids", ids)
+    for position, item_id in enumerate(listed):
+        if not isinstance(item_id, str):
+            raise TypeError(f"{name}[{position}] is of type {type(item_id).__name__}: str is needed")
+    return listed
+
+
+def _listed(name: str, elements: str, given: Iterable[Element]) -> list[Element]:
+    # A str is an iterable of its characters: one id would silently become many.
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(f"{name} is {given!r}: a list of {elements} is needed")
+    return list(given)
+
+
+def _seconds(name: str, time: Time | None) -> int | None:
+    """Whole seconds since 1970, as in the training log."""
+    if time is None:
+        return None
+    if isinstance(time, datetime):
+        if time.tzinfo is None:
+            raise ValueError(f"{name} is {time}, without a time zone")
+        time = time.timestamp()
+    if not math.isfinite(time):
+        raise ValueError(f"{name} is {time}: a finite number of seconds is needed")
+    return math.floor(time)
+
+
+def _count(count: int, maximum: int) -> int:
+    if not 1 <= count <= maximum:
+        raise ValueError(f"count is {count}: it has to be from 1 to {maximum}")
+    return count

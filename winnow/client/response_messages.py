@@ -1,0 +1,116 @@
+"""From response messages to answers."""
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from winnow.client.answers import (
+    CandidateSource,
+    Degradation,
+    DegradationStep,
+    Item,
+    Items,
+    RankedItems,
+    Recommendations,
+    RetrievedItems,
+    ScoredItem,
+    ScoreType,
+    SearchPage,
+    Timing,
+)
+from winnow.v1 import catalogue_pb2, recommendation_pb2
+
+Member = TypeVar("Member", bound=StrEnum)
+
+
+def _by_number(members: type[Member], numbers: Any, prefix: str) -> dict[int, Member]:
+    """The member for each number that a message may carry; 0 is never sent."""
+    return {number: members(name.removeprefix(prefix)) for name, number in numbers.items() if number}
+
+
+_SCORE_TYPES = _by_number(ScoreType, recommendation_pb2.ScoreType, "SCORE_TYPE_")
+_CANDIDATE_SOURCES = _by_number(CandidateSource, recommendation_pb2.CandidateSource, "CANDIDATE_SOURCE_")
+_DEGRADATION_STEPS = _by_number(DegradationStep, recommendation_pb2.DegradationStep, "DEGRADATION_STEP_")
+
+
+def recommendations(response: recommendation_pb2.RecommendItemsResponse) -> Recommendations:
+    """Read the answer of RecommendItems."""
+    return Recommendations(
+        items=_scored(response.items),
+        release_id=response.release_id,
+        score_type=_SCORE_TYPES.get(response.score_type, ScoreType.UNKNOWN),
+        candidate_source=_CANDIDATE_SOURCES.get(response.candidate_source, CandidateSource.UNKNOWN),
+        retrieved_count=response.retrieved_count,
+        ranked_count=response.ranked_count,
+        unknown_history_count=response.unknown_history_count,
+        unknown_excluded_count=response.unknown_excluded_count,
+        degradation=Degradation(
+            step=_DEGRADATION_STEPS.get(response.degradation.step, DegradationStep.UNKNOWN),
+            reason=response.degradation.reason,
+        ),
+        timing=_timing(response.timing),
+    )
+
+
+def retrieved_items(response: recommendation_pb2.RetrieveItemsResponse) -> RetrievedItems:
+    """Read the answer of RetrieveItems."""
+    return RetrievedItems(
+        items=_scored(response.items),
+        release_id=response.release_id,
+        score_type=_SCORE_TYPES.get(response.score_type, ScoreType.UNKNOWN),
+        candidate_source=_CANDIDATE_SOURCES.get(response.candidate_source, CandidateSource.UNKNOWN),
+        unknown_history_count=response.unknown_history_count,
+        unknown_excluded_count=response.unknown_excluded_count,
+        timing=_timing(response.timing),
+    )
+
+
+def ranked_items(response: recommendation_pb2.RankItemsResponse) -> RankedItems:
+    """Read the answer of RankItems."""
+    return RankedItems(
+        items=_scored(response.items),
+        release_id=response.release_id,
+        score_type=_SCORE_TYPES.get(response.score_type, ScoreType.UNKNOWN),
+        unknown_history_count=response.unknown_history_count,
+        unknown_item_count=response.unknown_item_count,
+        timing=_timing(response.timing),
+    )
+
+
+def items(responses: Sequence[catalogue_pb2.BatchGetItemsResponse]) -> Items:
+    """Read the answers of BatchGetItems to all requests of one look-up."""
+    return Items(
+        by_id={item.item_id: _item(item) for response in responses for item in response.items},
+        unknown_item_ids=tuple(item_id for response in responses for item_id in response.unknown_item_ids),
+        release_ids=tuple(dict.fromkeys(response.release_id for response in responses)),
+    )
+
+
+def search_page(response: catalogue_pb2.SearchItemsResponse) -> SearchPage:
+    """Read the answer of SearchItems."""
+    return SearchPage(
+        items=tuple(map(_item, response.items)),
+        next_page_token=response.next_page_token or None,
+        release_id=response.release_id,
+    )
+
+
+def _scored(scored: Iterable[recommendation_pb2.ScoredItem]) -> tuple[ScoredItem, ...]:
+    return tuple(ScoredItem(item_id=item.item_id, score=item.score) for item in scored)
+
+
+def _item(item: catalogue_pb2.Item) -> Item:
+    return Item(item_id=item.item_id, title=item.title, attributes=dict(item.attributes))
+
+
+def _timing(timing: recommendation_pb2.Timing) -> Timing:
+    sent = {field.name: microseconds / 1000 for field, microseconds in timing.ListFields()}
+    return Timing(
+        total_milliseconds=timing.total_microseconds / 1000,
+        wait_milliseconds=sent.get("wait_microseconds"),
+        retrieve_milliseconds=sent.get("retrieve_microseconds"),
+        retrieve_compute_milliseconds=sent.get("retrieve_compute_microseconds"),
+        rank_milliseconds=sent.get("rank_microseconds"),
+        rank_compute_milliseconds=sent.get("rank_compute_microseconds"),
+        select_milliseconds=sent.get("select_microseconds"),
+    )

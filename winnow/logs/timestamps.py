@@ -1,0 +1,58 @@
+"""Timestamps of input files: numbers, ISO 8601 text or Parquet dates, as microseconds since 1970."""
+
+from datetime import UTC, datetime
+
+import polars as pl
+
+from winnow.logs.input_table import InputFileError, InputTable
+
+MICROSECONDS_PER_SECOND = 1_000_000
+# The first second of the year 10000. Milliseconds since 1970 lie beyond it from April 1978 on.
+TIMESTAMP_LIMIT_SECONDS = 253_402_300_800
+
+
+def read_microseconds(table: InputTable, name: str = "timestamp", *, optional: bool = False) -> pl.Series:
+    """Return a column of timestamps as int64 microseconds since 1970; with `optional`, null where it is empty.
+
+    Raises InputFileError that names the first line without a valid timestamp.
+    """
+    column = table.column(name)
+    if column.dtype.is_temporal():
+        if column.dtype not in (pl.Date, pl.Datetime):
+            raise InputFileError(f"{table.path}: column {name} has the type {column.dtype}, not a date")
+        microseconds = column.cast(pl.Datetime("us")).dt.epoch("us")
+    else:
+        microseconds = _parsed(column)
+    limit = TIMESTAMP_LIMIT_SECONDS * MICROSECONDS_PER_SECOND
+    valid = microseconds.is_between(-limit, limit)
+    table.check(
+        name,
+        valid | column.is_null() if optional else valid,
+        "must be seconds since 1970 or ISO 8601 text, before the year 10000",
+    )
+    return microseconds
+
+
+def _parsed(column: pl.Series) -> pl.Series:
+    """Parse numbers, or text with a number or an ISO 8601 time; null where it is neither."""
+    numbers = column.cast(pl.Float64, strict=False)
+    # Float64 is exact to the microsecond in this century; larger numbers would overflow int64.
+    numbers = numbers.set(~numbers.is_finite() | (numbers.abs() > TIMESTAMP_LIMIT_SECONDS), TIMESTAMP_LIMIT_SECONDS + 1)
+    microseconds = (numbers * MICROSECONDS_PER_SECOND).round().cast(pl.Int64)
+    if column.dtype != pl.String or not microseconds.null_count():
+        return microseconds
+    texts = column.filter(microseconds.is_null() & column.is_not_null()).unique()
+    parsed = pl.DataFrame({"text": texts, "parsed": [_iso_microseconds(text) for text in texts]},
+                          schema={"text": pl.String, "parsed": pl.Int64})  # fmt: skip
+    joined = column.rename("text").to_frame().join(parsed, on="text", how="left", maintain_order="left")
+    return joined.select(pl.coalesce(microseconds.rename("microseconds"), pl.col("parsed"))).to_series()
+
+
+def _iso_microseconds(text: str) -> int | None:
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * MICROSECONDS_PER_SECOND)

@@ -1,0 +1,35 @@
+"""The trained candidate network inside the ranking network.
+
+Ranking begins with the order of the candidates, and its tower learns what to correct in it. All of this is computed
+from the same histories, so callers send nothing more.
+
+Shape legend: N candidates of all users together.
+"""
+
+from torch import Tensor, nn
+
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.options import MatchingOptions
+from winnow.networks.packed import PackedTensor
+from winnow.networks.successions import Successions
+
+
+class Matching(nn.Module):
+    """Adds the logit of a frozen candidate network, corrected by Successions where asked for, to the tower's logit."""
+
+    def __init__(self, options: MatchingOptions) -> None:
+        super().__init__()
+        self.network = DeepCandidateGenerationModel.from_config(options.network).requires_grad_(requires_grad=False)
+        self.adds_logit = options.adds_logit
+        self.successions = None
+        if options.successions is not None:
+            self.successions = Successions(options.network.n_items, options.successions)
+
+    def forward(self, logits_N: Tensor, histories: PackedTensor, candidates: PackedTensor) -> Tensor:
+        """Return the tower's logits with those of the candidate network added, where they are to be added, [N]."""
+        if not self.adds_logit:
+            return logits_N
+        matching_N = self.network.candidate_logits(histories, candidates)
+        if self.successions is not None:
+            logits_N = logits_N + self.successions(histories, candidates, matching_N)
+        return logits_N + matching_N

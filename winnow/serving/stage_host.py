@@ -1,0 +1,160 @@
+"""What the two stages have in common: the releases they hold, the batches they compute, the life of the service."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import grpc
+
+from winnow.release.golden import GoldenRequests
+from winnow.release.manifest import GOLDEN_FILE, Manifest
+from winnow.release.reader import Release
+from winnow.rpc.violations import Violation
+from winnow.serving.batching import BatchingLimits, MicroBatcher
+from winnow.serving.boundary import Gatekeeper
+from winnow.serving.device import Device, Work
+from winnow.serving.errors import InvalidRequestError
+from winnow.serving.metrics import Metrics
+from winnow.serving.releases import ReleaseKeeper
+from winnow.serving.server import remaining_seconds
+from winnow.serving.settings import StageSettings
+
+
+class StageQuery(Protocol):
+    """The query of one call: a number of queries that are answered together."""
+
+    def __len__(self) -> int:
+        """How many queries."""
+
+    @property
+    def work(self) -> Work:
+        """The quantities that the time to compute them grows with."""
+
+
+Settings = TypeVar("Settings", bound=StageSettings)
+Query = TypeVar("Query", bound=StageQuery)
+Answer = TypeVar("Answer")
+Query_contra = TypeVar("Query_contra", bound=StageQuery, contravariant=True)
+Answer_co = TypeVar("Answer_co", covariant=True)
+
+
+class StageModel(Protocol[Query_contra, Answer_co]):
+    """A network of a release, ready to compute."""
+
+    @property
+    def item_count(self) -> int:
+        """Rows lie in [0, item_count)."""
+
+    def compute(self, batch: Sequence[Query_contra]) -> Sequence[Answer_co]:
+        """Answer every query of the batch in one go, in order. Called from one thread at a time."""
+
+    def check_golden(self, golden: GoldenRequests) -> None:
+        """Raise GoldenMismatchError unless the golden requests are answered as when the release was made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel(Generic[Query, Answer]):
+    """A release's network behind its batcher."""
+
+    item_count: int
+    batcher: MicroBatcher[Query, tuple[Answer, int]]
+    """Answers a query, and says how many microseconds its batch was computed."""
+
+    async def close(self) -> None:
+        """Wait for the batch in flight."""
+        await self.batcher.close()
+
+
+class StageHost(ABC, Generic[Settings, Query, Answer]):
+    """The service of a stage, but for its messages, its checks and its network, which a subclass adds.
+
+    Implements winnow.serving.server.Service.
+    """
+
+    name: ClassVar[str]
+    grpc_service_names: ClassVar[Sequence[str]]
+    release_files: ClassVar[frozenset[str]]
+    """What `build` reads of a release."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._queue_metrics = metrics.queue(self.name.removesuffix("_service"))
+        self._device = Device(settings.stuck_seconds)
+        self.keeper: ReleaseKeeper[LoadedModel[Query, Answer]] = ReleaseKeeper(
+            settings, self.release_files | {GOLDEN_FILE}, self._load, metrics, derived_bytes=self.derived_bytes
+        )
+
+    @abstractmethod
+    def register(self, server: grpc.aio.Server) -> None:
+        """See Service.register."""
+
+    @abstractmethod
+    def build(self, release: Release) -> StageModel[Query, Answer]:
+        """Load the network. Raises ReleaseError where it does not fit the release."""
+
+    @abstractmethod
+    def check(self, query: Query, item_count: int) -> None:
+        """Raise ValueError, naming the field, where a row or a number is out of bounds.
+
+        Later would be too late: a query that fails in the network fails its whole batch.
+        """
+
+    def derived_bytes(self, manifest: Manifest) -> int:
+        """How much memory the network takes besides what is in its files."""
+        return 0
+
+    async def answer(
+        self, release_id: str, unpack: Callable[[], Query], context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> tuple[Answer, int] | None:
+        """Return the release's answer to a call, and how many microseconds its batch was computed.
+
+        `unpack` returns the query of the call, or raises ValueError. None where it asks nothing.
+        """
+        deadline = asyncio.get_running_loop().time() + remaining_seconds(context, self._settings)
+        with self.keeper.held(release_id) as model:
+            try:
+                query = unpack()
+                if len(query) > self._settings.max_batch_queries:
+                    raise ValueError(f"{len(query)} queries: a call carries at most {self._settings.max_batch_queries}")
+                self.check(query, model.item_count)
+            except ValueError as error:
+                raise InvalidRequestError([Violation("request", str(error))]) from None
+            if not all(query.work):
+                return None
+            return await model.batcher.submit(query, deadline=deadline, weight=len(query))
+
+    async def watch(self) -> None:
+        """See Service.watch."""
+        await self.keeper.watch()
+
+    def gatekeepers(self) -> Sequence[Gatekeeper]:
+        """See Service.gatekeepers: the gateway alone has any."""
+        return ()
+
+    def alive(self) -> bool:
+        """See Service.alive."""
+        return self._device.alive()
+
+    async def close(self) -> None:
+        """See Service.close."""
+        await self.keeper.close()
+        self._device.close()
+
+    def _load(self, release: Release) -> LoadedModel[Query, Answer]:
+        model = self.build(release)
+        # The warm-up too: it takes the path of every later query.
+        model.check_golden(release.golden_requests())
+
+        async def compute(batch: Sequence[Query], _deadline: float) -> Sequence[tuple[Answer, int]]:
+            work = tuple(map(sum, zip(*(query.work for query in batch), strict=True)))
+            answers, seconds = await self._device.run(lambda: model.compute(batch), work)
+            return [(answer, int(seconds * 1e6)) for answer in answers]
+
+        limits = BatchingLimits(
+            max_batch_weight=self._settings.max_batch_queries,
+            max_batches_in_flight=1,
+            max_queued_weight=self._settings.max_queued_queries,
+        )
+        return LoadedModel(item_count=model.item_count, batcher=MicroBatcher(compute, limits, self._queue_metrics))

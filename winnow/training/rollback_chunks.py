@@ -1,0 +1,109 @@
+"""Next-watch examples by rollback: the history of each watch is what the same user had watched before it.
+
+Paper, section 3.4: predicting a held-out watch from the watches on both sides leaks the future; rollback does not. All
+examples of a user share one sequence, so it is cut into chunks of consecutive targets instead of being copied.
+
+Shape legend: B chunks in a batch, C targets per chunk, L history_length, S = L + C watches per chunk with its context,
+N watches of all histories, F features of a watch.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.history import RaggedRows, WatchHistories
+from winnow.networks.watch_features import WatchFeatures
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChunkBatch:
+    """Targets, and the watches before them.
+
+    `rows`, int64 [B, S], has L watches of context and then the C targets, in time order; where `present`, bool [B, S],
+    is unset there is no watch, and the row is 0. Target c of chunk b is `rows[b, L + c]`; it is an example where
+    `labelled`, bool [B, C], is set. `history_lengths`, int64 [B, C], counts all watches before each target, also those
+    beyond the context. `users`, int64 [B], says whose chunk it is. `targets`, int64 [B, C], is the position of each
+    target among all N watches, 0 where there is none. `codes`, int64 [B, S, F], are those of WatchFeatures, if any.
+    """
+
+    rows: NDArray[np.int64]
+    present: NDArray[np.bool_]
+    history_lengths: NDArray[np.int64]
+    labelled: NDArray[np.bool_]
+    users: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    codes: NDArray[np.int64] | None
+
+
+class RollbackChunks:
+    """All next-watch examples of a set of histories, one list per user, oldest first."""
+
+    def __init__(
+        self,
+        histories: RaggedRows,
+        *,
+        chunk_length: int,
+        history_length: int,
+        features: WatchFeatures | None = None,
+        targets: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Cut into chunks. `targets`, bool [N], says which watches may be examples; None is all of them."""
+        self._histories = histories
+        self._targets_N = np.ones(len(histories.rows), dtype=np.bool_) if targets is None else targets
+        self._codes_NF = None if features is None else features.codes(histories)
+        self._chunk_length = chunk_length
+        self._history_length = history_length
+        # A list of a single watch has no target with a history.
+        chunk_counts = np.where(histories.lengths > 1, -(-histories.lengths // chunk_length), 0)
+        self._users = np.repeat(np.arange(len(histories)), chunk_counts)
+        firsts = np.cumsum(chunk_counts) - chunk_counts
+        self._starts = (np.arange(len(self._users)) - np.repeat(firsts, chunk_counts)) * chunk_length
+
+    def __len__(self) -> int:
+        """The number of chunks."""
+        return len(self._users)
+
+    def batch(self, chunks: NDArray[np.int64]) -> ChunkBatch:
+        """Gather the given chunks, int64 [B] of positions in [0, len(self))."""
+        users = self._users[chunks]
+        lengths = self._histories.lengths[users, None]
+        begins = self._histories.offsets[users, None]
+        positions_BC = self._starts[chunks, None] + np.arange(self._chunk_length)
+        positions_BS = self._starts[chunks, None] + np.arange(-self._history_length, self._chunk_length)
+        present_BS = (positions_BS >= 0) & (positions_BS < lengths)
+        at_BS = np.where(present_BS, begins + positions_BS, 0)
+        rows_BS = np.where(present_BS, self._histories.rows[at_BS], 0)
+        targets_BC = at_BS[:, self._history_length :]
+        return ChunkBatch(
+            rows=rows_BS.astype(np.int64),
+            present=present_BS,
+            history_lengths=positions_BC,
+            labelled=(positions_BC > 0) & (positions_BC < lengths) & self._targets_N[targets_BC],
+            users=users,
+            targets=targets_BC,
+            codes=None if self._codes_NF is None else self._codes_NF[at_BS],
+        )
+
+    def first_watches(self, users: NDArray[np.int64], item_count: int) -> NDArray[np.int32]:
+        """Return where in the history of each user each item is first watched, int32 [B, item_count].
+
+        An item that is never watched has the largest int32.
+        """
+        first = np.full((len(users), item_count), np.iinfo(np.int32).max, dtype=np.int32)
+        for row, user in zip(first, users.tolist(), strict=True):
+            watched = self._histories[user]
+            # In reverse: of several assignments to one element, the last one remains.
+            row[watched[::-1]] = np.arange(len(watched) - 1, -1, -1, dtype=np.int32)
+        return first
+
+
+def example_ages(training: WatchHistories) -> NDArray[np.float32]:
+    """Return the age of each watch as a share of the log's time span, float32 [N]: 0 for the latest watch.
+
+    All timestamps must be known. The network is told the age of an example, so that it does not learn the average
+    popularity over the whole span (paper, section 3.3).
+    """
+    ages_seconds = training.timestamps.max(initial=0) - training.timestamps
+    ages: NDArray[np.float32] = (ages_seconds / max(int(ages_seconds.max(initial=0)), 1)).astype(np.float32)
+    return ages
