@@ -51,6 +51,16 @@ class Call:
     response: recommendation_pb2.RecommendItemsResponse | None
     finished_at: float
 
+    @property
+    def degraded(self) -> bool:
+        """Whether the answer says that a stage gave nothing."""
+        return self.response is not None and self.response.degradation.step != recommendation_pb2.DEGRADATION_STEP_NONE
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole chain answered."""
+        return self.response is not None and not self.degraded
+
 
 class Judge:
     """Knows the right answers of each release."""
@@ -92,18 +102,14 @@ class Judge:
         expected = self._expected.get((call.response.release_id, call.query))
         if expected is None:
             found.append(f"unknown release {call.response.release_id!r}")
-        elif not _flagged(call.response) and item_ids != expected:
+        elif not _flagged(call, call.response) and item_ids != expected:
             found.append("not what the release gives, and not flagged")
         return found
 
 
-def _degraded(response: recommendation_pb2.RecommendItemsResponse) -> bool:
-    return response.degradation.step != recommendation_pb2.DEGRADATION_STEP_NONE
-
-
-def _flagged(response: recommendation_pb2.RecommendItemsResponse) -> bool:
+def _flagged(call: Call, response: recommendation_pb2.RecommendItemsResponse) -> bool:
     """Whether the answer says that it is less than the full chain gives: degraded, or fewer candidates ranked."""
-    return _degraded(response) or response.ranked_count < response.retrieved_count
+    return call.degraded or response.ranked_count < response.retrieved_count
 
 
 @dataclass
@@ -127,7 +133,7 @@ class Ledger:
 
     @property
     def degraded_count(self) -> int:
-        return sum(1 for call in self.calls if call.response is not None and _degraded(call.response))
+        return sum(call.degraded for call in self.calls)
 
     @property
     def full_count(self) -> int:
@@ -138,9 +144,7 @@ class Ledger:
     def reasons(self) -> Counter[str]:
         """Number of degraded answers by reason."""
         return Counter(
-            call.response.degradation.reason
-            for call in self.calls
-            if call.response is not None and _degraded(call.response)
+            call.response.degradation.reason for call in self.calls if call.response is not None and call.degraded
         )
 
     def seconds(self, percentile: float) -> float:
