@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from operator import attrgetter
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import grpc
 
@@ -256,7 +256,7 @@ def run_gateway(settings: GatewaySettings) -> int:
     return run_service(GatewayService, settings)
 
 
-def _given(watches: Sequence[recommendation_pb2.Watch], field: str) -> Sequence[Any]:
+def _given(watches: Sequence[recommendation_pb2.Watch], field: Literal["weight", "time_seconds"]) -> Sequence[Any]:
     """Return an optional field of every watch, None where it is not set; nothing if no watch has it."""
     if watches and watches[0].HasField(field):
         # Usually all watches have it then, and a value that does not read as 0 is set: no need to ask each watch.
