@@ -1,4 +1,4 @@
-"""The systems under comparison as groups of processes on this machine."""
+"""The compared systems, each a group of processes on this machine."""
 
 import contextlib
 import os
@@ -27,11 +27,11 @@ class RunningSystem:
     """Process ids by role."""
 
     def cpu_seconds(self) -> float:
-        """CPU time, user and system, that all its processes have used so far."""
+        """Return the user and system CPU time that its processes have used so far."""
         return sum(map(cpu_seconds, self.processes.values()))
 
     def memory_mebibytes(self, role: str) -> dict[str, float]:
-        """Memory of one process: all of it that is resident, and the part that no file backs."""
+        """Return the resident memory of one process, and the private part of it that no file backs."""
         lines = Path(f"/proc/{self.processes[role]}/status").read_text().splitlines()
         fields = dict(line.split(":", 1) for line in lines)
         return {
@@ -41,15 +41,15 @@ class RunningSystem:
 
 
 def cpu_seconds(process_id: int) -> float:
-    """User and system time of a process, all threads."""
-    # The command's name may hold spaces: what follows its closing parenthesis does not.
+    """Return the user and system time of a process, over all its threads."""
+    # The command's name may contain spaces; the fields after its closing parenthesis do not.
     fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
 def noop_single_hop(_releases: Path) -> Iterator[RunningSystem]:
-    """(a)."""
+    """Run (a), one process with a prepared answer."""
     port = free_port(HOST)
     with _processes({"edge": ["benchmarks.peers.noop_single_hop", str(port)]}) as processes:
         yield _wait_for(RunningSystem(name="noop_single_hop", target=f"{HOST}:{port}", processes=processes))
@@ -57,21 +57,21 @@ def noop_single_hop(_releases: Path) -> Iterator[RunningSystem]:
 
 @contextlib.contextmanager
 def noop_chain(_releases: Path) -> Iterator[RunningSystem]:
-    """(b)."""
+    """Run (b), three processes that compute nothing."""
     with _chain("noop_chain", ()) as running:
         yield running
 
 
 @contextlib.contextmanager
 def naive_chain(releases: Path) -> Iterator[RunningSystem]:
-    """(c)."""
+    """Run (c), three processes with the plain networks."""
     with _chain("naive_chain", (str(releases),)) as running:
         yield running
 
 
 @contextlib.contextmanager
 def winnow(releases: Path) -> Iterator[RunningSystem]:
-    """(d), as `winnow serve` starts it."""
+    """Run (d), the services as `winnow serve` starts them."""
     settings = StackSettings(
         releases=releases,
         gateway_port=0,

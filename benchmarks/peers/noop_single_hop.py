@@ -1,4 +1,4 @@
-"""(a) The limit of a Python gRPC edge: one process, the gateway's own messages, and an answer that is always ready."""
+"""(a) The limit of a Python gRPC edge: one process, the gateway's own messages, and a prepared answer."""
 
 import sys
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _ANSWER = recommendation_pb2.RecommendItemsResponse(
 async def recommend(
     _request: recommendation_pb2.RecommendItemsRequest, _context: object
 ) -> recommendation_pb2.RecommendItemsResponse:
-    """Send the prepared answer. gRPC has parsed the request already."""
+    """Send the prepared answer; gRPC has already parsed the request."""
     return _ANSWER
 
 
