@@ -28,12 +28,11 @@ from winnow.release.reader import current_release_id, open_release
 
 # As many as wait in front of a stage at saturation.
 BATCH_QUERIES = 32
-REPETITIONS = 7
 # Large enough for a matrix product to reach its best rate, small enough to fit into the L3 cache.
 GEMM_SIZE = 1024
 
 
-def measure(preset: Preset, directory: Path) -> dict[str, Any]:
+def measure(preset: Preset, directory: Path, repetitions: int) -> dict[str, Any]:
     """Return milliseconds per request, GFLOP/s and the share of the matrix product's rate for each computation."""
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
@@ -66,15 +65,15 @@ def measure(preset: Preset, directory: Path) -> dict[str, Any]:
             for name, ranker in rankers.items()
         },
     }
-    return _interleaved(computations)
+    return _interleaved(computations, repetitions)
 
 
-def _interleaved(computations: dict[str, tuple[Callable[[], object], float]]) -> dict[str, Any]:
+def _interleaved(computations: dict[str, tuple[Callable[[], object], float]], repetitions: int) -> dict[str, Any]:
     """Measure all computations in turn for several rounds, each one right after a matrix product."""
     gemm_rates, times, shares = [], {name: [] for name in computations}, {name: [] for name in computations}  # type: ignore[var-annotated]
     for compute, _ in computations.values():
         compute()
-    for _ in range(REPETITIONS):
+    for _ in range(repetitions):
         for name, (compute, operations) in computations.items():
             gemm = _gemm_rate()
             started = time.perf_counter()
