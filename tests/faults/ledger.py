@@ -51,16 +51,6 @@ class Call:
     response: recommendation_pb2.RecommendItemsResponse | None
     finished_at: float
 
-    @property
-    def degraded(self) -> bool:
-        """Whether the answer says that a stage gave nothing."""
-        return self.response is not None and self.response.degradation.step != recommendation_pb2.DEGRADATION_STEP_NONE
-
-    @property
-    def complete(self) -> bool:
-        """Whether the whole chain answered."""
-        return self.response is not None and not self.degraded
-
 
 class Judge:
     """Knows the right answers of each release."""
@@ -102,14 +92,19 @@ class Judge:
         expected = self._expected.get((call.response.release_id, call.query))
         if expected is None:
             found.append(f"unknown release {call.response.release_id!r}")
-        elif not _flagged(call, call.response) and item_ids != expected:
+        elif not _flagged(call.response) and item_ids != expected:
             found.append("not what the release gives, and not flagged")
         return found
 
 
-def _flagged(call: Call, response: recommendation_pb2.RecommendItemsResponse) -> bool:
+def degraded(response: recommendation_pb2.RecommendItemsResponse) -> bool:
+    """Whether the full chain has not answered."""
+    return response.degradation.step != recommendation_pb2.DEGRADATION_STEP_NONE
+
+
+def _flagged(response: recommendation_pb2.RecommendItemsResponse) -> bool:
     """Whether the answer says that it is less than the full chain gives: degraded, or fewer candidates ranked."""
-    return call.degraded or response.ranked_count < response.retrieved_count
+    return degraded(response) or response.ranked_count < response.retrieved_count
 
 
 @dataclass
@@ -133,7 +128,7 @@ class Ledger:
 
     @property
     def degraded_count(self) -> int:
-        return sum(call.degraded for call in self.calls)
+        return sum(1 for call in self.calls if call.response is not None and degraded(call.response))
 
     @property
     def full_count(self) -> int:
@@ -144,7 +139,9 @@ class Ledger:
     def reasons(self) -> Counter[str]:
         """Number of degraded answers by reason."""
         return Counter(
-            call.response.degradation.reason for call in self.calls if call.response is not None and call.degraded
+            call.response.degradation.reason
+            for call in self.calls
+            if call.response is not None and degraded(call.response)
         )
 
     def seconds(self, percentile: float) -> float:

@@ -9,6 +9,7 @@ grow at high load. The gateway batches requests to the stages this way, and each
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -53,6 +54,7 @@ class _Waiting(Generic[Item, Result]):
     deadline: float
     arrived_at: float
     future: asyncio.Future[Result]
+    context: Context
 
 
 @dataclass(eq=False, slots=True)
@@ -112,7 +114,7 @@ class MicroBatcher(Generic[Item, Result]):
         if self._queued_weight + weight > self._limits.max_queued_weight or now + wait_seconds > deadline:
             self._metrics.shed.inc()
             raise OverloadedError("too much work is waiting", retry_after_seconds=wait_seconds)
-        waiting: _Waiting[Item, Result] = _Waiting(item, weight, deadline, now, loop.create_future())
+        waiting: _Waiting[Item, Result] = _Waiting(item, weight, deadline, now, loop.create_future(), copy_context())
         self._queue.append(waiting)
         self._queued_weight += weight
         self._metrics.add_queued(weight)
@@ -194,7 +196,8 @@ class MicroBatcher(Generic[Item, Result]):
         while self._may_dispatch(now):
             batch = self._next_batch(now)
             if batch.waiting:
-                self._in_flight[batch] = loop.create_task(self._run(batch))
+                # In the context of its oldest item, not of whatever happens to dispatch it: calls belong to its trace.
+                self._in_flight[batch] = loop.create_task(self._run(batch), context=batch.waiting[0].context)
         self._watch_for_overdue(loop)
 
     def _next_batch(self, now: float) -> _Batch[Item, Result]:

@@ -207,6 +207,7 @@ class ReleaseKeeper(Generic[Loaded]):
 
     async def _load_beside(self, release_id: str) -> HeldRelease[Loaded]:
         self._loading = release_id
+        self._refused.pop(release_id, None)
         started = time.monotonic()
         try:
             loaded = await asyncio.get_running_loop().run_in_executor(self._loader, self._verify_and_load, release_id)
@@ -214,7 +215,6 @@ class ReleaseKeeper(Generic[Loaded]):
             self._loading = None
         held = HeldRelease(release_id=release_id, loaded=loaded, used_at=time.monotonic())
         self._held[release_id] = held
-        self._refused.pop(release_id, None)
         seconds = time.monotonic() - started
         self._metrics.release_loads.labels("loaded").inc()
         self._metrics.release_load_seconds.set(seconds)
