@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from winnow.networks.folded_history import folded_bytes
 from winnow.networks.folded_ranking import Arithmetic, FoldedRanking, item_half_dtype, item_half_table
 from winnow.networks.packed import pack
 from winnow.networks.ranking import DeepRankingModel
@@ -83,9 +84,13 @@ class Ranker:
 
 
 def table_bytes(manifest: Manifest, budget_bytes: int) -> int:
-    """Return the size of the table of item halves that a release's network is folded into; 0 where it is not."""
+    """Return the size of the tables that a release's network is folded into; 0 where it is not folded."""
     config = manifest.ranking_network
     # Without hidden layers, the first layer is the output.
     _, width, *_ = [*tower_widths(0, config.hidden_dim, config.n_hidden_layers), 1]
     dtype = item_half_dtype(manifest.item_count, width, budget_bytes)
-    return 0 if dtype is None else manifest.item_count * width * dtype.itemsize
+    if dtype is None:
+        return 0
+    matching = config.options.matching
+    inner = folded_bytes(matching.network) if matching is not None and matching.adds_logit else 0
+    return manifest.item_count * width * dtype.itemsize + inner

@@ -139,7 +139,11 @@ class DeepRankingModel(nn.Module):
         """Return W_user u of each history, [B, D]."""
         table = self.embedding.weight
         summaries = average(table, histories) if self.bags is None else self.bags(table, histories)
-        return F.linear(summaries, self._first_layer_weights[:, : -self.embedding.embedding_dim])
+        return self.user_halves_of_summaries(summaries)
+
+    def user_halves_of_summaries(self, summaries_BS: Tensor) -> Tensor:
+        """Return W_user u of each summarised history, [B, D]."""
+        return F.linear(summaries_BS, self._first_layer_weights[:, : -self.embedding.embedding_dim])
 
     def item_halves(self, rows: slice = slice(None)) -> Tensor:
         """Return W_item v of each item, [I, D], or of some `rows` only."""
@@ -162,11 +166,13 @@ class DeepRankingModel(nn.Module):
         logits_N: Tensor = self.output(apply_tower(self.tower[1:], hidden_ND, dropout)).squeeze(1)
         return logits_N
 
-    def with_matching(self, logits_N: Tensor, histories: PackedTensor, candidates: PackedTensor) -> Tensor:
-        """Return the tower's logits with what Matching adds to them, [N]."""
+    def with_matching(
+        self, logits_N: Tensor, histories: PackedTensor, candidates: PackedTensor, matching_N: Tensor | None = None
+    ) -> Tensor:
+        """Return the tower's logits with what Matching adds to them, [N]; for `matching_N`, see there."""
         if self.matching is None:
             return logits_N
-        matched_N: Tensor = self.matching(logits_N, histories, candidates)
+        matched_N: Tensor = self.matching(logits_N, histories, candidates, matching_N)
         return matched_N
 
     @property

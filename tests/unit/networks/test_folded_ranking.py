@@ -5,18 +5,40 @@ import torch
 
 from winnow.networks import folded_ranking
 from winnow.networks.folded_ranking import FoldedRanking, item_half_table
-from winnow.networks.options import CandidateConfig, HistoryOptions, MatchingOptions, RankingOptions
+from winnow.networks.options import (
+    CandidateConfig,
+    CandidateOptions,
+    HistoryOptions,
+    MatchingOptions,
+    RankingOptions,
+    SuccessionOptions,
+)
 from winnow.networks.packed import PackedTensor, pack_tensors
 from winnow.networks.ranking import DeepRankingModel
+from winnow.networks.watch_features import WatchFeatures
 
 ITEMS, WIDTH = 400, 64
 FLOAT32_BYTES = 4 * ITEMS * WIDTH
 
 PLAIN = RankingOptions()
+WATCHED = HistoryOptions(
+    history_length=5, bag_decays=(0.0, 0.5), signed_bags=1, watch_features=WatchFeatures(weight_edges=(2.0,))
+)
 OPTIONS = [
     PLAIN,
     RankingOptions(history=HistoryOptions(history_length=5, bag_decays=(0.0, 0.5))),
     RankingOptions(matching=MatchingOptions(network=CandidateConfig(ITEMS, 8, 8, 2, 3))),
+    RankingOptions(
+        history=WATCHED,
+        matching=MatchingOptions(
+            network=CandidateConfig(ITEMS, 8, 8, 0, 3, CandidateOptions(history=WATCHED, linear_skip=True)),
+            successions=SuccessionOptions(pair_count=3, latest_count=2),
+        ),
+    ),
+    RankingOptions(
+        matching=MatchingOptions(network=CandidateConfig(ITEMS, 8, 8, 2, 3), adds_logit=False),
+        features=("author_watches", "similarity", "candidate_score"),
+    ),
 ]
 
 
@@ -57,6 +79,19 @@ def test_scores_equal_the_plain_network(
     torch.testing.assert_close(
         FoldedRanking(network, table).logits(histories, candidates), plain, rtol=0, atol=tolerance * scale
     )
+
+
+@pytest.mark.parametrize("arithmetic", ["float32", "bfloat16"])
+def test_wide_layers_are_computed_by_other_kernels_to_the_same_scores(arithmetic: folded_ranking.Arithmetic) -> None:
+    network = DeepRankingModel(ITEMS, 32, 256, 2, 1).eval().requires_grad_(requires_grad=False)
+    assert network.tower[1].get_parameter("weight").numel() >= folded_ranking.SMALLEST_REORDERED_LAYER
+    table = item_half_table(network, 4 * ITEMS * 512)
+    assert table is not None
+    histories, candidates = some_queries(17)
+    plain = network.logits(histories, candidates)
+    folded = FoldedRanking(network, table, arithmetic).logits(histories, candidates)
+    tolerance = 1e-5 if arithmetic == "float32" else 0.05
+    torch.testing.assert_close(folded, plain, rtol=0, atol=tolerance * float(plain.std()))
 
 
 def test_the_table_is_as_exact_as_its_budget_allows() -> None:
