@@ -126,7 +126,7 @@ class DeepRankingModel(nn.Module):
         """
         user_ND = F.embedding(candidates.list_of_each_row(), self.user_halves(histories))
         if item_halves_ID is None:
-            item_ND = F.linear(self.embedding(candidates.rows), self._item_weights)
+            item_ND = F.linear(self.embedding(candidates.rows), self.item_weights)
         else:
             item_ND = F.embedding(candidates.rows, item_halves_ID)
         first_ND = user_ND + item_ND
@@ -147,7 +147,7 @@ class DeepRankingModel(nn.Module):
 
     def item_halves(self, rows: slice = slice(None)) -> Tensor:
         """Return W_item v of each item, [I, D], or of some `rows` only."""
-        return F.linear(self.embedding.weight[rows], self._item_weights)
+        return F.linear(self.embedding.weight[rows], self.item_weights)
 
     def feature_columns(self, histories: PackedTensor, candidates: PackedTensor) -> Tensor | None:
         """Return the features' columns of the first layer's input for every candidate, [N, C]; None without features.
@@ -181,9 +181,10 @@ class DeepRankingModel(nn.Module):
         return len(self._first_layer_weights)
 
     @property
-    def _first_layer_weights(self) -> Tensor:
-        return (self.tower[0] if self.tower else self.output).get_parameter("weight")
+    def item_weights(self) -> Tensor:
+        """W_item, [D, E]: the part of the first layer that reads the scored item."""
+        return self._first_layer_weights[:, -self.embedding.embedding_dim :]
 
     @property
-    def _item_weights(self) -> Tensor:
-        return self._first_layer_weights[:, -self.embedding.embedding_dim :]
+    def _first_layer_weights(self) -> Tensor:
+        return (self.tower[0] if self.tower else self.output).get_parameter("weight")
