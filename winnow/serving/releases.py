@@ -37,17 +37,12 @@ from winnow.serving.settings import ServerSettings
 
 _log = structlog.get_logger(__name__)
 
-<<<<<<< HEAD
-# Files are mapped into memory, or read into it, once; checking and warming up take a little more.
-MEMORY_PER_FILE_BYTE = 1.25
-=======
 # Files are copied into memory; while a table is checked for values that are not finite, it takes nearly as much again.
 MEMORY_PER_FILE_BYTE = 2
 # A release whose files are missing is being copied, unless nothing has come for this long.
 INCOMPLETE_SECONDS = 60.0
 # Looking at CURRENT takes a moment. After this long an operator should know that the file system does not answer.
 SLOW_LOOK_SECONDS = 10.0
->>>>>>> w2-replicas
 # Serving goes before loading where both want a core.
 LOADING_NICENESS = 10
 
@@ -285,7 +280,6 @@ class ReleaseKeeper(Generic[Loaded]):
 
     async def _load_beside(self, release_id: str) -> HeldRelease[Loaded]:
         self._loading = release_id
-        self._refused.pop(release_id, None)
         started = time.monotonic()
         try:
             loaded = await asyncio.get_running_loop().run_in_executor(self._loader, self._verify_and_load, release_id)
@@ -293,10 +287,7 @@ class ReleaseKeeper(Generic[Loaded]):
             self._loading = None
         held = HeldRelease(release_id=release_id, loaded=loaded, used_at=time.monotonic())
         self._held[release_id] = held
-<<<<<<< HEAD
-=======
         self._failures.pop(release_id, None)
->>>>>>> w2-replicas
         seconds = time.monotonic() - started
         self._metrics.release_loads.labels("loaded").inc()
         self._metrics.release_load_seconds.set(seconds)
