@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 
-from winnow.catalogue.items import item_lines
+from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, WatchHistories
@@ -46,9 +46,8 @@ class ReleaseContents:
     ranking_network: DeepRankingModel
     popularity: NDArray[np.float32]
     """[I], each item's share of all watches."""
-    titles: Sequence[str]
-    attributes: Sequence[Mapping[str, str]]
-    """Further columns of the items file, as text."""
+    attributes: Attributes
+    """Titles and what else is known of the items."""
     sample_histories: RaggedRows
     """A few real histories for the golden requests."""
     sample_contexts: RequestContexts | None = None
@@ -125,8 +124,7 @@ def _write_files(directory: Path, contents: ReleaseContents) -> None:
     contents.vocabulary.save(directory / files.VOCABULARY_FILE)
     popularity = check_popularity(contents.popularity.astype(np.float32), len(contents.vocabulary))
     save_file({"popularity": popularity}, directory / files.POPULARITY_FILE)
-    with (directory / files.ITEMS_FILE).open("w", encoding="utf-8") as lines:
-        lines.writelines(item_lines(contents.titles, contents.attributes))
+    contents.attributes.save(directory / files.ATTRIBUTES_FILE)
     for network, name in (
         (contents.candidate_network, files.CANDIDATE_NETWORK_FILE),
         (contents.ranking_network, files.RANKING_NETWORK_FILE),
