@@ -8,11 +8,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from winnow.history import RaggedRows
+from winnow.catalogue.filters.compiler import CompiledFilter
+from winnow.history import RaggedRows, Rows
+from winnow.index.selection import Selection, scan_rows
 from winnow.queries import Candidates, RetrievalQuery
 
 # Scores held at once: 16 M float32 are 64 MiB, however large the catalogue and the batch.
 BLOCK_SCORES = 16 * 1024 * 1024
+# Up to this share of the items, those that match a filter are copied together and scored: that takes less than scoring
+# all of them where they are.
+LARGEST_GATHERED_SHARE = 0.1
 
 
 class ExactIndex:
@@ -30,6 +35,26 @@ class ExactIndex:
     @torch.inference_mode()
     def search(self, user_BH: Tensor, query: RetrievalQuery) -> Candidates:
         """See CandidateIndex.search."""
+        return self._scan(user_BH, query)
+
+    def select(self, compiled: CompiledFilter) -> Selection:
+        """See CandidateIndex.select."""
+        few = compiled.match_count <= LARGEST_GATHERED_SHARE * compiled.item_count
+        return Selection(compiled=compiled, rows=compiled.rows() if few else None)
+
+    @torch.inference_mode()
+    def search_selected(self, user_BH: Tensor, query: RetrievalQuery, selection: Selection) -> Candidates:
+        """See CandidateIndex.search_selected."""
+        if selection.rows is not None:
+            return self.search_rows(user_BH, query, selection.rows)
+        return self._scan(user_BH, query, torch.from_numpy(~selection.compiled.mask()))
+
+    def search_rows(self, user_BH: Tensor, query: RetrievalQuery, rows: Rows) -> Candidates:
+        """See CandidateIndex.search_rows."""
+        return scan_rows(self._item_vectors_IH, user_BH, query, rows)
+
+    def _scan(self, user_BH: Tensor, query: RetrievalQuery, left_out_I: Tensor | None = None) -> Candidates:
+        """Scan all rows; those of the mask are left out for every query."""
         counts, exclusions = query.counts, query.exclusions
         item_count = len(self._item_vectors_IH)
         query_count = len(user_BH)
@@ -43,6 +68,8 @@ class ExactIndex:
             # Small catalogues, where every operation counts: one block, nothing to merge.
             scores_BI = user_BH @ self._item_vectors_IH.T
             firsts = np.repeat(np.arange(0, query_count * item_count, item_count), exclusions.lengths)
+            if left_out_I is not None:
+                scores_BI.masked_fill_(left_out_I.to(device), -torch.inf)
             scores_BI.view(-1).index_fill_(0, torch.from_numpy(firsts + exclusions.rows).to(device), -torch.inf)
             best_scores_BK, best_rows_BK = scores_BI.topk(most)
             return cut_to_counts(best_rows_BK.cpu().numpy(), best_scores_BK.cpu().numpy(), counts)
@@ -55,6 +82,8 @@ class ExactIndex:
             scores_BJ = user_BH @ self._item_vectors_IH[start : start + block_items].T
             here = (excluded_rows >= start) & (excluded_rows < start + scores_BJ.shape[1])
             scores_BJ[excluded_queries[here], excluded_rows[here] - start] = -torch.inf
+            if left_out_I is not None:
+                scores_BJ.masked_fill_(left_out_I[start : start + block_items].to(device), -torch.inf)
             scores_BK, rows_BK = scores_BJ.topk(min(most, scores_BJ.shape[1]))
             best_scores_BK = torch.cat([best_scores_BK, scores_BK], dim=1)
             best_rows_BK = torch.cat([best_rows_BK, rows_BK + start], dim=1)
