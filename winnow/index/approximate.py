@@ -15,9 +15,9 @@ from torch import Tensor
 
 from winnow.catalogue.filters.compiler import CompiledFilter
 from winnow.history import RaggedRows, Rows
-from winnow.index.exact import ExactIndex, cut_to_counts
+from winnow.index.exact import ExactIndex
 from winnow.index.filtered_lists import FilteredLists
-from winnow.index.selection import Selection
+from winnow.index.selection import Selection, cut_to_counts
 from winnow.queries import Candidates, RetrievalQuery
 
 # FAISS's k-means asks for at least 39 vectors a list. More take longer and gain nothing measurable.

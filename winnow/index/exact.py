@@ -5,12 +5,11 @@ Shape legend: B queries, I items, H width of a vector, K the largest count asked
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from winnow.catalogue.filters.compiler import CompiledFilter
 from winnow.history import RaggedRows, Rows
-from winnow.index.selection import Selection, scan_rows
+from winnow.index.selection import Selection, cut_to_counts, scan_rows
 from winnow.queries import Candidates, RetrievalQuery
 
 # Scores held at once: 16 M float32 are 64 MiB, however large the catalogue and the batch.
@@ -91,18 +90,3 @@ class ExactIndex:
                 best_scores_BK, positions_BK = best_scores_BK.topk(most)
                 best_rows_BK = best_rows_BK.gather(1, positions_BK)
         return cut_to_counts(best_rows_BK.cpu().numpy(), best_scores_BK.cpu().numpy(), counts)
-
-
-def cut_to_counts(rows_BK: NDArray[np.int64], scores_BK: NDArray[np.float32], counts: NDArray[np.int32]) -> Candidates:
-    """Turn rectangular results, best first, into ragged ones. A score of -inf marks a row that is excluded or missing.
-
-    `counts`, [B], says how many rows of each query are kept at most.
-    """
-    query_count, most = rows_BK.shape
-    if most and (counts == most).all() and (scores_BK[:, -1] > -np.inf).all():
-        # The usual case: every query asked for the same number, and got it.
-        rows = RaggedRows(rows_BK.astype(np.int32).reshape(-1), np.arange(0, query_count * most + 1, most))
-        return Candidates(rows, scores_BK.astype(np.float32, copy=False).reshape(-1))
-    kept_BK = (np.arange(rows_BK.shape[1]) < counts[:, None]) & (scores_BK > -np.inf)
-    rows = RaggedRows.from_lengths(rows_BK[kept_BK].astype(np.int32), kept_BK.sum(axis=1))
-    return Candidates(rows, scores_BK[kept_BK].astype(np.float32, copy=False))

@@ -62,7 +62,7 @@ class FilteredLists:
         users = np.ascontiguousarray(user_BH.numpy())
         found_BK = np.empty((len(users), most), dtype=np.int64)
         scores_BK = np.empty((len(users), most), dtype=np.float32)
-        selector: Any = faiss.IDSelectorBitmap(bitmap)
+        selector = faiss.IDSelectorBitmap(len(bitmap), faiss.swig_ptr(bitmap))
         parameters: Any = faiss.SearchParametersIVF()
         parameters.nprobe = lists_BP.shape[1]
         parameters.sel = selector

@@ -14,8 +14,10 @@ from winnow.catalogue.filters.compiler import CompiledFilter
 from winnow.history import RaggedRows, Rows
 from winnow.queries import Candidates, RetrievalQuery
 
-# Vectors copied together at once: 4,096 of 256 numbers are 4 MiB.
-BLOCK_ROWS = 4_096
+# Scores held at once: 16 MiB, however many rows match and however many queries there are.
+BLOCK_SCORES = 4 * 1024 * 1024
+# Numbers of the vectors that are copied together at once: 512 KiB stay in a core's second-level cache.
+BLOCK_NUMBERS = 128 * 1024
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,14 +42,17 @@ def scan_rows(item_vectors_IH: Tensor, user_BH: Tensor, query: RetrievalQuery, r
     """Return the best of some rows [R], ascending and none twice, for each query: however many, exactly."""
     device = item_vectors_IH.device
     user_BH = user_BH.to(device)
-    query_count = len(query)
+    query_count, width = user_BH.shape
     most = min(int(query.counts.max(initial=0)), len(rows))
+    excluded_queries, excluded_positions = _excluded_positions(query.exclusions, rows)
     best_scores_BK = user_BH.new_empty(query_count, 0)
     best_positions_BK = torch.empty(query_count, 0, dtype=torch.long, device=device)
-    excluded_queries, excluded_positions = _excluded_positions(query.exclusions, rows)
-    for start in range(0, len(rows), BLOCK_ROWS):
-        block = torch.from_numpy(rows[start : start + BLOCK_ROWS]).to(device)
-        scores_BJ = user_BH @ item_vectors_IH.index_select(0, block).T
+    rows_at_once = max(BLOCK_SCORES // max(query_count, 1), most, 1)
+    rows_in_cache = max(BLOCK_NUMBERS // width, 1)
+    for start in range(0, len(rows), rows_at_once):
+        block = torch.from_numpy(rows[start : start + rows_at_once]).to(device)
+        parts = [user_BH @ item_vectors_IH.index_select(0, part).T for part in block.split(rows_in_cache)]
+        scores_BJ = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         here = (excluded_positions >= start) & (excluded_positions < start + len(block))
         if here.any():
             scores_BJ[
@@ -60,11 +65,24 @@ def scan_rows(item_vectors_IH: Tensor, user_BH: Tensor, query: RetrievalQuery, r
         if best_scores_BK.shape[1] > most:
             best_scores_BK, kept_BK = best_scores_BK.topk(most)
             best_positions_BK = best_positions_BK.gather(1, kept_BK)
-    rows_BK = rows[best_positions_BK.cpu().numpy()]
-    scores_BK_found = best_scores_BK.cpu().numpy()
-    kept = (np.arange(rows_BK.shape[1]) < query.counts[:, None]) & (scores_BK_found > -np.inf)
-    found = RaggedRows.from_lengths(rows_BK[kept].astype(np.int32), kept.sum(axis=1))
-    return Candidates(found, scores_BK_found[kept].astype(np.float32, copy=False))
+    return cut_to_counts(
+        rows[best_positions_BK.cpu().numpy()].astype(np.int64), best_scores_BK.cpu().numpy(), query.counts
+    )
+
+
+def cut_to_counts(rows_BK: NDArray[np.int64], scores_BK: NDArray[np.float32], counts: NDArray[np.int32]) -> Candidates:
+    """Turn rectangular results, best first, into ragged ones. A score of -inf marks a row that is excluded or missing.
+
+    `counts`, [B], says how many rows of each query are kept at most.
+    """
+    query_count, most = rows_BK.shape
+    if most and (counts == most).all() and (scores_BK[:, -1] > -np.inf).all():
+        # The usual case: every query asked for the same number, and got it.
+        rows = RaggedRows(rows_BK.astype(np.int32).reshape(-1), np.arange(0, query_count * most + 1, most))
+        return Candidates(rows, scores_BK.astype(np.float32, copy=False).reshape(-1))
+    kept_BK = (np.arange(rows_BK.shape[1]) < counts[:, None]) & (scores_BK > -np.inf)
+    rows = RaggedRows.from_lengths(rows_BK[kept_BK].astype(np.int32), kept_BK.sum(axis=1))
+    return Candidates(rows, scores_BK[kept_BK].astype(np.float32, copy=False))
 
 
 def _excluded_positions(exclusions: RaggedRows, rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

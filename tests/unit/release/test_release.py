@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.releases import ITEM_COUNT, item_id, reseal, write_random_release
 from winnow.networks.options import RankingOptions
-from winnow.release.golden import GoldenMismatchError, check_scores
+from winnow.release.golden import check_scores
+from winnow.release.golden_filters import GoldenMismatchError
 from winnow.release.models.loader import load_candidate_network, load_ranking_network
 from winnow.release.models.writer import ReleaseContents, write_release
 from winnow.release.reader import ReleaseError, current_release_id, open_release

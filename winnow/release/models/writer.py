@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 
 from winnow.catalogue.attributes import Attributes
+from winnow.catalogue.filters.compiler import compile_canonical
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, WatchHistories
@@ -30,6 +31,7 @@ from winnow.networks.ranking import DeepRankingModel
 from winnow.queries import RetrievalQuery
 from winnow.release import manifest as files
 from winnow.release.golden import GoldenRequests
+from winnow.release.golden_filters import golden_filters
 from winnow.release.manifest import FORMAT_VERSION, MANIFEST_FILE, IndexEntry, Manifest
 from winnow.release.reader import check_popularity, describe_file, digest_of_files
 
@@ -162,13 +164,24 @@ def _golden_requests(contents: ReleaseContents) -> GoldenRequests:
     user_BH = candidate.user_vectors(candidate.pack(histories))
     counts = np.full(len(histories), GOLDEN_CANDIDATES, dtype=np.int32)
     query = RetrievalQuery(histories=histories, counts=counts, exclusions=histories)
-    retrieved = ExactIndex(candidate.item_vectors_IH).search(user_BH, query)
+    index = ExactIndex(candidate.item_vectors_IH)
+    retrieved = index.search(user_BH, query)
+    filters = golden_filters(contents.attributes)
+    # The one that says most about retrieval: it leaves out about half of the items.
+    half = len(contents.vocabulary) / 2
+    by_share = sorted(filters, key=lambda golden: abs(golden.match_count - half))
+    chosen = by_share[0].canonical if by_share else ""
+    filtered = index.search_selected(user_BH, query, index.select(compile_canonical(chosen, contents.attributes)))
     candidates = pack(retrieved.rows, user_BH.device)
     return GoldenRequests(
         histories=histories,
         candidates=retrieved.rows,
         candidate_scores=retrieved.scores,
         contexts=contexts,
+        filters=filters,
+        filter=chosen,
+        filtered_candidates=filtered.rows,
+        filtered_scores=filtered.scores,
         ranking_scores=ranking.scores(ranking.logits(ranking.pack(histories, contexts), candidates)).cpu().numpy(),
     )
 
