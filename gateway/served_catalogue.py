@@ -1,4 +1,4 @@
-"""What the gateway holds of a release: ids, popularity and titles; no network."""
+"""What the gateway holds of a release: ids, popularity, titles and attributes; no network."""
 
 from dataclasses import dataclass
 
@@ -6,13 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.answers import ScoreType
+from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.items import ItemCatalogue
+from winnow.catalogue.schema import Schema
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import Rows
-from winnow.release.manifest import ITEMS_FILE, POPULARITY_FILE, VOCABULARY_FILE
+from winnow.release.manifest import ATTRIBUTES_FILE, POPULARITY_FILE, VOCABULARY_FILE
 from winnow.release.reader import Release, popular_rows
 
-RELEASE_FILES = frozenset({VOCABULARY_FILE, POPULARITY_FILE, ITEMS_FILE})
+RELEASE_FILES = frozenset({VOCABULARY_FILE, POPULARITY_FILE, ATTRIBUTES_FILE})
 """What is read of a release."""
 
 RANKING_SCORE_TYPES = {
@@ -31,6 +33,8 @@ class ServedCatalogue:
     """Each item's share of all watches, by row."""
     popular_rows: Rows
     """All rows, the most popular first."""
+    attributes: Attributes
+    schema: Schema
     items: ItemCatalogue
     ranking_reads_contexts: bool
     """Whether ranking depends on when a request is made and on what was shown before it."""
@@ -39,13 +43,15 @@ class ServedCatalogue:
     @classmethod
     def load(cls, release: Release) -> "ServedCatalogue":
         """Load what the gateway needs. Raises ReleaseError that says what is wrong with it."""
-        popularity = release.popularity()
+        popularity, vocabulary, attributes = release.popularity(), release.vocabulary(), release.attributes()
         return cls(
             release_id=release.release_id,
-            vocabulary=release.vocabulary(),
+            vocabulary=vocabulary,
             popularity=popularity,
             popular_rows=popular_rows(popularity),
-            items=release.items(),
+            attributes=attributes,
+            schema=attributes.schema,
+            items=ItemCatalogue(attributes, vocabulary),
             ranking_reads_contexts=release.manifest.ranking_reads_contexts,
             ranking_score_type=RANKING_SCORE_TYPES[release.manifest.ranking_score],
         )

@@ -3,6 +3,7 @@
 Shape legend: B queries, I items, H width of a vector, K rows that FAISS returns for a query.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from winnow.history import RaggedRows
-from winnow.index.exact import ExactIndex, cut_to_counts
+from winnow.catalogue.filters.compiler import CompiledFilter
+from winnow.history import RaggedRows, Rows
+from winnow.index.exact import ExactIndex
+from winnow.index.filtered_lists import FilteredLists
+from winnow.index.selection import Selection, cut_to_counts
 from winnow.queries import Candidates, RetrievalQuery
 
 # FAISS's k-means asks for at least 39 vectors a list. More take longer and gain nothing measurable.
 TRAINING_VECTORS_PER_LIST = 40
+# Up to so many rows that match a filter are scored one by one, in about the time that an unfiltered search takes.
+LARGEST_SCANNED_SELECTION = 10_000
 # Vectors handed to FAISS at once while building: bounds the copy it makes.
 BLOCK_ITEMS = 65_536
 
@@ -96,12 +102,39 @@ class ApproximateIndex:
     def search(self, user_BH: Tensor, query: RetrievalQuery) -> Candidates:
         """See CandidateIndex.search. Uses as many threads as torch does."""
         user_BH = user_BH.cpu()
-        found_BK = self._nearest(user_BH, query)
+        candidates = self._best(user_BH, self._nearest(user_BH, query), query)
+        return self._complete(candidates, user_BH, query)
+
+    def select(self, compiled: CompiledFilter) -> Selection:
+        """See CandidateIndex.select."""
+        if compiled.match_count <= LARGEST_SCANNED_SELECTION:
+            return Selection(compiled=compiled, rows=compiled.rows())
+        counts = np.bincount(self._filtered_lists.list_of_row[compiled.mask()], minlength=self.list_count)
+        return Selection(compiled=compiled, list_counts=counts)
+
+    @torch.inference_mode()
+    def search_selected(self, user_BH: Tensor, query: RetrievalQuery, selection: Selection) -> Candidates:
+        """See CandidateIndex.search_selected."""
+        if selection.rows is not None:
+            return self.search_rows(user_BH, query, selection.rows)
+        user_BH = user_BH.cpu()
+        found_BK = self._filtered_lists.nearest(user_BH, query, selection, self.probe_count)
+        return self._complete(self._best(user_BH, found_BK, query), user_BH, query, selection)
+
+    def search_rows(self, user_BH: Tensor, query: RetrievalQuery, rows: Rows) -> Candidates:
+        """See CandidateIndex.search_rows."""
+        return self._exact.search_rows(user_BH.cpu(), query, rows)
+
+    @cached_property
+    def _filtered_lists(self) -> FilteredLists:
+        """Made when the first filter comes: not every service has any."""
+        return FilteredLists(self._index)
+
+    def _best(self, user_BH: Tensor, found_BK: NDArray[np.int64], query: RetrievalQuery) -> Candidates:
+        """Score what FAISS has found, as far as it is asked for and not excluded."""
         usable_BK = (found_BK >= 0) & ~_excluded(found_BK, query.exclusions, self._index.ntotal)
         usable_BK &= usable_BK.cumsum(axis=1) <= query.counts[:, None]
-        candidates = self._score(user_BH, found_BK, usable_BK, query.counts)
-        short_B = candidates.rows.lengths < query.counts
-        return self._complete(candidates, short_B, user_BH, query) if short_B.any() else candidates
+        return self._score(user_BH, found_BK, usable_BK, query.counts)
 
     def found_in_lists(self, user_BH: Tensor, count: int) -> RaggedRows:
         """Return up to `count` rows a query from the scanned lists alone, for tuning: `search` may add a full scan."""
@@ -134,15 +167,27 @@ class ApproximateIndex:
         return cut_to_counts(rows_BK.gather(1, order_BK).numpy(), scores_BK.numpy(), counts)
 
     def _complete(
-        self, candidates: Candidates, short_B: NDArray[np.bool_], user_BH: Tensor, query: RetrievalQuery
+        self,
+        candidates: Candidates,
+        user_BH: Tensor,
+        query: RetrievalQuery,
+        selection: Selection | None = None,
     ) -> Candidates:
         """Replace each list that is too short although items remain by that of a full scan."""
+        short_B = candidates.rows.lengths < query.counts
+        if not short_B.any():
+            return candidates
         parts = candidates.split([1] * len(query))
         for position in np.flatnonzero(short_B).tolist():
             excluded = query.exclusions.slice(position, position + 1)
-            if len(parts[position].scores) < self._index.ntotal - len(np.unique(excluded.rows)):
-                one = RetrievalQuery.without_histories(query.counts[position : position + 1], excluded)
-                parts[position] = self._exact.search(user_BH[position : position + 1], one)
+            one = RetrievalQuery.without_histories(query.counts[position : position + 1], excluded)
+            user_1H = user_BH[position : position + 1]
+            rows = np.unique(excluded.rows)
+            if selection is None:
+                if len(parts[position].scores) < self._index.ntotal - len(rows):
+                    parts[position] = self._exact.search(user_1H, one)
+            elif len(parts[position].scores) < selection.compiled.match_count - selection.compiled.matches(rows).sum():
+                parts[position] = self._exact.search_selected(user_1H, one, selection)
         return Candidates.concatenate(parts)
 
 

@@ -13,7 +13,7 @@ CURRENT_FILE = "CURRENT"
 
 VOCABULARY_FILE = "vocabulary.safetensors"
 POPULARITY_FILE = "popularity.safetensors"
-ITEMS_FILE = "items.jsonl"
+ATTRIBUTES_FILE = "attributes.safetensors"
 CANDIDATE_NETWORK_FILE = "candidate_network.safetensors"
 RANKING_NETWORK_FILE = "ranking_network.safetensors"
 GOLDEN_FILE = "golden.safetensors"
