@@ -13,7 +13,7 @@ from gateway.answers import DegradationStep, Recommendation, RetrievedRows, Scor
 from gateway.item_search import find_page, first_position
 from gateway.pipeline import Pipeline
 from gateway.releases import ServedRelease, ServedReleases
-from gateway.requests import CandidateRequest, GivenContext, GivenHistory, RankRequest, RequestReader
+from gateway.requests import CandidateRequest, GivenContext, GivenHistory, GivenRestriction, RankRequest, RequestReader
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from gateway.tokens import TokenCheck
@@ -118,6 +118,26 @@ class GatewayService(
             items=_items(catalogue, page.rows), next_page_token=page.next_page_token, release_id=catalogue.release_id
         )
 
+    async def GetReleaseSchema(
+        self, message: catalogue_pb2.GetReleaseSchemaRequest, context: Context
+    ) -> catalogue_pb2.GetReleaseSchemaResponse:
+        """List the attributes that filters can compare."""
+        catalogue = self._releases.current.catalogue
+        item_count = len(catalogue.vocabulary)
+        return catalogue_pb2.GetReleaseSchemaResponse(
+            attributes=[
+                catalogue_pb2.Attribute(
+                    name=attribute.name,
+                    type=catalogue_pb2.AttributeType.Value(f"ATTRIBUTE_TYPE_{attribute.type.name}"),
+                    item_count=item_count - attribute.missing_count,
+                    distinct_count=attribute.distinct_count,
+                )
+                for attribute in catalogue.schema.values()
+            ],
+            item_count=item_count,
+            release_id=catalogue.release_id,
+        )
+
     async def _respond(
         self,
         message: Message,
@@ -148,6 +168,7 @@ class GatewayService(
             self._history(message.history),
             item_count=message.item_count,
             excluded_item_ids=message.excluded_item_ids,
+            restriction=_restriction(message),
             include_watched=message.include_watched,
             require_ranked=message.require_ranked,
             context=_context(message),
@@ -162,6 +183,7 @@ class GatewayService(
             self._history(message.history),
             item_count=message.item_count,
             excluded_item_ids=message.excluded_item_ids,
+            restriction=_restriction(message),
             include_watched=message.include_watched,
         )
 
@@ -194,6 +216,7 @@ class GatewayService(
     ) -> recommendation_pb2.RecommendItemsResponse:
         self._count_unknown("history", request.unknown_history_count)
         self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
+        self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
         if answer.degradation is not DegradationStep.NONE:
             self._metrics.degraded.labels(answer.degradation.name, answer.degradation_reason).inc()
         if answer.ranked_count < answer.retrieved_count:
@@ -206,6 +229,7 @@ class GatewayService(
             ranked_count=answer.ranked_count,
             unknown_history_count=request.unknown_history_count,
             unknown_excluded_count=request.unknown_excluded_count,
+            unknown_allowed_count=request.unknown_allowed_count,
             degradation=recommendation_pb2.Degradation(
                 step=cast("recommendation_pb2.DegradationStep.ValueType", answer.degradation),
                 reason=answer.degradation_reason,
@@ -220,12 +244,14 @@ class GatewayService(
     ) -> recommendation_pb2.RetrieveItemsResponse:
         self._count_unknown("history", request.unknown_history_count)
         self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
+        self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
         response = recommendation_pb2.RetrieveItemsResponse(
             release_id=catalogue.release_id,
             score_type=cast("recommendation_pb2.ScoreType.ValueType", answer.score_type),
             candidate_source=cast("recommendation_pb2.CandidateSource.ValueType", answer.source),
             unknown_history_count=request.unknown_history_count,
             unknown_excluded_count=request.unknown_excluded_count,
+            unknown_allowed_count=request.unknown_allowed_count,
             timing=_timing(answer.timing),
         )
         _add_items(response.items, answer, catalogue)
@@ -267,6 +293,12 @@ def _given(watches: Sequence[recommendation_pb2.Watch], field: Literal["weight",
     if not any(is_set):
         return ()
     return [getattr(watch, field) if known else None for watch, known in zip(watches, is_set, strict=True)]
+
+
+def _restriction(
+    message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RetrieveItemsRequest,
+) -> GivenRestriction:
+    return GivenRestriction(filter=message.filter, allowed_item_ids=message.allowed_item_ids)
 
 
 def _context(message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RankItemsRequest) -> GivenContext:

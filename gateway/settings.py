@@ -32,6 +32,10 @@ class GatewaySettings(ServerSettings):
     """Longest watch history that a request may carry, and most items shown without a click."""
     max_excluded_items: PositiveInt = 1000
     """Most excluded ids that a request may carry."""
+    max_allowed_items: Annotated[int, Field(ge=1, le=10_000)] = 10_000
+    """Most allowed ids that a request may carry."""
+    filter_cache_mebibytes: PositiveInt = 64
+    """Memory for the filters of a release that were used last. A filter takes a bit for each item."""
     max_ranked_items: Annotated[int, Field(ge=1, le=2000)] = 1000
     """Most ids that one RankItems request may carry."""
     candidate_timeout_share: Share = 0.5

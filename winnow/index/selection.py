@@ -51,7 +51,7 @@ def scan_rows(item_vectors_IH: Tensor, user_BH: Tensor, query: RetrievalQuery, r
     rows_in_cache = max(BLOCK_NUMBERS // width, 1)
     for start in range(0, len(rows), rows_at_once):
         block = torch.from_numpy(rows[start : start + rows_at_once]).to(device)
-        parts = [user_BH @ item_vectors_IH.index_select(0, part).T for part in block.split(rows_in_cache)]
+        parts = [user_BH @ item_vectors_IH.index_select(0, part).T for part in torch.split(block, rows_in_cache)]
         scores_BJ = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         here = (excluded_positions >= start) & (excluded_positions < start + len(block))
         if here.any():

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.requests import CandidateRequest, GivenContext, GivenHistory, RequestReader
+from gateway.requests import CandidateRequest, GivenContext, GivenHistory, GivenRestriction, RequestReader
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from tests.releases import item_id
@@ -23,6 +23,7 @@ def recommend(catalogue: ServedCatalogue, given: GivenHistory, **asked: Any) -> 
     fields: dict[str, Any] = {
         "item_count": 0,
         "excluded_item_ids": (),
+        "restriction": GivenRestriction(),
         "include_watched": False,
         "require_ranked": False,
         "context": GivenContext(request_time_seconds=None, unclicked_item_ids=()),
