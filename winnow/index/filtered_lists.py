@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from winnow.index.selection import Selection
-from winnow.queries import RetrievalQuery
 
 # A filtered search scans lists until they hold so many matching rows, relative to all rows that an unfiltered search
 # scans, times the root of the share of items that match: the fewer do, the more evenly do the best of them lie in the
@@ -31,11 +30,11 @@ class FilteredLists:
         """The list that each row is in, [I]."""
 
     def nearest(
-        self, user_BH: Tensor, query: RetrievalQuery, selection: Selection, probe_count: int
+        self, user_BH: Tensor, counts: NDArray[np.integer], selection: Selection, probe_count: int
     ) -> NDArray[np.int64]:
-        """Ask FAISS for enough matching rows for every query, [B, K]; -1 where the scanned lists hold no more.
+        """Ask FAISS for `counts` matching rows, [B], for every query: [B, K]; -1 where the scanned lists hold no more.
 
-        `probe_count` is how many lists an unfiltered search scans.
+        H is the width of the vectors in the lists. `probe_count` is how many lists an unfiltered search scans.
         """
         faiss.omp_set_num_threads(torch.get_num_threads())
         counts_L = selection.list_counts
@@ -49,7 +48,7 @@ class FilteredLists:
         enough_BP = matches_BP.cumsum(axis=1) - matches_BP >= wanted
         # FAISS skips lists with a negative number.
         lists_BP[enough_BP | (matches_BP == 0)] = -1
-        most = min(int((query.counts + query.exclusions.lengths).max(initial=1)), selection.compiled.match_count)
+        most = min(int(counts.max(initial=1)), selection.compiled.match_count)
         return self._search(user_BH, np.ascontiguousarray(lists_BP), nearness_BP, most, selection.compiled.bitmap)
 
     def _search(
