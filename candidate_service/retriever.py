@@ -10,6 +10,7 @@ from winnow.history import RaggedRows
 from winnow.index.exact import ExactIndex
 from winnow.index.protocol import CandidateIndex
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.folded_history import FoldedUserVectors
 from winnow.queries import Candidates, RetrievalQuery
 from winnow.release.golden import GoldenMismatchError, GoldenRequests, check_scores
 from winnow.release.manifest import CANDIDATE_NETWORK_FILE, INDEX_FILE
@@ -28,6 +29,7 @@ class Retriever:
 
     def __init__(self, network: DeepCandidateGenerationModel, index: CandidateIndex, device: torch.device) -> None:
         self._network = network
+        self._user_vectors = FoldedUserVectors(network) if device.type == "cpu" else network.user_vectors
         self._index = index
         self._device = device
 
@@ -51,7 +53,7 @@ class Retriever:
     @torch.inference_mode()
     def retrieve(self, query: RetrievalQuery) -> Candidates:
         """Return the best candidates of each query, best first, with their logits."""
-        user_BH = self._network.user_vectors(self._network.pack(query.histories))
+        user_BH = self._user_vectors(self._network.pack(query.histories))
         return self._index.search(user_BH, query)
 
     def compute(self, batch: Sequence[RetrievalQuery]) -> list[Candidates]:
@@ -72,8 +74,7 @@ class Retriever:
     @torch.inference_mode()
     def _logits(self, golden: GoldenRequests) -> NDArray[np.float32]:
         """The network's logit of each golden candidate, without the index."""
-        user_BH = self._network.user_vectors(self._network.pack(golden.histories))
-        golden.candidates.check_rows(self.item_count, "candidates")
+        user_BH = self._user_vectors(self._network.pack(golden.histories))
         rows_N = torch.from_numpy(golden.candidates.rows).to(self._device)
         query_N = torch.from_numpy(np.repeat(np.arange(len(user_BH)), golden.candidates.lengths)).to(self._device)
         return (user_BH[query_N] * self._network.item_vectors_IH[rows_N]).sum(dim=1).cpu().numpy()

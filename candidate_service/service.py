@@ -9,7 +9,9 @@ import torch
 
 from candidate_service.retriever import RELEASE_FILES, Retriever
 from candidate_service.settings import CandidateSettings
+from winnow.networks.folded_history import folded_bytes
 from winnow.queries import Candidates, RetrievalQuery
+from winnow.release.manifest import Manifest
 from winnow.release.reader import Release
 from winnow.serving.stage_host import StageHost
 from winnow.serving.wire import pack_candidates, unpack_retrieval_query
@@ -34,6 +36,10 @@ class CandidateService(
         torch.set_num_threads(self._settings.torch_threads)
         device = torch.device(self._settings.device)
         return Retriever.from_release(release, device, exact_search=self._settings.exact_search)
+
+    def derived_bytes(self, manifest: Manifest) -> int:
+        """See StageHost.derived_bytes."""
+        return folded_bytes(manifest.candidate_network) if self._settings.device == "cpu" else 0
 
     def check(self, query: RetrievalQuery, item_count: int) -> None:
         """See StageHost.check."""

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from operator import attrgetter
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import grpc
 
@@ -179,13 +180,13 @@ class GatewayService(
         """Read the watches once; none of them where there are too many."""
         if len(watches) > self._reader.max_history_items:
             return GivenHistory(length=len(watches))
-        weights = [watch.weight if watch.HasField("weight") else None for watch in watches]
-        times = [watch.time_seconds if watch.HasField("time_seconds") else None for watch in watches]
+        # Every pass over a repeated field makes its messages anew.
+        watches = list(watches)
         return GivenHistory(
             length=len(watches),
             item_ids=[watch.item_id for watch in watches],
-            weights=weights if any(weight is not None for weight in weights) else (),
-            times=times if any(time is not None for time in times) else (),
+            weights=_given(watches, "weight"),
+            times=_given(watches, "time_seconds"),
         )
 
     def _write_recommended(
@@ -253,6 +254,19 @@ class GatewayService(
 def run_gateway(settings: GatewaySettings) -> int:
     """Serve in this process; return the exit status."""
     return run_service(GatewayService, settings)
+
+
+def _given(watches: Sequence[recommendation_pb2.Watch], field: Literal["weight", "time_seconds"]) -> Sequence[Any]:
+    """Return an optional field of every watch, None where it is not set; nothing if no watch has it."""
+    if watches and watches[0].HasField(field):
+        # Usually all watches have it then, and a value that does not read as 0 is set: no need to ask each watch.
+        values = list(map(attrgetter(field), watches))
+        if all(values):
+            return values
+    is_set = [watch.HasField(field) for watch in watches]
+    if not any(is_set):
+        return ()
+    return [getattr(watch, field) if known else None for watch, known in zip(watches, is_set, strict=True)]
 
 
 def _context(message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RankItemsRequest) -> GivenContext:

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from winnow.serving.settings import SETTINGS_CONFIG, Port, PositiveInt, ServerSettings
+from winnow.serving.settings import SETTINGS_CONFIG, Port, PositiveInt, PositiveSeconds, ServerSettings
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -21,9 +21,11 @@ class GatewaySettings(ServerSettings):
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes behind the one port, for more cores than one; metrics of the n-th are on `metrics_port` + n."""
     candidate_target: str = "localhost:50051"
-    """gRPC target of the candidate service; a name with several addresses is balanced round robin."""
+    """gRPC target of the candidate service; each address of a name is taken for a replica."""
     ranking_target: str = "localhost:50052"
-    """gRPC target of the ranking service; a name with several addresses is balanced round robin."""
+    """gRPC target of the ranking service; each address of a name is taken for a replica."""
+    stage_lookup_seconds: PositiveSeconds = 5.0
+    """How often the names in the targets are looked up: new replicas are found this way."""
     candidate_count: Annotated[int, Field(ge=100, le=1000)] = 200
     """How many candidates are retrieved and ranked for one recommendation."""
     max_history_items: PositiveInt = 1000
@@ -53,7 +55,7 @@ class GatewaySettings(ServerSettings):
     tokens_file: Path | None = None
     """File with one bearer token a line; if set, every call needs one of them. Read again when it changes."""
     retry_share: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Retries of UNAVAILABLE stage calls, as a share of all stage calls: a budget, so that retries cannot pile up."""
+    """Second tries of stage calls that failed or are overdue, as a share of all stage calls: a budget."""
 
     @property
     def shares_port(self) -> bool:

@@ -29,7 +29,7 @@ class ItemCatalogue:
             self._text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._ends = np.flatnonzero(np.frombuffer(self._text, dtype=np.uint8) == ord("\n"))
         if len(self._ends) != item_count:
-            raise ValueError(f"{path.name} has {len(self._ends)} lines for {item_count} items")
+            raise ValueError(f"{len(self._ends)} lines for {item_count} items")
 
     def __getitem__(self, row: int) -> ItemMetadata:
         start = int(self._ends[row - 1]) + 1 if row else 0

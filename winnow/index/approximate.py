@@ -66,9 +66,9 @@ class ApproximateIndex:
         try:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
         except RuntimeError as error:
-            raise ValueError(f"{path.name} is not an index: {error}") from error
+            raise ValueError(f"not an index: {error}") from error
         if not isinstance(index, faiss.IndexIVFScalarQuantizer):
-            raise ValueError(f"{path.name} holds a {type(index).__name__}")
+            raise ValueError(f"a {type(index).__name__} and not inverted lists")
         # By default each search starts 32 threads that prefetch pages: six times slower once the pages are in memory.
         lists: Any = index.invlists
         mapped: Any = faiss.downcast_InvertedLists(lists)

@@ -51,23 +51,23 @@ class GoldenRequests:
         )
 
     @classmethod
-    def load(cls, path: Path) -> "GoldenRequests":
+    def load(cls, path: Path, item_count: int) -> "GoldenRequests":
         """Read what `save` wrote. Raises KeyError or ValueError where the file is something else."""
         tensors = load_file(path)
         histories = WatchHistories.from_lengths(
             tensors["history_rows"],
             tensors["history_lengths"],
-            tensors.get("history_weights"),
-            tensors.get("history_timestamps"),
+            tensors["history_weights"],
+            tensors["history_timestamps"],
         )
-        contexts = RequestContexts.unknown(len(histories))
-        if "request_times" in tensors:
-            unclicked = RaggedRows.from_lengths(tensors["unclicked_rows"], tensors["unclicked_lengths"])
-            contexts = RequestContexts(tensors["request_times"], unclicked)
+        unclicked = RaggedRows.from_lengths(tensors["unclicked_rows"], tensors["unclicked_lengths"])
+        candidates = RaggedRows.from_lengths(tensors["candidate_rows"], tensors["candidate_lengths"])
+        for name, lists in (("histories", histories), ("unclicked", unclicked), ("candidates", candidates)):
+            lists.check_rows(item_count, name)
         return cls(
             histories=histories,
-            contexts=contexts,
-            candidates=RaggedRows.from_lengths(tensors["candidate_rows"], tensors["candidate_lengths"]),
+            contexts=RequestContexts(tensors["request_times"], unclicked),
+            candidates=candidates,
             candidate_scores=tensors["candidate_scores"],
             ranking_scores=tensors["ranking_scores"],
         )

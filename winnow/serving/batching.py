@@ -9,6 +9,7 @@ grow at high load. The gateway batches requests to the stages this way, and each
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -53,7 +54,7 @@ class _Waiting(Generic[Item, Result]):
     deadline: float
     arrived_at: float
     future: asyncio.Future[Result]
-    batch: "_Batch[Item, Result] | None" = None
+    context: Context
 
 
 @dataclass(eq=False, slots=True)
@@ -113,10 +114,10 @@ class MicroBatcher(Generic[Item, Result]):
         if self._queued_weight + weight > self._limits.max_queued_weight or now + wait_seconds > deadline:
             self._metrics.shed.inc()
             raise OverloadedError("too much work is waiting", retry_after_seconds=wait_seconds)
-        waiting: _Waiting[Item, Result] = _Waiting(item, weight, deadline, now, loop.create_future())
+        waiting: _Waiting[Item, Result] = _Waiting(item, weight, deadline, now, loop.create_future(), copy_context())
         self._queue.append(waiting)
         self._queued_weight += weight
-        self._metrics.queued.inc(weight)
+        self._metrics.add_queued(weight)
         self._schedule(loop, now)
         expiry = loop.call_at(deadline, self._expire, waiting)
         try:
@@ -142,7 +143,7 @@ class MicroBatcher(Generic[Item, Result]):
             if not waiting.future.done():
                 waiting.future.set_exception(UnavailableError("shutting down"))
         self._queue.clear()
-        self._metrics.queued.dec(self._queued_weight)
+        self._metrics.add_queued(-self._queued_weight)
         self._queued_weight = 0
         if self._overdue_timer is not None:
             self._overdue_timer.cancel()
@@ -195,7 +196,8 @@ class MicroBatcher(Generic[Item, Result]):
         while self._may_dispatch(now):
             batch = self._next_batch(now)
             if batch.waiting:
-                self._in_flight[batch] = loop.create_task(self._run(batch))
+                # In the context of its oldest item, not of whatever happens to dispatch it: calls belong to its trace.
+                self._in_flight[batch] = loop.create_task(self._run(batch), context=batch.waiting[0].context)
         self._watch_for_overdue(loop)
 
     def _next_batch(self, now: float) -> _Batch[Item, Result]:
@@ -214,10 +216,9 @@ class MicroBatcher(Generic[Item, Result]):
             if head.deadline <= now:
                 self._expire(head)
                 continue
-            head.batch = batch
             batch.waiting.append(head)
             weight += head.weight
-        self._metrics.queued.dec(queued_weight - self._queued_weight)
+        self._metrics.add_queued(self._queued_weight - queued_weight)
         if batch.waiting:
             self._metrics.batch_size.observe(weight)
             self._metrics.wait_seconds.observe(now - batch.waiting[0].arrived_at)
@@ -265,22 +266,23 @@ class MicroBatcher(Generic[Item, Result]):
     def _expire(self, waiting: _Waiting[Item, Result]) -> None:
         if waiting.future.done():
             return
-        batch = waiting.batch
-        if batch is not None and batch.results:
-            waiting.future.set_result(batch.results[batch.waiting.index(waiting)])
-            return
+        for batch in self._in_flight:
+            if batch.results and waiting in batch.waiting:
+                waiting.future.set_result(batch.results[batch.waiting.index(waiting)])
+                return
         self._metrics.expired.inc()
         waiting.future.set_exception(DeadlineError("the deadline passed before there was a result"))
 
 
 def _deliver(batch: _Batch[Item, Result], failure: Exception | None) -> None:
-    for position, waiting in enumerate(batch.waiting):
-        if waiting.future.done():
-            continue
-        if failure is None:
-            waiting.future.set_result(batch.results[position])
-        else:
-            waiting.future.set_exception(failure)
+    if failure is None:
+        for waiting, result in zip(batch.waiting, batch.results, strict=True):
+            if not waiting.future.done():
+                waiting.future.set_result(result)
+    else:
+        for waiting in batch.waiting:
+            if not waiting.future.done():
+                waiting.future.set_exception(failure)
 
 
 async def _closed(_items: Sequence[Item], _deadline: float) -> Sequence[Result]:

@@ -30,16 +30,8 @@ def _invalid_paths(message: Message) -> Iterator[str]:
             path = f"{field.name}[{position}]" if field.is_repeated else field.name
             if field.message_type is not None:
                 yield from (f"{path}.{inner}" for inner in _invalid_paths(element))
-            elif field.type == FieldDescriptor.TYPE_BYTES and not _is_utf8(element):
+            elif field.type == FieldDescriptor.TYPE_BYTES and element.decode(errors="ignore").encode() != element:
                 yield path
-
-
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 @cache

@@ -158,14 +158,21 @@ async def _listening(settings: ServerSettings, service: Service, metrics: Metric
 
 @contextlib.asynccontextmanager
 async def _running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run background work until the block ends."""
+    """Run background work until the block ends. What ends sooner has failed, which is logged."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    for task in tasks:
+        task.add_done_callback(_log_failure)
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _log_failure(task: "asyncio.Future[None]") -> None:
+    if not task.cancelled():
+        _log.error("background work failed", exc_info=task.exception())
 
 
 def _spans(settings: ServerSettings, service: Service) -> Spans:

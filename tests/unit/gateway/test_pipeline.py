@@ -1,6 +1,8 @@
 """The path of a request over stages that answer, fail, hang and answer nonsense."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.answers import CandidateSource, DegradationStep, Recommendation, ScoreType
+from gateway.pipeline import Pipeline
 from gateway.served_catalogue import ServedCatalogue
 from gateway.stage_calls import StageFailure
 from tests.unit.gateway.stages import Chain, candidate_request, rank_request, status
@@ -278,3 +281,17 @@ def test_each_step_is_timed_and_counted_by_its_name(catalogue: ServedCatalogue) 
     assert count("rank", "completed") == 1
     assert count("rank", "failed") == 1
     assert count("select", "completed") == 2
+
+
+def test_a_closed_pipeline_is_freed_without_the_garbage_collector(catalogue: ServedCatalogue) -> None:
+    async def main() -> "weakref.ref[Pipeline]":
+        chain = Chain(catalogue)
+        await chain.pipeline.recommend(candidate_request(0), other_release=False)
+        await chain.pipeline.close()
+        return weakref.ref(chain.pipeline)
+
+    gc.disable()
+    try:
+        assert run(main)() is None
+    finally:
+        gc.enable()

@@ -79,7 +79,7 @@ def test_an_index_of_other_vectors_is_refused(clustered: tuple[torch.Tensor, tor
 
 def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
     (tmp_path / "index.faiss").write_bytes(b"not an index at all")
-    with pytest.raises(ValueError, match=r"index\.faiss is not an index"):
+    with pytest.raises(ValueError, match="not an index"):
         ApproximateIndex.open(tmp_path / "index.faiss", torch.eye(4), probe_count=1)
 
 

@@ -209,6 +209,20 @@ def test_a_missing_or_wild_current_pointer_is_refused(tmp_path: Path) -> None:
             current_release_id(tmp_path)
 
 
+@pytest.mark.parametrize("rows", ["history_rows", "unclicked_rows", "candidate_rows"])
+def test_golden_requests_about_items_that_there_are_not_are_refused(release: Path, rows: str) -> None:
+    path = release / "golden.safetensors"
+    tensors = load_file(path)
+    lengths = rows.replace("rows", "lengths")
+    tensors[rows] = torch.tensor([ITEM_COUNT], dtype=torch.int32)
+    tensors[lengths] = torch.tensor([1], dtype=tensors[lengths].dtype)
+    if rows == "history_rows":
+        tensors["history_weights"], tensors["history_timestamps"] = torch.ones(1), torch.ones(1, dtype=torch.int64)
+    save_file(tensors, path)
+    with pytest.raises(ReleaseError, match=r"golden\.safetensors cannot be read: .*\[0\]\[0\] is row 300"):
+        open_release(reseal(release)).golden_requests()
+
+
 def test_golden_scores_allow_rounding_and_nothing_else() -> None:
     expected = np.array([1.0, -20.0], dtype=np.float32)
     check_scores("stage", expected, expected + 1e-4)
