@@ -4,7 +4,7 @@ The text below each field is its documentation: `--help` prints it and docs/oper
 """
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
@@ -36,6 +36,8 @@ class ServerSettings(BaseSettings):
     """Address to listen on; 0.0.0.0 or [::] for all."""
     port: Port = 0
     """Port to listen on. 0 lets the system choose one, which the log names."""
+    transport: Literal["grpc", "native"] = "grpc"
+    """`grpc` for gRPC's own server; `native` (extra `native`) takes less CPU time and has no TLS."""
     reflection: bool = True
     """Offer gRPC server reflection, so that tools such as grpcurl can list and call methods."""
     max_message_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 16 * 1024 * 1024
