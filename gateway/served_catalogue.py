@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 
 from gateway.answers import ScoreType
 from winnow.catalogue.items import ItemCatalogue
+from winnow.catalogue.title_index import TitleIndex
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import Rows
-from winnow.release.manifest import ITEMS_FILE, POPULARITY_FILE, VOCABULARY_FILE
+from winnow.release.manifest import ITEMS_FILE, POPULARITY_FILE, TITLE_INDEX_FILE, VOCABULARY_FILE
 from winnow.release.reader import Release, popular_rows
 
-RELEASE_FILES = frozenset({VOCABULARY_FILE, POPULARITY_FILE, ITEMS_FILE})
+RELEASE_FILES = frozenset({VOCABULARY_FILE, POPULARITY_FILE, ITEMS_FILE, TITLE_INDEX_FILE})
 """What is read of a release."""
 
 RANKING_SCORE_TYPES = {
@@ -32,6 +33,8 @@ class ServedCatalogue:
     popular_rows: Rows
     """All rows, the most popular first."""
     items: ItemCatalogue
+    title_index: TitleIndex
+    """Its positions are those of `popular_rows`."""
     ranking_reads_contexts: bool
     """Whether ranking depends on when a request is made and on what was shown before it."""
     ranking_score_type: ScoreType
@@ -46,6 +49,7 @@ class ServedCatalogue:
             popularity=popularity,
             popular_rows=popular_rows(popularity),
             items=release.items(),
+            title_index=release.title_index(),
             ranking_reads_contexts=release.manifest.ranking_reads_contexts,
             ranking_score_type=RANKING_SCORE_TYPES[release.manifest.ranking_score],
         )

@@ -1,14 +1,11 @@
-"""Item metadata for display: one JSON line an item, memory-mapped, found by row."""
+"""Item metadata for display: one JSON line an item, found by row."""
 
 import json
-import mmap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from winnow.history import Rows
+from winnow.catalogue.records import RecordFile
 
 
 @dataclass(frozen=True)
@@ -20,32 +17,15 @@ class ItemMetadata:
 
 
 class ItemCatalogue:
-    """Metadata by row. Only the line ends are in memory (8 bytes an item); the text stays in the file's pages."""
+    """Metadata by row; see RecordFile for the memory that it takes."""
 
     def __init__(self, path: Path, item_count: int) -> None:
         """Raise ValueError unless the file has one line an item."""
-        self._item_count = item_count
-        with path.open("rb") as file:
-            self._text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._ends = np.flatnonzero(np.frombuffer(self._text, dtype=np.uint8) == ord("\n"))
-        if len(self._ends) != item_count:
-            raise ValueError(f"{path.name} has {len(self._ends)} lines for {item_count} items")
+        self._lines = RecordFile(path, b"\n", item_count)
 
     def __getitem__(self, row: int) -> ItemMetadata:
-        start = int(self._ends[row - 1]) + 1 if row else 0
-        line = json.loads(self._text[start : int(self._ends[row])])
+        line = json.loads(self._lines[row])
         return ItemMetadata(title=line["title"], attributes=line.get("attributes", {}))
-
-    def positions_by_title(self, title_contains: str, order: Rows, limit: int) -> list[int]:
-        """Return the first `limit` positions in an order of rows whose title contains the text, ignoring case."""
-        wanted = title_contains.casefold()
-        found: list[int] = []
-        for position, row in enumerate(order.tolist()):
-            if wanted in self[row].title.casefold():
-                found.append(position)
-                if len(found) == limit:
-                    break
-        return found
 
 
 def item_lines(titles: Sequence[str], attributes: Sequence[Mapping[str, str]]) -> Iterable[str]:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from winnow.catalogue.items import ItemCatalogue
+from winnow.catalogue.title_index import TitleIndex
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import Rows
 from winnow.release.golden import GoldenRequests
@@ -22,6 +23,7 @@ from winnow.release.manifest import (
     ITEMS_FILE,
     MANIFEST_FILE,
     POPULARITY_FILE,
+    TITLE_INDEX_FILE,
     VOCABULARY_FILE,
     FileEntry,
     Manifest,
@@ -66,6 +68,10 @@ class Release:
     def items(self) -> ItemCatalogue:
         """Titles and further columns, by row."""
         return self._read(ITEMS_FILE, lambda path: ItemCatalogue(path, self.manifest.item_count))
+
+    def title_index(self) -> TitleIndex:
+        """Titles to search, the most popular first."""
+        return self._read(TITLE_INDEX_FILE, lambda path: TitleIndex(path, self.manifest.item_count))
 
     def golden_requests(self) -> GoldenRequests:
         """Requests with the answers they had when the release was made."""

@@ -30,6 +30,8 @@ _log = structlog.get_logger(__name__)
 LIVENESS = "liveness"
 """Under this name, health says whether the process should be restarted; under the others, whether to send calls."""
 LIVENESS_INTERVAL_SECONDS = 1.0
+# A call that waits to be taken costs gRPC 16 kB, and up to 64 kB of its message.
+MAX_PENDING_CALLS = 10_000
 # Threads that end by themselves have done so by then.
 THREAD_END_SECONDS = 1.0
 
@@ -152,7 +154,7 @@ class _Health:
 async def _listening(settings: ServerSettings, service: Service, metrics: Metrics) -> AsyncIterator[_Health]:
     """Listen with health NOT_SERVING; on leaving, wait for calls in flight and close the service."""
     server = grpc.aio.server(
-        interceptors=[Boundary(metrics, _spans(settings, service), service.gatekeepers())],
+        interceptors=[Boundary(settings, metrics, _spans(settings, service), service.gatekeepers())],
         options=_server_options(settings),
     )
     service.register(server)
@@ -211,8 +213,16 @@ def _server_options(settings: ServerSettings) -> list[tuple[str, int]]:
     return [
         # By default gRPC shares the port: a second server would silently take half of the calls.
         ("grpc.so_reuseport", int(settings.shares_port)),
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        # gRPC stops inflating a compressed message at this length too.
+        ("grpc.max_receive_message_length", settings.max_request_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.max_concurrent_streams", settings.max_calls_per_connection),
+        # Counts calls that have ended but are not freed yet, and so refuses calls of clients that keep to the limit.
+        ("grpc.http.overload_protection", 0),
+        # Calls that Python has not taken yet wait inside gRPC. By default it cancels some from 1,000 on; the Boundary
+        # rejects calls with a status and a reason, and has to come first.
+        ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
         # Clients resolve names again when a connection ends: this is how they find new replicas.
         ("grpc.max_connection_age_ms", int(settings.max_connection_age_seconds * 1000)),
         ("grpc.max_connection_age_grace_ms", int(settings.max_timeout_seconds * 1000) + 1000),

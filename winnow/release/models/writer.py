@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 
 from winnow.catalogue.items import item_lines
+from winnow.catalogue.title_index import indexed_titles
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, WatchHistories
@@ -31,7 +32,7 @@ from winnow.queries import RetrievalQuery
 from winnow.release import manifest as files
 from winnow.release.golden import GoldenRequests
 from winnow.release.manifest import FORMAT_VERSION, MANIFEST_FILE, IndexEntry, Manifest
-from winnow.release.reader import check_popularity, describe_file, digest_of_files
+from winnow.release.reader import check_popularity, describe_file, digest_of_files, popular_rows
 
 # Enough to notice a broken tower or table, few enough to be checked in milliseconds.
 GOLDEN_CANDIDATES = 50
@@ -127,6 +128,8 @@ def _write_files(directory: Path, contents: ReleaseContents) -> None:
     save_file({"popularity": popularity}, directory / files.POPULARITY_FILE)
     with (directory / files.ITEMS_FILE).open("w", encoding="utf-8") as lines:
         lines.writelines(item_lines(contents.titles, contents.attributes))
+    with (directory / files.TITLE_INDEX_FILE).open("wb") as titles:
+        titles.writelines(indexed_titles(contents.titles, popular_rows(popularity)))
     for network, name in (
         (contents.candidate_network, files.CANDIDATE_NETWORK_FILE),
         (contents.ranking_network, files.RANKING_NETWORK_FILE),
