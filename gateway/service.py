@@ -10,7 +10,7 @@ import grpc
 
 from gateway.admission import stage_deadline
 from gateway.answers import DegradationStep, Recommendation, RetrievedRows, ScoredRows, Timing
-from gateway.item_search import find_page, first_position
+from gateway.item_search import ItemSearch, first_position
 from gateway.pipeline import Pipeline
 from gateway.releases import ServedRelease, ServedReleases
 from gateway.requests import CandidateRequest, GivenContext, GivenHistory, GivenRestriction, RankRequest, RequestReader
@@ -60,7 +60,7 @@ class GatewayService(
         self._releases = ServedReleases(settings, metrics)
         self.keeper = self._releases.keeper
         self.watch = self._releases.watch
-        self.close = self._releases.close
+        self._search = ItemSearch(settings, metrics)
 
     def register(self, server: grpc.aio.Server) -> None:
         """See Service.register."""
@@ -74,6 +74,11 @@ class GatewayService(
     def alive(self) -> bool:
         """See Service.alive: the gateway computes on its event loop, and whoever asks has found that going."""
         return True
+
+    async def close(self) -> None:
+        """See Service.close."""
+        await self._search.close()
+        await self._releases.close()
 
     async def RecommendItems(
         self, message: recommendation_pb2.RecommendItemsRequest, context: Context
@@ -102,7 +107,10 @@ class GatewayService(
         rows, unknown_count = catalogue.vocabulary.rows(item_ids)
         unknown = [item_id for item_id in item_ids if item_id not in catalogue.vocabulary] if unknown_count else ()
         return catalogue_pb2.BatchGetItemsResponse(
-            items=_items(catalogue, rows.tolist()), unknown_item_ids=unknown, release_id=catalogue.release_id
+            # Off the event loop: a thousand items take milliseconds, and may have to be read from disk.
+            items=await asyncio.to_thread(_items, catalogue, rows.tolist()),
+            unknown_item_ids=unknown,
+            release_id=catalogue.release_id,
         )
 
     async def SearchItems(
@@ -112,10 +120,12 @@ class GatewayService(
         catalogue = self._releases.current.catalogue
         page_size = self._reader.search(message.title_contains, message.page_size)
         start = first_position(message.page_token, catalogue)
-        # Off the event loop: it reads titles until enough match, and nobody's recommendation should wait for that.
-        page = await asyncio.to_thread(find_page, message.title_contains, page_size, start, catalogue)
+        deadline = asyncio.get_running_loop().time() + remaining_seconds(context, self._settings)
+        page = await self._search.find_page(message.title_contains, page_size, start, catalogue, deadline)
         return catalogue_pb2.SearchItemsResponse(
-            items=_items(catalogue, page.rows), next_page_token=page.next_page_token, release_id=catalogue.release_id
+            items=await asyncio.to_thread(_items, catalogue, page.rows),
+            next_page_token=page.next_page_token,
+            release_id=catalogue.release_id,
         )
 
     async def GetReleaseSchema(

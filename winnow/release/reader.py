@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from winnow.catalogue.attributes import Attributes
+from winnow.catalogue.title_index import TitleIndex
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import Rows
 from winnow.release.golden import GoldenRequests
@@ -33,6 +34,7 @@ from winnow.release.manifest import (
     GOLDEN_FILE,
     MANIFEST_FILE,
     POPULARITY_FILE,
+    TITLE_INDEX_FILE,
     VOCABULARY_FILE,
     FileEntry,
     Manifest,
@@ -113,6 +115,10 @@ class Release:
         if attributes.item_count != self.manifest.item_count:
             raise self._error(f"{ATTRIBUTES_FILE} is of {attributes.item_count} items, not {self.manifest.item_count}")
         return attributes
+
+    def title_index(self) -> TitleIndex:
+        """Titles to search, the most popular first."""
+        return self._read(TITLE_INDEX_FILE, lambda path: TitleIndex(path, self.manifest.item_count))
 
     def golden_requests(self) -> GoldenRequests:
         """Requests with the answers they had when the release was made."""

@@ -19,6 +19,8 @@ from safetensors.torch import save_file as save_tensors
 
 from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.filters.compiler import compile_canonical
+from winnow.catalogue.items import ItemCatalogue
+from winnow.catalogue.title_index import indexed_titles
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, WatchHistories
@@ -34,7 +36,7 @@ from winnow.release.golden import GoldenRequests
 from winnow.release.golden_filters import golden_filters
 from winnow.release.manifest import FORMAT_VERSION, MANIFEST_FILE, ArithmeticEntry, IndexEntry, Manifest
 from winnow.release.models.arithmetic import compare_arithmetic
-from winnow.release.reader import check_popularity, describe_file, digest_of_files
+from winnow.release.reader import check_popularity, describe_file, digest_of_files, popular_rows
 
 # Enough to notice a broken tower or table, few enough to be checked in milliseconds.
 GOLDEN_CANDIDATES = 50
@@ -129,6 +131,10 @@ def _write_files(directory: Path, contents: ReleaseContents) -> None:
     popularity = check_popularity(contents.popularity.astype(np.float32), len(contents.vocabulary))
     save_file({"popularity": popularity}, directory / files.POPULARITY_FILE)
     contents.attributes.save(directory / files.ATTRIBUTES_FILE)
+    items = ItemCatalogue(contents.attributes, contents.vocabulary)
+    titles = [items.title(row) for row in range(len(contents.vocabulary))]
+    with (directory / files.TITLE_INDEX_FILE).open("wb") as title_index:
+        title_index.writelines(indexed_titles(titles, popular_rows(popularity)))
     for network, name in (
         (contents.candidate_network, files.CANDIDATE_NETWORK_FILE),
         (contents.ranking_network, files.RANKING_NETWORK_FILE),
