@@ -102,6 +102,8 @@ class Recommendations:
     """How many excluded ids the release does not know."""
     degradation: Degradation
     timing: Timing
+    recommendation_id: str
+    """Names this answer, for joining it with what the user did later; ids sort by time."""
 
     @property
     def degraded(self) -> bool:
@@ -123,6 +125,8 @@ class RetrievedItems:
     unknown_excluded_count: int
     """How many excluded ids the release does not know."""
     timing: Timing
+    recommendation_id: str
+    """Names this answer, for joining it with what the user did later; ids sort by time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +142,8 @@ class RankedItems:
     unknown_item_count: int
     """How many of the given items the release does not know; they are left out."""
     timing: Timing
+    recommendation_id: str
+    """Names this answer, for joining it with what the user did later; ids sort by time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
