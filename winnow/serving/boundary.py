@@ -13,9 +13,9 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
+from winnow.rpc.errors import InvalidRequestError, ServiceError, UnavailableError
 from winnow.rpc.violations import Violation
 from winnow.serving.decoding import find_invalid_utf8
-from winnow.serving.errors import InvalidRequestError, ServiceError, UnavailableError
 from winnow.serving.metrics import Metrics
 from winnow.serving.tracing import Metadata, Spans, serving
 

@@ -21,7 +21,7 @@ import structlog
 
 from winnow.release.manifest import Manifest
 from winnow.release.reader import Release, ReleaseError, current_release_id, open_release
-from winnow.serving.errors import ReleaseNotHeldError, UnavailableError
+from winnow.rpc.errors import ReleaseNotHeldError, UnavailableError
 from winnow.serving.memory import available_bytes
 from winnow.serving.metrics import Metrics
 from winnow.serving.settings import ServerSettings
