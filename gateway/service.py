@@ -12,6 +12,7 @@ from gateway.admission import stage_deadline
 from gateway.answers import DegradationStep, Recommendation, RetrievedRows, ScoredRows, Timing
 from gateway.item_search import ItemSearch, first_position
 from gateway.pipeline import Pipeline
+from gateway.recommendation_ids import RecommendationIds
 from gateway.releases import ServedRelease, ServedReleases
 from gateway.requests import CandidateRequest, GivenContext, GivenHistory, GivenRestriction, RankRequest, RequestReader
 from gateway.served_catalogue import ServedCatalogue
@@ -57,6 +58,7 @@ class GatewayService(
         self._settings = settings
         self._metrics = metrics
         self._reader = RequestReader(settings)
+        self._ids = RecommendationIds()
         self._releases = ServedReleases(settings, metrics)
         self.keeper = self._releases.keeper
         self.watch = self._releases.watch
@@ -165,6 +167,7 @@ class GatewayService(
             answer = await ask(release.pipeline, request, other_release=other_release)
             response = write(release.catalogue, request, answer)
             response.timing.total_microseconds = (time.perf_counter_ns() - started) // 1000
+            response.recommendation_id = self._ids.next()
             return response
 
         return await self._releases.answer(from_release)

@@ -14,15 +14,15 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
-from winnow.rpc.violations import Violation
-from winnow.serving.decoding import find_violation
-from winnow.serving.errors import (
+from winnow.rpc.errors import (
     InvalidRequestError,
     OverloadedError,
     PermissionDeniedError,
     ServiceError,
     UnavailableError,
 )
+from winnow.rpc.violations import Violation
+from winnow.serving.decoding import find_violation
 from winnow.serving.metrics import Metrics
 from winnow.serving.settings import ServerSettings
 from winnow.serving.tls import certificate_names
