@@ -98,7 +98,7 @@ class ServedReleases:
         return StageCaller(stage, replicas, self._settings, self._metrics)
 
     def _load(self, release: Release) -> ServedRelease:
-        catalogue = ServedCatalogue.load(release)
+        catalogue = ServedCatalogue.load(release, self._settings.filter_cache_mebibytes * 2**20)
         candidate_stage = CandidateStageClient(self._candidate_caller, catalogue.release_id, len(catalogue.vocabulary))
         ranking_stage = RankingStageClient(self._ranking_caller, catalogue.release_id)
         return ServedRelease(

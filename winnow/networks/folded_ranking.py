@@ -5,7 +5,6 @@ Shape legend: B users, N candidates of all users together, I items, D width of t
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -45,9 +44,11 @@ class FoldedRanking:
         self._dtype = getattr(torch, arithmetic) if network.tower else torch.float32
         on_cpu = network.embedding.weight.device.type == "cpu"
         self._block_rows = (BLOCK_NUMBERS_CPU if on_cpu else BLOCK_NUMBERS_GPU) // network.first_layer_width
-        self._first_layer = _reordered(network.item_weights.to(self._dtype), self._block_rows, "none")
+        # Where nothing but the user's half is added to it, that is the bias of a product for each query.
+        self._user_is_bias = table_ID is None and bool(network.tower) and network.features is None
+        self._first_layer = _product(network.item_weights.to(self._dtype), self._block_rows, relu=self._user_is_bias)
         self._layers = [
-            _reordered(layer.get_parameter("weight").to(self._dtype), self._block_rows, "relu")
+            _product(layer.get_parameter("weight").to(self._dtype), self._block_rows, relu=True)
             for layer in network.tower[1:]
         ]
         self._history = FoldedHistory(network.embedding.weight, network.bags) if on_cpu else None
@@ -89,16 +90,23 @@ class FoldedRanking:
         stop: int,
     ) -> Tensor:
         start = offsets[first]
-        hidden_CD = self._item_halves(rows_N[start : offsets[stop]])
-        if self._network.features is not None and columns_NC is not None:
-            hidden_CD += self._network.features(columns_NC[start : offsets[stop]])
-        for query in range(first, stop):
-            hidden_CD[offsets[query] - start : offsets[query + 1] - start] += user_BD[query]
-        if not self._network.tower:
-            return self._network.above_first_layer(hidden_CD)
-        hidden = hidden_CD.relu_().to(self._dtype)
+        rows_C = rows_N[start : offsets[stop]]
+        within = [(query, offsets[query] - start, offsets[query + 1] - start) for query in range(first, stop)]
+        if self._user_is_bias:
+            item_CE = self._network.embedding.weight.index_select(0, rows_C).to(self._dtype)
+            parts = [self._first_layer(item_CE[begin:end], user_BD[query]) for query, begin, end in within]
+            hidden = parts[0] if len(parts) == 1 else torch.cat(parts)
+        else:
+            hidden_CD = self._item_halves(rows_C)
+            if self._network.features is not None and columns_NC is not None:
+                hidden_CD += self._network.features(columns_NC[start : offsets[stop]])
+            for query, begin, end in within:
+                hidden_CD[begin:end] += user_BD[query]
+            if not self._network.tower:
+                return self._network.above_first_layer(hidden_CD)
+            hidden = hidden_CD.relu_().to(self._dtype)
         for layer in self._layers:
-            hidden = layer(hidden)
+            hidden = layer(hidden, None)
         logits_C: Tensor = self._network.output(hidden.float()).squeeze(1)
         return logits_C
 
@@ -107,7 +115,7 @@ class FoldedRanking:
         if self._table_ID is not None:
             return self._table_ID.index_select(0, rows_C).float()
         item_CE = self._network.embedding.weight.index_select(0, rows_C)
-        return self._first_layer(item_CE.to(self._dtype)).float()
+        return self._first_layer(item_CE.to(self._dtype), None).float()
 
     def _matching(self, histories: PackedTensor, candidates: PackedTensor, offsets: list[int]) -> Tensor | None:
         """The candidate network's logit of each candidate, [N]; None where Matching computes it itself, if at all."""
@@ -120,15 +128,19 @@ class FoldedRanking:
         return matching_N
 
 
-def _reordered(weight: Tensor, rows: int, after: Literal["relu", "none"]) -> Callable[[Tensor], Tensor]:
-    """Return the product with `weight` for inputs of about so many rows, with ReLU or nothing after it."""
-    if weight.numel() < SMALLEST_REORDERED_LAYER or not _reorders(weight):
-        if after == "relu":
-            return lambda inputs: F.linear(inputs, weight).relu_()
-        return lambda inputs: F.linear(inputs, weight)
-    # What torch's own compiler calls for this.
-    reordered = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
-    return lambda inputs: torch.ops.mkldnn._linear_pointwise(inputs, reordered, None, after, [], "")
+def _product(weight: Tensor, rows: int, *, relu: bool) -> Callable[[Tensor, Tensor | None], Tensor]:
+    """Return the product with `weight` of inputs of about so many rows, plus a float32 bias, with or without ReLU."""
+    if weight.numel() >= SMALLEST_REORDERED_LAYER and _reorders(weight):
+        # What torch's own compiler calls for this.
+        reordered = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+        after = "relu" if relu else "none"
+        return lambda inputs, bias: torch.ops.mkldnn._linear_pointwise(inputs, reordered, bias, after, [], "")
+
+    def product(inputs: Tensor, bias: Tensor | None) -> Tensor:
+        outputs = F.linear(inputs, weight, None if bias is None else bias.to(weight.dtype))
+        return outputs.relu_() if relu else outputs
+
+    return product
 
 
 def _reorders(weight: Tensor) -> bool:

@@ -111,18 +111,23 @@ class Metrics:
 
 
 class QueueMetrics:
-    """What one batcher counts: children of the labelled metrics, looked up once."""
+    """What one batcher counts (see BatcherMetrics): children of the labelled metrics, looked up once."""
 
     def __init__(self, metrics: Metrics, queue: str) -> None:
         self._queue = queue
         self._queued_weights = metrics.queued_weights
         metrics.queued.labels(queue).set_function(lambda: metrics.queued_weights[queue])
-        self.wait_seconds = metrics.queue_wait_seconds.labels(queue)
-        self.batch_size = metrics.batch_size.labels(queue)
-        self.batch_seconds = metrics.batch_seconds.labels(queue)
-        self.shed = metrics.shed.labels(queue)
-        self.expired = metrics.expired.labels(queue)
+        self._wait_seconds = metrics.queue_wait_seconds.labels(queue)
+        self._batch_size = metrics.batch_size.labels(queue)
+        self.on_completed = metrics.batch_seconds.labels(queue).observe
+        self.on_shed = metrics.shed.labels(queue).inc
+        self.on_expired = metrics.expired.labels(queue).inc
 
     def add_queued(self, weight: int) -> None:
-        """Count what begins to wait; a negative weight is what no longer does."""
+        """See BatcherMetrics."""
         self._queued_weights[self._queue] += weight
+
+    def on_dispatched(self, weight: int, wait_seconds: float) -> None:
+        """See BatcherMetrics."""
+        self._batch_size.observe(weight)
+        self._wait_seconds.observe(wait_seconds)

@@ -29,6 +29,8 @@ Settings = TypeVar("Settings", bound=ServerSettings)
 
 _log = structlog.get_logger(__name__)
 
+# A call that waits to be taken costs gRPC 16 kB, and up to 64 kB of its message.
+MAX_PENDING_CALLS = 10_000
 # Threads that end by themselves have done so by then.
 THREAD_END_SECONDS = 1.0
 
@@ -125,7 +127,7 @@ async def serve(settings: ServerSettings, service: Service, metrics: Metrics) ->
 @contextlib.asynccontextmanager
 async def _listening(settings: ServerSettings, service: Service, metrics: Metrics) -> AsyncIterator[Health]:
     """Listen with health NOT_SERVING; on leaving, wait for calls in flight and close the service."""
-    boundary = Boundary(metrics, _spans(settings, service), service.gatekeepers())
+    boundary = Boundary(settings, metrics, _spans(settings, service), service.gatekeepers())
     server = make_server(settings, boundary, _server_options(settings))
     service.register(server)
     status_pb2_grpc.add_StatusServiceServicer_to_server(StatusService(service.name, service.keeper.status), server)
@@ -189,8 +191,16 @@ def _server_options(settings: ServerSettings) -> list[tuple[str, int]]:
     return [
         # By default gRPC shares the port: a second server would silently take half of the calls.
         ("grpc.so_reuseport", int(settings.shares_port)),
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        # gRPC stops inflating a compressed message at this length too.
+        ("grpc.max_receive_message_length", settings.max_request_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.max_concurrent_streams", settings.max_calls_per_connection),
+        # Counts calls that have ended but are not freed yet, and so refuses calls of clients that keep to the limit.
+        ("grpc.http.overload_protection", 0),
+        # Calls that Python has not taken yet wait inside gRPC. By default it cancels some from 1,000 on; the Boundary
+        # rejects calls with a status and a reason, and has to come first.
+        ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
         # Clients resolve names again when a connection ends: this is how they find new replicas.
         ("grpc.max_connection_age_ms", int(settings.max_connection_age_seconds * 1000)),
         ("grpc.max_connection_age_grace_ms", int(settings.max_timeout_seconds * 1000) + 1000),

@@ -2,7 +2,7 @@ import pytest
 
 from gateway.item_search import find_page, first_position
 from gateway.served_catalogue import ServedCatalogue
-from winnow.serving.errors import InvalidRequestError
+from winnow.rpc.errors import InvalidRequestError
 
 
 def titles(catalogue: ServedCatalogue, page_size: int, text: str) -> list[list[str]]:
@@ -10,7 +10,7 @@ def titles(catalogue: ServedCatalogue, page_size: int, text: str) -> list[list[s
     pages, token = [], ""
     while True:
         page = find_page(text, page_size, first_position(token, catalogue), catalogue)
-        pages.append([catalogue.items[row].title for row in page.rows])
+        pages.append([catalogue.items.title(row) for row in page.rows])
         token = page.next_page_token
         if not token:
             return pages

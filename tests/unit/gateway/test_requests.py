@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.requests import CandidateRequest, GivenContext, GivenHistory, RequestReader
+from gateway.requests import CandidateRequest, GivenContext, GivenHistory, GivenRestriction, RequestReader
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from tests.releases import item_id
 from winnow.history import UNKNOWN_TIME
-from winnow.serving.errors import MAX_VIOLATIONS, InvalidRequestError
+from winnow.rpc.errors import MAX_VIOLATIONS, InvalidRequestError
 
 READER = RequestReader(GatewaySettings(max_history_items=50, max_excluded_items=10, max_ranked_items=5))
 
@@ -23,6 +23,7 @@ def recommend(catalogue: ServedCatalogue, given: GivenHistory, **asked: Any) -> 
     fields: dict[str, Any] = {
         "item_count": 0,
         "excluded_item_ids": (),
+        "restriction": GivenRestriction(),
         "include_watched": False,
         "require_ranked": False,
         "context": GivenContext(request_time_seconds=None, unclicked_item_ids=()),

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulated_time import SimulatedLoop, simulate
-from winnow.serving.batching import (
+from winnow.batching import (
     OVERDUE_FACTOR,
     SHORT_BATCH_SECONDS,
     BatchingLimits,
     IncompleteBatchError,
     MicroBatcher,
 )
-from winnow.serving.errors import DeadlineError, OverloadedError, UnavailableError
+from winnow.rpc.errors import DeadlineError, OverloadedError, UnavailableError
 from winnow.serving.metrics import Metrics
 
 FOREVER = 1e9
