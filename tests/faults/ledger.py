@@ -1,8 +1,8 @@
 """Every call of a fault test, recorded by the client and checked against the invariant.
 
 Every call ends by its deadline + 100 ms with exactly one allowed status, and every OK answer is valid (right length,
-sorted, no duplicates, no excluded item, finite scores, one release) or flagged degraded. An answer that is not degraded
-equals, item for item, the answer of the release that it names.
+sorted, no duplicates, no excluded item, none that does not match the filter, finite scores, one release) or flagged
+degraded. An answer that is not degraded equals, item for item, the answer of the release that it names.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from pathlib import Path
 import grpc
 
 from tests.reference import DirectRecommender
+from tests.releases import FIRST_YEAR, YEARS
 from winnow.v1 import recommendation_pb2, recommendation_pb2_grpc
 
 COUNT = 10
@@ -35,6 +36,15 @@ ALLOWED = {
 class Query:
     history: tuple[str, ...]
     excluded: tuple[str, ...]
+    years: int | None
+    """Only items of so many years are asked for."""
+
+    @property
+    def filter(self) -> str:
+        return "" if self.years is None else f"year < {FIRST_YEAR + self.years}"
+
+    def matches(self, row: int) -> bool:
+        return self.years is None or row % YEARS < self.years
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +68,21 @@ class Judge:
     def __init__(self, releases: Path, release_ids: Sequence[str], item_ids: Sequence[str], seed: int = 0) -> None:
         rng = random.Random(seed)
         self.queries = [
-            Query(history=tuple(rng.choices(item_ids, k=rng.randint(1, 40))), excluded=tuple(rng.sample(item_ids, 5)))
-            for _ in range(24)
+            Query(
+                history=tuple(rng.choices(item_ids, k=rng.randint(1, 40))),
+                excluded=tuple(rng.sample(item_ids, 5)),
+                years=rng.randint(8, YEARS) if number % 3 == 0 else None,
+            )
+            for number in range(24)
         ]
+        self._rows = {item_id: row for row, item_id in enumerate(item_ids)}
         self._expected: dict[tuple[str, Query], list[str]] = {}
         for release_id in release_ids:
             direct = DirectRecommender(releases, release_id)
             for query in self.queries:
-                ranked = direct.recommend(list(query.history), COUNT, excluded=list(query.excluded))
+                ranked = direct.recommend(
+                    list(query.history), COUNT, excluded=list(query.excluded), matches=query.matches
+                )
                 self._expected[release_id, query] = [item_id for item_id, _ in ranked]
 
     def violations(self, call: Call) -> list[str]:
@@ -85,6 +102,8 @@ class Judge:
             found.append("an item appears twice")
         if {*call.query.history, *call.query.excluded} & set(item_ids):
             found.append("an excluded item")
+        if not all(call.query.matches(self._rows[item_id]) for item_id in item_ids):
+            found.append("an item that does not match the filter")
         if not all(map(math.isfinite, scores)):
             found.append("a score that is not finite")
         if scores != sorted(scores, reverse=True):
@@ -198,6 +217,7 @@ class Load:
         request = recommendation_pb2.RecommendItemsRequest(
             history=[recommendation_pb2.Watch(item_id=item_id) for item_id in query.history],
             excluded_item_ids=query.excluded,
+            filter=query.filter,
             item_count=COUNT,
         )
         started = time.monotonic()
