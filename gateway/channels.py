@@ -1,4 +1,4 @@
-"""Connections to the replicas of a stage, one each: they follow its name, its certificates and each replica's health."""
+"""Connections to the replicas of a stage, one each, which follow its name, its certificates and their health."""
 
 import asyncio
 import json

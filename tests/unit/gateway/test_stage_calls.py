@@ -123,7 +123,7 @@ async def test_there_are_two_tries_and_no_third() -> None:
     stages = replicas(3)
     for stage in stages:
         stage.outcomes = [status(grpc.StatusCode.UNAVAILABLE)] * 3
-    with pytest.raises(StageFailure, match="^ranking: UNAVAILABLE$"):
+    with pytest.raises(StageFailure, match=r"^ranking: UNAVAILABLE$"):
         await call(caller_of("ranking", *stages))
     assert sum(asked(stages)) == 2
 
