@@ -101,11 +101,11 @@ def _handlers(servicer: FaultyStage) -> list[grpc.GenericRpcHandler]:
     """As the generated code has them, but that an answer may be any bytes."""
     return [
         grpc.method_handlers_generic_handler(
-            service, {name: grpc.unary_unary_rpc_method_handler(getattr(servicer, name), kind.FromString, _serialized)}
+            service, {name: grpc.unary_unary_rpc_method_handler(getattr(servicer, name), parse, _serialized)}
         )
-        for service, name, kind in [
-            ("winnow.v1.CandidateService", "RetrieveCandidates", candidate_pb2.RetrieveCandidatesRequest),
-            ("winnow.v1.RankingService", "RankCandidates", ranking_pb2.RankCandidatesRequest),
+        for service, name, parse in [
+            ("winnow.v1.CandidateService", "RetrieveCandidates", candidate_pb2.RetrieveCandidatesRequest.FromString),
+            ("winnow.v1.RankingService", "RankCandidates", ranking_pb2.RankCandidatesRequest.FromString),
         ]
     ]
 

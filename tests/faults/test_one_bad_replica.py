@@ -60,10 +60,11 @@ class Faulty:
                 self.replica.signal(signal.SIGCONT)
 
 
+Whole = tuple[Cluster, dict[str, Faulty]]
+
+
 @pytest.fixture(scope="module")
-def good_cluster(
-    two_releases: tuple[Path, list[str]], cluster_log: Path
-) -> Iterator[tuple[Cluster, dict[str, Faulty]]]:
+def whole(two_releases: tuple[Path, list[str]], cluster_log: Path) -> Iterator[Whole]:
     """Two good replicas of each stage, and a third one of each that can turn bad."""
     with ExitStack() as stack:
         log = stack.enter_context(cluster_log.open("ab"))
@@ -83,10 +84,10 @@ def good_cluster(
         made.replicas["gateway"] = [made._replica("gateway", made._targets())]
         for stage in STAGES:
             made.replicas[f"faulty {stage}"] = [faulty[stage].replica]
-        for replica in made.all():
-            replica.start()
-        for replica in made.all():
-            replica.wait_until_healthy()
+        for started in made.all():
+            started.start()
+        for started in made.all():
+            started.wait_until_healthy()
         yield made, faulty
 
 

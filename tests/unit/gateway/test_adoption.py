@@ -11,7 +11,7 @@ from tests.unit.gateway.stages import FakeRankingStage, caller_of, status
 
 NOT_HELD = status(grpc.StatusCode.FAILED_PRECONDITION)
 BROKEN = status(grpc.StatusCode.INTERNAL)
-FOR_EVER = 1000
+FOR_EVER = 10_000
 
 
 def stage_of(*outcomes: grpc.aio.AioRpcError | None) -> StageCaller:
@@ -82,7 +82,7 @@ def test_each_stage_has_to_hold_it() -> None:
 
 def test_replicas_behind_one_address_are_met_by_several_calls() -> None:
     async def main() -> None:
-        behind = caller_of("ranking", FakeRankingStage(outcomes=[None] * (PROBE_CALLS - 1) + [NOT_HELD]))
+        behind = caller_of("ranking", FakeRankingStage(outcomes=[*[None] * (PROBE_CALLS - 1), NOT_HELD]))
         assert await waits_for(behind) == "ranking: not held by ranking-0"
 
     simulate(main)

@@ -136,12 +136,15 @@ def test_a_pipe_in_place_of_a_file_is_refused(release: Path) -> None:
 
 
 def test_copies_of_files_are_freed(release: Path) -> None:
-    before = len(os.listdir("/dev/fd"))
+    def open_count() -> int:
+        return len(list(Path("/dev/fd").iterdir()))
+
+    before = open_count()
     opened = open_release(release)
-    assert len(os.listdir("/dev/fd")) > before
+    assert open_count() > before
     network = load_candidate_network(opened, torch.device("cpu"))
     del opened
-    assert len(os.listdir("/dev/fd")) == before
+    assert open_count() == before
     assert network.item_vectors_IH.isfinite().all()
 
 
