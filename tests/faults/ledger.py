@@ -6,11 +6,12 @@ degraded. An answer that is not degraded equals, item for item, the answer of th
 """
 
 import asyncio
+import contextlib
 import math
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,6 +142,10 @@ class Ledger:
         self.calls.append(call)
         self.violations += judge.violations(call)
 
+    def since(self, time_seconds: float) -> "Ledger":
+        """The calls that were made from then on, by the monotonic clock."""
+        return Ledger(self.fault, [call for call in self.calls if call.finished_at - call.seconds >= time_seconds])
+
     @property
     def codes(self) -> Counter[str]:
         return Counter(call.code.name for call in self.calls)
@@ -169,7 +174,7 @@ class Ledger:
 
 
 class Load:
-    """An open loop of calls: each starts when it is due, whether or not earlier ones have ended."""
+    """Calls to a gateway: at a rate, whether earlier ones have ended or not, or by callers who wait for each answer."""
 
     def __init__(
         self,
@@ -177,7 +182,7 @@ class Load:
         judge: Judge,
         ledger: Ledger,
         *,
-        rate: float,
+        rate: float = 0.0,
         timeout_seconds: float = 2.0,
         cancel_share: float = 0.0,
         seed: int = 0,
@@ -194,10 +199,7 @@ class Load:
 
     async def run(self, seconds: float, go_on: Callable[[], bool] = lambda: False) -> None:
         """Call for `seconds` and for as long as `go_on` returns true, then wait for the calls in flight."""
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 500)]
-        async with grpc.aio.insecure_channel(self._target, options=options) as channel:
-            stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
-            watch = asyncio.create_task(self._watch_lag())
+        async with self._stub() as stub:
             calls: set[asyncio.Task[None]] = set()
             end = time.monotonic() + seconds
             due = time.monotonic()
@@ -209,6 +211,24 @@ class Load:
                 due += self._random.expovariate(self._rate)
             if calls:
                 await asyncio.wait(calls)
+
+    async def run_callers(self, caller_count: int, seconds: float) -> None:
+        """Let so many callers call for so long, each as soon as it has an answer."""
+        end = time.monotonic() + seconds
+
+        async def call_on(stub: "recommendation_pb2_grpc.RecommendationServiceAsyncStub") -> None:
+            while time.monotonic() < end:
+                await self._call(stub)
+
+        async with self._stub() as stub:
+            await asyncio.gather(*(call_on(stub) for _ in range(caller_count)))
+
+    @contextlib.asynccontextmanager
+    async def _stub(self) -> "AsyncIterator[recommendation_pb2_grpc.RecommendationServiceAsyncStub]":
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 500)]
+        async with grpc.aio.insecure_channel(self._target, options=options) as channel:
+            watch = asyncio.create_task(self._watch_lag())
+            yield recommendation_pb2_grpc.RecommendationServiceStub(channel)
             watch.cancel()
 
     async def _call(self, stub: "recommendation_pb2_grpc.RecommendationServiceAsyncStub") -> None:
