@@ -7,7 +7,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 import structlog
@@ -21,6 +21,8 @@ from winnow.serving.tracing import Metadata, Spans, serving
 
 _log = structlog.get_logger(__name__)
 
+Handle = TypeVar("Handle", bound=Callable[..., Awaitable[Message]])
+Parsed = TypeVar("Parsed", bound=Message)
 HandlerType = Any  # grpc.RpcMethodHandler; its type parameters exist in its stub only
 
 
@@ -29,6 +31,19 @@ class Gatekeeper(Protocol):
 
     def refusal(self, metadata: Metadata) -> ServiceError | None:
         """Return why the call is refused, or None."""
+
+
+def takes(convert: Callable[[bytes], Any]) -> Callable[[Handle], Handle]:
+    """Give a handler what `convert` makes of the bytes of a request, in place of a message.
+
+    `convert` returns an InvalidRequestError where it can make nothing of them.
+    """
+
+    def mark(handle: Handle) -> Handle:
+        handle.takes = convert  # type: ignore[attr-defined]
+        return handle
+
+    return mark
 
 
 class Boundary(grpc.aio.ServerInterceptor):
@@ -58,7 +73,8 @@ class Boundary(grpc.aio.ServerInterceptor):
                 return handler
             guarded = grpc.unary_unary_rpc_method_handler(
                 self._guard(handler.unary_unary, method),
-                request_deserializer=_parse_or_explain(handler.request_deserializer),
+                request_deserializer=getattr(handler.unary_unary, "takes", None)
+                or parse_or_explain(handler.request_deserializer),
                 response_serializer=handler.response_serializer,
             )
             self._guarded[method] = guarded
@@ -94,10 +110,8 @@ class Boundary(grpc.aio.ServerInterceptor):
                     raise
                 # If a stray CancelledError left the handler, gRPC would send no status, and the client would hang.
                 code, text, metadata = UnavailableError("the work was cancelled").status()
-            except Exception:
-                error_id = secrets.token_hex(8)
-                _log.exception("internal error", error_id=error_id, method=name)
-                code, text, metadata = grpc.StatusCode.INTERNAL, f"internal error {error_id}", ()
+            except Exception as error:
+                code, text, metadata = grpc.StatusCode.INTERNAL, f"internal error {log_error(error, name)}", ()
             finally:
                 in_flight.dec()
                 seconds.observe(time.perf_counter() - started)
@@ -117,11 +131,11 @@ class Boundary(grpc.aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(refuse)
 
 
-def _parse_or_explain(parse: Callable[[bytes], Message]) -> Callable[[bytes], Message | InvalidRequestError]:
+def parse_or_explain(parse: Callable[[bytes], Parsed]) -> Callable[[bytes], Parsed | InvalidRequestError]:
     """Parse a request, or return why that is impossible: raised here, the error would not become a status."""
     message_class: Any = parse.__self__  # type: ignore[attr-defined]  # a class method of the message
 
-    def parse_or_explain(data: bytes) -> Message | InvalidRequestError:
+    def parse_or_explain(data: bytes) -> Parsed | InvalidRequestError:
         try:
             return parse(data)
         except DecodeError:
@@ -131,3 +145,10 @@ def _parse_or_explain(parse: Callable[[bytes], Message]) -> Callable[[bytes], Me
             return InvalidRequestError([Violation("request", "is not a valid message of this method")])
 
     return parse_or_explain
+
+
+def log_error(error: Exception, method: str) -> str:
+    """Log an error that no caller may see, and return the id that the caller sees instead."""
+    error_id = secrets.token_hex(8)
+    _log.error("internal error", error_id=error_id, method=method, exc_info=error)
+    return error_id
