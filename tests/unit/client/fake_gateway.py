@@ -1,6 +1,6 @@
 """A gateway without stages, over real gRPC: keeps what it was asked and answers what a test has prepared."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event
@@ -46,6 +46,8 @@ class FakeGateway(recommendation_pb2_grpc.RecommendationServiceServicer, catalog
     def __init__(self) -> None:
         self.target = ""
         self.requests: list[Any] = []
+        self.on_request: Callable[[], object] = lambda: None
+        """Called for every request, before it is answered."""
         self.received = Event()
         """Set by the first request."""
         self.peers: list[str] = []
@@ -75,14 +77,15 @@ class FakeGateway(recommendation_pb2_grpc.RecommendationServiceServicer, catalog
         return recommendation_pb2.BatchRecommendItemsResponse(results=map(self.result, request.requests))
 
     def result(self, request: recommendation_pb2.RecommendItemsRequest) -> recommendation_pb2.RecommendItemsResult:
-        """Answer with `response` and the ids of the history, or fail where the history holds the id "bad"."""
+        """Answer with `response` and the ids of the history, or fail where the history holds "bad"."""
         item_ids = [watch.item_id for watch in request.history]
         if "bad" in item_ids:
             return recommendation_pb2.RecommendItemsResult(status=self.status)
         response = recommendation_pb2.RecommendItemsResponse()
         if self.response is not None:
             response.CopyFrom(self.response)
-        response.items.extend(recommendation_pb2.ScoredItem(item_id=item_id) for item_id in item_ids)
+        if "nothing" not in item_ids:
+            response.items.extend(recommendation_pb2.ScoredItem(item_id=item_id) for item_id in item_ids)
         return recommendation_pb2.RecommendItemsResult(response=response)
 
     def BatchGetItems(
@@ -116,6 +119,7 @@ class FakeGateway(recommendation_pb2_grpc.RecommendationServiceServicer, catalog
     def _receive(self, request: Any, context: grpc.ServicerContext) -> None:
         self.requests.append(request)
         self.received.set()
+        self.on_request()
         self.peers.append(context.peer())
         self.metadata.append(dict(context.invocation_metadata()))
         if self.failures:
