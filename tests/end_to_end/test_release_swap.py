@@ -71,8 +71,11 @@ def swap_stack(shared_stack: SwapStack) -> SwapStack:
     return shared_stack
 
 
-def test_swaps_and_roll_backs_under_traffic_show_no_error_and_no_mixed_answer(swap_stack: SwapStack) -> None:
-    with steady_traffic(swap_stack.stack.gateway_target, HISTORIES) as traffic:
+@pytest.mark.parametrize("together", [1, 40])
+def test_swaps_and_roll_backs_under_traffic_show_no_error_and_no_mixed_answer(
+    swap_stack: SwapStack, together: int
+) -> None:
+    with steady_traffic(swap_stack.stack.gateway_target, HISTORIES, together=together, timeout_seconds=5) as traffic:
         second = write_random_release(swap_stack.releases, seed=2)
         swap_stack.wait_until_all_use(second)
         third = write_random_release(swap_stack.releases, seed=3)
