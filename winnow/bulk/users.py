@@ -52,6 +52,8 @@ class Asked:
     count: int
     include_watched: bool
     require_ranked: bool
+    filter: str = ""
+    allowed_item_ids: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +136,8 @@ class UserRecommendations:
             excluded_item_ids=() if self._asked.include_watched else item_ids[:-MAX_HISTORY_ITEMS],
             include_watched=self._asked.include_watched,
             require_ranked=self._asked.require_ranked,
+            filter=self._asked.filter,
+            allowed_item_ids=self._asked.allowed_item_ids,
         )
 
 

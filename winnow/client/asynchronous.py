@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 import grpc
 
 from winnow.batching import BatchingLimits, MicroBatcher, NoMetrics
-from winnow.client.answers import Items, RankedItems, Recommendations, RetrievedItems, SearchPage
+from winnow.client.answers import Items, RankedItems, Recommendations, ReleaseSchema, RetrievedItems, SearchPage
 from winnow.client.batches import RecommendationRequest, batch_requests, outcomes, packed
 from winnow.client.connection import call_metadata, channel_options
 from winnow.client.errors import WinnowError, error_of
@@ -21,11 +21,18 @@ from winnow.client.request_messages import (
     retrieve_request,
     search_request,
 )
-from winnow.client.response_messages import items, ranked_items, recommendations, retrieved_items, search_page
+from winnow.client.response_messages import (
+    items,
+    ranked_items,
+    recommendations,
+    release_schema,
+    retrieved_items,
+    search_page,
+)
 from winnow.client.watches import History, Time
 from winnow.rpc.credentials import channel_credentials
 from winnow.rpc.errors import ServiceError
-from winnow.v1 import catalogue_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
+from winnow.v1 import catalogue_pb2, catalogue_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
 
 Response = TypeVar("Response")
 
@@ -100,6 +107,8 @@ class AsyncWinnowClient:
         require_ranked: bool = False,
         request_time: Time | None = None,
         unclicked_item_ids: Iterable[str] = (),
+        filter: str = "",  # noqa: A002 - as in the contract
+        allowed_item_ids: Iterable[str] | None = None,
     ) -> Recommendations:
         """See WinnowClient.recommend."""
         request = recommend_request(
@@ -110,6 +119,8 @@ class AsyncWinnowClient:
             require_ranked=require_ranked,
             request_time=request_time,
             unclicked_item_ids=unclicked_item_ids,
+            filter=filter,
+            allowed_item_ids=allowed_item_ids,
         )
         if self._coalesced is None:
             return recommendations(await self._call(self._recommendation.RecommendItems, request))
@@ -133,10 +144,17 @@ class AsyncWinnowClient:
         count: int = 200,
         excluded_item_ids: Iterable[str] = (),
         include_watched: bool = False,
+        filter: str = "",  # noqa: A002 - as in the contract
+        allowed_item_ids: Iterable[str] | None = None,
     ) -> RetrievedItems:
         """See WinnowClient.retrieve."""
         request = retrieve_request(
-            history, count=count, excluded_item_ids=excluded_item_ids, include_watched=include_watched
+            history,
+            count=count,
+            excluded_item_ids=excluded_item_ids,
+            include_watched=include_watched,
+            filter=filter,
+            allowed_item_ids=allowed_item_ids,
         )
         return retrieved_items(await self._call(self._recommendation.RetrieveItems, request))
 
@@ -151,6 +169,12 @@ class AsyncWinnowClient:
         """See WinnowClient.rank."""
         request = rank_request(history, item_ids, request_time=request_time, unclicked_item_ids=unclicked_item_ids)
         return ranked_items(await self._call(self._recommendation.RankItems, request))
+
+    async def schema(self) -> ReleaseSchema:
+        """See WinnowClient.schema."""
+        return release_schema(
+            await self._call(self._catalogue.GetReleaseSchema, catalogue_pb2.GetReleaseSchemaRequest())
+        )
 
     async def items(self, item_ids: Iterable[str]) -> Items:
         """See WinnowClient.items."""

@@ -32,6 +32,8 @@ class RecommendationRequest:
     require_ranked: bool = False
     request_time: Time | None = None
     unclicked_item_ids: Iterable[str] = ()
+    filter: str = ""
+    allowed_item_ids: Iterable[str] | None = None
 
 
 def batch_requests(
@@ -76,6 +78,8 @@ def _message(position: int, request: RecommendationRequest) -> recommendation_pb
             require_ranked=request.require_ranked,
             request_time=request.request_time,
             unclicked_item_ids=request.unclicked_item_ids,
+            filter=request.filter,
+            allowed_item_ids=request.allowed_item_ids,
         )
     except (TypeError, ValueError) as error:
         raise type(error)(f"requests[{position}].{error}") from None

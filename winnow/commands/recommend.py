@@ -65,7 +65,13 @@ def recommend(
     if (interactions is None) is not (user is None) or (user is not None and (item_ids or title)):
         raise typer.BadParameter("--interactions and --user go together, without item ids and titles")
     if users is not None and output is not None:
-        asked = {"count": count, "include_watched": include_watched, "require_ranked": require_ranked}
+        asked = {
+            "count": count,
+            "include_watched": include_watched,
+            "require_ranked": require_ranked,
+            "filter": filter_,
+            "allowed_item_ids": tuple(allow) if allow else None,
+        }
         _recommend_users(users, output, asked, target, timeout_seconds, errors)
         return
     try:

@@ -119,13 +119,13 @@ def test_what_happens_to_a_file_after_it_was_opened_changes_nothing(release: Pat
     expected = opened.golden_requests()
     candidate, ranking = (load(opened, torch.device("cpu")) for load in (load_candidate_network, load_ranking_network))
     before = [weights.clone() for network in (candidate, ranking) for weights in network.state_dict().values()]
-    titles = opened.items()
+    attributes = opened.attributes()
     for path in release.iterdir():
         with path.open("r+b") as file:  # in place, as a careless copy does
             file.write(b"\xff" * path.stat().st_size)
     after = [weights for network in (candidate, ranking) for weights in network.state_dict().values()]
     assert all(torch.equal(then, now) for then, now in zip(before, after, strict=True))
-    assert titles[299].title == "Title 299"
+    assert attributes["title"][299] == "Title 299"
     np.testing.assert_array_equal(opened.golden_requests().ranking_scores, expected.ranking_scores)
 
 
