@@ -18,6 +18,7 @@ from benchmarks.releases import ensure_release
 Returned = TypeVar("Returned")
 
 EFFORT = serving.Effort(
+    arithmetic_repetitions=7,
     rounds=3,
     alone_seconds=4,
     saturated_seconds=6,
@@ -25,6 +26,7 @@ EFFORT = serving.Effort(
     open_loop_shares=(0.2, 0.4, 0.55, serving.JUDGED_SHARE, 0.85),
 )
 SMOKE_EFFORT = serving.Effort(
+    arithmetic_repetitions=1,
     rounds=1,
     alone_seconds=0.5,
     saturated_seconds=0.5,
@@ -65,7 +67,7 @@ def main() -> None:
             print(f"{preset.name}: release", flush=True)
             directory = separately(ensure_release, preset, arguments.releases)
             print(f"{preset.name}: arithmetic", flush=True)
-            computed = separately(arithmetic.measure, preset, directory)
+            computed = separately(arithmetic.measure, preset, directory, effort.arithmetic_repetitions)
             recall, reference = separately(quality.recall_and_reference, preset, directory)
             print(f"{preset.name}: systems side by side", flush=True)
             served[preset.name] = serving.measure(preset, directory, effort, reference)

@@ -47,6 +47,11 @@ SMOKE_PRESETS = (
 )
 
 
+def item_id(row: int) -> str:
+    """Return an id of 11 characters, as long as those of YouTube."""
+    return f"item{row:07d}"
+
+
 def at_size(preset: Preset, item_count: int) -> Preset:
     """Return the preset with another number of items and as many items per taste."""
     return replace(

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.presets import Preset
-from benchmarks.releases import item_id, load_histories
+from benchmarks.presets import Preset, item_id
+from benchmarks.releases import load_histories
 from candidate_service.retriever import Retriever
 from ranking_service.ranker import Ranker
 from winnow.client import WinnowClient

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.presets import Preset
+from benchmarks.presets import Preset, item_id
 from benchmarks.synthetic import make_networks
 from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.items import TITLE
@@ -20,11 +20,6 @@ from winnow.release.models.writer import ReleaseContents, write_release
 # Separate histories for tuning the index and for measuring.
 TUNING_HISTORIES, LOAD_HISTORIES = 500, 2_000
 TUNING_SEED, LOAD_SEED = 1, 2
-
-
-def item_id(row: int) -> str:
-    """Return an id of 11 characters, as long as those of YouTube."""
-    return f"item{row:07d}"
 
 
 def titles(item_count: int) -> Attributes:

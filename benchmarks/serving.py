@@ -23,8 +23,9 @@ JUDGED_SHARE = 0.7
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How long each load lasts."""
+    """How often and how long everything is measured."""
 
+    arithmetic_repetitions: int
     rounds: int
     alone_seconds: float
     saturated_seconds: float

@@ -15,6 +15,12 @@ from winnow.serving.local_stack import LocalStack, StackSettings, free_port
 
 HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 120.0
+# A server that does not listen yet is tried again soon, and by no connection of another system.
+CHANNEL_OPTIONS = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 100),
+    ("grpc.use_local_subchannel_pool", 1),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +135,7 @@ def _wait_for(system: RunningSystem) -> RunningSystem:
 def _connect(target: str) -> None:
     give_up = time.monotonic() + START_TIMEOUT_SECONDS
     while time.monotonic() < give_up:
-        channel = grpc.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
+        channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
         with channel, contextlib.suppress(grpc.FutureTimeoutError):
             grpc.channel_ready_future(channel).result(timeout=1)
             return

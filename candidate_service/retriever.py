@@ -13,6 +13,7 @@ from winnow.index import restricted
 from winnow.index.exact import ExactIndex
 from winnow.index.protocol import CandidateIndex
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.folded_history import FoldedUserVectors
 from winnow.queries import Candidates, Restriction, RetrievalQuery
 from winnow.release.golden import GoldenRequests, check_scores
 from winnow.release.golden_filters import GoldenMismatchError, check_filters
@@ -41,6 +42,7 @@ class Retriever:
         filter_cache_bytes: int = DEFAULT_FILTER_CACHE_BYTES,
     ) -> None:
         self._network = network
+        self._user_vectors = FoldedUserVectors(network) if device.type == "cpu" else network.user_vectors
         self._index = index
         self._attributes = attributes
         self._selections = selections(attributes, index, filter_cache_bytes)
@@ -73,7 +75,7 @@ class Retriever:
     @torch.inference_mode()
     def retrieve(self, query: RetrievalQuery) -> Candidates:
         """Return the best candidates of each query, best first, with their logits."""
-        user_BH = self._network.user_vectors(self._network.pack(query.histories))
+        user_BH = self._user_vectors(self._network.pack(query.histories))
         return restricted.search(self._index, user_BH, query, self._selections.get_here)
 
     async def prepare(self, query: RetrievalQuery) -> None:
@@ -118,7 +120,7 @@ class Retriever:
     @torch.inference_mode()
     def _logits(self, golden: GoldenRequests) -> NDArray[np.float32]:
         """The network's logit of each golden candidate, without the index."""
-        user_BH = self._network.user_vectors(self._network.pack(golden.histories))
+        user_BH = self._user_vectors(self._network.pack(golden.histories))
         rows_N = torch.from_numpy(golden.candidates.rows).to(self._device)
         query_N = torch.from_numpy(np.repeat(np.arange(len(user_BH)), golden.candidates.lengths)).to(self._device)
         return (user_BH[query_N] * self._network.item_vectors_IH[rows_N]).sum(dim=1).cpu().numpy()

@@ -10,7 +10,9 @@ import torch
 from candidate_service.retriever import RELEASE_FILES, Retriever
 from candidate_service.settings import CandidateSettings
 from winnow.history import RaggedRows
+from winnow.networks.folded_history import folded_bytes
 from winnow.queries import Candidates, RetrievalQuery
+from winnow.release.manifest import Manifest
 from winnow.release.reader import Release
 from winnow.serving.stage_host import StageHost, StageModel
 from winnow.serving.wire import pack_candidates, unpack_retrieval_query
@@ -40,6 +42,10 @@ class CandidateService(
             exact_search=self._settings.exact_search,
             filter_cache_bytes=self._settings.filter_cache_mebibytes * 2**20,
         )
+
+    def derived_bytes(self, manifest: Manifest) -> int:
+        """See StageHost.derived_bytes."""
+        return folded_bytes(manifest.candidate_network) if self._settings.device == "cpu" else 0
 
     def check(self, query: RetrievalQuery, item_count: int) -> None:
         """See StageHost.check."""

@@ -24,8 +24,8 @@ from gateway.sources.popular import PopularSource
 from gateway.stage_calls import StageFailure
 from gateway.stage_clients import CandidateStageClient, RankingStageClient
 from gateway.steps import Steps
-from winnow.serving.batching import BatchingLimits, IncompleteBatchError, MicroBatcher
-from winnow.serving.errors import DeadlineError, StageUnavailableError
+from winnow.batching import BatchingLimits, IncompleteBatchError, MicroBatcher
+from winnow.rpc.errors import DeadlineError, StageUnavailableError
 from winnow.serving.metrics import Metrics
 
 

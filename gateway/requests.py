@@ -9,14 +9,13 @@ import numpy as np
 from gateway.checks import MAX_ID_BYTES, Violations
 from gateway.filters import PermittedRows
 from gateway.served_catalogue import ServedCatalogue
-from gateway.settings import GatewaySettings
+from gateway.settings import MAX_LOOKED_UP_ITEMS, GatewaySettings
 from winnow.contexts import RequestContexts
 from winnow.history import UNKNOWN_TIME, UNKNOWN_WEIGHT, RaggedRows, Rows, WatchHistories
 from winnow.queries import Restriction
 
 DEFAULT_ITEMS, MAX_ITEMS = 20, 100
 DEFAULT_CANDIDATES, MAX_CANDIDATES = 200, 1000
-MAX_LOOKED_UP_ITEMS = 1000
 
 
 @dataclass(kw_only=True, slots=True)

@@ -9,13 +9,20 @@ from gateway.answers import ScoreType
 from gateway.filters import PermittedRows, RequestFilters
 from winnow.catalogue.items import ItemCatalogue
 from winnow.catalogue.schema import Schema
+from winnow.catalogue.title_index import TitleIndex
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import Rows
 from winnow.release.golden_filters import check_filters
-from winnow.release.manifest import ATTRIBUTES_FILE, GOLDEN_FILE, POPULARITY_FILE, VOCABULARY_FILE
+from winnow.release.manifest import (
+    ATTRIBUTES_FILE,
+    GOLDEN_FILE,
+    POPULARITY_FILE,
+    TITLE_INDEX_FILE,
+    VOCABULARY_FILE,
+)
 from winnow.release.reader import Release, popular_rows
 
-RELEASE_FILES = frozenset({VOCABULARY_FILE, POPULARITY_FILE, ATTRIBUTES_FILE, GOLDEN_FILE})
+RELEASE_FILES = frozenset({VOCABULARY_FILE, POPULARITY_FILE, ATTRIBUTES_FILE, GOLDEN_FILE, TITLE_INDEX_FILE})
 """What is read of a release."""
 
 DEFAULT_FILTER_CACHE_BYTES = 64 * 2**20
@@ -40,6 +47,8 @@ class ServedCatalogue:
     """The attributes of the items."""
     filters: RequestFilters
     items: ItemCatalogue
+    title_index: TitleIndex
+    """Its positions are those of `popular_rows`."""
     ranking_reads_contexts: bool
     """Whether ranking depends on when a request is made and on what was shown before it."""
     ranking_score_type: ScoreType
@@ -57,6 +66,7 @@ class ServedCatalogue:
             schema=attributes.schema,
             filters=RequestFilters(attributes, filter_cache_bytes),
             items=ItemCatalogue(attributes, vocabulary),
+            title_index=release.title_index(),
             ranking_reads_contexts=release.manifest.ranking_reads_contexts,
             ranking_score_type=RANKING_SCORE_TYPES[release.manifest.ranking_score],
         )

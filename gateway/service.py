@@ -3,14 +3,16 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from operator import attrgetter
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import grpc
 
 from gateway.admission import stage_deadline
 from gateway.answers import DegradationStep, Recommendation, RetrievedRows, ScoredRows, Timing
-from gateway.item_search import find_page, first_position
+from gateway.item_search import ItemSearch, first_position
 from gateway.pipeline import Pipeline
+from gateway.recommendation_ids import RecommendationIds
 from gateway.releases import ServedRelease, ServedReleases
 from gateway.requests import CandidateRequest, GivenContext, GivenHistory, GivenRestriction, RankRequest, RequestReader
 from gateway.served_catalogue import ServedCatalogue
@@ -56,10 +58,11 @@ class GatewayService(
         self._settings = settings
         self._metrics = metrics
         self._reader = RequestReader(settings)
+        self._ids = RecommendationIds()
         self._releases = ServedReleases(settings, metrics)
         self.keeper = self._releases.keeper
         self.watch = self._releases.watch
-        self.close = self._releases.close
+        self._search = ItemSearch(settings, metrics)
 
     def register(self, server: grpc.aio.Server) -> None:
         """See Service.register."""
@@ -73,6 +76,11 @@ class GatewayService(
     def alive(self) -> bool:
         """See Service.alive: the gateway computes on its event loop, and whoever asks has found that going."""
         return True
+
+    async def close(self) -> None:
+        """See Service.close."""
+        await self._search.close()
+        await self._releases.close()
 
     async def RecommendItems(
         self, message: recommendation_pb2.RecommendItemsRequest, context: Context
@@ -101,7 +109,10 @@ class GatewayService(
         rows, unknown_count = catalogue.vocabulary.rows(item_ids)
         unknown = [item_id for item_id in item_ids if item_id not in catalogue.vocabulary] if unknown_count else ()
         return catalogue_pb2.BatchGetItemsResponse(
-            items=_items(catalogue, rows.tolist()), unknown_item_ids=unknown, release_id=catalogue.release_id
+            # Off the event loop: a thousand items take milliseconds, and may have to be read from disk.
+            items=await asyncio.to_thread(_items, catalogue, rows.tolist()),
+            unknown_item_ids=unknown,
+            release_id=catalogue.release_id,
         )
 
     async def SearchItems(
@@ -111,10 +122,12 @@ class GatewayService(
         catalogue = self._releases.current.catalogue
         page_size = self._reader.search(message.title_contains, message.page_size)
         start = first_position(message.page_token, catalogue)
-        # Off the event loop: it reads titles until enough match, and nobody's recommendation should wait for that.
-        page = await asyncio.to_thread(find_page, message.title_contains, page_size, start, catalogue)
+        deadline = asyncio.get_running_loop().time() + remaining_seconds(context, self._settings)
+        page = await self._search.find_page(message.title_contains, page_size, start, catalogue, deadline)
         return catalogue_pb2.SearchItemsResponse(
-            items=_items(catalogue, page.rows), next_page_token=page.next_page_token, release_id=catalogue.release_id
+            items=await asyncio.to_thread(_items, catalogue, page.rows),
+            next_page_token=page.next_page_token,
+            release_id=catalogue.release_id,
         )
 
     async def GetReleaseSchema(
@@ -154,6 +167,7 @@ class GatewayService(
             answer = await ask(release.pipeline, request, other_release=other_release)
             response = write(release.catalogue, request, answer)
             response.timing.total_microseconds = (time.perf_counter_ns() - started) // 1000
+            response.recommendation_id = self._ids.next()
             return response
 
         return await self._releases.answer(from_release)
@@ -201,13 +215,13 @@ class GatewayService(
         """Read the watches once; none of them where there are too many."""
         if len(watches) > self._reader.max_history_items:
             return GivenHistory(length=len(watches))
-        weights = [watch.weight if watch.HasField("weight") else None for watch in watches]
-        times = [watch.time_seconds if watch.HasField("time_seconds") else None for watch in watches]
+        # Every pass over a repeated field makes its messages anew.
+        watches = list(watches)
         return GivenHistory(
             length=len(watches),
             item_ids=[watch.item_id for watch in watches],
-            weights=weights if any(weight is not None for weight in weights) else (),
-            times=times if any(time is not None for time in times) else (),
+            weights=_given(watches, "weight"),
+            times=_given(watches, "time_seconds"),
         )
 
     def _write_recommended(
@@ -279,6 +293,19 @@ class GatewayService(
 def run_gateway(settings: GatewaySettings) -> int:
     """Serve in this process; return the exit status."""
     return run_service(GatewayService, settings)
+
+
+def _given(watches: Sequence[recommendation_pb2.Watch], field: Literal["weight", "time_seconds"]) -> Sequence[Any]:
+    """Return an optional field of every watch, None where it is not set; nothing if no watch has it."""
+    if watches and watches[0].HasField(field):
+        # Usually all watches have it then, and a value that does not read as 0 is set: no need to ask each watch.
+        values = list(map(attrgetter(field), watches))
+        if all(values):
+            return values
+    is_set = [watch.HasField(field) for watch in watches]
+    if not any(is_set):
+        return ()
+    return [getattr(watch, field) if known else None for watch, known in zip(watches, is_set, strict=True)]
 
 
 def _restriction(

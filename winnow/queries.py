@@ -82,8 +82,7 @@ class RetrievalQuery:
 class RankingQuery:
     """B queries for scores; one request's is a batch of one.
 
-    List b of `candidates` holds the rows to score for history b. `contexts` is None where nobody said anything, or
-    where the network does not read it.
+    List b of `candidates` holds the rows to score for history b. `contexts` is None if the network does not read it.
     """
 
     histories: WatchHistories
@@ -129,7 +128,7 @@ class Candidates(NamedTuple):
         )
 
     def split(self, query_counts: Sequence[int]) -> list["Candidates"]:
-        """Cut into parts of so many queries each, in order."""
+        """Split into parts with the given numbers of queries, in order."""
         ends = accumulate(query_counts, initial=0)
         offsets = self.rows.offsets
         return [

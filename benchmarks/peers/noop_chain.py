@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from benchmarks.peers.chain import CANDIDATE_COUNT, ChainGateway
 from benchmarks.peers.server import Handler, run
-from benchmarks.releases import item_id
+from benchmarks.presets import item_id
 from winnow.v1 import recommendation_pb2
 
 _CANDIDATES = recommendation_pb2.RetrieveItemsResponse(

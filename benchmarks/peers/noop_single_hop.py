@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 
 from benchmarks.peers.server import Handler, run
-from benchmarks.releases import item_id
+from benchmarks.presets import item_id
 from winnow.v1 import recommendation_pb2
 
 _ANSWER = recommendation_pb2.RecommendItemsResponse(

@@ -116,13 +116,14 @@ class Judge:
         return found
 
 
-def _degraded(response: recommendation_pb2.RecommendItemsResponse) -> bool:
+def degraded(response: recommendation_pb2.RecommendItemsResponse) -> bool:
+    """Whether the full chain has not answered."""
     return response.degradation.step != recommendation_pb2.DEGRADATION_STEP_NONE
 
 
 def _flagged(response: recommendation_pb2.RecommendItemsResponse) -> bool:
     """Whether the answer says that it is less than the full chain gives: degraded, or fewer candidates ranked."""
-    return _degraded(response) or response.ranked_count < response.retrieved_count
+    return degraded(response) or response.ranked_count < response.retrieved_count
 
 
 @dataclass
@@ -146,7 +147,7 @@ class Ledger:
 
     @property
     def degraded_count(self) -> int:
-        return sum(1 for call in self.calls if call.response is not None and _degraded(call.response))
+        return sum(1 for call in self.calls if call.response is not None and degraded(call.response))
 
     @property
     def full_count(self) -> int:
@@ -159,7 +160,7 @@ class Ledger:
         return Counter(
             call.response.degradation.reason
             for call in self.calls
-            if call.response is not None and _degraded(call.response)
+            if call.response is not None and degraded(call.response)
         )
 
     def seconds(self, percentile: float) -> float:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.cluster import HOST, STAGES, Cluster
 from tests.faults.conftest import load_while
-from tests.faults.ledger import Judge, Ledger, Load
+from tests.faults.ledger import Judge, Ledger, Load, degraded
 from tests.faults.proxy import Proxy, Weather
 
 
@@ -66,9 +66,7 @@ def test_network(
     assert ledger.codes["OK"] >= 0.95 * len(ledger.calls)
     assert ledger.degraded_count > 0 or not hides_the_stages, "the fault reached the stages"
     last = [call for call in ledger.calls if call.finished_at > ledger.calls[-1].finished_at - 0.5]
-    assert all(call.response is not None and not call.response.degradation.step for call in last), (
-        "recovered after the fault"
-    )
+    assert all(call.response is not None and not degraded(call.response) for call in last), "recovered after the fault"
 
 
 def test_network_resets(

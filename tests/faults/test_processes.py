@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.cluster import STAGES, Cluster
 from tests.faults.conftest import load_while, swapping
-from tests.faults.ledger import Judge, Ledger, Load
+from tests.faults.ledger import Judge, Ledger, Load, degraded
 
 RATE = 60.0
 
@@ -108,7 +108,7 @@ def test_sigstop_and_sigcont_of_a_replica(
     assert ledger.codes["OK"] >= 0.9 * len(ledger.calls)
     # Keepalive detects the frozen replica within a few seconds, so that in the end all answers are full.
     last = [call for call in ledger.calls if call.finished_at > ledger.calls[-1].finished_at - 1]
-    assert all(call.response is not None and not call.response.degradation.step for call in last)
+    assert all(call.response is not None and not degraded(call.response) for call in last)
 
 
 def test_both_ranking_replicas_down_and_back(cluster: Cluster, load: Load, ledger: Ledger, load_seconds: float) -> None:
@@ -126,4 +126,4 @@ def test_both_ranking_replicas_down_and_back(cluster: Cluster, load: Load, ledge
     assert ledger.codes["OK"] == len(ledger.calls)
     assert ledger.degraded_count > 0
     last = [call for call in ledger.calls if call.finished_at > ledger.calls[-1].finished_at - 0.5]
-    assert all(call.response is not None and not call.response.degradation.step for call in last)
+    assert all(call.response is not None and not degraded(call.response) for call in last)

@@ -49,6 +49,40 @@ def test_serves_until_sigterm_then_exits_0(module: str, releases: Path) -> None:
     assert events == ["listening", "release loaded", "serving", "draining", "stopped"]
 
 
+def test_a_health_watcher_that_does_not_read_holds_up_nothing(releases: Path) -> None:
+    flags = ("--stop-grace-seconds=0.2", "--log-format=json")
+    with running("gateway", releases, *flags) as service, socket.create_connection(address(service.target)) as watcher:
+        watcher.sendall(watch_without_window())
+        assert watcher.recv(1)
+        time.sleep(0.5)
+        service.process.send_signal(signal.SIGTERM)
+        _, log = service.process.communicate(timeout=20)
+    assert service.process.returncode == 0, log
+
+
+def address(target: str) -> tuple[str, int]:
+    host, _, port = target.rpartition(":")
+    return host, int(port)
+
+
+def watch_without_window() -> bytes:
+    """An HTTP/2 client that watches the health of the service, and lets it send nothing."""
+
+    def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
+        return len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body
+
+    headers = {":method": "POST", ":scheme": "http", ":path": "/grpc.health.v1.Health/Watch", ":authority": "x",
+               "te": "trailers", "content-type": "application/grpc"}  # fmt: skip
+    fields = b"".join(
+        b"\x00" + b"".join(bytes([len(text)]) + text.encode() for text in field) for field in headers.items()
+    )
+    no_window = (4).to_bytes(2, "big") + bytes(4)
+    return (
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        + frame(4, 0, 0, no_window) + frame(1, 4, 1, fields) + frame(0, 1, 1, bytes(5))
+    )  # fmt: skip
+
+
 def test_a_taken_port_is_named(releases: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -13,7 +13,7 @@ from winnow.catalogue.value_columns import NumberColumn
 
 SKIP = "skip"
 SEPARATORS = "|;,"
-# A column is one of lists if at least one value in so many has a separator.
+# A column holds lists if at least one value in this many has a separator.
 VALUES_PER_LIST = 10
 # From here on, neighbouring whole numbers are the same float64: such large numbers are ids.
 FIRST_ROUNDED_INTEGER = 2**53

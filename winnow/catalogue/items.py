@@ -6,7 +6,6 @@ from datetime import datetime
 from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.literals import format_boolean, format_number, format_timestamp
 from winnow.catalogue.vocabulary import Vocabulary
-from winnow.history import Rows
 
 TITLE = "title"
 """The attribute that holds the title of an item."""
@@ -38,17 +37,6 @@ class ItemCatalogue:
         """The title of an item, its id where it has none."""
         title = as_text(self._attributes[TITLE][row]) if TITLE in self._attributes else None
         return self._vocabulary.item_ids([row])[0] if title is None else title
-
-    def positions_by_title(self, title_contains: str, order: Rows, limit: int) -> list[int]:
-        """Return the first `limit` positions in an order of rows whose title contains the text, ignoring case."""
-        wanted = title_contains.casefold()
-        found: list[int] = []
-        for position, row in enumerate(order.tolist()):
-            if wanted in self.title(row).casefold():
-                found.append(position)
-                if len(found) == limit:
-                    break
-        return found
 
 
 def as_text(value: str | list[str] | float | datetime | bool | None) -> str | None:

@@ -117,6 +117,8 @@ class Recommendations:
     """How many allowed ids the release does not know."""
     degradation: Degradation
     timing: Timing
+    recommendation_id: str
+    """Names this answer, for joining it with what the user did later; ids sort by time."""
 
     @property
     def degraded(self) -> bool:
@@ -140,6 +142,8 @@ class RetrievedItems:
     unknown_allowed_count: int
     """How many allowed ids the release does not know."""
     timing: Timing
+    recommendation_id: str
+    """Names this answer, for joining it with what the user did later; ids sort by time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +159,8 @@ class RankedItems:
     unknown_item_count: int
     """How many of the given items the release does not know; they are left out."""
     timing: Timing
+    recommendation_id: str
+    """Names this answer, for joining it with what the user did later; ids sort by time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

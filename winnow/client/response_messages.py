@@ -54,6 +54,7 @@ def recommendations(response: recommendation_pb2.RecommendItemsResponse) -> Reco
             reason=response.degradation.reason,
         ),
         timing=_timing(response.timing),
+        recommendation_id=response.recommendation_id,
     )
 
 
@@ -68,6 +69,7 @@ def retrieved_items(response: recommendation_pb2.RetrieveItemsResponse) -> Retri
         unknown_excluded_count=response.unknown_excluded_count,
         unknown_allowed_count=response.unknown_allowed_count,
         timing=_timing(response.timing),
+        recommendation_id=response.recommendation_id,
     )
 
 
@@ -80,6 +82,7 @@ def ranked_items(response: recommendation_pb2.RankItemsResponse) -> RankedItems:
         unknown_history_count=response.unknown_history_count,
         unknown_item_count=response.unknown_item_count,
         timing=_timing(response.timing),
+        recommendation_id=response.recommendation_id,
     )
 
 

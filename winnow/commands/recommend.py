@@ -101,6 +101,7 @@ def print_answer(console: Console, watched: Sequence[str], answer: Recommendatio
     ranked = f"{answer.ranked_count} of {answer.retrieved_count} candidates ranked"
     console.print(f"Release {answer.release_id}, {ranked}", highlight=False)
     console.print(_times(answer.timing), highlight=False)
+    console.print(f"Recommendation {answer.recommendation_id}", highlight=False)
     if answer.unknown_history_count:
         console.print(f"{answer.unknown_history_count} watched ids are unknown to the release and were skipped.")
     if answer.degraded:

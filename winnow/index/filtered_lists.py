@@ -13,7 +13,6 @@ from torch import Tensor
 
 from winnow.catalogue.filters.compiler import CompiledFilter
 from winnow.index.selection import Selection
-from winnow.queries import RetrievalQuery
 
 ID_BYTES = 8
 # A filtered search scans lists until they hold so many matching rows, relative to all rows that an unfiltered search
@@ -57,11 +56,11 @@ class FilteredLists:
         )
 
     def nearest(
-        self, user_BH: Tensor, query: RetrievalQuery, selection: Selection, probe_count: int
+        self, user_BH: Tensor, counts: NDArray[np.integer], selection: Selection, probe_count: int
     ) -> NDArray[np.int64]:
-        """Ask FAISS for enough matching rows for every query, [B, K]; -1 where the scanned lists hold no more.
+        """Ask FAISS for `counts` matching rows, [B], for every query: [B, K]; -1 where the scanned lists hold no more.
 
-        `probe_count` is how many lists an unfiltered search scans.
+        H is the width of the vectors in the lists. `probe_count` is how many lists an unfiltered search scans.
         """
         faiss.omp_set_num_threads(torch.get_num_threads())
         counts_L = selection.list_counts
@@ -77,7 +76,7 @@ class FilteredLists:
         enough_BP = matches_BP.cumsum(axis=1) - matches_BP >= wanted
         # FAISS skips lists with a negative number.
         lists_BP[enough_BP | (matches_BP == 0)] = -1
-        most = min(int((query.counts + query.exclusions.lengths).max(initial=1)), selection.compiled.match_count)
+        most = min(int(counts.max(initial=1)), selection.compiled.match_count)
         return self._search(user_BH, np.ascontiguousarray(lists_BP), nearness_BP, most, selection)
 
     def _empty_copy(self) -> Any:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from winnow.catalogue.filters.cache import FilterCache, Sized
-from winnow.serving.errors import OverloadedError
+from winnow.rpc.errors import OverloadedError
 
 Compiled = TypeVar("Compiled", bound=Sized)
 

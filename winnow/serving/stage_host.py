@@ -8,14 +8,14 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import grpc
 
+from winnow.batching import BatchingLimits, MicroBatcher
 from winnow.release.golden import GoldenRequests
 from winnow.release.manifest import GOLDEN_FILE, Manifest
 from winnow.release.reader import Release
+from winnow.rpc.errors import InvalidRequestError
 from winnow.rpc.violations import Violation
-from winnow.serving.batching import BatchingLimits, MicroBatcher
 from winnow.serving.boundary import Gatekeeper
 from winnow.serving.device import Device, Work
-from winnow.serving.errors import InvalidRequestError
 from winnow.serving.metrics import Metrics
 from winnow.serving.releases import ReleaseKeeper
 from winnow.serving.server import remaining_seconds

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway import requests as gateway_requests
+from gateway import settings as gateway_settings
 from tests.unit.client.fake_gateway import FakeGateway
 from winnow.client import Watch, WinnowClient, request_messages
 from winnow.v1 import catalogue_pb2, recommendation_pb2
@@ -172,7 +173,7 @@ def test_maxima_and_defaults_are_the_gateways(client: WinnowClient) -> None:
         gateway_requests.MAX_CANDIDATES,
     )
     assert request_messages.MAX_PAGE_SIZE == gateway_requests.MAX_ITEMS
-    assert request_messages.MAX_LOOKED_UP_ITEMS == gateway_requests.MAX_LOOKED_UP_ITEMS
+    assert request_messages.MAX_LOOKED_UP_ITEMS == gateway_settings.MAX_LOOKED_UP_ITEMS
     defaults: dict[Callable[..., object], int] = {
         client.recommend: gateway_requests.DEFAULT_ITEMS,
         client.retrieve: gateway_requests.DEFAULT_CANDIDATES,

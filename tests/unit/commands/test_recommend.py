@@ -27,6 +27,7 @@ def gateway() -> Iterator[FakeGateway]:
             ranked_count=150,
             degradation=recommendation_pb2.Degradation(step=recommendation_pb2.DEGRADATION_STEP_NONE),
             timing=recommendation_pb2.Timing(total_microseconds=9500, rank_microseconds=3000),
+            recommendation_id="01980000-0000-7000-8000-000000000001",
         )
         yield running
 
@@ -93,6 +94,7 @@ def test_the_answer_is_printed_with_its_times(gateway: FakeGateway) -> None:
     result = recommend(gateway, "sku-5", "no such item")
     assert "Watched: Kaffee Nr. 5, no such item (unknown)" in result.stdout
     assert "Release release-1, 150 of 200 candidates ranked\n9.5 ms: ranking 3.0\n" in result.stdout
+    assert "Recommendation 01980000-0000-7000-8000-000000000001\n" in result.stdout
     assert "Degraded" not in result.stdout
 
 

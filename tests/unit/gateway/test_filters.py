@@ -10,7 +10,7 @@ from gateway.filters import REMEMBERED_TEXTS, PermittedRows, RequestFilters
 from tests.releases import attributes_of
 from winnow.catalogue.filters.compiler import CompiledFilter
 from winnow.queries import Restriction
-from winnow.serving.errors import InvalidRequestError
+from winnow.rpc.errors import InvalidRequestError
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pytest
 
 from gateway.item_search import find_page, first_position
 from gateway.served_catalogue import ServedCatalogue
-from winnow.serving.errors import InvalidRequestError
+from winnow.rpc.errors import InvalidRequestError
 
 
 def titles(catalogue: ServedCatalogue, page_size: int, text: str) -> list[list[str]]:

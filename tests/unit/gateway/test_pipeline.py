@@ -18,7 +18,7 @@ from gateway.served_catalogue import ServedCatalogue
 from gateway.stage_calls import StageFailure
 from tests.unit.gateway.stages import Chain, candidate_request, rank_request, rows, status
 from winnow.queries import Restriction
-from winnow.serving.errors import StageUnavailableError
+from winnow.rpc.errors import StageUnavailableError
 from winnow.serving.wire import FLOAT32, pack_array
 
 UNAVAILABLE = status(grpc.StatusCode.UNAVAILABLE)

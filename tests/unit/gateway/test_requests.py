@@ -10,7 +10,7 @@ from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from tests.releases import item_id
 from winnow.history import UNKNOWN_TIME
-from winnow.serving.errors import MAX_VIOLATIONS, InvalidRequestError
+from winnow.rpc.errors import MAX_VIOLATIONS, InvalidRequestError
 
 READER = RequestReader(GatewaySettings(max_history_items=50, max_excluded_items=10, max_ranked_items=5))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from winnow.serving.errors import OverloadedError
+from winnow.rpc.errors import OverloadedError
 from winnow.serving.filters import MAX_WAITING, CompiledFilters
 
 

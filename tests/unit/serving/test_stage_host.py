@@ -19,7 +19,7 @@ from ranking_service.settings import RankingSettings
 from tests.releases import write_random_release
 from winnow.release.golden import GoldenRequests
 from winnow.release.reader import Release
-from winnow.serving.errors import InvalidRequestError, ReleaseNotHeldError, UnavailableError
+from winnow.rpc.errors import InvalidRequestError, ReleaseNotHeldError, UnavailableError
 from winnow.serving.metrics import Metrics
 from winnow.serving.settings import StageSettings
 from winnow.serving.stage_host import StageHost

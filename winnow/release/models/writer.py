@@ -19,6 +19,8 @@ from safetensors.torch import save_file as save_tensors
 
 from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.filters.compiler import compile_canonical
+from winnow.catalogue.items import ItemCatalogue
+from winnow.catalogue.title_index import indexed_titles
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, WatchHistories
@@ -32,8 +34,9 @@ from winnow.queries import RetrievalQuery
 from winnow.release import manifest as files
 from winnow.release.golden import GoldenRequests
 from winnow.release.golden_filters import golden_filters
-from winnow.release.manifest import FORMAT_VERSION, MANIFEST_FILE, IndexEntry, Manifest
-from winnow.release.reader import check_popularity, describe_file, digest_of_files
+from winnow.release.manifest import FORMAT_VERSION, MANIFEST_FILE, ArithmeticEntry, IndexEntry, Manifest
+from winnow.release.models.arithmetic import compare_arithmetic
+from winnow.release.reader import check_popularity, describe_file, digest_of_files, popular_rows
 
 # Enough to notice a broken tower or table, few enough to be checked in milliseconds.
 GOLDEN_CANDIDATES = 50
@@ -74,7 +77,7 @@ def write_release(releases: Path, contents: ReleaseContents) -> str:
     temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=releases))
     try:
         _write_files(temporary, contents)
-        index = _write_index(temporary, contents)
+        index, arithmetic = _write_index(temporary, contents)
         entries = {path.name: describe_file(path) for path in sorted(temporary.iterdir())}
         created_at = datetime.now(UTC).replace(microsecond=0)
         release_id = f"{created_at:%Y%m%dT%H%M%SZ}-{digest_of_files(entries)}"
@@ -87,6 +90,7 @@ def write_release(releases: Path, contents: ReleaseContents) -> str:
             ranking_network=contents.ranking_network.config,
             ranking_score=contents.ranking_network.score,
             ranking_reads_contexts=contents.ranking_network.reads_contexts,
+            ranking_arithmetic=arithmetic,
             index=index,
             training=dict(contents.training),
             figures=dict(contents.figures),
@@ -127,6 +131,10 @@ def _write_files(directory: Path, contents: ReleaseContents) -> None:
     popularity = check_popularity(contents.popularity.astype(np.float32), len(contents.vocabulary))
     save_file({"popularity": popularity}, directory / files.POPULARITY_FILE)
     contents.attributes.save(directory / files.ATTRIBUTES_FILE)
+    items = ItemCatalogue(contents.attributes, contents.vocabulary)
+    titles = [items.title(row) for row in range(len(contents.vocabulary))]
+    with (directory / files.TITLE_INDEX_FILE).open("wb") as title_index:
+        title_index.writelines(indexed_titles(titles, popular_rows(popularity)))
     for network, name in (
         (contents.candidate_network, files.CANDIDATE_NETWORK_FILE),
         (contents.ranking_network, files.RANKING_NETWORK_FILE),
@@ -137,22 +145,27 @@ def _write_files(directory: Path, contents: ReleaseContents) -> None:
 
 
 @torch.inference_mode()
-def _write_index(directory: Path, contents: ReleaseContents) -> IndexEntry:
-    """Choose and tune the index; write it, unless the network's vectors are all there is to it."""
+def _write_index(directory: Path, contents: ReleaseContents) -> tuple[IndexEntry, ArithmeticEntry]:
+    """Choose and tune the index; write it, unless the network's vectors are all there is to it.
+
+    The arithmetic of the ranking network is compared on what this index finds for the same histories.
+    """
     network = contents.candidate_network.eval()
     histories = contents.tuning_histories if contents.tuning_histories is not None else contents.sample_histories
     user_BH = network.user_vectors(network.pack(histories))
     choice: Choice = choose_index(network.item_vectors_IH, user_BH, contents.target_recall)
+    arithmetic = compare_arithmetic(network, contents.ranking_network.eval(), choice.index, histories)
     if not isinstance(choice.index, ApproximateIndex):
-        return IndexEntry()
+        return IndexEntry(), arithmetic
     choice.index.save(directory / files.INDEX_FILE)
-    return IndexEntry(
+    entry = IndexEntry(
         kind="ivf",
         list_count=choice.index.list_count,
         probe_count=choice.index.probe_count,
         recall_at_200=choice.recall_at_200,
         tuned_on_query_count=choice.tuned_on_query_count,
     )
+    return entry, arithmetic
 
 
 @torch.inference_mode()
