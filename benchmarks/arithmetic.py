@@ -19,7 +19,6 @@ from benchmarks.presets import Preset
 from benchmarks.releases import load_histories
 from candidate_service.retriever import Retriever
 from ranking_service.ranker import Ranker
-from ranking_service.settings import RankingSettings
 from winnow.networks.packed import pack
 from winnow.networks.tower import tower_widths
 from winnow.queries import RankingQuery, RetrievalQuery
@@ -28,6 +27,7 @@ from winnow.release.reader import current_release_id, open_release
 
 # As many as wait in front of a stage at saturation.
 BATCH_QUERIES = 32
+TABLE_MEBIBYTES = 2048
 # Large enough for a matrix product to reach its best rate, small enough to fit into the L3 cache.
 GEMM_SIZE = 1024
 
@@ -49,11 +49,15 @@ def measure(preset: Preset, directory: Path, repetitions: int) -> dict[str, Any]
     exact = Retriever.from_release(release, cpu, exact_search=True)
     served = Retriever.from_release(release, cpu)
     ranking = RankingQuery(histories=histories, candidates=exact.retrieve(query).rows)
-    table = {"table_budget_bytes": RankingSettings.model_fields["item_table_mebibytes"].default * 2**20}
+    # Enough for every preset, in float16.
+    table_bytes = TABLE_MEBIBYTES * 2**20
     rankers = {
         "ranking, plain": Ranker.from_release(release, cpu),
-        "ranking, folded": Ranker.from_release(release, cpu, **table),
-        "ranking, folded, bfloat16": Ranker.from_release(release, cpu, **table, arithmetic="bfloat16"),
+        "ranking, folded": Ranker.from_release(release, cpu, table_budget_bytes=table_bytes),
+        "ranking, plain, bfloat16": Ranker.from_release(release, cpu, arithmetic="bfloat16"),
+        "ranking, folded, bfloat16": Ranker.from_release(
+            release, cpu, table_budget_bytes=table_bytes, arithmetic="bfloat16"
+        ),
     }
     tower, folded = _operations(preset)
     computations: dict[str, tuple[Callable[[], object], float]] = {

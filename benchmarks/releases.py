@@ -8,6 +8,9 @@ import torch
 
 from benchmarks.presets import Preset, item_id
 from benchmarks.synthetic import make_networks
+from winnow.catalogue.attributes import Attributes
+from winnow.catalogue.items import TITLE
+from winnow.catalogue.schema import AttributeType
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import WatchHistories
 from winnow.loadtest.histories import serialize
@@ -17,6 +20,12 @@ from winnow.release.models.writer import ReleaseContents, write_release
 # Separate histories for tuning the index and for measuring.
 TUNING_HISTORIES, LOAD_HISTORIES = 500, 2_000
 TUNING_SEED, LOAD_SEED = 1, 2
+
+
+def titles(item_count: int) -> Attributes:
+    """Return a title for each item."""
+    values = {TITLE: [f"Title {row}" for row in range(item_count)]}
+    return Attributes.from_values(values, {TITLE: AttributeType.TEXT}, item_count)
 
 
 def ensure_release(preset: Preset, root: Path) -> Path:
@@ -41,8 +50,7 @@ def write(preset: Preset, directory: Path) -> None:
             candidate_network=networks.candidate,
             ranking_network=networks.ranking,
             popularity=networks.catalogue.popularity,
-            titles=[f"Title {row}" for row in range(preset.item_count)],
-            attributes=[{}] * preset.item_count,
+            attributes=titles(preset.item_count),
             sample_histories=tuning.slice(0, 8),
             training={"synthetic": preset.name, "torch": torch.__version__, "python": platform.python_version()},
             figures={},

@@ -26,6 +26,7 @@ RELEASES = Path("releases")
 PRESET = "demo"
 # Any users would do; these are spread over the log, so that their histories differ.
 USERS = ("1", "1000", "5000")
+FILTER = "genres:Comedy AND year >= 1990"
 
 
 def main() -> int:
@@ -54,6 +55,9 @@ def main() -> int:
                 found = winnow.items([*watches.item_ids, *(item.item_id for item in answer.items)])
                 console.print(f"\n[bold]User {user}[/bold]")
                 print_answer(console, watches.item_ids, answer, found.by_id)
+            comedies = winnow.recommend(history, count=5, filter=FILTER)
+            titles = winnow.items(item.item_id for item in comedies.items).by_id.values()
+            console.print(f"\nUser {user}, {FILTER}: {', '.join(item.title for item in titles)}", markup=False)
     for part, figures in release.manifest.figures.items():
         console.print(figures_table(f"held-out {part}: leave-last-out, all items ranked, seen filtered", figures))
     console.print(f"Done in {time.monotonic() - started:.0f} seconds. `winnow serve` keeps the services running.")

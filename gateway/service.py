@@ -11,11 +11,11 @@ import grpc
 from gateway import batches
 from gateway.admission import stage_deadline
 from gateway.answers import DegradationStep, Recommendation, RetrievedRows, ScoredRows, Timing
-from gateway.item_search import find_page, first_position
+from gateway.item_search import ItemSearch, first_position
 from gateway.pipeline import Pipeline
 from gateway.recommendation_ids import RecommendationIds
 from gateway.releases import ServedRelease, ServedReleases
-from gateway.requests import CandidateRequest, GivenContext, GivenHistory, RankRequest, RequestReader
+from gateway.requests import CandidateRequest, GivenContext, GivenHistory, GivenRestriction, RankRequest, RequestReader
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from gateway.tokens import TokenCheck
@@ -34,8 +34,6 @@ Response = TypeVar(
     recommendation_pb2.RetrieveItemsResponse,
     recommendation_pb2.RankItemsResponse,
 )
-_parse_recommend = parse_or_explain(recommendation_pb2.RecommendItemsRequest.FromString)
-
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
@@ -64,10 +62,13 @@ class GatewayService(
         self._reader = RequestReader(settings)
         self._ids = RecommendationIds()
         self._batches = batches.Batches(metrics)
+        self._parse_recommend = parse_or_explain(
+            recommendation_pb2.RecommendItemsRequest.FromString, settings.max_message_fields
+        )
         self._releases = ServedReleases(settings, metrics)
         self.keeper = self._releases.keeper
         self.watch = self._releases.watch
-        self.close = self._releases.close
+        self._search = ItemSearch(settings, metrics)
 
     def register(self, server: grpc.aio.Server) -> None:
         """See Service.register."""
@@ -81,6 +82,11 @@ class GatewayService(
     def alive(self) -> bool:
         """See Service.alive: the gateway computes on its event loop, and whoever asks has found that going."""
         return True
+
+    async def close(self) -> None:
+        """See Service.close."""
+        await self._search.close()
+        await self._releases.close()
 
     async def RecommendItems(
         self, message: recommendation_pb2.RecommendItemsRequest, context: Context
@@ -112,7 +118,7 @@ class GatewayService(
         self._releases.current.pipeline.check_wait(deadline)
 
         async def recommend(data: bytes) -> recommendation_pb2.RecommendItemsResponse:
-            message = _parse_recommend(data)
+            message = self._parse_recommend(data)
             if isinstance(message, InvalidRequestError):
                 raise message
             return await self._recommend(message, deadline)
@@ -128,7 +134,10 @@ class GatewayService(
         rows, unknown_count = catalogue.vocabulary.rows(item_ids)
         unknown = [item_id for item_id in item_ids if item_id not in catalogue.vocabulary] if unknown_count else ()
         return catalogue_pb2.BatchGetItemsResponse(
-            items=_items(catalogue, rows.tolist()), unknown_item_ids=unknown, release_id=catalogue.release_id
+            # Off the event loop: a thousand items take milliseconds, and may have to be read from disk.
+            items=await asyncio.to_thread(_items, catalogue, rows.tolist()),
+            unknown_item_ids=unknown,
+            release_id=catalogue.release_id,
         )
 
     async def SearchItems(
@@ -138,10 +147,32 @@ class GatewayService(
         catalogue = self._releases.current.catalogue
         page_size = self._reader.search(message.title_contains, message.page_size)
         start = first_position(message.page_token, catalogue)
-        # Off the event loop: it reads titles until enough match, and nobody's recommendation should wait for that.
-        page = await asyncio.to_thread(find_page, message.title_contains, page_size, start, catalogue)
+        deadline = asyncio.get_running_loop().time() + remaining_seconds(context, self._settings)
+        page = await self._search.find_page(message.title_contains, page_size, start, catalogue, deadline)
         return catalogue_pb2.SearchItemsResponse(
-            items=_items(catalogue, page.rows), next_page_token=page.next_page_token, release_id=catalogue.release_id
+            items=await asyncio.to_thread(_items, catalogue, page.rows),
+            next_page_token=page.next_page_token,
+            release_id=catalogue.release_id,
+        )
+
+    async def GetReleaseSchema(
+        self, message: catalogue_pb2.GetReleaseSchemaRequest, context: Context
+    ) -> catalogue_pb2.GetReleaseSchemaResponse:
+        """List the attributes that filters can compare."""
+        catalogue = self._releases.current.catalogue
+        item_count = len(catalogue.vocabulary)
+        return catalogue_pb2.GetReleaseSchemaResponse(
+            attributes=[
+                catalogue_pb2.Attribute(
+                    name=attribute.name,
+                    type=catalogue_pb2.AttributeType.Value(f"ATTRIBUTE_TYPE_{attribute.type.name}"),
+                    item_count=item_count - attribute.missing_count,
+                    distinct_count=attribute.distinct_count,
+                )
+                for attribute in catalogue.schema.values()
+            ],
+            item_count=item_count,
+            release_id=catalogue.release_id,
         )
 
     def _deadline(self, context: Context) -> float:
@@ -182,6 +213,7 @@ class GatewayService(
             self._history(message.history),
             item_count=message.item_count,
             excluded_item_ids=message.excluded_item_ids,
+            restriction=_restriction(message),
             include_watched=message.include_watched,
             require_ranked=message.require_ranked,
             context=_context(message),
@@ -196,6 +228,7 @@ class GatewayService(
             self._history(message.history),
             item_count=message.item_count,
             excluded_item_ids=message.excluded_item_ids,
+            restriction=_restriction(message),
             include_watched=message.include_watched,
         )
 
@@ -228,6 +261,7 @@ class GatewayService(
     ) -> recommendation_pb2.RecommendItemsResponse:
         self._count_unknown("history", request.unknown_history_count)
         self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
+        self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
         if answer.degradation is not DegradationStep.NONE:
             self._metrics.degraded.labels(answer.degradation.name, answer.degradation_reason).inc()
         if answer.ranked_count < answer.retrieved_count:
@@ -240,6 +274,7 @@ class GatewayService(
             ranked_count=answer.ranked_count,
             unknown_history_count=request.unknown_history_count,
             unknown_excluded_count=request.unknown_excluded_count,
+            unknown_allowed_count=request.unknown_allowed_count,
             degradation=recommendation_pb2.Degradation(
                 step=cast("recommendation_pb2.DegradationStep.ValueType", answer.degradation),
                 reason=answer.degradation_reason,
@@ -254,12 +289,14 @@ class GatewayService(
     ) -> recommendation_pb2.RetrieveItemsResponse:
         self._count_unknown("history", request.unknown_history_count)
         self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
+        self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
         response = recommendation_pb2.RetrieveItemsResponse(
             release_id=catalogue.release_id,
             score_type=cast("recommendation_pb2.ScoreType.ValueType", answer.score_type),
             candidate_source=cast("recommendation_pb2.CandidateSource.ValueType", answer.source),
             unknown_history_count=request.unknown_history_count,
             unknown_excluded_count=request.unknown_excluded_count,
+            unknown_allowed_count=request.unknown_allowed_count,
             timing=_timing(answer.timing),
         )
         _add_items(response.items, answer, catalogue)
@@ -301,6 +338,12 @@ def _given(watches: Sequence[recommendation_pb2.Watch], field: Literal["weight",
     if not any(is_set):
         return ()
     return [getattr(watch, field) if known else None for watch, known in zip(watches, is_set, strict=True)]
+
+
+def _restriction(
+    message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RetrieveItemsRequest,
+) -> GivenRestriction:
+    return GivenRestriction(filter=message.filter, allowed_item_ids=message.allowed_item_ids)
 
 
 def _context(message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RankItemsRequest) -> GivenContext:

@@ -3,14 +3,14 @@
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import ContextVar
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.simulated_time import SimulatedLoop, simulate
 from winnow.batching import (
     OVERDUE_FACTOR,
     SHORT_BATCH_SECONDS,
@@ -22,28 +22,6 @@ from winnow.rpc.errors import DeadlineError, OverloadedError, UnavailableError
 from winnow.serving.metrics import Metrics
 
 FOREVER = 1e9
-
-
-class SimulatedLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to the next timer as soon as there is nothing to run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def time(self) -> float:
-        return self.now
-
-    def _run_once(self) -> None:
-        timers = [timer.when() for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
-        if not self._ready and timers:  # type: ignore[attr-defined]
-            self.now = max(self.now, min(timers))
-        super()._run_once()  # type: ignore[misc]
-
-
-def simulate(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
-        runner.run(main())
 
 
 class Doubler:

@@ -7,7 +7,7 @@ import json
 import math
 import mmap
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from winnow.catalogue.schema import Attribute, AttributeType, Schema, check_name
+from winnow.catalogue.schema import Attribute, AttributeType, AttributeValueError, Schema, check_name
 from winnow.catalogue.text_columns import TextColumn, TextListColumn
 from winnow.catalogue.value_columns import BooleanColumn, NumberColumn, TimestampColumn
 
@@ -57,12 +57,14 @@ class Attributes:
     ) -> Self:
         """Build from a value or None by row, of each attribute in `types`: Python values or a NumPy array.
 
-        Raises ValueError that names the attribute and the row of a value that does not fit its type.
+        Raises AttributeValueError for a value that does not fit its type, ValueError for one that is not Unicode text.
         """
         columns = {}
         for name, type_ in types.items():
             try:
                 columns[name] = COLUMN_TYPES[type_].from_values(values[name])
+            except AttributeValueError as error:
+                raise AttributeValueError(error.row, error.reason, name) from None
             except ValueError as error:
                 raise ValueError(f"attribute {name}, {error}") from None
         return cls(columns, item_count)
@@ -82,6 +84,12 @@ class Attributes:
 
     def __getitem__(self, name: str) -> Column:
         return self._columns[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._columns
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
 
     def save(self, path: Path) -> None:
         """Write a safetensors file: the columns' arrays, and a list of names and types in its header."""

@@ -52,13 +52,13 @@ def parse_types(text: str) -> dict[str, AttributeType | None]:
     return types
 
 
-def read_attributes(
-    columns: Mapping[str, Sequence[object]], given: Mapping[str, AttributeType | None], item_count: int
-) -> tuple[Attributes, dict[str, ColumnType]]:
-    """Build attributes from columns of the values of `item_count` items, None or "" where an item has none.
+def choose_types(
+    columns: Mapping[str, Sequence[object]], given: Mapping[str, AttributeType | None]
+) -> dict[str, ColumnType]:
+    """Return the types of columns of values, None or "" where an item has none.
 
     Types are those that are given; None leaves a column out. The others are inferred. Raises ValueError for a given
-    column that is not there, and for a value that does not fit its type, with its column and row.
+    column that is not there, and for one whose values cannot be an attribute.
     """
     unknown = [name for name in given if name not in columns]
     if unknown:
@@ -74,9 +74,18 @@ def read_attributes(
                 types[name] = infer_type(name, values)
             except ValueError as error:
                 raise ValueError(f"column {name}: {error}; {name}:{SKIP} leaves it out") from None
+    return types
+
+
+def build_attributes(
+    columns: Mapping[str, Sequence[object]], types: Mapping[str, ColumnType], item_count: int
+) -> Attributes:
+    """Build the attributes that `types` names from the values of `item_count` items, None or "" where one has none.
+
+    Raises AttributeValueError for a value that does not fit its type, ValueError for a name that cannot be used.
+    """
     split = {name: _split(columns[name], column_type.separator) for name, column_type in types.items()}
-    column_types = {name: column_type.type for name, column_type in types.items()}
-    return Attributes.from_values(split, column_types, item_count), types
+    return Attributes.from_values(split, {name: column_type.type for name, column_type in types.items()}, item_count)
 
 
 def infer_type(name: str, values: Sequence[object]) -> ColumnType:

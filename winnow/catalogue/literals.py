@@ -1,4 +1,4 @@
-"""Numbers, timestamps and booleans as text, read the same way in filters and in the columns of a CSV file."""
+"""Numbers, timestamps and booleans as text, the same in filters, in CSV files and where values are shown."""
 
 import math
 import re
@@ -40,6 +40,21 @@ def parse_boolean(text: str) -> bool:
     if text not in _BOOLEANS:
         raise ValueError(f"{text[:50]!r} is neither true nor false")
     return _BOOLEANS[text]
+
+
+def format_number(number: float) -> str:
+    """The shortest text that `parse_number` reads as this number."""
+    return repr(number).removesuffix(".0")
+
+
+def format_timestamp(moment: datetime) -> str:
+    """An RFC 3339 time in UTC."""
+    return f"{moment.isoformat().removesuffix('+00:00')}Z"
+
+
+def format_boolean(flag: bool) -> str:
+    """`true` or `false`."""
+    return "true" if flag else "false"
 
 
 def microseconds(moment: datetime) -> int:

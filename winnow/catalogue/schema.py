@@ -8,6 +8,17 @@ from typing import TypeAlias
 MAX_NAME_CHARACTERS = 100
 
 
+class AttributeValueError(ValueError):
+    """A value does not fit the type of its attribute."""
+
+    def __init__(self, row: int, reason: str, attribute: str = "") -> None:
+        """`row` counts the values from 0; a column does not know what its `attribute` is called."""
+        super().__init__((f"attribute {attribute}, " if attribute else "") + f"row {row}: {reason}")
+        self.attribute = attribute
+        self.row = row
+        self.reason = reason
+
+
 class AttributeType(StrEnum):
     """The type of an attribute. An item may lack a value, whatever the type."""
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from winnow.catalogue.schema import AttributeType
+from winnow.catalogue.schema import AttributeType, AttributeValueError
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -257,12 +257,12 @@ def _text(value: object, row: int) -> str:
     # Ids and years are integers in some Parquet files.
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return str(value)
-    raise ValueError(f"row {row}: {value!r} is not a text")
+    raise AttributeValueError(row, f"{value!r} is not a text")
 
 
 def _texts(value: object, row: int) -> list[str]:
     if value is None:
         return []
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise ValueError(f"row {row}: {value!r} is not a list of texts")
+        raise AttributeValueError(row, f"{value!r} is not a list of texts")
     return list(dict.fromkeys(text for text in (_text(part, row) for part in value) if text))

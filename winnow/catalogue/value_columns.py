@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.catalogue.literals import EPOCH, microseconds, parse_boolean, parse_number, parse_timestamp
-from winnow.catalogue.schema import AttributeType
+from winnow.catalogue.schema import AttributeType, AttributeValueError
 
 T = TypeVar("T")
 
@@ -81,7 +81,7 @@ class TimestampColumn(_ValueColumn):
         super().__init__(values)
         outside = ((values < MIN_MICROSECONDS) & (values != MISSING_TIMESTAMP)) | (values > MAX_MICROSECONDS)
         if outside.any():
-            raise ValueError(f"row {int(np.argmax(outside))}: the moment is not in the years 1 to 9999")
+            raise AttributeValueError(int(np.argmax(outside)), "the moment is not in the years 1 to 9999")
         self.missing_count = int(np.count_nonzero(values == MISSING_TIMESTAMP))
 
     @classmethod
@@ -131,7 +131,7 @@ def _read(values: Iterable[object], read: Callable[[object], T], missing: T) -> 
         try:
             found.append(missing if value is None or value == "" else read(value))
         except (ValueError, OverflowError) as error:
-            raise ValueError(f"row {row}: {error}") from None
+            raise AttributeValueError(row, str(error)) from None
     return found
 
 

@@ -9,6 +9,8 @@ AsyncWinnowClient has the same methods for asyncio.
 """
 
 from winnow.client.answers import (
+    Attribute,
+    AttributeType,
     CandidateSource,
     Degradation,
     DegradationStep,
@@ -16,6 +18,7 @@ from winnow.client.answers import (
     Items,
     RankedItems,
     Recommendations,
+    ReleaseSchema,
     RetrievedItems,
     ScoredItem,
     ScoreType,
@@ -31,6 +34,8 @@ from winnow.rpc.violations import Violation
 
 __all__ = [
     "AsyncWinnowClient",
+    "Attribute",
+    "AttributeType",
     "CandidateSource",
     "Degradation",
     "DegradationStep",
@@ -39,6 +44,7 @@ __all__ = [
     "RankedItems",
     "RecommendationRequest",
     "Recommendations",
+    "ReleaseSchema",
     "RetrievedItems",
     "ScoreType",
     "ScoredItem",

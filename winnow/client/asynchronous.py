@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 import grpc
 
 from winnow.batching import BatchingLimits, MicroBatcher, NoMetrics
-from winnow.client.answers import Items, RankedItems, Recommendations, RetrievedItems, SearchPage
+from winnow.client.answers import Items, RankedItems, Recommendations, ReleaseSchema, RetrievedItems, SearchPage
 from winnow.client.batches import RecommendationRequest, batch_requests, outcomes, packed
 from winnow.client.connection import call_metadata, channel_options
 from winnow.client.errors import WinnowError, error_of
@@ -21,11 +21,18 @@ from winnow.client.request_messages import (
     retrieve_request,
     search_request,
 )
-from winnow.client.response_messages import items, ranked_items, recommendations, retrieved_items, search_page
+from winnow.client.response_messages import (
+    items,
+    ranked_items,
+    recommendations,
+    release_schema,
+    retrieved_items,
+    search_page,
+)
 from winnow.client.watches import History, Time
 from winnow.rpc.credentials import channel_credentials
 from winnow.rpc.errors import ServiceError
-from winnow.v1 import catalogue_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
+from winnow.v1 import catalogue_pb2, catalogue_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
 
 Response = TypeVar("Response")
 
@@ -95,6 +102,8 @@ class AsyncWinnowClient:
         history: History,
         *,
         count: int = 20,
+        filter: str = "",  # noqa: A002 - as in the contract
+        allowed_item_ids: Iterable[str] | None = None,
         excluded_item_ids: Iterable[str] = (),
         include_watched: bool = False,
         require_ranked: bool = False,
@@ -105,6 +114,8 @@ class AsyncWinnowClient:
         request = recommend_request(
             history,
             count=count,
+            filter=filter,
+            allowed_item_ids=allowed_item_ids,
             excluded_item_ids=excluded_item_ids,
             include_watched=include_watched,
             require_ranked=require_ranked,
@@ -131,12 +142,19 @@ class AsyncWinnowClient:
         history: History,
         *,
         count: int = 200,
+        filter: str = "",  # noqa: A002 - as in the contract
+        allowed_item_ids: Iterable[str] | None = None,
         excluded_item_ids: Iterable[str] = (),
         include_watched: bool = False,
     ) -> RetrievedItems:
         """See WinnowClient.retrieve."""
         request = retrieve_request(
-            history, count=count, excluded_item_ids=excluded_item_ids, include_watched=include_watched
+            history,
+            count=count,
+            filter=filter,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
+            include_watched=include_watched,
         )
         return retrieved_items(await self._call(self._recommendation.RetrieveItems, request))
 
@@ -171,6 +189,11 @@ class AsyncWinnowClient:
             page_token = page.next_page_token
             if page_token is None:
                 return
+
+    async def schema(self) -> ReleaseSchema:
+        """See WinnowClient.schema."""
+        request = catalogue_pb2.GetReleaseSchemaRequest()
+        return release_schema(await self._call(self._catalogue.GetReleaseSchema, request))
 
     async def _call(
         self, method: Callable[..., Awaitable[Response]], request: object, timeout_seconds: float | None = None

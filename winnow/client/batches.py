@@ -27,6 +27,8 @@ class RecommendationRequest:
 
     history: History
     count: int = 20
+    filter: str = ""
+    allowed_item_ids: Iterable[str] | None = None
     excluded_item_ids: Iterable[str] = ()
     include_watched: bool = False
     require_ranked: bool = False
@@ -71,6 +73,8 @@ def _message(position: int, request: RecommendationRequest) -> recommendation_pb
         return recommend_request(
             request.history,
             count=request.count,
+            filter=request.filter,
+            allowed_item_ids=request.allowed_item_ids,
             excluded_item_ids=request.excluded_item_ids,
             include_watched=request.include_watched,
             require_ranked=request.require_ranked,

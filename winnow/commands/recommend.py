@@ -45,6 +45,12 @@ def recommend(
     exclude: Annotated[
         list[str] | None, typer.Option(help="An item id to leave out. May be given several times.")
     ] = None,
+    filter_: Annotated[
+        str, typer.Option("--filter", help="Only items that match, as in 'genres:Comedy AND year >= 1990'.")
+    ] = "",
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Only this item id. May be given several times, for several ids.")
+    ] = None,
     include_watched: Annotated[bool, typer.Option(help="Do not leave out watched items.")] = False,
     require_ranked: Annotated[bool, typer.Option(help="Refuse a degraded answer.")] = False,
     target: Annotated[str, typer.Option(envvar="WINNOW_TARGET", help="Address of the gateway.")] = "localhost:50050",
@@ -59,7 +65,13 @@ def recommend(
     if (interactions is None) is not (user is None) or (user is not None and (item_ids or title)):
         raise typer.BadParameter("--interactions and --user go together, without item ids and titles")
     if users is not None and output is not None:
-        asked = {"count": count, "include_watched": include_watched, "require_ranked": require_ranked}
+        asked = {
+            "count": count,
+            "filter": filter_,
+            "allowed_item_ids": None if allow is None else tuple(allow),
+            "include_watched": include_watched,
+            "require_ranked": require_ranked,
+        }
         _recommend_users(users, output, asked, target, timeout_seconds, errors)
         return
     try:
@@ -72,6 +84,8 @@ def recommend(
             answer = winnow.recommend(
                 history,
                 count=count,
+                filter=filter_,
+                allowed_item_ids=allow,
                 excluded_item_ids=exclude or (),
                 include_watched=include_watched,
                 require_ranked=require_ranked,
@@ -79,11 +93,17 @@ def recommend(
             watched = [watch.item_id for watch in history]
             titles = winnow.items([*watched[-SHOWN_WATCHES:], *(item.item_id for item in answer.items)]).by_id
     except WinnowError as error:
-        wrong = [f"the gateway refused the request: {field} {text}" for field, text in error.violations]
-        for line in wrong or [str(error)]:
-            errors.print(f"[red]winnow recommend:[/red] {escape(line)}", highlight=False)
+        print_failure("recommend", error)
         raise SystemExit(1) from None
     print_answer(console, watched, answer, titles)
+
+
+def print_failure(command: str, error: WinnowError) -> None:
+    """Print why a call failed: what is wrong with the request, a line for each field, or the status."""
+    errors = Console(stderr=True)
+    wrong = [f"the gateway refused the request: {field} {text}" for field, text in error.violations]
+    for line in wrong or [str(error)]:
+        errors.print(f"[red]winnow {command}:[/red] {escape(line)}", highlight=False)
 
 
 def _recommend_users(

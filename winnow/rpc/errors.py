@@ -71,6 +71,12 @@ class InvalidRequestError(ServiceError):
         return (_as_any(bad_request),)
 
 
+class PermissionDeniedError(ServiceError):
+    """The caller is known, by its certificate, and is not one who may call."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+
+
 class ReleaseNotHeldError(ServiceError):
     """The stage does not hold the release that the request is pinned to."""
 

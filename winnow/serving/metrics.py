@@ -53,7 +53,12 @@ class Metrics:
         self.queued = gauge("winnow_queued", "Queries that wait to be dispatched.", ["queue"])
         self.shed = counter("winnow_shed", "Work rejected because it could not be done in time.", ["queue"])
         self.expired = counter("winnow_expired", "Work whose deadline passed before there was a result.", ["queue"])
-        self.stage_retries = counter("winnow_stage_retries", "Stage calls that were made a second time.", ["stage"])
+        self.stage_retries = counter(
+            "winnow_stage_retries", "Stage calls made a second time: the first one failed or was overdue.", ["stage"]
+        )
+        self.replica_ejections = counter(
+            "winnow_replica_ejections", "How often a replica was left alone because it failed or was late.", ["stage"]
+        )
         self.stage_failures = counter(
             "winnow_stage_failures", "Stage calls without a usable answer.", ["stage", "code"]
         )

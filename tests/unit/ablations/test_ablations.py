@@ -31,8 +31,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> CandidateLog:
     path = tmp_path_factory.mktemp("log") / "log.csv"
     write_planted_log(path)
     interactions = read_interactions(path, vocabulary_size=100, min_item_count=1)
-    attributes = [{"genres": f"Genre {row % 3}"} for row in range(len(interactions.vocabulary))]
-    return CandidateLog(interactions=interactions, attributes=attributes, console=CONSOLE)
+    columns = {"genres": [f"Genre {row % 3}" for row in range(len(interactions.vocabulary))]}
+    return CandidateLog(interactions=interactions, columns=columns, console=CONSOLE)
 
 
 def counting(name: str, calls: list[str], settings: Mapping[str, object]) -> Cell:

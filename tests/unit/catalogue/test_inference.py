@@ -3,8 +3,8 @@ from decimal import Decimal
 
 import pytest
 
-from winnow.catalogue.inference import ColumnType, infer_type, parse_types, read_attributes
-from winnow.catalogue.schema import AttributeType
+from winnow.catalogue.inference import ColumnType, build_attributes, choose_types, infer_type, parse_types
+from winnow.catalogue.schema import AttributeType, AttributeValueError
 
 MOVIELENS_GENRES = ["Comedy", "Comedy, Drama", "Drama", "Comedy, Drama, War", "War", "Drama, War", "Comedy, War"]
 
@@ -61,7 +61,7 @@ def test_values_that_cannot_be_an_attribute_are_refused(values: list[object]) ->
     with pytest.raises(
         ValueError, match=r"column x: values of the type .* cannot be an attribute; x:skip leaves it out"
     ):
-        read_attributes({"x": values}, {}, len(values))
+        choose_types({"x": values}, {})
 
 
 def test_given_types_are_read() -> None:
@@ -95,7 +95,8 @@ def test_given_types_win_and_the_others_are_inferred() -> None:
         "description": ["long", "longer", "longest"],
     }
     given = parse_types("uploaded:timestamp,tags:list,authors:list,description:skip,genres:list")
-    attributes, types = read_attributes(columns, given, 3)
+    types = choose_types(columns, given)
+    attributes = build_attributes(columns, types, 3)
     assert {name: str(column_type) for name, column_type in types.items()} == {
         "year": "number (2 of 2 values are numbers)",
         "uploaded": "timestamp (given)",
@@ -113,9 +114,10 @@ def test_given_types_win_and_the_others_are_inferred() -> None:
 
 def test_a_given_column_that_is_not_there_is_named() -> None:
     with pytest.raises(ValueError, match="there is no column 'yeer' to give a type; there are year"):
-        read_attributes({"year": [1]}, {"yeer": AttributeType.NUMBER}, 1)
+        choose_types({"year": [1]}, {"yeer": AttributeType.NUMBER})
 
 
 def test_a_value_that_does_not_fit_a_given_type_is_named() -> None:
-    with pytest.raises(ValueError, match="attribute year, row 1: 'soon' is not a number"):
-        read_attributes({"year": ["1990", "soon"]}, {"year": AttributeType.NUMBER}, 2)
+    columns = {"year": ["1990", "soon"]}
+    with pytest.raises(AttributeValueError, match="attribute year, row 1: 'soon' is not a number"):
+        build_attributes(columns, choose_types(columns, {"year": AttributeType.NUMBER}), 2)

@@ -44,6 +44,7 @@ def test_recommendations_are_wholly_filled(client: WinnowClient, gateway: FakeGa
         retrieved_count=200,
         ranked_count=150,
         unknown_history_count=3,
+        unknown_allowed_count=6,
         unknown_excluded_count=4,
         degradation=recommendation_pb2.Degradation(
             step=recommendation_pb2.DEGRADATION_STEP_POPULAR_RANKED, reason="candidate: UNAVAILABLE"
@@ -60,6 +61,7 @@ def test_recommendations_are_wholly_filled(client: WinnowClient, gateway: FakeGa
         retrieved_count=200,
         ranked_count=150,
         unknown_history_count=3,
+        unknown_allowed_count=6,
         unknown_excluded_count=4,
         degradation=Degradation(step=DegradationStep.POPULAR_RANKED, reason="candidate: UNAVAILABLE"),
         timing=Timing(
@@ -83,6 +85,7 @@ def test_retrieved_items_are_wholly_filled(client: WinnowClient, gateway: FakeGa
         score_type=recommendation_pb2.SCORE_TYPE_CANDIDATE_LOGIT,
         candidate_source=recommendation_pb2.CANDIDATE_SOURCE_NETWORK,
         unknown_history_count=3,
+        unknown_allowed_count=6,
         unknown_excluded_count=4,
         timing=recommendation_pb2.Timing(total_microseconds=1500, retrieve_microseconds=1000),
         recommendation_id="id-1",
@@ -94,6 +97,7 @@ def test_retrieved_items_are_wholly_filled(client: WinnowClient, gateway: FakeGa
         score_type=ScoreType.CANDIDATE_LOGIT,
         candidate_source=CandidateSource.NETWORK,
         unknown_history_count=3,
+        unknown_allowed_count=6,
         unknown_excluded_count=4,
         timing=answer.timing,
         recommendation_id="id-1",

@@ -153,14 +153,46 @@ def test_a_history_comes_from_one_place(gateway: FakeGateway, arguments: list[st
     assert "--interactions and --user go together" in result.stderr
 
 
+def test_a_filter_and_allowed_ids_are_sent(gateway: FakeGateway) -> None:
+    result = recommend(gateway, "sku-3", "--filter", "year >= 1990", "--allow", "sku-4", "--allow", "sku-5")
+    assert result.exit_code == 0, result.output
+    assert gateway.requests[0].filter == "year >= 1990"
+    assert list(gateway.requests[0].allowed_item_ids) == ["sku-4", "sku-5"]
+
+
+def test_what_is_wrong_with_a_filter_is_printed_as_the_gateway_says_it(gateway: FakeGateway) -> None:
+    wrong = "character 6: unexpected end; expected an operator [= <]"
+    gateway.failures = [invalid_argument([Violation("filter", wrong)])]
+    result = recommend(gateway, "sku-3", "--filter", "year")
+    assert result.exit_code == 1
+    assert result.stderr == f"winnow recommend: the gateway refused the request: filter {wrong}\n"
+
+
+def test_the_schema_is_printed(gateway: FakeGateway) -> None:
+    result = CliRunner().invoke(app, ["schema", f"--target={gateway.target}"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert [line.strip("│ ").split() for line in result.stdout.splitlines() if "│" in line] == [
+        ["year", "│", "number", "│", "7"],
+        ["genres", "│", "list", "│", "8", "│", "0"],
+    ]
+    assert "Release release-1, 9 items" in result.stdout
+
+
+def test_a_schema_that_cannot_be_asked_for_is_explained(gateway: FakeGateway) -> None:
+    gateway.failures = [Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much work is waiting")]
+    result = CliRunner().invoke(app, ["schema", f"--target={gateway.target}"])
+    assert result.exit_code == 1
+    assert "winnow schema: RESOURCE_EXHAUSTED: too much work is waiting" in result.stderr
+
+
 def test_every_user_of_a_log_is_written_to_a_file(gateway: FakeGateway, tmp_path: Path) -> None:
     log, output = tmp_path / "log.csv", tmp_path / "out.parquet"
     log.write_text("user_id,item_id,timestamp\nann,sku-1,1\nbob,bad,2\nann,sku-2,3\n")
-    result = recommend(gateway, f"--users={log}", f"--output={output}", "--count=7", "--require-ranked")
+    result = recommend(gateway, f"--users={log}", f"--output={output}", "--count=7", "--filter=year > 1990")
     assert result.exit_code == 0, result.output
     assert f"{output}: 1 users\nINVALID_ARGUMENT: 1 users, see the column `error`\n" in result.stderr
     (batch,) = gateway.requests
-    assert [(request.item_count, request.require_ranked) for request in batch.requests] == [(7, True)] * 2
+    assert [(request.item_count, request.filter) for request in batch.requests] == [(7, "year > 1990")] * 2
     assert output.exists()
 
 

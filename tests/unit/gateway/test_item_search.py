@@ -10,7 +10,7 @@ def titles(catalogue: ServedCatalogue, page_size: int, text: str) -> list[list[s
     pages, token = [], ""
     while True:
         page = find_page(text, page_size, first_position(token, catalogue), catalogue)
-        pages.append([catalogue.items[row].title for row in page.rows])
+        pages.append([catalogue.items.title(row) for row in page.rows])
         token = page.next_page_token
         if not token:
             return pages

@@ -215,8 +215,8 @@ def test_a_release_for_which_there_is_too_little_memory_is_refused(
     asyncio.run(main())
 
 
-@pytest.mark.parametrize(("left", "fits"), [(1.2, False), (1.3, True), (None, True)])
-def test_what_is_read_of_a_release_has_to_fit_with_a_quarter_to_spare(
+@pytest.mark.parametrize(("left", "fits"), [(1.9, False), (2.1, True), (None, True)])
+def test_what_is_read_of_a_release_has_to_fit_twice(
     tmp_path: Path, loader: Loader, monkeypatch: pytest.MonkeyPatch, left: float | None, fits: bool
 ) -> None:
     async def main() -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.catalogue.attributes import Attributes, Column
+from winnow.catalogue.filters.checker import read_filter
 from winnow.catalogue.filters.expression import (
     And,
     Comparison,
@@ -25,6 +26,7 @@ from winnow.catalogue.filters.expression import (
     Present,
     Suffix,
 )
+from winnow.catalogue.filters.parser import CANONICAL_LIMITS
 from winnow.catalogue.literals import microseconds
 from winnow.catalogue.text_columns import TextColumn, TextDictionary, TextListColumn
 from winnow.catalogue.value_columns import (
@@ -64,6 +66,16 @@ class CompiledFilter:
     item_count: int
     match_count: int
 
+    @property
+    def size_bytes(self) -> int:
+        """The memory that it takes."""
+        return self.bitmap.nbytes
+
+    def matches(self, rows: Rows) -> Mask:
+        """Whether each of some rows matches, bool, in their order. Rows lie in [0, I)."""
+        hits: Mask = (self.bitmap[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1 != 0
+        return hits
+
     def mask(self) -> Mask:
         """Whether each row matches, bool [I]."""
         return np.unpackbits(self.bitmap, count=self.item_count, bitorder="little").view(np.bool_)
@@ -71,6 +83,14 @@ class CompiledFilter:
     def rows(self) -> Rows:
         """The rows that match, int32, ascending."""
         return np.flatnonzero(self.mask()).astype(np.int32)
+
+
+def compile_canonical(canonical: str, attributes: Attributes) -> CompiledFilter:
+    """Find the rows that match a filter in canonical form.
+
+    Raises FilterError where it does not fit these attributes.
+    """
+    return compile_filter(read_filter(canonical, attributes.schema, CANONICAL_LIMITS), attributes)
 
 
 def compile_filter(expression: Expression, attributes: Attributes) -> CompiledFilter:

@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
+from winnow.catalogue.literals import format_boolean, format_number, format_timestamp
+
 _BARE_NAME = re.compile(r"(?!(AND|OR|NOT)$)[A-Za-z_][A-Za-z0-9_.]*", re.ASCII)
 _ESCAPED = re.compile(r'[\\"*]')
 
@@ -139,11 +141,11 @@ def _name(name: str) -> str:
 def _literal(value: Value) -> str:
     match value:
         case bool():
-            return "true" if value else "false"
+            return format_boolean(value)
         case float():
-            return repr(value).removesuffix(".0")
+            return format_number(value)
         case datetime():
-            return f'"{value.isoformat().removesuffix("+00:00")}Z"'
+            return f'"{format_timestamp(value)}"'
         case str():
             return f'"{_escaped(value)}"'
         case Prefix() | Suffix():

@@ -46,7 +46,7 @@ def load_index(release: Release, item_vectors_IH: Tensor) -> CandidateIndex:
     try:
         return ApproximateIndex.open(release.file(INDEX_FILE), item_vectors_IH, entry.probe_count)
     except ValueError as error:
-        raise ReleaseError(f"release {release.release_id}: {error}") from error
+        raise ReleaseError(f"release {release.release_id}: {INDEX_FILE}: {error}") from error
 
 
 def _load(

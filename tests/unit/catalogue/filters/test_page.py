@@ -7,14 +7,15 @@ import pytest
 
 from winnow.catalogue.filters.checker import read_filter
 from winnow.catalogue.filters.compiler import compile_filter
-from winnow.catalogue.inference import parse_types, read_attributes
+from winnow.catalogue.inference import build_attributes, choose_types, parse_types
 
 PAGE = (Path(__file__).parents[4] / "docs" / "filters.md").read_text()
 TYPES = parse_types(
     "country:text, title:text, category:text, sku:text, brand:text, genres:list, year:number, price:number, "
     "score:number, release year:number, added:timestamp, adult:boolean"
 )
-ITEMS, _ = read_attributes({name: [None, None] for name in TYPES}, TYPES, 2)
+COLUMNS = {name: [None, None] for name in TYPES}
+ITEMS = build_attributes(COLUMNS, choose_types(COLUMNS, TYPES), 2)
 
 
 def filters_in(heading: str) -> list[str]:
