@@ -34,6 +34,7 @@ Response = TypeVar(
     recommendation_pb2.RetrieveItemsResponse,
     recommendation_pb2.RankItemsResponse,
 )
+
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
@@ -59,12 +60,12 @@ class GatewayService(
         """Raise ValueError where a TLS file cannot be read."""
         self._settings = settings
         self._metrics = metrics
-        self._reader = RequestReader(settings)
-        self._ids = RecommendationIds()
-        self._batches = batches.Batches(metrics)
         self._parse_recommend = parse_or_explain(
             recommendation_pb2.RecommendItemsRequest.FromString, settings.max_message_fields
         )
+        self._reader = RequestReader(settings)
+        self._ids = RecommendationIds()
+        self._batches = batches.Batches(metrics)
         self._releases = ServedReleases(settings, metrics)
         self.keeper = self._releases.keeper
         self.watch = self._releases.watch

@@ -50,10 +50,10 @@ class Asked:
     """What is asked for every user."""
 
     count: int
-    filter: str
-    allowed_item_ids: tuple[str, ...] | None
     include_watched: bool
     require_ranked: bool
+    filter: str = ""
+    allowed_item_ids: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,11 +133,11 @@ class UserRecommendations:
         return RecommendationRequest(
             list(history)[-MAX_HISTORY_ITEMS:],
             count=self._asked.count,
-            filter=self._asked.filter,
-            allowed_item_ids=self._asked.allowed_item_ids,
             excluded_item_ids=() if self._asked.include_watched else item_ids[:-MAX_HISTORY_ITEMS],
             include_watched=self._asked.include_watched,
             require_ranked=self._asked.require_ranked,
+            filter=self._asked.filter,
+            allowed_item_ids=self._asked.allowed_item_ids,
         )
 
 

@@ -102,25 +102,25 @@ class AsyncWinnowClient:
         history: History,
         *,
         count: int = 20,
-        filter: str = "",  # noqa: A002 - as in the contract
-        allowed_item_ids: Iterable[str] | None = None,
         excluded_item_ids: Iterable[str] = (),
         include_watched: bool = False,
         require_ranked: bool = False,
         request_time: Time | None = None,
         unclicked_item_ids: Iterable[str] = (),
+        filter: str = "",  # noqa: A002 - as in the contract
+        allowed_item_ids: Iterable[str] | None = None,
     ) -> Recommendations:
         """See WinnowClient.recommend."""
         request = recommend_request(
             history,
             count=count,
-            filter=filter,
-            allowed_item_ids=allowed_item_ids,
             excluded_item_ids=excluded_item_ids,
             include_watched=include_watched,
             require_ranked=require_ranked,
             request_time=request_time,
             unclicked_item_ids=unclicked_item_ids,
+            filter=filter,
+            allowed_item_ids=allowed_item_ids,
         )
         if self._coalesced is None:
             return recommendations(await self._call(self._recommendation.RecommendItems, request))
@@ -142,19 +142,19 @@ class AsyncWinnowClient:
         history: History,
         *,
         count: int = 200,
-        filter: str = "",  # noqa: A002 - as in the contract
-        allowed_item_ids: Iterable[str] | None = None,
         excluded_item_ids: Iterable[str] = (),
         include_watched: bool = False,
+        filter: str = "",  # noqa: A002 - as in the contract
+        allowed_item_ids: Iterable[str] | None = None,
     ) -> RetrievedItems:
         """See WinnowClient.retrieve."""
         request = retrieve_request(
             history,
             count=count,
-            filter=filter,
-            allowed_item_ids=allowed_item_ids,
             excluded_item_ids=excluded_item_ids,
             include_watched=include_watched,
+            filter=filter,
+            allowed_item_ids=allowed_item_ids,
         )
         return retrieved_items(await self._call(self._recommendation.RetrieveItems, request))
 
@@ -169,6 +169,12 @@ class AsyncWinnowClient:
         """See WinnowClient.rank."""
         request = rank_request(history, item_ids, request_time=request_time, unclicked_item_ids=unclicked_item_ids)
         return ranked_items(await self._call(self._recommendation.RankItems, request))
+
+    async def schema(self) -> ReleaseSchema:
+        """See WinnowClient.schema."""
+        return release_schema(
+            await self._call(self._catalogue.GetReleaseSchema, catalogue_pb2.GetReleaseSchemaRequest())
+        )
 
     async def items(self, item_ids: Iterable[str]) -> Items:
         """See WinnowClient.items."""
@@ -189,11 +195,6 @@ class AsyncWinnowClient:
             page_token = page.next_page_token
             if page_token is None:
                 return
-
-    async def schema(self) -> ReleaseSchema:
-        """See WinnowClient.schema."""
-        request = catalogue_pb2.GetReleaseSchemaRequest()
-        return release_schema(await self._call(self._catalogue.GetReleaseSchema, request))
 
     async def _call(
         self, method: Callable[..., Awaitable[Response]], request: object, timeout_seconds: float | None = None

@@ -27,13 +27,13 @@ class RecommendationRequest:
 
     history: History
     count: int = 20
-    filter: str = ""
-    allowed_item_ids: Iterable[str] | None = None
     excluded_item_ids: Iterable[str] = ()
     include_watched: bool = False
     require_ranked: bool = False
     request_time: Time | None = None
     unclicked_item_ids: Iterable[str] = ()
+    filter: str = ""
+    allowed_item_ids: Iterable[str] | None = None
 
 
 def batch_requests(
@@ -73,13 +73,13 @@ def _message(position: int, request: RecommendationRequest) -> recommendation_pb
         return recommend_request(
             request.history,
             count=request.count,
-            filter=request.filter,
-            allowed_item_ids=request.allowed_item_ids,
             excluded_item_ids=request.excluded_item_ids,
             include_watched=request.include_watched,
             require_ranked=request.require_ranked,
             request_time=request.request_time,
             unclicked_item_ids=request.unclicked_item_ids,
+            filter=request.filter,
+            allowed_item_ids=request.allowed_item_ids,
         )
     except (TypeError, ValueError) as error:
         raise type(error)(f"requests[{position}].{error}") from None

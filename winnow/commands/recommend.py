@@ -67,10 +67,10 @@ def recommend(
     if users is not None and output is not None:
         asked = {
             "count": count,
-            "filter": filter_,
-            "allowed_item_ids": None if allow is None else tuple(allow),
             "include_watched": include_watched,
             "require_ranked": require_ranked,
+            "filter": filter_,
+            "allowed_item_ids": tuple(allow) if allow else None,
         }
         _recommend_users(users, output, asked, target, timeout_seconds, errors)
         return

@@ -188,11 +188,11 @@ def test_a_schema_that_cannot_be_asked_for_is_explained(gateway: FakeGateway) ->
 def test_every_user_of_a_log_is_written_to_a_file(gateway: FakeGateway, tmp_path: Path) -> None:
     log, output = tmp_path / "log.csv", tmp_path / "out.parquet"
     log.write_text("user_id,item_id,timestamp\nann,sku-1,1\nbob,bad,2\nann,sku-2,3\n")
-    result = recommend(gateway, f"--users={log}", f"--output={output}", "--count=7", "--filter=year > 1990")
+    result = recommend(gateway, f"--users={log}", f"--output={output}", "--count=7", "--require-ranked")
     assert result.exit_code == 0, result.output
     assert f"{output}: 1 users\nINVALID_ARGUMENT: 1 users, see the column `error`\n" in result.stderr
     (batch,) = gateway.requests
-    assert [(request.item_count, request.filter) for request in batch.requests] == [(7, "year > 1990")] * 2
+    assert [(request.item_count, request.require_ranked) for request in batch.requests] == [(7, True)] * 2
     assert output.exists()
 
 

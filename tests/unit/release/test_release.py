@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,41 @@ def test_only_what_was_verified_is_read(release: Path) -> None:
     path.write_bytes(data[:-1])
     with pytest.raises(ReleaseError, match="bytes, the manifest says"):
         open_release(release, {"candidate_network.safetensors"})
+
+
+def test_what_happens_to_a_file_after_it_was_opened_changes_nothing(release: Path) -> None:
+    opened = open_release(release)
+    expected = opened.golden_requests()
+    candidate, ranking = (load(opened, torch.device("cpu")) for load in (load_candidate_network, load_ranking_network))
+    before = [weights.clone() for network in (candidate, ranking) for weights in network.state_dict().values()]
+    attributes = opened.attributes()
+    for path in release.iterdir():
+        with path.open("r+b") as file:  # in place, as a careless copy does
+            file.write(b"\xff" * path.stat().st_size)
+    after = [weights for network in (candidate, ranking) for weights in network.state_dict().values()]
+    assert all(torch.equal(then, now) for then, now in zip(before, after, strict=True))
+    assert attributes["title"][299] == "Title 299"
+    np.testing.assert_array_equal(opened.golden_requests().ranking_scores, expected.ranking_scores)
+
+
+def test_a_pipe_in_place_of_a_file_is_refused(release: Path) -> None:
+    (release / "manifest.json").unlink()
+    os.mkfifo(release / "manifest.json")
+    with pytest.raises(ReleaseError, match=r"manifest\.json cannot be read \(not a file\)"):
+        open_release(release)
+
+
+def test_copies_of_files_are_freed(release: Path) -> None:
+    def open_count() -> int:
+        return len(list(Path("/dev/fd").iterdir()))
+
+    before = open_count()
+    opened = open_release(release)
+    assert open_count() > before
+    network = load_candidate_network(opened, torch.device("cpu"))
+    del opened
+    assert open_count() == before
+    assert network.item_vectors_IH.isfinite().all()
 
 
 def test_a_changed_manifest_is_refused(release: Path) -> None:
