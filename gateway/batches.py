@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from winnow.rpc.errors import InvalidRequestError, OverloadedError, ServiceError, UnavailableError
+from winnow.rpc.errors import WHOLE_REQUEST, InvalidRequestError, OverloadedError, ServiceError, UnavailableError
 from winnow.rpc.violations import Violation
 from winnow.serving.boundary import log_error
+from winnow.serving.decoding import LENGTH_DELIMITED, SIZES, VARINT, varint
 from winnow.serving.metrics import Metrics
 from winnow.v1 import recommendation_pb2
 
@@ -15,8 +16,6 @@ MAX_REQUESTS = 256
 BYTES_PER_TURN = 64 * 1024
 
 _REQUESTS = recommendation_pb2.BatchRecommendItemsRequest.DESCRIPTOR.fields_by_name["requests"].number
-_VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
-_SIZES = {_FIXED64: 8, _FIXED32: 4}
 # Of later versions.
 _MAX_OTHER_FIELDS = 100
 
@@ -33,27 +32,27 @@ def split(data: bytes) -> list[bytes] | InvalidRequestError:
     others = position = 0
     try:
         while position < len(data):
-            tag, position = _varint(data, position)
+            tag, position = varint(data, position)
             number, wire_type = tag >> 3, tag & 7
-            if wire_type == _LENGTH_DELIMITED:
-                size, start = _varint(data, position)
+            if wire_type == LENGTH_DELIMITED:
+                size, start = varint(data, position)
                 position = start + size
                 if position > len(data):
-                    return _wrong("request", "is not a valid message of this method")
+                    return _wrong(WHOLE_REQUEST, "is not a valid message of this method")
                 if number == _REQUESTS:
                     if len(requests) == MAX_REQUESTS:
                         return _wrong("requests", f"has more than {MAX_REQUESTS} requests")
                     requests.append(data[start:position])
                     continue
-            elif wire_type == _VARINT:
-                _, position = _varint(data, position)
+            elif wire_type == VARINT:
+                _, position = varint(data, position)
             else:
-                position += _SIZES[wire_type]
+                position += SIZES[wire_type]
             others += 1
             if others > _MAX_OTHER_FIELDS:
-                return _wrong("request", f"has more than {_MAX_OTHER_FIELDS} unknown fields")
+                return _wrong(WHOLE_REQUEST, f"has more than {_MAX_OTHER_FIELDS} unknown fields")
     except (IndexError, KeyError):  # cut short, or a wire type that no field has
-        return _wrong("request", "is not a valid message of this method")
+        return _wrong(WHOLE_REQUEST, "is not a valid message of this method")
     return requests or _wrong("requests", "is empty: there is nothing to answer")
 
 
@@ -119,16 +118,3 @@ def _status(failure: ServiceError, request: str) -> recommendation_pb2.RequestSt
 
 def _wrong(field: str, description: str) -> InvalidRequestError:
     return InvalidRequestError([Violation(field, description)])
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Return the number that begins at a position, and where it ends. Raises IndexError where it has no end."""
-    value = 0
-    # Ten bytes hold 64 bits: what is longer is no varint.
-    for shift in range(0, 70, 7):
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise IndexError("a varint has no end")

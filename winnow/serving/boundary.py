@@ -15,6 +15,7 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from winnow.rpc.errors import (
+    WHOLE_REQUEST,
     InvalidRequestError,
     OverloadedError,
     PermissionDeniedError,
@@ -189,7 +190,7 @@ def parse_or_explain(
                 return parse(data)
             except DecodeError:
                 violation = None if large else find_violation(descriptor, data, max_fields)
-        return InvalidRequestError([violation or Violation("request", "is not a valid message of this method")])
+        return InvalidRequestError([violation or Violation(WHOLE_REQUEST, "is not a valid message of this method")])
 
     return parse_or_explain
 

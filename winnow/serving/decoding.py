@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from winnow.rpc.errors import WHOLE_REQUEST
 from winnow.rpc.violations import Violation
 
 VARINT, FIXED64, LENGTH_DELIMITED, GROUP_START, GROUP_END, FIXED32 = range(6)
@@ -35,16 +36,16 @@ def find_violation(descriptor: Descriptor, data: bytes, max_fields: int) -> Viol
             while position < end:
                 count += 1
                 if count > max_fields:
-                    return Violation("request", f"has more than {max_fields} fields")
-                tag, position = _varint(data, position)
+                    return Violation(WHOLE_REQUEST, f"has more than {max_fields} fields")
+                tag, position = varint(data, position)
                 number, wire_type = tag >> 3, tag & 7
                 if wire_type == VARINT:
-                    _, position = _varint(data, position)
+                    _, position = varint(data, position)
                     continue
                 if wire_type != LENGTH_DELIMITED:
                     position += SIZES[wire_type]
                     continue
-                size, start = _varint(data, position)
+                size, start = varint(data, position)
                 position = start + size
                 field = fields.get(number)
                 if field is None:
@@ -60,8 +61,8 @@ def find_violation(descriptor: Descriptor, data: bytes, max_fields: int) -> Viol
     return None
 
 
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Return the number that begins at a position, and where it ends."""
+def varint(data: bytes, position: int) -> tuple[int, int]:
+    """Return the number that begins at a position, and where it ends. Raises IndexError where it has no end."""
     value = data[position]
     if value < 0x80:
         return value, position + 1

@@ -2,6 +2,7 @@
 
 import io
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from winnow.bulk.users import TRIES, Asked, Pace
 from winnow.client import WinnowError
 from winnow.v1 import recommendation_pb2
 
+ASKED = Asked(count=5, filter="", allowed_item_ids=None, include_watched=True, require_ranked=False)
 AWAY = Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much work is waiting")
 
 
@@ -49,7 +51,7 @@ def run(gateway: FakeGateway, log: Path, output: Path, **asked: Any) -> Counter[
     return recommend_users(
         log,
         output,
-        Asked(**({"count": 5, "include_watched": True, "require_ranked": False} | asked)),
+        replace(ASKED, **asked),
         target=gateway.target,
         timeout_seconds=5,
         console=Console(file=io.StringIO()),

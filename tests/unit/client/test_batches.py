@@ -29,6 +29,8 @@ def test_all_arguments_of_a_request_are_sent(client: WinnowClient, gateway: Fake
             RecommendationRequest(
                 [Watch("a", weight=2, time=7)],
                 count=3,
+                filter="year > 1990",
+                allowed_item_ids=["d"],
                 excluded_item_ids=["b"],
                 include_watched=True,
                 require_ranked=True,
@@ -40,6 +42,8 @@ def test_all_arguments_of_a_request_are_sent(client: WinnowClient, gateway: Fake
     client.recommend(
         [Watch("a", weight=2, time=7)],
         count=3,
+        filter="year > 1990",
+        allowed_item_ids=["d"],
         excluded_item_ids=["b"],
         include_watched=True,
         require_ranked=True,
@@ -114,6 +118,7 @@ def test_the_asynchronous_client_sends_and_reads_the_same(client: WinnowClient, 
         assert await asynchronous.retrieve(["a"]) == client.retrieve(["a"])
         assert await asynchronous.rank(["a"], ["b"]) == client.rank(["a"], ["b"])
         assert await asynchronous.items(["a"]) == client.items(["a"])
+        assert await asynchronous.schema() == client.schema()
         assert await asynchronous.search("a") == client.search("a")
         assert [page async for page in asynchronous.search_pages("a")] == list(client.search_pages("a"))
         assert await asynchronous.recommend_many([watched("a")]) == client.recommend_many([watched("a")])
