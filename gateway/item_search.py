@@ -1,9 +1,17 @@
-"""Search by title, a page at a time."""
+"""Search by title, a page at a time: a few searches at once, each off the event loop, bounded in number and time."""
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from gateway.checks import Violations
 from gateway.served_catalogue import ServedCatalogue
+from gateway.settings import GatewaySettings
+from winnow.batching import BatchingLimits, MicroBatcher
+from winnow.serving.metrics import Metrics
+
+# Searching competes with everything else for the one Python thread: two keep each other's pauses filled.
+MAX_SEARCHES_IN_FLIGHT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +20,49 @@ class Page:
 
     rows: list[int]
     next_page_token: str
+
+
+@dataclass(slots=True, eq=False)
+class _Search:
+    text: str
+    start: int
+    """In the order of popularity."""
+    limit: int
+    catalogue: ServedCatalogue
+    abandoned: bool = field(default=False)
+    """Nobody waits for it any more."""
+
+
+class ItemSearch:
+    """Searches titles. What finds too many searches before it is rejected."""
+
+    def __init__(self, settings: GatewaySettings, metrics: Metrics) -> None:
+        limits = BatchingLimits(
+            max_batch_weight=1,
+            max_batches_in_flight=MAX_SEARCHES_IN_FLIGHT,
+            max_queued_weight=settings.max_queued_searches,
+        )
+        self._batches = MicroBatcher[_Search, list[int]](_run, limits, metrics.queue("search"))
+
+    async def find_page(
+        self, title_contains: str, page_size: int, start: int, catalogue: ServedCatalogue, deadline: float
+    ) -> Page:
+        """Return the most popular items from position `start` on whose title contains the text, ignoring case.
+
+        `deadline` is event-loop time. Raises OverloadedError, DeadlineError and UnavailableError as MicroBatcher does.
+        """
+        search = _Search(title_contains, start, page_size + 1, catalogue)
+        try:
+            found = await self._batches.submit(search, deadline=deadline)
+        finally:
+            search.abandoned = True
+        rows = catalogue.popular_rows[found[:page_size]].tolist()
+        more = len(found) > page_size
+        return Page(rows, f"{catalogue.release_id}:{found[page_size]}" if more else "")
+
+    async def close(self) -> None:
+        """Wait for searches in flight."""
+        await self._batches.close()
 
 
 def first_position(page_token: str, catalogue: ServedCatalogue) -> int:
@@ -28,10 +79,15 @@ def first_position(page_token: str, catalogue: ServedCatalogue) -> int:
     return int(position)
 
 
-def find_page(title_contains: str, page_size: int, start: int, catalogue: ServedCatalogue) -> Page:
-    """Return the most popular items from position `start` on whose title contains the text, ignoring case."""
-    order = catalogue.popular_rows[start:]
-    found = catalogue.items.positions_by_title(title_contains, order, page_size + 1)
-    rows = [int(order[position]) for position in found[:page_size]]
-    more = len(found) > page_size
-    return Page(rows, f"{catalogue.release_id}:{start + found[page_size]}" if more else "")
+async def _run(searches: Sequence[_Search], _deadline: float) -> list[list[int]]:
+    [search] = searches
+    loop = asyncio.get_running_loop()
+    slices = search.catalogue.title_index.search(search.text, search.start, search.limit)
+    found: list[int] = []
+    while not search.abandoned:
+        # A slice at a time: whatever else is ready runs between two.
+        matches = await loop.run_in_executor(None, next, slices, None)
+        if matches is None:
+            break
+        found += matches
+    return [found]

@@ -19,6 +19,8 @@ from winnow.serving.releases import HeldRelease, ReleaseKeeper
 
 Answer = TypeVar("Answer")
 
+# Besides what is in the files: an id as a string of its own, its entry in the vocabulary, its rank by popularity.
+BYTES_PER_ITEM = 200
 CANDIDATE_METHOD = "/winnow.v1.CandidateService/RetrieveCandidates"
 RANKING_METHOD = "/winnow.v1.RankingService/RankCandidates"
 
@@ -49,7 +51,12 @@ class ServedReleases:
         self._ranking_caller = self._caller("ranking", settings.ranking_target, RANKING_METHOD)
         self._adoption = Adoption()
         self.keeper: ReleaseKeeper[ServedRelease] = ReleaseKeeper(
-            settings, RELEASE_FILES, self._load, metrics, waits_for=self._waits_for
+            settings,
+            RELEASE_FILES,
+            self._load,
+            metrics,
+            waits_for=self._waits_for,
+            derived_bytes=lambda manifest: BYTES_PER_ITEM * manifest.item_count,
         )
 
     @property
@@ -91,7 +98,7 @@ class ServedReleases:
         return StageCaller(stage, replicas, self._settings, self._metrics)
 
     def _load(self, release: Release) -> ServedRelease:
-        catalogue = ServedCatalogue.load(release)
+        catalogue = ServedCatalogue.load(release, self._settings.filter_cache_mebibytes * 2**20)
         candidate_stage = CandidateStageClient(self._candidate_caller, catalogue.release_id, len(catalogue.vocabulary))
         ranking_stage = RankingStageClient(self._ranking_caller, catalogue.release_id)
         return ServedRelease(

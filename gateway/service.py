@@ -3,20 +3,24 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from operator import attrgetter
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import grpc
 
+from gateway import batches
 from gateway.admission import stage_deadline
 from gateway.answers import DegradationStep, Recommendation, RetrievedRows, ScoredRows, Timing
-from gateway.item_search import find_page, first_position
+from gateway.item_search import ItemSearch, first_position
 from gateway.pipeline import Pipeline
+from gateway.recommendation_ids import RecommendationIds
 from gateway.releases import ServedRelease, ServedReleases
-from gateway.requests import CandidateRequest, GivenContext, GivenHistory, RankRequest, RequestReader
+from gateway.requests import CandidateRequest, GivenContext, GivenHistory, GivenRestriction, RankRequest, RequestReader
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from gateway.tokens import TokenCheck
-from winnow.serving.boundary import Gatekeeper
+from winnow.rpc.errors import InvalidRequestError
+from winnow.serving.boundary import Gatekeeper, parse_or_explain, takes
 from winnow.serving.metrics import Metrics
 from winnow.serving.server import remaining_seconds, run_service
 from winnow.v1 import catalogue_pb2, catalogue_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
@@ -30,6 +34,7 @@ Response = TypeVar(
     recommendation_pb2.RetrieveItemsResponse,
     recommendation_pb2.RankItemsResponse,
 )
+
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
@@ -55,11 +60,16 @@ class GatewayService(
         """Raise ValueError where a TLS file cannot be read."""
         self._settings = settings
         self._metrics = metrics
+        self._parse_recommend = parse_or_explain(
+            recommendation_pb2.RecommendItemsRequest.FromString, settings.max_message_fields
+        )
         self._reader = RequestReader(settings)
+        self._ids = RecommendationIds()
+        self._batches = batches.Batches(metrics)
         self._releases = ServedReleases(settings, metrics)
         self.keeper = self._releases.keeper
         self.watch = self._releases.watch
-        self.close = self._releases.close
+        self._search = ItemSearch(settings, metrics)
 
     def register(self, server: grpc.aio.Server) -> None:
         """See Service.register."""
@@ -74,23 +84,47 @@ class GatewayService(
         """See Service.alive: the gateway computes on its event loop, and whoever asks has found that going."""
         return True
 
+    async def close(self) -> None:
+        """See Service.close."""
+        await self._search.close()
+        await self._releases.close()
+
     async def RecommendItems(
         self, message: recommendation_pb2.RecommendItemsRequest, context: Context
     ) -> recommendation_pb2.RecommendItemsResponse:
         """Retrieve candidates for the history, rank them, return the best."""
-        return await self._respond(message, context, self._read_recommend, Pipeline.recommend, self._write_recommended)
+        return await self._recommend(message, self._deadline(context))
 
     async def RetrieveItems(
         self, message: recommendation_pb2.RetrieveItemsRequest, context: Context
     ) -> recommendation_pb2.RetrieveItemsResponse:
         """Retrieve candidates only."""
-        return await self._respond(message, context, self._read_retrieve, Pipeline.retrieve, self._write_retrieved)
+        return await self._respond(
+            message, self._deadline(context), self._read_retrieve, Pipeline.retrieve, self._write_retrieved
+        )
 
     async def RankItems(
         self, message: recommendation_pb2.RankItemsRequest, context: Context
     ) -> recommendation_pb2.RankItemsResponse:
         """Score the caller's items."""
-        return await self._respond(message, context, self._read_rank, Pipeline.rank, self._write_ranked)
+        return await self._respond(message, self._deadline(context), self._read_rank, Pipeline.rank, self._write_ranked)
+
+    @takes(batches.split)
+    async def BatchRecommendItems(
+        self, requests: Any, context: Context
+    ) -> recommendation_pb2.BatchRecommendItemsResponse:
+        """Answer each request as RecommendItems does. `requests` are the bytes of each of them."""
+        deadline = self._deadline(context)
+        # Before anything is read. Each request is admitted by itself too, since those before it wait then.
+        self._releases.current.pipeline.check_wait(deadline)
+
+        async def recommend(data: bytes) -> recommendation_pb2.RecommendItemsResponse:
+            message = self._parse_recommend(data)
+            if isinstance(message, InvalidRequestError):
+                raise message
+            return await self._recommend(message, deadline)
+
+        return await self._batches.answer(requests, recommend)
 
     async def BatchGetItems(
         self, message: catalogue_pb2.BatchGetItemsRequest, context: Context
@@ -101,7 +135,10 @@ class GatewayService(
         rows, unknown_count = catalogue.vocabulary.rows(item_ids)
         unknown = [item_id for item_id in item_ids if item_id not in catalogue.vocabulary] if unknown_count else ()
         return catalogue_pb2.BatchGetItemsResponse(
-            items=_items(catalogue, rows.tolist()), unknown_item_ids=unknown, release_id=catalogue.release_id
+            # Off the event loop: a thousand items take milliseconds, and may have to be read from disk.
+            items=await asyncio.to_thread(_items, catalogue, rows.tolist()),
+            unknown_item_ids=unknown,
+            release_id=catalogue.release_id,
         )
 
     async def SearchItems(
@@ -111,29 +148,59 @@ class GatewayService(
         catalogue = self._releases.current.catalogue
         page_size = self._reader.search(message.title_contains, message.page_size)
         start = first_position(message.page_token, catalogue)
-        # Off the event loop: it reads titles until enough match, and nobody's recommendation should wait for that.
-        page = await asyncio.to_thread(find_page, message.title_contains, page_size, start, catalogue)
+        deadline = asyncio.get_running_loop().time() + remaining_seconds(context, self._settings)
+        page = await self._search.find_page(message.title_contains, page_size, start, catalogue, deadline)
         return catalogue_pb2.SearchItemsResponse(
-            items=_items(catalogue, page.rows), next_page_token=page.next_page_token, release_id=catalogue.release_id
+            items=await asyncio.to_thread(_items, catalogue, page.rows),
+            next_page_token=page.next_page_token,
+            release_id=catalogue.release_id,
         )
+
+    async def GetReleaseSchema(
+        self, message: catalogue_pb2.GetReleaseSchemaRequest, context: Context
+    ) -> catalogue_pb2.GetReleaseSchemaResponse:
+        """List the attributes that filters can compare."""
+        catalogue = self._releases.current.catalogue
+        item_count = len(catalogue.vocabulary)
+        return catalogue_pb2.GetReleaseSchemaResponse(
+            attributes=[
+                catalogue_pb2.Attribute(
+                    name=attribute.name,
+                    type=catalogue_pb2.AttributeType.Value(f"ATTRIBUTE_TYPE_{attribute.type.name}"),
+                    item_count=item_count - attribute.missing_count,
+                    distinct_count=attribute.distinct_count,
+                )
+                for attribute in catalogue.schema.values()
+            ],
+            item_count=item_count,
+            release_id=catalogue.release_id,
+        )
+
+    def _deadline(self, context: Context) -> float:
+        return stage_deadline(remaining_seconds(context, self._settings), self._settings)
+
+    async def _recommend(
+        self, message: recommendation_pb2.RecommendItemsRequest, deadline: float
+    ) -> recommendation_pb2.RecommendItemsResponse:
+        return await self._respond(message, deadline, self._read_recommend, Pipeline.recommend, self._write_recommended)
 
     async def _respond(
         self,
         message: Message,
-        context: Context,
+        deadline: float,
         read: Callable[[Message, ServedCatalogue, float], Request],
         ask: Callable[..., Awaitable[Answer]],
         write: Callable[[ServedCatalogue, Request, Answer], Response],
     ) -> Response:
         """Read the message, answer it from one release, write the answer: the shape of every call."""
         started = time.perf_counter_ns()
-        deadline = stage_deadline(remaining_seconds(context, self._settings), self._settings)
 
         async def from_release(release: ServedRelease, other_release: bool) -> Response:
             request = read(message, release.catalogue, deadline)
             answer = await ask(release.pipeline, request, other_release=other_release)
             response = write(release.catalogue, request, answer)
             response.timing.total_microseconds = (time.perf_counter_ns() - started) // 1000
+            response.recommendation_id = self._ids.next()
             return response
 
         return await self._releases.answer(from_release)
@@ -147,6 +214,7 @@ class GatewayService(
             self._history(message.history),
             item_count=message.item_count,
             excluded_item_ids=message.excluded_item_ids,
+            restriction=_restriction(message),
             include_watched=message.include_watched,
             require_ranked=message.require_ranked,
             context=_context(message),
@@ -161,6 +229,7 @@ class GatewayService(
             self._history(message.history),
             item_count=message.item_count,
             excluded_item_ids=message.excluded_item_ids,
+            restriction=_restriction(message),
             include_watched=message.include_watched,
         )
 
@@ -179,13 +248,13 @@ class GatewayService(
         """Read the watches once; none of them where there are too many."""
         if len(watches) > self._reader.max_history_items:
             return GivenHistory(length=len(watches))
-        weights = [watch.weight if watch.HasField("weight") else None for watch in watches]
-        times = [watch.time_seconds if watch.HasField("time_seconds") else None for watch in watches]
+        # Every pass over a repeated field makes its messages anew.
+        watches = list(watches)
         return GivenHistory(
             length=len(watches),
             item_ids=[watch.item_id for watch in watches],
-            weights=weights if any(weight is not None for weight in weights) else (),
-            times=times if any(time is not None for time in times) else (),
+            weights=_given(watches, "weight"),
+            times=_given(watches, "time_seconds"),
         )
 
     def _write_recommended(
@@ -193,6 +262,7 @@ class GatewayService(
     ) -> recommendation_pb2.RecommendItemsResponse:
         self._count_unknown("history", request.unknown_history_count)
         self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
+        self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
         if answer.degradation is not DegradationStep.NONE:
             self._metrics.degraded.labels(answer.degradation.name, answer.degradation_reason).inc()
         if answer.ranked_count < answer.retrieved_count:
@@ -205,6 +275,7 @@ class GatewayService(
             ranked_count=answer.ranked_count,
             unknown_history_count=request.unknown_history_count,
             unknown_excluded_count=request.unknown_excluded_count,
+            unknown_allowed_count=request.unknown_allowed_count,
             degradation=recommendation_pb2.Degradation(
                 step=cast("recommendation_pb2.DegradationStep.ValueType", answer.degradation),
                 reason=answer.degradation_reason,
@@ -219,12 +290,14 @@ class GatewayService(
     ) -> recommendation_pb2.RetrieveItemsResponse:
         self._count_unknown("history", request.unknown_history_count)
         self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
+        self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
         response = recommendation_pb2.RetrieveItemsResponse(
             release_id=catalogue.release_id,
             score_type=cast("recommendation_pb2.ScoreType.ValueType", answer.score_type),
             candidate_source=cast("recommendation_pb2.CandidateSource.ValueType", answer.source),
             unknown_history_count=request.unknown_history_count,
             unknown_excluded_count=request.unknown_excluded_count,
+            unknown_allowed_count=request.unknown_allowed_count,
             timing=_timing(answer.timing),
         )
         _add_items(response.items, answer, catalogue)
@@ -253,6 +326,25 @@ class GatewayService(
 def run_gateway(settings: GatewaySettings) -> int:
     """Serve in this process; return the exit status."""
     return run_service(GatewayService, settings)
+
+
+def _given(watches: Sequence[recommendation_pb2.Watch], field: Literal["weight", "time_seconds"]) -> Sequence[Any]:
+    """Return an optional field of every watch, None where it is not set; nothing if no watch has it."""
+    if watches and watches[0].HasField(field):
+        # Usually all watches have it then, and a value that does not read as 0 is set: no need to ask each watch.
+        values = list(map(attrgetter(field), watches))
+        if all(values):
+            return values
+    is_set = [watch.HasField(field) for watch in watches]
+    if not any(is_set):
+        return ()
+    return [getattr(watch, field) if known else None for watch, known in zip(watches, is_set, strict=True)]
+
+
+def _restriction(
+    message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RetrieveItemsRequest,
+) -> GivenRestriction:
+    return GivenRestriction(filter=message.filter, allowed_item_ids=message.allowed_item_ids)
 
 
 def _context(message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RankItemsRequest) -> GivenContext:

@@ -6,7 +6,11 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from winnow.serving.settings import SETTINGS_CONFIG, Port, PositiveInt, PositiveSeconds, ServerSettings
+from winnow.serving.settings import SETTINGS_CONFIG, MessageBytes, Port, PositiveInt, PositiveSeconds, ServerSettings
+
+MAX_LOOKED_UP_ITEMS = 1000
+# Fields that are not repeated, and those of later versions.
+OTHER_FIELDS = 100
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -18,6 +22,8 @@ class GatewaySettings(ServerSettings):
 
     port: Port = 50050
     """Port to listen on; 0 lets the system choose, and the log says which."""
+    max_request_bytes: MessageBytes = 4 * 1024 * 1024
+    """Largest request that is taken, in bytes, decompressed."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes behind the one port, for more cores than one; metrics of the n-th are on `metrics_port` + n."""
     candidate_target: str = "localhost:50051"
@@ -32,6 +38,10 @@ class GatewaySettings(ServerSettings):
     """Longest watch history that a request may carry, and most items shown without a click."""
     max_excluded_items: PositiveInt = 1000
     """Most excluded ids that a request may carry."""
+    max_allowed_items: Annotated[int, Field(ge=1, le=10_000)] = 10_000
+    """Most allowed ids that a request may carry."""
+    filter_cache_mebibytes: PositiveInt = 64
+    """Memory for the filters of a release that were used last. A filter takes a bit for each item."""
     max_ranked_items: Annotated[int, Field(ge=1, le=2000)] = 1000
     """Most ids that one RankItems request may carry."""
     candidate_timeout_share: Share = 0.5
@@ -46,6 +56,8 @@ class GatewaySettings(ServerSettings):
     """Most batches of requests in flight at once. There are that many only where stages are slow or hang."""
     max_queued_queries: PositiveInt = 1024
     """Most queries that wait for a stage; beyond that a request is rejected with RESOURCE_EXHAUSTED."""
+    max_queued_searches: PositiveInt = 64
+    """Most searches by title that wait for their turn; two run at once."""
     stage_ca_file: Path | None = None
     """PEM certificates of the authorities that sign the stages' certificates; TLS to the stages is on if set."""
     stage_certificate_file: Path | None = None
@@ -61,3 +73,15 @@ class GatewaySettings(ServerSettings):
     def shares_port(self) -> bool:
         """See ServerSettings.shares_port."""
         return self.workers > 1
+
+    @property
+    def max_message_fields(self) -> int:
+        """See ServerSettings.max_message_fields: every id is a field, and a watch holds three more."""
+        return (
+            4 * self.max_history_items
+            + self.max_history_items  # unclicked_item_ids
+            + self.max_excluded_items
+            + self.max_allowed_items
+            + max(self.max_ranked_items, MAX_LOOKED_UP_ITEMS)
+            + OTHER_FIELDS
+        )

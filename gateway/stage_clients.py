@@ -1,5 +1,6 @@
 """Clients of the two stages for one release: many queries a call, and every answer is checked before it is used."""
 
+from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -37,14 +38,20 @@ class CandidateStageClient:
         self._release_id = release_id
         self._item_count = item_count
 
-    async def retrieve(self, query: RetrievalQuery, deadline: float) -> RetrievedAnswer:
-        """Return the candidates of every query of the batch. Raises StageFailure where there is no usable answer."""
+    async def retrieve(
+        self, query: RetrievalQuery, deadline: float, check: Callable[[RaggedRows], None] = lambda _found: None
+    ) -> RetrievedAnswer:
+        """Return the candidates of every query of the batch. Raises StageFailure where there is no usable answer.
+
+        `check` raises ValueError where candidates are not permitted.
+        """
 
         def read(data: bytes) -> RetrievedAnswer:
             response = _parse(candidate_pb2.RetrieveCandidatesResponse, data)
             candidates = wire.unpack_candidates(response)
             candidates.rows.check_rows(self._item_count, "candidates")
             _check_lists(query, candidates.rows, self._item_count)
+            check(candidates.rows)
             return RetrievedAnswer(candidates, response.compute_microseconds)
 
         request = wire.pack_retrieval_query(query, self._release_id)

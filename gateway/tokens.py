@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import structlog
 
-from winnow.serving.errors import ServiceError
+from winnow.rpc.errors import ServiceError
 from winnow.serving.tls import Fingerprint
 
 _log = structlog.get_logger(__name__)
@@ -25,13 +25,21 @@ class UnauthenticatedError(ServiceError):
 
 
 class TokenCheck:
-    """Compares the `authorization` metadata with the tokens of a file, in constant time, and follows the file."""
+    """Compares the `authorization` metadata with the tokens of a file, in constant time, and follows the file.
+
+    A file that is emptied withdraws all tokens; one that cannot be read leaves those in use as they are.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raise ValueError where the file cannot be read or holds no token."""
         self._path = path
-        self._tokens = _read(path)
-        self._state = Fingerprint.of(path)
+        try:
+            self._state = Fingerprint.of(path)
+            self._tokens = _read(path)
+        except OSError as error:
+            raise ValueError(f"tokens file {path} cannot be read ({error.strerror})") from error
+        if not self._tokens:
+            raise ValueError(f"tokens file {path} holds no token")
         self._looked_at = time.monotonic()
 
     def refusal(self, metadata: Sequence[tuple[str, str | bytes]]) -> ServiceError | None:
@@ -53,18 +61,17 @@ class TokenCheck:
         self._looked_at = now
         try:
             state = Fingerprint.of(self._path)
-            if state != self._state:
-                self._tokens, self._state = _read(self._path), state
-                _log.info("tokens replaced", count=len(self._tokens))
-        except (OSError, ValueError) as error:
-            _log.warning("tokens cannot be read: those in use go on", reason=str(error))
+            if state == self._state:
+                return
+            self._tokens, self._state = _read(self._path), state
+        except OSError as error:
+            _log.warning("tokens cannot be read: those in use go on", reason=error.strerror)
+            return
+        if self._tokens:
+            _log.info("tokens replaced", count=len(self._tokens))
+        else:
+            _log.error("the tokens file holds no token: every call is refused")
 
 
 def _read(path: Path) -> list[bytes]:
-    try:
-        tokens = [line.strip().encode() for line in path.read_text().splitlines() if line.strip()]
-    except OSError as error:
-        raise ValueError(f"tokens file {path} cannot be read ({error.strerror})") from error
-    if not tokens:
-        raise ValueError(f"tokens file {path} holds no token")
-    return tokens
+    return [line.strip() for line in path.read_bytes().splitlines() if line.strip()]

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes certificates for tests: an authority, a server certificate for the given names, and a client certificate.
+# Makes certificates for tests: an authority, a server certificate for the given names, the gateway's for its calls to the
+# stages, and a client certificate.
 # Usage: make.sh DIRECTORY [NAME ...]; NAME is a DNS name or an IP address, by default localhost and 127.0.0.1.
 set -euo pipefail
 directory=${1:?usage: make.sh DIRECTORY [NAME ...]}
@@ -16,7 +17,7 @@ for name in "${names[@]}"; do
 done
 joined=$(IFS=,; echo "${alternatives[*]}")
 
-# An authority that is there already is kept, so that a second run makes a rotated certificate that old clients trust.
+# An existing authority is kept, so that a second run makes rotated certificates that old clients trust.
 if [ ! -f ca.pem ]; then
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
     -subj '/CN=Winnow test authority' -keyout ca.key -out ca.pem 2>/dev/null
@@ -31,4 +32,6 @@ sign() { # name, extensions
   mv "$1.pem.new" "$1.pem"
 }
 sign server "subjectAltName=$joined"
+sign gateway "extendedKeyUsage=clientAuth
+subjectAltName=DNS:winnow-gateway"
 sign client "extendedKeyUsage=clientAuth"

@@ -40,7 +40,7 @@ class FaultyStage(candidate_pb2_grpc.CandidateServiceServicer, ranking_pb2_grpc.
         if self._mode == "slow":
             await asyncio.sleep(30)
         elif self._mode == "blocked":
-            time.sleep(1)  # noqa: ASYNC251 - that is the fault: nothing else on this loop runs meanwhile
+            time.sleep(1)  # noqa: ASYNC251 - this is the fault: the event loop is blocked
             await context.abort(grpc.StatusCode.UNAVAILABLE, "awake again")
         elif self._mode == "internal":
             await context.abort(grpc.StatusCode.INTERNAL, "an id that says nothing")

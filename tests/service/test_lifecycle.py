@@ -1,4 +1,4 @@
-"""Start, health, reflection, refusal and stop, for each of the three services."""
+"""Start, health, reflection, refusal and stop of the three services."""
 
 import json
 import os
@@ -50,16 +50,56 @@ def test_serves_until_sigterm_then_exits_0(module: str, releases: Path) -> None:
     assert events == ["listening", "release loaded", "serving", "draining", "stopped"]
 
 
-@pytest.mark.parametrize("module", SERVICES)
-def test_a_taken_port_is_named(module: str, releases: Path) -> None:
+def test_a_health_watcher_that_does_not_read_holds_up_nothing(releases: Path) -> None:
+    flags = ("--stop-grace-seconds=0.2", "--log-format=json")
+    with running("gateway", releases, *flags) as service, socket.create_connection(address(service.target)) as watcher:
+        watcher.sendall(watch_without_window())
+        assert watcher.recv(1)
+        time.sleep(0.5)
+        service.process.send_signal(signal.SIGTERM)
+        _, log = service.process.communicate(timeout=20)
+    assert service.process.returncode == 0, log
+
+
+def address(target: str) -> tuple[str, int]:
+    host, _, port = target.rpartition(":")
+    return host, int(port)
+
+
+def watch_without_window() -> bytes:
+    """An HTTP/2 client that watches the health of the service, and lets it send nothing."""
+
+    def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
+        return len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body
+
+    headers = {":method": "POST", ":scheme": "http", ":path": "/grpc.health.v1.Health/Watch", ":authority": "x",
+               "te": "trailers", "content-type": "application/grpc"}  # fmt: skip
+    fields = b"".join(
+        b"\x00" + b"".join(bytes([len(text)]) + text.encode() for text in field) for field in headers.items()
+    )
+    no_window = (4).to_bytes(2, "big") + bytes(4)
+    return (
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        + frame(4, 0, 0, no_window) + frame(1, 4, 1, fields) + frame(0, 1, 1, bytes(5))
+    )  # fmt: skip
+
+
+def test_a_taken_port_is_named(releases: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        process = start(module, f"--releases={releases}", f"--port={port}")
-        _, log = process.communicate(timeout=30)
-    assert process.returncode == 1
-    assert f"cannot listen on 127.0.0.1:{port}: is the port taken?" in log
+        logs = logs_of_failed_starts(f"--releases={releases}", f"--port={port}")
+    for module, log in logs.items():
+        assert f"cannot listen on 127.0.0.1:{port}: is the port taken?" in log, module
+
+
+def logs_of_failed_starts(*flags: str) -> dict[str, str]:
+    """Start all three services at the same time, each to fail, and return what they log."""
+    processes = {module: start(module, *flags, "--drain-seconds=0") for module in SERVICES}
+    logs = {module: process.communicate(timeout=60)[1] for module, process in processes.items()}
+    assert {process.returncode for process in processes.values()} == {1}, logs
+    return logs
 
 
 def test_a_second_server_on_the_same_port_fails(releases: Path) -> None:
@@ -70,47 +110,32 @@ def test_a_second_server_on_the_same_port_fails(releases: Path) -> None:
         assert "is the port taken?" in log
 
 
-@pytest.mark.parametrize("module", SERVICES)
-def test_a_missing_release_is_named(module: str, tmp_path: Path) -> None:
-    process = start(module, f"--releases={tmp_path}", "--port=0", "--drain-seconds=0")
-    _, log = process.communicate(timeout=30)
-    assert process.returncode == 1
-    assert f"no release in {tmp_path}" in log
+def test_a_missing_release_is_named(tmp_path: Path) -> None:
+    for module, log in logs_of_failed_starts(f"--releases={tmp_path}", "--port=0").items():
+        assert f"no release in {tmp_path}" in log, module
 
 
-@pytest.mark.parametrize("module", SERVICES)
-def test_a_damaged_release_is_refused_with_the_reason(module: str, tmp_path: Path) -> None:
+def test_a_damaged_release_is_refused_with_the_reason(tmp_path: Path) -> None:
     release = tmp_path / write_random_release(tmp_path)
     path = release / "golden.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    process = start(module, f"--releases={tmp_path}", "--port=0", "--drain-seconds=0")
-    _, log = process.communicate(timeout=30)
-    assert process.returncode == 1
-    assert f"release {release.name}: golden.safetensors has" in log
+    for module, log in logs_of_failed_starts(f"--releases={tmp_path}", "--port=0").items():
+        assert f"release {release.name}: golden.safetensors has" in log, module
 
 
-@pytest.mark.parametrize(
-    ("flag", "message"),
-    [
-        ("--port=70000", "--port or WINNOW_CANDIDATE_PORT"),
-        ("--device=tpu", "--device or WINNOW_CANDIDATE_DEVICE"),
-        ("--torch-threads=0", "--torch-threads or WINNOW_CANDIDATE_TORCH_THREADS"),
-        ("--no-such-flag=1", "--no-such-flag"),
-    ],
-)
-def test_an_invalid_setting_is_named(flag: str, message: str) -> None:
-    process = start("candidate_service", flag)
+def test_an_invalid_setting_ends_the_process_with_a_message() -> None:
+    process = start("gateway", "--port=70000")
     _, log = process.communicate(timeout=30)
     assert process.returncode != 0
-    assert message in log
+    assert "--port or WINNOW_GATEWAY_PORT" in log
     assert "Traceback" not in log
 
 
 def test_settings_come_from_the_environment(releases: Path) -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "ranking_service"],
-        env={"PATH": "", "WINNOW_RANKING_RELEASES": str(releases / "absent"), "WINNOW_RANKING_PORT": "0",
-             "WINNOW_RANKING_DRAIN_SECONDS": "0"},
+        [sys.executable, "-m", "gateway"],
+        env={"PATH": "", "WINNOW_GATEWAY_RELEASES": str(releases / "absent"), "WINNOW_GATEWAY_PORT": "0",
+             "WINNOW_GATEWAY_DRAIN_SECONDS": "0"},
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert f"no release in {releases / 'absent'}" in result.stderr

@@ -1,14 +1,14 @@
-"""Item metadata for display: one JSON line an item, memory-mapped, found by row."""
+"""Items as they are shown to people: titles, and attributes as text."""
 
-import json
-import mmap
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import datetime
 
-import numpy as np
+from winnow.catalogue.attributes import Attributes
+from winnow.catalogue.literals import format_boolean, format_number, format_timestamp
+from winnow.catalogue.vocabulary import Vocabulary
 
-from winnow.history import Rows
+TITLE = "title"
+"""The attribute that holds the title of an item."""
 
 
 @dataclass(frozen=True)
@@ -16,39 +16,39 @@ class ItemMetadata:
     """What a person wants to see of an item."""
 
     title: str
-    attributes: Mapping[str, str]
+    attributes: dict[str, str]
+    """Those besides the title that have a value."""
 
 
 class ItemCatalogue:
-    """Metadata by row. Only the line ends are in memory (8 bytes an item); the text stays in the file's pages."""
+    """Items by row. Nothing is kept in memory: the values are in the file of the attributes."""
 
-    def __init__(self, path: Path, item_count: int) -> None:
-        """Raise ValueError unless the file has one line an item."""
-        self._item_count = item_count
-        with path.open("rb") as file:
-            self._text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._ends = np.flatnonzero(np.frombuffer(self._text, dtype=np.uint8) == ord("\n"))
-        if len(self._ends) != item_count:
-            raise ValueError(f"{len(self._ends)} lines for {item_count} items")
+    def __init__(self, attributes: Attributes, vocabulary: Vocabulary) -> None:
+        self._attributes = attributes
+        self._vocabulary = vocabulary
 
     def __getitem__(self, row: int) -> ItemMetadata:
-        start = int(self._ends[row - 1]) + 1 if row else 0
-        line = json.loads(self._text[start : int(self._ends[row])])
-        return ItemMetadata(title=line["title"], attributes=line.get("attributes", {}))
+        shown = {name: as_text(self._attributes[name][row]) for name in self._attributes if name != TITLE}
+        return ItemMetadata(
+            title=self.title(row), attributes={name: value for name, value in shown.items() if value is not None}
+        )
 
-    def positions_by_title(self, title_contains: str, order: Rows, limit: int) -> list[int]:
-        """Return the first `limit` positions in an order of rows whose title contains the text, ignoring case."""
-        wanted = title_contains.casefold()
-        found: list[int] = []
-        for position, row in enumerate(order.tolist()):
-            if wanted in self[row].title.casefold():
-                found.append(position)
-                if len(found) == limit:
-                    break
-        return found
+    def title(self, row: int) -> str:
+        """The title of an item, its id where it has none."""
+        title = as_text(self._attributes[TITLE][row]) if TITLE in self._attributes else None
+        return self._vocabulary.item_ids([row])[0] if title is None else title
 
 
-def item_lines(titles: Sequence[str], attributes: Sequence[Mapping[str, str]]) -> Iterable[str]:
-    """Yield the lines of the file, in the order of rows."""
-    for title, further in zip(titles, attributes, strict=True):
-        yield json.dumps({"title": title, "attributes": dict(further)} if further else {"title": title}) + "\n"
+def as_text(value: str | list[str] | float | datetime | bool | None) -> str | None:
+    """The value of an attribute for display."""
+    match value:
+        case bool():
+            return format_boolean(value)
+        case float():
+            return format_number(value)
+        case datetime():
+            return format_timestamp(value)
+        case list():
+            return ", ".join(value)
+        case _:
+            return value

@@ -4,9 +4,13 @@ with WinnowClient("localhost:50050") as winnow:
     answer = winnow.recommend(["Alien (1979)", "Blade Runner (1982)"], count=10)
     for item in answer.items:
         print(item.item_id, item.score)
+
+AsyncWinnowClient has the same methods for asyncio.
 """
 
 from winnow.client.answers import (
+    Attribute,
+    AttributeType,
     CandidateSource,
     Degradation,
     DegradationStep,
@@ -14,25 +18,33 @@ from winnow.client.answers import (
     Items,
     RankedItems,
     Recommendations,
+    ReleaseSchema,
     RetrievedItems,
     ScoredItem,
     ScoreType,
     SearchPage,
     Timing,
 )
+from winnow.client.asynchronous import AsyncWinnowClient
+from winnow.client.batches import RecommendationRequest
 from winnow.client.blocking import WinnowClient
 from winnow.client.errors import WinnowError
 from winnow.client.watches import Watch
 from winnow.rpc.violations import Violation
 
 __all__ = [
+    "AsyncWinnowClient",
+    "Attribute",
+    "AttributeType",
     "CandidateSource",
     "Degradation",
     "DegradationStep",
     "Item",
     "Items",
     "RankedItems",
+    "RecommendationRequest",
     "Recommendations",
+    "ReleaseSchema",
     "RetrievedItems",
     "ScoreType",
     "ScoredItem",

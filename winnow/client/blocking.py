@@ -7,9 +7,10 @@ from typing import Self, TypeVar
 
 import grpc
 
-from winnow.client.answers import Items, RankedItems, Recommendations, RetrievedItems, SearchPage
+from winnow.client.answers import Items, RankedItems, Recommendations, ReleaseSchema, RetrievedItems, SearchPage
+from winnow.client.batches import RecommendationRequest, batch_requests, outcomes
 from winnow.client.connection import call_metadata, channel_options
-from winnow.client.errors import error_of
+from winnow.client.errors import WinnowError, error_of
 from winnow.client.request_messages import (
     MAX_PAGE_SIZE,
     items_requests,
@@ -18,10 +19,17 @@ from winnow.client.request_messages import (
     retrieve_request,
     search_request,
 )
-from winnow.client.response_messages import items, ranked_items, recommendations, retrieved_items, search_page
+from winnow.client.response_messages import (
+    items,
+    ranked_items,
+    recommendations,
+    release_schema,
+    retrieved_items,
+    search_page,
+)
 from winnow.client.watches import History, Time
 from winnow.rpc.credentials import channel_credentials
-from winnow.v1 import catalogue_pb2_grpc, recommendation_pb2_grpc
+from winnow.v1 import catalogue_pb2, catalogue_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
 
 Response = TypeVar("Response")
 
@@ -75,6 +83,8 @@ class WinnowClient:
         history: History,
         *,
         count: int = 20,
+        filter: str = "",  # noqa: A002 - as in the contract
+        allowed_item_ids: Iterable[str] | None = None,
         excluded_item_ids: Iterable[str] = (),
         include_watched: bool = False,
         require_ranked: bool = False,
@@ -83,13 +93,16 @@ class WinnowClient:
     ) -> Recommendations:
         """Return the `count` best items, 1 to 100, for a watch history, oldest watch first.
 
-        Watched items are left out unless `include_watched`. `require_ranked` makes a degraded answer an error
-        (UNAVAILABLE). `request_time` is now unless given, and `unclicked_item_ids` is what the user was shown before
-        without clicking on it: some releases rank by them.
+        Only items that match the `filter`, such as `genres:"Comedy" AND year >= 1990`, are returned, and only
+        `allowed_item_ids`, up to 10,000; None allows all. Watched items are left out unless `include_watched`.
+        `require_ranked` makes a degraded answer an error (UNAVAILABLE). `request_time` is now unless given, and
+        `unclicked_item_ids` is what the user was shown before without clicking on it: some releases rank by them.
         """
         request = recommend_request(
             history,
             count=count,
+            filter=filter,
+            allowed_item_ids=allowed_item_ids,
             excluded_item_ids=excluded_item_ids,
             include_watched=include_watched,
             require_ranked=require_ranked,
@@ -98,11 +111,21 @@ class WinnowClient:
         )
         return recommendations(self._call(self._recommendation.RecommendItems, request))
 
+    def recommend_many(self, requests: Iterable[RecommendationRequest]) -> list[Recommendations | WinnowError]:
+        """Answer many requests: for each, in order, what `recommend` would return, or the WinnowError it would raise.
+
+        A call carries up to 256 of them, for less than half of what each would cost alone. `timeout_seconds` is the
+        deadline of each call. If a call fails, all of its requests have its error.
+        """
+        return [outcome for batch in batch_requests(requests) for outcome in self._recommend_batch(batch)]
+
     def retrieve(
         self,
         history: History,
         *,
         count: int = 200,
+        filter: str = "",  # noqa: A002 - as in the contract
+        allowed_item_ids: Iterable[str] | None = None,
         excluded_item_ids: Iterable[str] = (),
         include_watched: bool = False,
     ) -> RetrievedItems:
@@ -111,7 +134,12 @@ class WinnowClient:
         See `recommend` for the other arguments.
         """
         request = retrieve_request(
-            history, count=count, excluded_item_ids=excluded_item_ids, include_watched=include_watched
+            history,
+            count=count,
+            filter=filter,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
+            include_watched=include_watched,
         )
         return retrieved_items(self._call(self._recommendation.RetrieveItems, request))
 
@@ -131,7 +159,7 @@ class WinnowClient:
         return ranked_items(self._call(self._recommendation.RankItems, request))
 
     def items(self, item_ids: Iterable[str]) -> Items:
-        """Look up titles and further columns. More than 1,000 ids take several calls."""
+        """Look up titles and attributes. More than 1,000 ids take several calls."""
         return items([self._call(self._catalogue.BatchGetItems, request) for request in items_requests(item_ids)])
 
     def search(self, title_contains: str, *, count: int = 20, page_token: str | None = None) -> SearchPage:
@@ -152,6 +180,18 @@ class WinnowClient:
             page_token = page.next_page_token
             if page_token is None:
                 return
+
+    def schema(self) -> ReleaseSchema:
+        """Return the attributes of the release's items: what a filter can compare."""
+        return release_schema(self._call(self._catalogue.GetReleaseSchema, catalogue_pb2.GetReleaseSchemaRequest()))
+
+    def _recommend_batch(
+        self, batch: recommendation_pb2.BatchRecommendItemsRequest
+    ) -> list[Recommendations | WinnowError]:
+        try:
+            return outcomes(self._call(self._recommendation.BatchRecommendItems, batch))
+        except WinnowError as error:
+            return [error.of_each_request() for _ in batch.requests]
 
     def _call(self, method: Callable[..., Response], request: object) -> Response:
         try:

@@ -23,16 +23,18 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from winnow.catalogue.items import ItemCatalogue
+from winnow.catalogue.attributes import Attributes
+from winnow.catalogue.title_index import TitleIndex
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import Rows
 from winnow.release.golden import GoldenRequests
 from winnow.release.manifest import (
+    ATTRIBUTES_FILE,
     CURRENT_FILE,
     GOLDEN_FILE,
-    ITEMS_FILE,
     MANIFEST_FILE,
     POPULARITY_FILE,
+    TITLE_INDEX_FILE,
     VOCABULARY_FILE,
     FileEntry,
     Manifest,
@@ -107,13 +109,20 @@ class Release:
 
         return self._read(POPULARITY_FILE, load)
 
-    def items(self) -> ItemCatalogue:
-        """Titles and further columns, by row."""
-        return self._read(ITEMS_FILE, lambda path: ItemCatalogue(path, self.manifest.item_count))
+    def attributes(self) -> Attributes:
+        """Titles and what else is known of the items, mapped. Raises ReleaseError where it is not that."""
+        attributes = self._read(ATTRIBUTES_FILE, Attributes.open)
+        if attributes.item_count != self.manifest.item_count:
+            raise self._error(f"{ATTRIBUTES_FILE} is of {attributes.item_count} items, not {self.manifest.item_count}")
+        return attributes
+
+    def title_index(self) -> TitleIndex:
+        """Titles to search, the most popular first."""
+        return self._read(TITLE_INDEX_FILE, lambda path: TitleIndex(path, self.manifest.item_count))
 
     def golden_requests(self) -> GoldenRequests:
         """Requests with the answers they had when the release was made."""
-        return self._read(GOLDEN_FILE, GoldenRequests.load)
+        return self._read(GOLDEN_FILE, lambda path: GoldenRequests.load(path, self.manifest.item_count))
 
     def file(self, name: str) -> Path:
         """Where the copy of a file is, for as long as the release is referred to.

@@ -6,22 +6,39 @@ Here every call is counted and timed, gets its trace id, and may be refused unre
 import asyncio
 import secrets
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
+from winnow.rpc.errors import (
+    WHOLE_REQUEST,
+    InvalidRequestError,
+    OverloadedError,
+    PermissionDeniedError,
+    ServiceError,
+    UnavailableError,
+)
 from winnow.rpc.violations import Violation
-from winnow.serving.decoding import find_invalid_utf8
-from winnow.serving.errors import InvalidRequestError, ServiceError, UnavailableError
+from winnow.serving.decoding import find_violation
 from winnow.serving.metrics import Metrics
+from winnow.serving.settings import ServerSettings
+from winnow.serving.tls import certificate_names
 from winnow.serving.tracing import Metadata, Spans, serving
 
 _log = structlog.get_logger(__name__)
 
+Handle = TypeVar("Handle", bound=Callable[..., Awaitable[Message]])
+Parsed = TypeVar("Parsed", bound=Message)
 HandlerType = Any  # grpc.RpcMethodHandler; its type parameters exist in its stub only
+
+# Parsing takes up to 2 ms for this many bytes, whatever they are. Of larger messages the fields are counted first.
+COUNTED_FROM_BYTES = 256 * 1024
+# As long as it takes to answer the calls in flight, under overload.
+RETRY_AFTER_SECONDS = 0.5
 
 
 class Gatekeeper(Protocol):
@@ -31,18 +48,48 @@ class Gatekeeper(Protocol):
         """Return why the call is refused, or None."""
 
 
+def takes(convert: Callable[[bytes], Any]) -> Callable[[Handle], Handle]:
+    """Give a handler what `convert` makes of the bytes of a request, in place of a message.
+
+    `convert` returns an InvalidRequestError where it can make nothing of them.
+    """
+
+    def mark(handle: Handle) -> Handle:
+        handle.takes = convert  # type: ignore[attr-defined]
+        return handle
+
+    return mark
+
+
 class Boundary(grpc.aio.ServerInterceptor):
     """Turns every outcome of a unary handler into an answer or one status of the contract.
 
     A ServiceError becomes its own status. A message that cannot be decoded becomes INVALID_ARGUMENT. Anything else
-    becomes INTERNAL with an opaque id; the log has the exception under the same id.
+    becomes INTERNAL with an opaque id; the log says under the same id where it was raised.
+
+    `make_refusal` makes the handler that refuses a call. The default one does not read its message; a transport that
+    reads it anyway may need another.
     """
 
-    def __init__(self, metrics: Metrics, spans: Spans, gatekeepers: Sequence[Gatekeeper]) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        metrics: Metrics,
+        spans: Spans,
+        gatekeepers: Sequence[Gatekeeper],
+        make_refusal: Callable[..., HandlerType] = grpc.stream_unary_rpc_method_handler,
+    ) -> None:
+        self._max_calls_in_flight = settings.max_calls_in_flight
+        self._max_message_fields = settings.max_message_fields
+        self._client_names = settings.allowed_client_names
         self._metrics = metrics
         self._spans = spans
         self._gatekeepers = gatekeepers
+        self._make_refusal = make_refusal
         self._guarded: dict[str, HandlerType] = {}
+        self._calls_in_flight = 0
+        metrics.requests_in_flight.set_function(lambda: self._calls_in_flight)
+        self._overloaded = OverloadedError("too many calls are in flight", RETRY_AFTER_SECONDS).status()
 
     async def intercept_service(
         self,
@@ -58,27 +105,37 @@ class Boundary(grpc.aio.ServerInterceptor):
                 return handler
             guarded = grpc.unary_unary_rpc_method_handler(
                 self._guard(handler.unary_unary, method),
-                request_deserializer=_parse_or_explain(handler.request_deserializer),
+                request_deserializer=getattr(handler.unary_unary, "takes", None)
+                or parse_or_explain(handler.request_deserializer, self._max_message_fields),
                 response_serializer=handler.response_serializer,
             )
             self._guarded[method] = guarded
+        if self._calls_in_flight >= self._max_calls_in_flight:
+            return self._refuse(self._overloaded, method)
         for gatekeeper in self._gatekeepers:
             refusal = gatekeeper.refusal(handler_call_details.invocation_metadata)
             if refusal is not None:
-                return self._refuse(refusal, method)
+                return self._refuse(refusal.status(), method)
+        # The task ends with the call, and whether or not its handler is ever called.
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._calls_in_flight += 1
+        task.add_done_callback(self._on_end)
         return guarded
+
+    def _on_end(self, _task: "asyncio.Task[Any]") -> None:
+        self._calls_in_flight -= 1
 
     def _guard(self, handle: Callable[..., Awaitable[Message]], method: str) -> Callable[..., Awaitable[Message]]:
         name = method.rpartition("/")[2]
         seconds = self._metrics.request_seconds.labels(name)
         succeeded = self._metrics.requests.labels(name, "OK")
-        in_flight = self._metrics.requests_in_flight
 
         async def guarded(request: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> Message:
             started = time.perf_counter()
-            in_flight.inc()
             try:
                 with serving(self._spans, name, cast("Metadata", context.invocation_metadata() or ())):
+                    if self._client_names:
+                        self._check_client(context)
                     if isinstance(request, InvalidRequestError):
                         raise request
                     answer = await handle(request, context)
@@ -94,40 +151,61 @@ class Boundary(grpc.aio.ServerInterceptor):
                     raise
                 # If a stray CancelledError left the handler, gRPC would send no status, and the client would hang.
                 code, text, metadata = UnavailableError("the work was cancelled").status()
-            except Exception:
-                error_id = secrets.token_hex(8)
-                _log.exception("internal error", error_id=error_id, method=name)
-                code, text, metadata = grpc.StatusCode.INTERNAL, f"internal error {error_id}", ()
+            except Exception as error:
+                code, text, metadata = grpc.StatusCode.INTERNAL, f"internal error {log_error(error, name)}", ()
             finally:
-                in_flight.dec()
                 seconds.observe(time.perf_counter() - started)
             self._metrics.requests.labels(name, code.name).inc()
             return await context.abort(code, text, metadata)
 
         return guarded
 
-    def _refuse(self, refusal: ServiceError, method: str) -> HandlerType:
-        code, text, metadata = refusal.status()
+    def _check_client(self, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
+        if self._client_names.isdisjoint(certificate_names(context)):
+            raise PermissionDeniedError("the name in the caller's certificate is not one that may call")
+
+    def _refuse(self, status: tuple[grpc.StatusCode, str, Any], method: str) -> HandlerType:
+        code, text, metadata = status
         counted = self._metrics.requests.labels(method.rpartition("/")[2], code.name)
 
-        async def refuse(_unread: bytes, context: "grpc.aio.ServicerContext[Any, Any]") -> bytes:
+        async def refuse(_unread: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> bytes:
             counted.inc()
             await context.abort(code, text, metadata)
 
-        return grpc.unary_unary_rpc_method_handler(refuse)
+        return self._make_refusal(refuse)
 
 
-def _parse_or_explain(parse: Callable[[bytes], Message]) -> Callable[[bytes], Message | InvalidRequestError]:
+def parse_or_explain(
+    parse: Callable[[bytes], Parsed], max_fields: int
+) -> Callable[[bytes], Parsed | InvalidRequestError]:
     """Parse a request, or return why that is impossible: raised here, the error would not become a status."""
     message_class: Any = parse.__self__  # type: ignore[attr-defined]  # a class method of the message
+    descriptor = message_class.DESCRIPTOR
 
-    def parse_or_explain(data: bytes) -> Message | InvalidRequestError:
-        try:
-            return parse(data)
-        except DecodeError:
-            field = find_invalid_utf8(message_class.DESCRIPTOR, data)
-            if field is not None:
-                return InvalidRequestError([Violation(field, "is not valid UTF-8")])
-            return InvalidRequestError([Violation("request", "is not a valid message of this method")])
+    def parse_or_explain(data: bytes) -> Parsed | InvalidRequestError:
+        large = len(data) >= COUNTED_FROM_BYTES
+        violation = find_violation(descriptor, data, max_fields) if large else None
+        if violation is None:
+            try:
+                return parse(data)
+            except DecodeError:
+                violation = None if large else find_violation(descriptor, data, max_fields)
+        return InvalidRequestError([violation or Violation(WHOLE_REQUEST, "is not a valid message of this method")])
 
     return parse_or_explain
+
+
+def log_error(error: Exception, method: str) -> str:
+    """Log where an error was raised, and return the id under which it stands.
+
+    What it says may quote the request, and is logged at debug only.
+    """
+    error_id = secrets.token_hex(8)
+    stack: list[str] = []
+    raised: BaseException | None = error
+    while raised is not None:
+        stack[:0] = [*traceback.format_tb(raised.__traceback__), f"{type(raised).__name__}\n"]
+        raised = raised.__cause__ or raised.__context__
+    _log.error("internal error", error_id=error_id, method=method, error=type(error).__name__, stack="".join(stack))
+    _log.debug("internal error in full", error_id=error_id, exc_info=error)
+    return error_id

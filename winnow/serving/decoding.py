@@ -1,37 +1,80 @@
-"""Why a message could not be decoded: protobuf says only that it could not."""
+"""What is wrong with the bytes of a message: protobuf says only that something is, and only after parsing all of it."""
 
-from collections.abc import Iterator
 from functools import cache
+from typing import NamedTuple
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
-from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
-from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message import DecodeError, Message
-from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from winnow.rpc.errors import WHOLE_REQUEST
+from winnow.rpc.violations import Violation
+
+VARINT, FIXED64, LENGTH_DELIMITED, GROUP_START, GROUP_END, FIXED32 = range(6)
+SIZES = {FIXED64: 8, GROUP_START: 0, GROUP_END: 0, FIXED32: 4}
 
 
-def find_invalid_utf8(descriptor: Descriptor, data: bytes) -> str | None:
-    """Return the path of a string field whose bytes are not UTF-8, such as `history[3].item_id`.
+class _Field(NamedTuple):
+    """A field that holds text or a message."""
 
-    None where the message is broken in another way.
+    name: str
+    repeated: bool
+    message: Descriptor | None
+
+
+def find_violation(descriptor: Descriptor, data: bytes, max_fields: int) -> Violation | None:
+    """Return the first string field whose bytes are not UTF-8, or that there are more than `max_fields` fields.
+
+    The fields of the messages within count too. No more than `max_fields` are looked at, so the time does not grow with
+    the message. None where nothing is wrong, or where the message is broken in another way.
     """
+    count = 0
+    messages = [(descriptor, "", 0, len(data))]
     try:
-        return next(_invalid_paths(_bytes_class(descriptor).FromString(data)), None)
-    except DecodeError:
-        return None
+        while messages:
+            message, path, position, end = messages.pop()
+            fields = _text_and_message_fields(message)
+            seen = dict.fromkeys(fields, 0)
+            while position < end:
+                count += 1
+                if count > max_fields:
+                    return Violation(WHOLE_REQUEST, f"has more than {max_fields} fields")
+                tag, position = varint(data, position)
+                number, wire_type = tag >> 3, tag & 7
+                if wire_type == VARINT:
+                    _, position = varint(data, position)
+                    continue
+                if wire_type != LENGTH_DELIMITED:
+                    position += SIZES[wire_type]
+                    continue
+                size, start = varint(data, position)
+                position = start + size
+                field = fields.get(number)
+                if field is None:
+                    continue
+                index = seen[number]
+                seen[number] += 1
+                if field.message is not None:
+                    messages.append((field.message, _path(path, field, index) + ".", start, position))
+                elif not _is_utf8(data[start:position]):
+                    return Violation(_path(path, field, index), "is not valid UTF-8")
+    except (IndexError, KeyError):  # cut short, or a wire type that there is not
+        pass
+    return None
 
 
-def _invalid_paths(message: Message) -> Iterator[str]:
-    """The bytes fields of a message that are not UTF-8. Maps are left out: no request has any."""
-    for field, value in message.ListFields():
-        if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            continue
-        for position, element in enumerate(value if field.is_repeated else [value]):
-            path = f"{field.name}[{position}]" if field.is_repeated else field.name
-            if field.message_type is not None:
-                yield from (f"{path}.{inner}" for inner in _invalid_paths(element))
-            elif field.type == FieldDescriptor.TYPE_BYTES and not _is_utf8(element):
-                yield path
+def varint(data: bytes, position: int) -> tuple[int, int]:
+    """Return the number that begins at a position, and where it ends. Raises IndexError where it has no end."""
+    value = data[position]
+    if value < 0x80:
+        return value, position + 1
+    value &= 0x7F
+    # Ten bytes hold 64 bits: what is longer is no varint.
+    for shift in range(7, 70, 7):
+        position += 1
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position + 1
+    raise IndexError("a varint has no end")
 
 
 def _is_utf8(value: bytes) -> bool:
@@ -42,31 +85,16 @@ def _is_utf8(value: bytes) -> bool:
     return True
 
 
+def _path(parent: str, field: _Field, index: int) -> str:
+    return f"{parent}{field.name}[{index}]" if field.repeated else f"{parent}{field.name}"
+
+
 @cache
-def _bytes_class(descriptor: Descriptor) -> type[Message]:
-    """The same message with bytes in place of strings, which decodes whatever they hold."""
-    pool = DescriptorPool()
-    _add_file(pool, descriptor.file, set())
-    return GetMessageClass(pool.FindMessageTypeByName(descriptor.full_name))
-
-
-def _add_file(pool: DescriptorPool, file: FileDescriptor, added: set[str]) -> None:
-    if file.name in added:
-        return
-    added.add(file.name)
-    for dependency in file.dependencies:
-        _add_file(pool, dependency, added)
-    proto = FileDescriptorProto()
-    file.CopyToProto(proto)
-    for message in proto.message_type:
-        _strings_to_bytes(message)
-    pool.Add(proto)
-
-
-def _strings_to_bytes(message: DescriptorProto) -> None:
-    for nested in message.nested_type:
-        _strings_to_bytes(nested)
-    for field in message.field:
-        # The keys of a map cannot be bytes.
-        if field.type == FieldDescriptorProto.TYPE_STRING and not message.options.map_entry:
-            field.type = FieldDescriptorProto.TYPE_BYTES
+def _text_and_message_fields(descriptor: Descriptor) -> dict[int, _Field]:
+    """The fields by number. Maps are left out: no request has any."""
+    return {
+        field.number: _Field(field.name, field.is_repeated, field.message_type)
+        for field in descriptor.fields
+        if field.type == FieldDescriptor.TYPE_STRING
+        or (field.message_type is not None and not field.message_type.GetOptions().map_entry)
+    }

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +25,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        # Plain numbers, from which the gauge is read: they change with every request, and a gauge has a lock.
+        self.queued_weights: dict[str, int] = defaultdict(int)
         counter = partial(Counter, registry=self.registry)
         gauge = partial(Gauge, registry=self.registry)
         seconds = partial(Histogram, registry=self.registry, buckets=LATENCY_BOUNDS)
@@ -32,6 +35,9 @@ class Metrics:
         self.requests = counter("winnow_requests", "Calls that ended, by status.", ["method", "code"])
         self.request_seconds = seconds(
             "winnow_request_seconds", "Time from a call's arrival in its handler to its end.", ["method"]
+        )
+        self.batch_requests = counter(
+            "winnow_batch_requests", "Requests of BatchRecommendItems calls that ended, by status.", ["code"]
         )
         self.requests_in_flight = gauge("winnow_requests_in_flight", "Calls in flight.")
         self.step_seconds = seconds(
@@ -108,12 +114,23 @@ class Metrics:
 
 
 class QueueMetrics:
-    """What one batcher counts: children of the labelled metrics, looked up once."""
+    """What one batcher counts (see BatcherMetrics): children of the labelled metrics, looked up once."""
 
     def __init__(self, metrics: Metrics, queue: str) -> None:
-        self.wait_seconds = metrics.queue_wait_seconds.labels(queue)
-        self.batch_size = metrics.batch_size.labels(queue)
-        self.batch_seconds = metrics.batch_seconds.labels(queue)
-        self.queued = metrics.queued.labels(queue)
-        self.shed = metrics.shed.labels(queue)
-        self.expired = metrics.expired.labels(queue)
+        self._queue = queue
+        self._queued_weights = metrics.queued_weights
+        metrics.queued.labels(queue).set_function(lambda: metrics.queued_weights[queue])
+        self._wait_seconds = metrics.queue_wait_seconds.labels(queue)
+        self._batch_size = metrics.batch_size.labels(queue)
+        self.on_completed = metrics.batch_seconds.labels(queue).observe
+        self.on_shed = metrics.shed.labels(queue).inc
+        self.on_expired = metrics.expired.labels(queue).inc
+
+    def add_queued(self, weight: int) -> None:
+        """See BatcherMetrics."""
+        self._queued_weights[self._queue] += weight
+
+    def on_dispatched(self, weight: int, wait_seconds: float) -> None:
+        """See BatcherMetrics."""
+        self._batch_size.observe(weight)
+        self._wait_seconds.observe(wait_seconds)

@@ -30,7 +30,7 @@ from winnow.release.reader import (
     read_manifest,
     state_of_files,
 )
-from winnow.serving.errors import ReleaseNotHeldError, UnavailableError
+from winnow.rpc.errors import ReleaseNotHeldError, UnavailableError
 from winnow.serving.memory import available_bytes
 from winnow.serving.metrics import Metrics
 from winnow.serving.settings import ServerSettings

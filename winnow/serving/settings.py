@@ -4,7 +4,7 @@ The text below each field is its documentation: `--help` prints it and docs/oper
 """
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 from winnow.serving.logs import LogFormat, LogLevel
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+MessageBytes = Annotated[int, Field(ge=1024, le=1 << 30)]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=3600)]
 
@@ -36,10 +37,18 @@ class ServerSettings(BaseSettings):
     """Address to listen on; 0.0.0.0 or [::] for all."""
     port: Port = 0
     """Port to listen on. 0 lets the system choose one, which the log names."""
+    transport: Literal["grpc", "native"] = "grpc"
+    """`grpc` for gRPC's own server; `native` (extra `native`) takes less CPU time and has no TLS."""
     reflection: bool = True
     """Offer gRPC server reflection, so that tools such as grpcurl can list and call methods."""
-    max_message_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 16 * 1024 * 1024
-    """Largest message that the server receives or sends, in bytes."""
+    max_message_bytes: MessageBytes = 16 * 1024 * 1024
+    """Largest message between the services, in bytes."""
+    max_request_bytes: MessageBytes = 16 * 1024 * 1024
+    """Largest request that is taken, in bytes, decompressed."""
+    max_calls_in_flight: PositiveInt = 1024
+    """Most calls in flight; further ones are rejected unread with RESOURCE_EXHAUSTED. Health checks are not counted."""
+    max_calls_per_connection: PositiveInt = 256
+    """Most calls in flight on one connection; further ones wait at the caller."""
     default_timeout_seconds: PositiveSeconds = 1.0
     """Deadline of a call that comes without one."""
     max_timeout_seconds: PositiveSeconds = 10.0
@@ -64,6 +73,8 @@ class ServerSettings(BaseSettings):
     """PEM private key of the certificate."""
     tls_client_ca_file: Path | None = None
     """PEM certificates of the authorities that must have signed callers' certificates (mutual TLS)."""
+    tls_client_names: str = ""
+    """With mutual TLS, names that callers' certificates may have, separated by commas. Empty: any that is signed."""
     log_format: LogFormat = "human"
     """`human` for aligned text, `json` for one JSON object per line."""
     log_level: LogLevel = "info"
@@ -73,6 +84,18 @@ class ServerSettings(BaseSettings):
     def shares_port(self) -> bool:
         """Whether other processes of the same service listen on the port too."""
         return False
+
+    @property
+    def max_message_fields(self) -> int:
+        """Most fields that a request may hold: what no message needs is not parsed."""
+        return 1000
+
+    @property
+    def allowed_client_names(self) -> frozenset[str]:
+        """The names of `tls_client_names`; empty where every caller is taken."""
+        if self.tls_client_ca_file is None:
+            return frozenset()
+        return frozenset(name.strip() for name in self.tls_client_names.split(",") if name.strip())
 
     @classmethod
     def from_command_line(cls, arguments: list[str]) -> Self:
@@ -102,3 +125,5 @@ class StageSettings(ServerSettings):
     """Most queries that may wait for the device; further calls are rejected with RESOURCE_EXHAUSTED."""
     stuck_seconds: PositiveSeconds = 30.0
     """A computation that takes longer than this fails the liveness check."""
+    tls_client_names: str = "winnow-gateway"
+    """With mutual TLS, names that callers' certificates may have, separated by commas. Empty: any that is signed."""

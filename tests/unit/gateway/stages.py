@@ -10,13 +10,13 @@ import numpy as np
 
 from gateway.pipeline import Pipeline
 from gateway.replicas import Replica, Replicas
-from gateway.requests import CandidateRequest, RankRequest
+from gateway.requests import NO_RESTRICTION, CandidateRequest, RankRequest
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from gateway.stage_calls import StageCaller
 from gateway.stage_clients import CandidateStageClient, RankingStageClient
 from winnow.history import RaggedRows, Rows, WatchHistories
-from winnow.queries import Candidates
+from winnow.queries import Candidates, Restriction
 from winnow.serving import wire
 from winnow.serving.metrics import Metrics
 from winnow.v1 import candidate_pb2, ranking_pb2
@@ -138,6 +138,7 @@ def candidate_request(
     item_count: int = 3,
     candidate_count: int = 10,
     require_ranked: bool = False,
+    restriction: Restriction = NO_RESTRICTION,
 ) -> CandidateRequest:
     """A request that is made within the running event loop."""
     return CandidateRequest(
@@ -147,6 +148,7 @@ def candidate_request(
         excluded=rows(*watched),
         deadline=asyncio.get_running_loop().time() + seconds,
         require_ranked=require_ranked,
+        restriction=restriction,
         unknown_history_count=0,
         unknown_excluded_count=0,
     )

@@ -4,20 +4,21 @@ import asyncio
 import gc
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextvars import ContextVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulated_time import SimulatedLoop, simulate
-from winnow.serving.batching import (
+from winnow.batching import (
     OVERDUE_FACTOR,
     SHORT_BATCH_SECONDS,
     BatchingLimits,
     IncompleteBatchError,
     MicroBatcher,
 )
-from winnow.serving.errors import DeadlineError, OverloadedError, UnavailableError
+from winnow.rpc.errors import DeadlineError, OverloadedError, UnavailableError
 from winnow.serving.metrics import Metrics
 
 FOREVER = 1e9
@@ -441,6 +442,29 @@ def test_a_dispatch_without_any_result_fails_the_batch() -> None:
                 await batcher.submit(1, deadline=FOREVER)
 
     simulate(main)
+
+
+def test_a_batch_runs_in_the_context_of_its_oldest_item() -> None:
+    trace = ContextVar("trace", default="none")
+    traces: list[str] = []
+
+    async def dispatch(items: Sequence[int], deadline: float) -> list[int]:
+        traces.append(trace.get())
+        await asyncio.sleep(1)
+        return list(items)
+
+    async def main() -> None:
+        batcher = MicroBatcher(dispatch, limits(weight=2), Metrics().queue("test"))
+
+        async def request(number: int) -> None:
+            trace.set(f"trace {number}")
+            await batcher.submit(number, deadline=FOREVER)
+
+        # The second and the third batch are dispatched when the one before them completes.
+        await asyncio.gather(*map(request, range(5)))
+
+    simulate(main)
+    assert traces == ["trace 0", "trace 2", "trace 4"]
 
 
 def test_the_queue_metric_counts_what_waits() -> None:

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from winnow.rpc.violations import Violation
 
+STATUS_DETAILS = "grpc-status-details-bin"
 # Details travel in trailers, which fail beyond 8 KB: 20 violations of at most 200 characters stay below that.
 MAX_VIOLATIONS = 20
 MAX_DESCRIPTION_CHARACTERS = 200
-
-
+# The field of a violation that concerns the request as a whole.
+WHOLE_REQUEST = "request"
 # gRPC's own retries stop at a negative pushback (gRFC A6).
 NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 
@@ -33,8 +33,8 @@ class ServiceError(Exception):
         if not details:
             return self.code, str(self), ()
         number, _ = self.code.value
-        status = rpc_status.to_status(status_pb2.Status(code=number, message=str(self), details=details))
-        return status.code, status.details, tuple(status.trailing_metadata)
+        status = status_pb2.Status(code=number, message=str(self), details=details)
+        return self.code, str(self), ((STATUS_DETAILS, status.SerializeToString()),)
 
 
 class InvalidRequestError(ServiceError):
@@ -51,6 +51,15 @@ class InvalidRequestError(ServiceError):
         first = self.violations[0]
         super().__init__(f"{first.field}: {first.description}" + (f" (and {more} more)" if more else ""))
 
+    def within(self, parent: str) -> "InvalidRequestError":
+        """The same error, as seen from the message whose field `parent` the request is."""
+        return InvalidRequestError(
+            [
+                Violation(parent if field == WHOLE_REQUEST else f"{parent}.{field}", description)
+                for field, description in self.violations
+            ]
+        )
+
     def details(self) -> Sequence[AnyMessage]:
         """google.rpc.BadRequest with one violation a field."""
         bad_request = error_details_pb2.BadRequest(
@@ -60,6 +69,12 @@ class InvalidRequestError(ServiceError):
             ]
         )
         return (_as_any(bad_request),)
+
+
+class PermissionDeniedError(ServiceError):
+    """The caller is known, by its certificate, and is not one who may call."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
 
 
 class ReleaseNotHeldError(ServiceError):
