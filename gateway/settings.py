@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from winnow.serving.settings import SETTINGS_CONFIG, MessageBytes, Port, PositiveInt, ServerSettings
+from winnow.serving.settings import SETTINGS_CONFIG, Port, PositiveInt, ServerSettings
 
 MAX_LOOKED_UP_ITEMS = 1000
 # Fields that are not repeated, and those of later versions.
@@ -22,8 +22,6 @@ class GatewaySettings(ServerSettings):
 
     port: Port = 50050
     """Port to listen on; 0 lets the system choose, and the log says which."""
-    max_request_bytes: MessageBytes = 4 * 1024 * 1024
-    """Largest request that is taken, in bytes, decompressed."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes behind the one port, for more cores than one; metrics of the n-th are on `metrics_port` + n."""
     candidate_target: str = "localhost:50051"

@@ -252,12 +252,13 @@ def test_what_cannot_be_used_does_not_replace_a_certificate(releases: Path, cert
 
 def make_expired_certificate(certificates: Path, certificate: Path, key: Path) -> None:
     request = certificate.with_suffix(".csr")
-    for command in (
+    commands: list[list[str | Path]] = [
         ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
          "-subj", "/CN=expired", "-keyout", key, "-out", request],
         ["openssl", "x509", "-req", "-in", request, "-CA", certificates / "ca.pem",
          "-CAkey", certificates / "ca.key", "-CAcreateserial", "-days", "-1", "-out", certificate],
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for command in commands:
         subprocess.run(command, check=True, capture_output=True, timeout=20)
 
 

@@ -25,7 +25,7 @@ def test_each_line_is_a_token(path: Path) -> None:
     check = TokenCheck(path)
     assert accepted(check, "first", "second", "third", "") == [True, True, False, False]
     for metadata in ([], [("authorization", "Basic first")], [("authorization", b"Bearer first")]):
-        refusal = check.refusal(metadata)  # type: ignore[arg-type]
+        refusal = check.refusal(metadata)
         assert str(refusal) == "a bearer token is needed in the authorization metadata"
 
 
