@@ -7,25 +7,25 @@ PROTOS := $(shell find protos -name '*.proto')
 
 .PHONY: demo test test-faults test-compose bench ablations install lint format types check clean
 
-demo: install  ## The main job on real data: fetch, train, release, serve, recommend. Under 8 minutes on 2 cores.
+demo: install  ## Everything on real data: fetch, train, release, serve, recommend. Under 8 minutes on 2 cores.
 	$(BIN)/python -m examples.movielens
 
-test: install lint types  ## Lint, types and the whole test suite.
-	$(BIN)/pytest
+test: install lint types  ## Lint, types and all tests; prints the slowest ones.
+	$(BIN)/pytest --durations=15
 
-test-compose: install  ## The containers: builds the images and tests the stack. Needs an engine, or root on Debian.
+test-compose: install  ## Builds the images and tests the stack. Needs a container engine, or root on Debian.
 	tests/compose/with_engine.sh $(BIN)/pytest --timeout=1500 --maxfail=2 --capture=no tests/compose
 
-test-faults: install  ## Faults under load: kills, stops, bad networks, swaps, overload. `ARGS="--load-seconds 60"` for longer.
+test-faults: install  ## Faults under load: kills, stops, bad networks, swaps, overload. Longer: `ARGS="--load-seconds 60"`.
 	$(BIN)/pytest tests/faults --timeout 1800 $(ARGS)
 
-bench: install  ## Winnow against its limits and the naive chain, in one run of about 12 minutes: benchmarks/RESULTS.md.
+bench: install  ## Benchmarks, about 12 minutes; writes benchmarks/RESULTS.md.
 	$(BIN)/python -m benchmarks
 
-ablations: install  ## What each option is worth: docs/ablations.md. Hours on 2 cores; resumes. `ARGS="movielens --epochs 5"`.
+ablations: install  ## Writes docs/ablations.md. Hours on 2 cores; continues where it stopped. `ARGS="movielens --epochs 5"`.
 	$(BIN)/python -m ablations $(ARGS)
 
-install: $(INSTALLED)  ## Everything into .venv, versions as pinned in constraints.txt.
+install: $(INSTALLED)  ## Install everything into .venv, with the versions pinned in constraints.txt.
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt $(PROTOS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -33,7 +33,7 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt $(PROTOS)
 		--editable '.[dev]'
 	touch $@
 
-lint: install  ## Formatting, lint, the architecture's contracts, the protos.
+lint: install  ## Formatting, lint, import contracts, protos.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
@@ -42,11 +42,11 @@ lint: install  ## Formatting, lint, the architecture's contracts, the protos.
 types: install  ## Strict mypy.
 	$(BIN)/mypy
 
-format: install  ## Rewrite formatting and what ruff can mend.
+format: install  ## Format the code and fix what ruff can fix.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 check: lint types  ## What pre-commit runs.
 
-clean:  ## Remove what was installed and trained, not the data.
+clean:  ## Remove installed and trained files, but not the data.
 	rm -rf $(VENV) build dist *.egg-info releases runs winnow/v1

@@ -1,4 +1,4 @@
-"""Builds winnow/v1 from protos/ whenever the package is built or installed in place; pyproject.toml holds the rest."""
+"""Generates winnow/v1 from protos/ whenever the package is built or installed in place; see pyproject.toml."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ def generate_protocol(destination: Path) -> None:
     sources = sorted((ROOT / "protos").rglob("*.proto"))
     package = destination / "winnow" / "v1"
     package.mkdir(parents=True, exist_ok=True)
-    # pip puts its build environment's scripts on PATH; without build isolation they stand beside the interpreter.
+    # pip puts the scripts of its build environment on PATH; without build isolation they are next to the interpreter.
     os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], str(Path(sys.executable).parent)])
     arguments = [
         "protoc",
@@ -31,7 +31,7 @@ def generate_protocol(destination: Path) -> None:
         *map(str, sources),
     ]
     if protoc.main(arguments) != 0:
-        raise SystemExit("protoc failed: see its message above")
+        raise SystemExit("protoc failed: see its output above")
     (package / "__init__.py").write_text('"""Generated from protos/winnow/v1 by setup.py; do not edit."""\n')
 
 

@@ -1,1 +1,1 @@
-"""What each option is worth, data set by data set: the paper's Figure 6, and options changed one at a time."""
+"""Ablations per data set: features and depth as in the paper's Figure 6, and options changed one at a time."""

@@ -1,4 +1,4 @@
-"""`python -m ablations`: measures what each option is worth; stop it whenever you like, it continues where it was."""
+"""`python -m ablations`: measures what each option is worth. A stopped run continues where it was."""
 
 import argparse
 from pathlib import Path
@@ -11,24 +11,28 @@ from ablations.runner import ResultFolder, finished_cells, measure_all
 from ablations.study_page import write
 from benchmarks.machine import describe_machine
 
-# By data set: a function from the command line's options to its studies.
+# The function that builds the studies of each data set from the command-line options.
 DATA_SETS = {"movielens": movielens.studies, "kuairand": kuairand.studies}
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure the studies and write the page."""
     parser = argparse.ArgumentParser(prog="python -m ablations", description=__doc__)
-    parser.add_argument("data_sets", nargs="*", metavar="DATA_SET", help=f"of {', '.join(DATA_SETS)}; all unless given")
-    parser.add_argument("--epochs", type=int, default=2, help="of every training; more take longer and tell more")
-    parser.add_argument("--threads", type=int, default=None, help="CPU threads; torch's choice unless given")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="where data sets are kept")
-    parser.add_argument("--results", type=Path, default=Path("runs/ablations"), help="where finished cells are kept")
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where the tables and plots are written")
-    parser.add_argument("--report-only", action="store_true", help="write what is finished, measure nothing")
+    parser.add_argument(
+        "data_sets", nargs="*", metavar="DATA_SET", help=f"any of {', '.join(DATA_SETS)}; all by default"
+    )
+    parser.add_argument("--epochs", type=int, default=2, help="training epochs per cell")
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads; torch decides by default")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="directory of the data sets")
+    parser.add_argument("--results", type=Path, default=Path("runs/ablations"), help="directory of finished cells")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="directory for the page and its plots")
+    parser.add_argument(
+        "--report-only", action="store_true", help="rewrite the page from finished cells without measuring"
+    )
     arguments = parser.parse_args()
     unknown = set(arguments.data_sets) - set(DATA_SETS)
     if unknown:
-        parser.error(f"there is no data set {', '.join(sorted(unknown))}, only {', '.join(DATA_SETS)}")
+        parser.error(f"unknown data set {', '.join(sorted(unknown))}; choose from {', '.join(DATA_SETS)}")
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     console = Console(highlight=False)

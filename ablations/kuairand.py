@@ -1,4 +1,4 @@
-"""KuaiRand-Pure: the paper's Table 1, how true the expected watch time is, what each continuous feature is worth."""
+"""KuaiRand-Pure: the paper's Table 1, calibration of expected watch time, the value of each continuous feature."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,12 +23,12 @@ from winnow.training.train_on_impressions import train_candidate_network, train_
 assert KUAIRAND.impressions is not None  # noqa: S101 - it is what the preset is for
 BASE: ImpressionSettings = KUAIRAND.impressions
 SEED = 1
-# How many seeds a set-up is trained by, from SEED on: the large ones take minutes each.
+# With how many seeds, from SEED on, each set-up is trained: large ones take minutes each and get one.
 SEED_COUNTS = {"none": 2, "256": 2, "512": 2}
-# Of the network that all cells begin with.
+# Of the candidate network that all cells share.
 CANDIDATE_CHECKPOINTS = Path("runs/ablations/kuairand")
 
-# The paper's set-ups: the width of the last layer, and how many there are, each twice as wide as the next.
+# The paper's set-ups: width of the last hidden layer and number of layers; each layer is twice as wide as the next.
 LAYERS = {
     "none": (256, 0),
     "256": (256, 1),
@@ -39,9 +39,9 @@ LAYERS = {
     "1024-512-256": (256, 3),
 }
 FEW_LAYERS = ("256", "512-256")
-# Without a hidden layer, 600 of the steps that the towers take are far too few.
+# With the learning rate of the towers, the linear network is far from converged after its 600 steps.
 LINEAR_LEARNING_RATE = 1e-2
-# Added to those of each item, of the mean watch time of all: so that an item of few impressions is about average.
+# Each item gets this many impressions of average watch time on top, so that items with few are near average.
 PRIOR_IMPRESSIONS = 10
 OBJECTIVES: dict[Objective, str] = {
     "click": "unweighted",
@@ -53,15 +53,15 @@ CALIBRATED: tuple[tuple[Objective, Sequence[str]], ...] = (
     ("watch_time", tuple(LAYERS)),
     ("watch_time_paper", ("256",)),
 )
-# Each adds something to the one before it.
+# Each adds to the ones before it.
 FEATURES: dict[str, tuple[str, ...]] = {
-    "embeddings alone": (),
+    "embeddings only": (),
     "+ length and popularity of the item": ("duration_seconds", "popularity"),
-    "+ what the candidate network says": ("candidate_score", "similarity"),
+    "+ score and similarity from the candidate network": ("candidate_score", "similarity"),
     "+ watches of the category": ("category_watches",),
     "+ impressions without a click": ("item_unclicked", "author_unclicked", "category_unclicked"),
     "+ watches of the author": ("author_watches",),
-    "+ times since watches, age of the item": (
+    "+ time since such watches, age of the item": (
         "seconds_since_author_watch",
         "seconds_since_category_watch",
         "item_age_seconds",
@@ -71,7 +71,7 @@ FEATURES: dict[str, tuple[str, ...]] = {
 ORDER_HEADINGS = {
     "validation_weighted_per_user_loss": "weighted per-user loss, validation",
     "test_weighted_per_user_loss": "weighted per-user loss, test",
-    "test_weighted_per_user_loss_range": "its range over seeds",
+    "test_weighted_per_user_loss_range": "range over seeds",
     "validation_auc_by_user": "AUC by user, validation",
     "test_auc_by_user": "AUC by user, test",
 }
@@ -86,7 +86,7 @@ CALIBRATION_HEADINGS = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RankingLog:
-    """A log of impressions that ranking networks are trained on, above one candidate network."""
+    """A log of impressions on which ranking networks are trained, above one shared candidate network."""
 
     log: ImpressionLog
     facts: ItemFacts
@@ -95,7 +95,7 @@ class RankingLog:
 
     @cached_property
     def candidate_network(self) -> DeepCandidateGenerationModel:
-        """The network that all cells begin with."""
+        """The candidate network that all cells share."""
         context = self._context(self.checkpoints, KUAIRAND.seed)
         network, _ = train_candidate_network(self.log, [], KUAIRAND.candidate, context)
         return network
@@ -111,7 +111,7 @@ class RankingLog:
         )
 
     def cell(self, name: str, labels: Mapping[str, str], settings: ImpressionSettings, *, seed_count: int = 1) -> Cell:
-        """Train a network of these settings by so many seeds."""
+        """Return the cell that trains a network with these settings, once per seed."""
         seeds = [SEED + number for number in range(seed_count)]
         inputs = {
             "data_sha256": self.log.fingerprint,
@@ -122,7 +122,7 @@ class RankingLog:
         return Cell(name=name, labels=labels, settings=inputs, measure=self._measure(settings, seeds))
 
     def item_cell(self) -> Cell:
-        """Score every impression by what its item was watched on average in the training impressions: no network."""
+        """Return the cell without a network: an item scores its mean watch time over the training impressions."""
 
         def measure(scratch: Path) -> Mapping[str, float]:
             split = self.log.impressions
@@ -174,14 +174,14 @@ class RankingLog:
 
 
 def studies(data: Path, *, epochs: int, console: Console) -> list[Study]:
-    """Return the studies of the data set in `data`; none, and say so, where it is not there.
+    """Return the studies of the data set in `data`; if it is missing, print so and return none.
 
-    `epochs` is not for ranking on impressions, whose epochs take seconds: those of the preset are always made.
+    `epochs` is ignored: epochs on impressions take seconds, so every cell runs the preset's number.
     """
     data_set = kuairand.data_set_in(data)
     if not data_set.complete:
         console.print(
-            f"KuaiRand-Pure is left out: it is not in {data_set.directory}. To have it there: "
+            f"KuaiRand-Pure is skipped: it is not in {data_set.directory}. To convert a local copy: "
             "winnow data kuairand-pure --from FOLDER",
             soft_wrap=True,
         )
@@ -213,16 +213,17 @@ def _layers_cell(ranking: RankingLog, layers: str, objective: Objective) -> Cell
 
 
 def table_1(ranking: RankingLog) -> Study:
-    """Return the paper's seven set-ups, weighted and not."""
+    """Return the study of the paper's seven set-ups, weighted and unweighted."""
     cells = [_layers_cell(ranking, layers, objective) for layers in LAYERS for objective in TABLE_1_OBJECTIVES]
     cells.append(ranking.item_cell())
     return Study(
         name="kuairand-table-1",
         title="KuaiRand-Pure: the paper's Table 1",
         about="""
-Ranking on impressions in time order: trained on the first 65 %, chosen on the next 15 %, tested on the last 20 %.
-Weighted per-user loss: of all pairs of a clicked and an unclicked impression of one user, the watch time of those in
-the wrong order, as a share. Means over two seeds up to 512, one seed for the larger towers.
+Ranking on impressions, split by time: the first 65 % are trained on, the next 15 % are validation, the last 20 % test.
+Weighted per-user loss is taken over all pairs of a clicked and an unclicked impression of one user: the share of watch
+time that is in wrongly ordered pairs. Set-ups up to 512 are means over two seeds; the larger towers have one seed, so
+their range is zero.
 """,
         figures=ORDER_HEADINGS,
         cells=cells,
@@ -231,14 +232,16 @@ the wrong order, as a share. Means over two seeds up to 512, one seed for the la
 
 
 def calibration(ranking: RankingLog) -> Study:
-    """Return the weighted ones again, with how true their expectations are; some in the paper's form too."""
+    """Return the study of how well weighted set-ups are calibrated, some of them in the paper's form too."""
     cells = [_layers_cell(ranking, layers, objective) for objective, chosen in CALIBRATED for layers in chosen]
     cells.append(ranking.item_cell())
     return Study(
         name="kuairand-calibration",
         title="KuaiRand-Pure: expected over actual watch time",
         about="""
-By decile of the expectation, on test. A factor and a shift of the logit are fitted on validation, nothing on test.
+Expected watch time divided by actual watch time: over all impressions and, on test, by decile of the expectation, where
+decile 1 is the lowest. "Worst inner decile" is the largest relative error in deciles 2 to 9. A factor and an offset of
+the logit are fitted on validation; nothing is fitted on test.
 """,
         figures=CALIBRATION_HEADINGS,
         cells=cells,
@@ -246,7 +249,7 @@ By decile of the expectation, on test. A factor and a shift of the logit are fit
 
 
 def features(ranking: RankingLog) -> Study:
-    """Return every set of continuous features below some of the towers."""
+    """Return the study of every set of continuous features below some of the towers."""
     names = list(FEATURES)
     cells = [
         ranking.cell(
@@ -264,8 +267,8 @@ def features(ranking: RankingLog) -> Study:
         name="kuairand-features-and-depth",
         title="KuaiRand-Pure: continuous features and depth",
         about=f"""
-Each row adds to the one above it. Weighted by watch time, calibrated; seed {SEED}: the ranges over seeds in the first
-table say which differences mean something.
+Each row adds to the one above it. Weighted by watch time, calibrated, seed {SEED}. The ranges over seeds in the Table 1
+section show which differences are meaningful.
 """,
         figures={
             name: heading

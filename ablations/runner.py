@@ -1,13 +1,13 @@
 """Measures the cells of studies one after the other and keeps every finished one, so that a run can be stopped.
 
-A data set's module (see ablations/movielens.py) builds studies; the command (ablations/__main__.py) runs and reports
-them:
+The module of a data set (such as ablations/movielens.py) builds studies; the command (ablations/__main__.py) measures
+and reports them:
 
     Study(name="movielens-grid", title=..., about=..., figures={"hr_at_10": "HR@10"}, cells=[
         Cell(name="plain-0", labels={"features": "plain average", "hidden layers": "0"}, settings={...}, measure=...),
     ])
 
-Cells of equal settings are measured once. `measure(scratch)` returns figures by name; it may keep checkpoints in the
+Cells with equal settings are measured once. `measure(scratch)` returns figures by name. It may keep checkpoints in the
 folder `scratch`, which belongs to these settings alone and is removed when the cell is finished.
 """
 
@@ -23,27 +23,32 @@ from typing import Any
 from rich.console import Console
 
 
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a cell's settings, whether they are Python values or were read from JSON."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One measurement: `measure` is run unless there are figures of the same settings already."""
+    """One measurement. `measure` runs unless there are already figures for the same settings."""
 
-    # Unique in its study.
+    # Unique within its study.
     name: str
-    # What tells it from the other cells: the first columns of the table, the same keys in every cell of a study.
+    # Distinguish it from other cells: the first columns of the table. All cells of a study have the same keys.
     labels: Mapping[str, str]
-    # JSON values that the figures depend on: options, epochs, seed, the data's fingerprint. The code is not among them.
+    # JSON values that the figures depend on: options, epochs, seed, fingerprint of the data. The code is not included.
     settings: Mapping[str, Any]
     measure: Callable[[Path], Mapping[str, float]]
 
     @property
     def fingerprint(self) -> str:
-        """A SHA-256 of the settings."""
-        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
+        """SHA-256 of the settings."""
+        return fingerprint(self.settings)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridPlot:
-    """A figure over the values of one label, a line for each value of another, in the order of the cells."""
+    """A plot of a figure over the values of one label, with a line per value of another, in the order of the cells."""
 
     across: str
     lines: str
@@ -52,14 +57,14 @@ class GridPlot:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """Cells that stand in one table."""
+    """The cells of one table."""
 
-    # Unique; the name of its plots.
+    # Unique; plots are named after it.
     name: str
     title: str
-    # Markdown: what is varied, what is not, and how to read it.
+    # Markdown: what varies, what does not, and how to read the table.
     about: str
-    # Headings of the figures' columns by name, in order; `measure` may return more, which only the JSON has.
+    # Column heading by name of the figure, in order. Other figures that `measure` returns are in the JSON only.
     figures: Mapping[str, str]
     cells: Sequence[Cell]
     plots: Sequence[GridPlot] = ()
@@ -67,7 +72,7 @@ class Study:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A cell with its figures, and how long they took on whatever else the machine did."""
+    """A measured cell. `seconds` is wall-clock time, whatever else the machine was doing."""
 
     cell: Cell
     figures: Mapping[str, float]
@@ -75,13 +80,13 @@ class Finished:
 
 
 class ResultFolder:
-    """One JSON file a finished cell, named by the fingerprint of its settings: cells of equal settings share one."""
+    """One JSON file per finished cell, named by the fingerprint of its settings; cells with equal settings share it."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def load(self, cell: Cell) -> Finished | None:
-        """Return the cell with the figures that are kept of its settings; None where there are none."""
+        """Return the cell with the figures kept for its settings, or None."""
         try:
             kept = json.loads(self._path(cell).read_text())
         except FileNotFoundError:
@@ -89,7 +94,7 @@ class ResultFolder:
         return Finished(cell=cell, figures=kept["figures"], seconds=kept["seconds"])
 
     def keep(self, finished: Finished) -> None:
-        """Write the file, replaced atomically."""
+        """Write the file, replacing it atomically."""
         self._directory.mkdir(parents=True, exist_ok=True)
         content = {
             "name": finished.cell.name,
@@ -103,7 +108,7 @@ class ResultFolder:
         partial.replace(path)
 
     def scratch(self, cell: Cell) -> Path:
-        """Return the folder that a cell may use while it is measured."""
+        """Return the folder that the cell may use while it is measured."""
         return self._path(cell).with_suffix("")
 
     def _path(self, cell: Cell) -> Path:
@@ -111,13 +116,13 @@ class ResultFolder:
 
 
 def measure_all(studies: Sequence[Study], results: ResultFolder, console: Console) -> None:
-    """Measure every cell that has no result yet, in order. Raises ValueError where two have the same name."""
+    """Measure every cell without a result, in order. Raises ValueError if two cells of a study have the same name."""
     wanted = [(study, cell) for study in studies for cell in study.cells]
     names = [(study.name, cell.name) for study, cell in wanted]
     if len(set(names)) < len(names):
-        raise ValueError(f"two cells have one name: {sorted(name for name in names if names.count(name) > 1)}")
+        raise ValueError(f"cells with the same name: {sorted({name for name in names if names.count(name) > 1})}")
     missing = {cell.fingerprint: (study, cell) for study, cell in wanted if results.load(cell) is None}
-    console.print(f"{len(wanted)} cells, {len(missing)} of them to be measured", soft_wrap=True)
+    console.print(f"{len(wanted)} cells, {len(missing)} to measure", soft_wrap=True)
     began = time.monotonic()
     for number, (study, cell) in enumerate(missing.values()):
         remaining = ""
@@ -133,7 +138,7 @@ def measure_all(studies: Sequence[Study], results: ResultFolder, console: Consol
 
 
 def finished_cells(study: Study, results: ResultFolder) -> list[Finished]:
-    """Return the cells of a study that have figures, in order."""
+    """Return the measured cells of a study, in order."""
     kept = (results.load(cell) for cell in study.cells)
     return [finished for finished in kept if finished is not None]
 

@@ -1,1 +1,1 @@
-"""Measurements of Winnow against the limits of its platform and against the obvious implementation."""
+"""Measures Winnow against the limits of its platform and against a naive implementation."""

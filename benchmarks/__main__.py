@@ -1,6 +1,6 @@
 """`python -m benchmarks`: measures everything in one run and writes RESULTS.md, results.json and the plots.
 
-Takes about twelve minutes on two cores, and eight gigabytes of memory. Close what else runs on the machine.
+It takes about twelve minutes on two cores and needs eight gigabytes of memory. Stop everything else on the machine.
 """
 
 import argparse
@@ -17,49 +17,84 @@ from benchmarks.releases import ensure_release
 
 Returned = TypeVar("Returned")
 
-EFFORT = serving.Effort(rounds=3, alone_seconds=4, saturated_seconds=6, open_loop_seconds=8)
-SMOKE_EFFORT = serving.Effort(rounds=1, alone_seconds=0.5, saturated_seconds=0.5, open_loop_seconds=0.5)
-SMOKE_SIZES = (2_000, 4_000)
+EFFORT = serving.Effort(
+    arithmetic_repetitions=7,
+    rounds=3,
+    alone_seconds=4,
+    saturated_seconds=6,
+    open_loop_seconds=8,
+    open_loop_shares=(0.2, 0.4, 0.55, serving.JUDGED_SHARE, 0.85),
+)
+SMOKE_EFFORT = serving.Effort(
+    arithmetic_repetitions=1,
+    rounds=1,
+    alone_seconds=0.5,
+    saturated_seconds=0.5,
+    open_loop_seconds=0.5,
+    open_loop_shares=(serving.JUDGED_SHARE,),
+)
+SMOKE_SIZES = (2_000,)
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks"), help="where the results are written")
-    parser.add_argument("--releases", type=Path, default=Path("runs/benchmarks"), help="where releases are kept")
-    parser.add_argument("--smoke", action="store_true", help="tiny catalogues and half seconds: shows that it runs")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks"), help="directory for the results")
+    parser.add_argument(
+        "--releases", type=Path, default=Path("runs/benchmarks"), help="directory of the generated releases"
+    )
+    parser.add_argument(
+        "--smoke", action="store_true", help="tiny catalogues for half a second each: shows that it runs"
+    )
+    parser.add_argument(
+        "--report-only", action="store_true", help="rewrite RESULTS.md from results.json, measure nothing"
+    )
     arguments = parser.parse_args()
+    if arguments.report_only:
+        results_page.write_page(arguments.output, results_page.read(arguments.output))
+        return
     presets, effort, sizes = (
         (SMOKE_PRESETS, SMOKE_EFFORT, SMOKE_SIZES) if arguments.smoke else (PRESETS, EFFORT, growth.SIZES)
     )
     results: dict[str, Any] = {"machine": describe_machine(), "presets": {}}
     served = {}
-    for preset in presets:
-        print(f"{preset.name}: release", flush=True)
-        directory = apart(ensure_release, preset, arguments.releases)
-        print(f"{preset.name}: arithmetic", flush=True)
-        computed = apart(arithmetic.measure, preset, directory)
-        recall, reference = apart(quality.recall_and_reference, preset, directory)
-        print(f"{preset.name}: systems side by side", flush=True)
-        served[preset.name] = serving.measure(preset, directory, effort, reference)
-        results["presets"][preset.name] = {
-            "shape": vars(preset),
-            "release": results_page.release_facts(directory),
-            "index_recall_at_200": round(recall, 4),
-            "arithmetic": computed,
-            "serving": served[preset.name].as_json(),
-        }
-    print("growth of the catalogue", flush=True)
-    results["growth"] = [apart(growth.measure, presets[-1], size) for size in sizes]
+    with separate_process(reused=arguments.smoke) as process:
+
+        def separately(function: Callable[..., Returned], *inputs: object) -> Returned:
+            return process.submit(function, *inputs).result()
+
+        for preset in presets:
+            print(f"{preset.name}: release", flush=True)
+            directory = separately(ensure_release, preset, arguments.releases)
+            print(f"{preset.name}: arithmetic", flush=True)
+            computed = separately(arithmetic.measure, preset, directory, effort.arithmetic_repetitions)
+            recall, reference = separately(quality.recall_and_reference, preset, directory)
+            print(f"{preset.name}: systems side by side", flush=True)
+            served[preset.name] = serving.measure(preset, directory, effort, reference)
+            results["presets"][preset.name] = {
+                "shape": vars(preset),
+                "release": results_page.release_facts(directory),
+                "index_recall_at_200": round(recall, 4),
+                "arithmetic": computed,
+                "serving": served[preset.name].as_json(),
+            }
+        print("growth of the catalogue", flush=True)
+        results["growth"] = [separately(growth.measure, presets[-1], size) for size in sizes]
     results["ratios"], results["ratio_ranges"] = results_page.ratios(results["presets"], served)
     results_page.write(arguments.output, results, served)
     print((arguments.output / "RESULTS.md").read_text())
 
 
-def apart(function: Callable[..., Returned], *arguments: object) -> Returned:
-    """Call in a process of its own, so that its gigabytes and its threads are gone afterwards."""
-    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
+def separate_process(*, reused: bool) -> ProcessPoolExecutor:
+    """Return an executor whose every task has a new process, which frees its gigabytes of memory and its threads.
+
+    If `reused`, all tasks share one process: quicker where they are small.
+    """
+    return ProcessPoolExecutor(
+        max_workers=1,
+        mp_context=multiprocessing.get_context("spawn"),
+        max_tasks_per_child=None if reused else 1,
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The stages' computations alone, one thread, against what this machine's matrix product reaches.
+"""The computations of the stages on one thread, compared with the rate of this machine's matrix product.
 
-Operations are those that the network needs in the form that is run: of the folded ranking network, the layers above the
-first, an addition for each number of the first layer's output, and the user's half. Nothing
-else counts: not gathering, not ReLU, not copying.
+Only the operations that a network needs in the form that runs are counted. For the folded ranking network these are the
+layers above the first, one addition per number of the first layer's output, and the user's half of the first layer.
+Gathering, ReLU and copying do not count.
 """
 
 import time
@@ -19,22 +19,21 @@ from benchmarks.presets import Preset
 from benchmarks.releases import load_histories
 from candidate_service.retriever import Retriever
 from ranking_service.ranker import Ranker
-from ranking_service.settings import RankingSettings
 from winnow.networks.packed import pack
 from winnow.networks.tower import tower_widths
 from winnow.queries import RankingQuery, RetrievalQuery
 from winnow.release.models.loader import load_candidate_network
 from winnow.release.reader import current_release_id, open_release
 
-# As many as a stage finds waiting at saturation.
+# As many as wait in front of a stage at saturation.
 BATCH_QUERIES = 32
-REPETITIONS = 7
-# Large enough that a matrix product reaches its best rate, small enough to fit the third-level cache.
+TABLE_MEBIBYTES = 2048
+# Large enough for a matrix product to reach its best rate, small enough to fit into the L3 cache.
 GEMM_SIZE = 1024
 
 
-def measure(preset: Preset, directory: Path) -> dict[str, Any]:
-    """Return milliseconds a request, GFLOP/s and share of the matrix product's rate for each computation."""
+def measure(preset: Preset, directory: Path, repetitions: int) -> dict[str, Any]:
+    """Return milliseconds per request, GFLOP/s and the share of the matrix product's rate for each computation."""
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     release = open_release(directory / current_release_id(directory))
@@ -46,15 +45,19 @@ def measure(preset: Preset, directory: Path) -> dict[str, Any]:
         exclusions=histories,
     )
     network = load_candidate_network(release, cpu)
-    packed = pack(histories, preset.item_count, "histories", cpu)
+    packed = pack(histories, cpu)
     exact = Retriever.from_release(release, cpu, exact_search=True)
     served = Retriever.from_release(release, cpu)
     ranking = RankingQuery(histories=histories, candidates=exact.retrieve(query).rows)
-    table = {"table_budget_bytes": RankingSettings.model_fields["item_table_mebibytes"].default * 2**20}
+    # Enough for every preset, in float16.
+    table_bytes = TABLE_MEBIBYTES * 2**20
     rankers = {
         "ranking, plain": Ranker.from_release(release, cpu),
-        "ranking, folded": Ranker.from_release(release, cpu, **table),
-        "ranking, folded, bfloat16": Ranker.from_release(release, cpu, **table, arithmetic="bfloat16"),
+        "ranking, folded": Ranker.from_release(release, cpu, table_budget_bytes=table_bytes),
+        "ranking, plain, bfloat16": Ranker.from_release(release, cpu, arithmetic="bfloat16"),
+        "ranking, folded, bfloat16": Ranker.from_release(
+            release, cpu, table_budget_bytes=table_bytes, arithmetic="bfloat16"
+        ),
     }
     tower, folded = _operations(preset)
     computations: dict[str, tuple[Callable[[], object], float]] = {
@@ -66,15 +69,15 @@ def measure(preset: Preset, directory: Path) -> dict[str, Any]:
             for name, ranker in rankers.items()
         },
     }
-    return _interleaved(computations)
+    return _interleaved(computations, repetitions)
 
 
-def _interleaved(computations: dict[str, tuple[Callable[[], object], float]]) -> dict[str, Any]:
-    """Measure all of them in turn, again and again, each beside a matrix product of its own."""
+def _interleaved(computations: dict[str, tuple[Callable[[], object], float]], repetitions: int) -> dict[str, Any]:
+    """Measure all computations in turn for several rounds, each one right after a matrix product."""
     gemm_rates, times, shares = [], {name: [] for name in computations}, {name: [] for name in computations}  # type: ignore[var-annotated]
     for compute, _ in computations.values():
         compute()
-    for _ in range(REPETITIONS):
+    for _ in range(repetitions):
         for name, (compute, operations) in computations.items():
             gemm = _gemm_rate()
             started = time.perf_counter()
@@ -88,7 +91,7 @@ def _interleaved(computations: dict[str, tuple[Callable[[], object], float]]) ->
         "batch_queries": BATCH_QUERIES,
         "computations": {
             name: {
-                "milliseconds_a_request": round(median(times[name]) * 1e3, 4),
+                "milliseconds_per_request": round(median(times[name]) * 1e3, 4),
                 "gflops": round(operations / median(times[name]) / 1e9, 1) if operations else None,
                 "share_of_gemm": round(median(shares[name]), 3) if operations else None,
             }
@@ -106,7 +109,7 @@ def _gemm_rate() -> float:
 
 
 def _operations(preset: Preset) -> tuple[float, float]:
-    """Multiplications and additions a request: of the candidate tower, of the folded ranking network."""
+    """Multiplications and additions per request of the candidate tower and of the folded ranking network."""
     widths = tower_widths(preset.embedding_dim, preset.hidden_dim, preset.n_hidden_layers)
     tower = 2.0 * sum(before * after for before, after in pairwise(widths))
     user_half = 2.0 * widths[0] * widths[1]
@@ -115,7 +118,7 @@ def _operations(preset: Preset) -> tuple[float, float]:
 
 
 def _plain(preset: Preset) -> float:
-    """Of the plain ranking network: the item's half is a matrix product too."""
+    """The same for the plain ranking network, in which the item's half is a matrix product too."""
     _, folded = _operations(preset)
     widths = tower_widths(preset.embedding_dim, preset.hidden_dim, preset.n_hidden_layers)
     return folded + preset.candidate_count * 2.0 * widths[0] * widths[1]

@@ -1,7 +1,7 @@
-"""What a search costs as the catalogue grows: a scan of all items, and lists tuned to the same recall.
+"""The cost of a search as the catalogue grows: a full scan, and inverted lists tuned to a target recall.
 
-`python -m benchmarks.growth 10000000` adds one size by hand: ten million vectors are a file of 10 GB, mapped, and need
-that much disk below runs/, 8 GB of memory beside the page cache, and half an hour.
+`python -m benchmarks.growth 10000000` measures one more size. Ten million vectors are a mapped file of 10 GB below
+runs/; this takes half an hour and 8 GB of memory besides the page cache.
 """
 
 import json
@@ -23,11 +23,11 @@ from winnow.queries import RetrievalQuery
 SIZES = (10_000, 100_000, 1_000_000)
 TUNING_QUERIES, TIMED_QUERIES = 200, 200
 TIMED_BATCH = 20
-BY_HAND = Path("benchmarks/growth_by_hand.json")
+BY_HAND = Path(__file__).with_name("growth_by_hand.json")
 
 
 def measure(preset: Preset, item_count: int, backing_file: Path | None = None) -> dict[str, Any]:
-    """Return the milliseconds a query, one thread, of both kinds over a catalogue of this size."""
+    """Return CPU milliseconds per query on one thread for both kinds of search over a catalogue of this size."""
     sized = at_size(preset, item_count)
     vectors_IH, user_BH = make_candidates(sized, TUNING_QUERIES + TIMED_QUERIES, backing_file=backing_file)
     started = time.monotonic()
@@ -51,7 +51,7 @@ def measure(preset: Preset, item_count: int, backing_file: Path | None = None) -
 
 
 def _milliseconds(index: ApproximateIndex | ExactIndex, user_BH: torch.Tensor) -> float:
-    """CPU time a query, in batches as a busy stage forms them."""
+    """CPU time per query, in batches as a busy stage forms them."""
     query = RetrievalQuery.without_histories(np.full(TIMED_BATCH, 200, dtype=np.int32))
     index.search(user_BH[:TIMED_BATCH], query)
     started = time.process_time()
@@ -61,7 +61,7 @@ def _milliseconds(index: ApproximateIndex | ExactIndex, user_BH: torch.Tensor) -
 
 
 def points_by_hand() -> list[dict[str, Any]]:
-    """Return the sizes that were measured by hand."""
+    """Return the results of the sizes that were measured one by one."""
     return list(json.loads(BY_HAND.read_text())) if BY_HAND.exists() else []
 
 

@@ -1,4 +1,4 @@
-"""What the figures were measured on and with."""
+"""The machine, the versions and the commit that figures were measured with."""
 
 import importlib.metadata
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("grpcio", "protobuf", "uvloop", "numpy", "torch", "faiss-cpu")
-# What decides how fast these networks can be.
+# Instruction sets that matter for the speed of these networks.
 INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 
 

@@ -1,11 +1,11 @@
-"""The catalogues that are measured: their sizes, and the load put on each."""
+"""The catalogues that are measured: their sizes and the load on each."""
 
 from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """One catalogue with networks over it."""
+    """One catalogue and the shape of its networks."""
 
     name: str
     item_count: int
@@ -18,16 +18,16 @@ class Preset:
     candidate_count: int = 200
     answer_length: int = 20
     saturating_callers: int = 64
-    """Concurrent callers at which the answers a second no longer grow."""
+    """Concurrent callers beyond which answers per second no longer grow."""
     naive_callers: int = 64
     """The same for the naive chain."""
 
 
-# MovieLens-1M: 3,706 rated films; 64-d and two layers are what trains well on it.
+# As large as MovieLens-1M with its 3,706 rated films; 64 dimensions and two layers train well on it.
 SMALL = Preset(name="small", item_count=3_706, embedding_dim=64, hidden_dim=64, n_hidden_layers=2, taste_count=40)
 
-# The paper: a catalogue of a million (its vocabularies), 256-d embeddings, and a tower of 1024-512-256 (its best one).
-# The naive chain answers 6 requests a second there: 64 callers would wait ten seconds each, and 8 saturate it too.
+# As in the paper: a million items (its vocabularies), 256-d embeddings, and its best tower, 1024-512-256.
+# The naive chain answers 6 requests per second: 64 callers would wait ten seconds each, and 8 saturate it too.
 PAPER = Preset(
     name="paper",
     item_count=1_000_000,
@@ -40,15 +40,20 @@ PAPER = Preset(
 
 PRESETS = (SMALL, PAPER)
 
-# The same names and code paths in seconds: shows that the benchmark runs, measures nothing.
+# The same names and code paths in seconds: shows that the benchmark runs, but measures nothing.
 SMOKE_PRESETS = (
     replace(SMALL, item_count=400, taste_count=20, history_length=10, saturating_callers=8, naive_callers=8),
     replace(PAPER, item_count=2_000, embedding_dim=32, hidden_dim=16, taste_count=40, saturating_callers=8),
 )
 
 
+def item_id(row: int) -> str:
+    """Return an id of 11 characters, as long as those of YouTube."""
+    return f"item{row:07d}"
+
+
 def at_size(preset: Preset, item_count: int) -> Preset:
-    """The same networks over a catalogue of another size, with as many items a taste."""
+    """Return the preset with another number of items and as many items per taste."""
     return replace(
         preset,
         name=f"{preset.name}-{item_count}",

@@ -1,12 +1,12 @@
-"""What approximation costs: served answers against the exact float32 pipeline, on histories nothing was tuned on."""
+"""The cost of approximation: served answers against the exact float32 pipeline, on histories not used for tuning."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.presets import Preset
-from benchmarks.releases import item_id, load_histories
+from benchmarks.presets import Preset, item_id
+from benchmarks.releases import load_histories
 from candidate_service.retriever import Retriever
 from ranking_service.ranker import Ranker
 from winnow.client import WinnowClient
@@ -18,7 +18,7 @@ QUERIES = 300
 
 
 def recall_and_reference(preset: Preset, directory: Path) -> tuple[float, list[list[str]]]:
-    """Return the recall of the release's index, watched items excluded, and the exact pipeline's best items."""
+    """Return the recall of the release's index, with watched items excluded, and the exact pipeline's best items."""
     release = open_release(directory / current_release_id(directory))
     cpu = torch.device("cpu")
     histories = load_histories(directory).slice(0, QUERIES)
@@ -37,7 +37,7 @@ def recall_and_reference(preset: Preset, directory: Path) -> tuple[float, list[l
 
 
 def served_overlap(preset: Preset, directory: Path, target: str, reference: list[list[str]]) -> float:
-    """Return the share of the exact pipeline's best items that are in the served answers."""
+    """Return the share of the exact pipeline's best items that the served answers contain."""
     histories = load_histories(directory)
     shares = []
     with WinnowClient(target, timeout_seconds=10) as client:

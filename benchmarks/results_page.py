@@ -1,4 +1,4 @@
-"""What was measured, for people (RESULTS.md, plots) and for machines (results.json)."""
+"""Writes results.json (for programs), RESULTS.md and the plots (for people)."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,8 @@ from benchmarks.serving import JUDGED_SHARE, Served
 from winnow.loadtest.summary import plot_latency_over_rate
 from winnow.release.reader import current_release_id, open_release
 
+RESULTS_FILE = "results.json"
+
 SYSTEM_NAMES = {
     "noop_single_hop": "(a) no-op, one hop",
     "noop_chain": "(b) no-op chain",
@@ -16,8 +18,8 @@ SYSTEM_NAMES = {
     "winnow": "(d) Winnow",
 }
 
-# What each ratio has to reach, and in which direction.
-MARKS = {
+# The bound that each ratio has to meet.
+TARGETS = {
     "small.saturation.winnow_over_noop_single_hop": (">=", 0.7),
     "small.saturation.winnow_over_noop_chain": (">=", 2.0),
     "small.saturation.winnow_over_naive_chain": (">=", 3.0),
@@ -33,7 +35,7 @@ MARKS = {
 
 
 def release_facts(directory: Path) -> dict[str, Any]:
-    """The index of a release and the size of its files."""
+    """Return the index of a release and the sizes of its files."""
     manifest = open_release(directory / current_release_id(directory)).manifest
     return {
         "index": manifest.index.model_dump(),
@@ -44,7 +46,7 @@ def release_facts(directory: Path) -> dict[str, Any]:
 def ratios(
     presets: dict[str, Any], served: dict[str, Served]
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """Return every ratio by its key: medians over the rounds, and the range of the rounds where there are several."""
+    """Return every ratio by key, as the median over the rounds, and its range where there are several rounds."""
     found: dict[str, float] = {}
     ranges: dict[str, tuple[float, float]] = {}
     for preset, figures in served.items():
@@ -69,15 +71,34 @@ def ratios(
 def write(output: Path, results: dict[str, Any], served: dict[str, Served]) -> None:
     """Write all files into the directory."""
     output.mkdir(parents=True, exist_ok=True)
-    (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (output / RESULTS_FILE).write_text(json.dumps(results, indent=1) + "\n")
     for preset, figures in served.items():
         plot_latency_over_rate({f"Winnow, {preset}": figures.open_loop}, output / f"latency_{preset}.png")
-    growth = sorted([*results["growth"], *points_by_hand()], key=lambda point: point["item_count"])
-    _plot_growth(growth, output / "growth.png")
+    write_page(output, results)
+
+
+def write_page(output: Path, results: dict[str, Any]) -> None:
+    """Write RESULTS.md and the plot of the growing catalogue; the other plots need more than results.json has."""
+    _plot_growth(_growth(results), output / "growth.png")
+    (output / "RESULTS.md").write_text(page(results))
+
+
+def read(output: Path) -> dict[str, Any]:
+    """Return the results of an earlier run."""
+    results: dict[str, Any] = json.loads((output / RESULTS_FILE).read_text())
+    return results
+
+
+def page(results: dict[str, Any]) -> str:
+    """Return RESULTS.md."""
     sections = [_head(results), _ratio_table(results)]
     sections += [_preset_section(name, figures) for name, figures in results["presets"].items()]
-    sections.append(_growth_section(growth))
-    (output / "RESULTS.md").write_text("\n\n".join(sections) + "\n")
+    sections.append(_growth_section(_growth(results)))
+    return "\n\n".join(sections) + "\n"
+
+
+def _growth(results: dict[str, Any]) -> list[dict[str, Any]]:
+    return sorted([*results["growth"], *points_by_hand()], key=lambda point: point["item_count"])
 
 
 def _head(results: dict[str, Any]) -> str:
@@ -86,23 +107,24 @@ def _head(results: dict[str, Any]) -> str:
     changed = ", with uncommitted changes" if machine["uncommitted_changes"] else ""
     return (
         "# Results\n\n"
-        "Written by `make bench`; what is measured and how is in [performance](../docs/performance.md).\n\n"
+        "Written by `make bench`. [performance.md](../docs/performance.md) says what is measured and how.\n\n"
         f"{machine['processor']}, {machine['cores']} cores ({', '.join(machine['instruction_sets'])}), "
         f"{machine['memory_gibibytes']} GiB, {machine['system']}. Python {machine['python']}, {versions}. "
-        f"Commit {machine['commit'][:12]}{changed}. Clients and servers share the cores: trust the ratios."
+        f"Commit {machine['commit'][:12]}{changed}. Clients and servers share the cores: trust the ratios, not the "
+        "absolute figures."
     )
 
 
 def _ratio_table(results: dict[str, Any]) -> str:
-    lines = ["## Ratios", "", "| ratio | measured | rounds from .. to | mark | reached |", "|---|---|---|---|---|"]
+    lines = ["## Ratios", "", "| ratio | measured | range over rounds | target | met |", "|---|---|---|---|---|"]
     for key, value in results["ratios"].items():
         spread = " .. ".join(f"{end:g}" for end in results["ratio_ranges"].get(key, ()))
-        mark, reached = "", ""
-        if key in MARKS:
-            direction, bound = MARKS[key]
-            mark = f"{direction} {bound:g}"
-            reached = "yes" if (value >= bound if direction == ">=" else value <= bound) else "**no**"
-        lines.append(f"| `{key}` | {value:g} | {spread} | {mark} | {reached} |")
+        target, met = "", ""
+        if key in TARGETS:
+            direction, bound = TARGETS[key]
+            target = f"{direction} {bound:g}"
+            met = "yes" if (value >= bound if direction == ">=" else value <= bound) else "**no**"
+        lines.append(f"| `{key}` | {value:g} | {spread} | {target} | {met} |")
     return "\n".join(lines)
 
 
@@ -111,11 +133,11 @@ def _preset_section(name: str, figures: dict[str, Any]) -> str:
     lines = [
         f"## Preset `{name}`",
         "",
-        f"{shape['item_count']:,} items, embeddings of {shape['embedding_dim']}, {shape['n_hidden_layers']} hidden "
-        f"layers down to {shape['hidden_dim']}, histories of {shape['history_length']}, "
+        f"{shape['item_count']:,} items, {shape['embedding_dim']}-d embeddings, {shape['n_hidden_layers']} hidden "
+        f"layers (the last one {shape['hidden_dim']} wide), histories of {shape['history_length']} watches, "
         f"{shape['candidate_count']} candidates, {shape['answer_length']} items returned.",
         "",
-        "| system | alone: p50, p99 ms | saturated: answers/s | p50, p99 ms | CPU µs a request | failed |",
+        "| system | one caller: p50, p99 ms | saturated: answers/s | p50, p99 ms | CPU µs per request | failed |",
         "|---|---|---|---|---|---|",
     ]
     for system, label in SYSTEM_NAMES.items():
@@ -123,9 +145,9 @@ def _preset_section(name: str, figures: dict[str, Any]) -> str:
         failed = sum(alone["failures"].values()) + sum(saturated["failures"].values())
         lines.append(
             f"| {label} | {_p50_p99(alone)} | {saturated['rate_per_second']:g} | {_p50_p99(saturated)} "
-            f"| {serving['cpu_microseconds_a_request'][system]} | {failed} |"
+            f"| {serving['cpu_microseconds_per_request'][system]} | {failed} |"
         )
-    lines += ["", f"![Latency over rate](latency_{name}.png)", "", "Winnow, open loop:", ""]
+    lines += ["", f"![Latency over rate](latency_{name}.png)", "", "Winnow under an open loop:", ""]
     lines += ["| share of saturation | offered/s | p50, p99 ms | p99.9 ms | failed |", "|---|---|---|---|---|"]
     lines += [
         f"| {point['offered']} | {point['offered_rate_per_second']:.0f} | {_p50_p99(point)} "
@@ -135,27 +157,29 @@ def _preset_section(name: str, figures: dict[str, Any]) -> str:
     parts = serving["saturated"]["winnow"]["parts_mean_milliseconds"]
     lines += [
         "",
-        "Where the time goes at saturation, mean milliseconds: "
+        "Parts of a call at saturation, mean milliseconds: "
         + ", ".join(f"{part} {value:g}" for part, value in parts.items() if value is not None)
         + ".",
         "",
         _index_sentence(figures),
         "",
-        f"All three services ready after {serving['start_seconds']['winnow']:g} s. Memory, MiB: "
-        + ", ".join(
-            f"{role} {memory['private']} private, {memory['resident']} resident with mapped files"
+        f"All three services are ready after {serving['start_seconds']['winnow']:g} s. Their memory, MiB:",
+        "",
+        "| service | private | resident, with mapped files |",
+        "|---|---|---|",
+        *(
+            f"| {role} | {memory['private']} | {memory['resident']} |"
             for role, memory in serving["memory_mebibytes"].items()
-        )
-        + ".",
+        ),
         "",
-        f"Arithmetic, one thread, batches of {figures['arithmetic']['batch_queries']}; this machine's matrix product: "
-        f"{figures['arithmetic']['gemm_gflops']:g} GFLOP/s.",
+        f"Arithmetic on one thread, in batches of {figures['arithmetic']['batch_queries']}. A matrix product reaches "
+        f"{figures['arithmetic']['gemm_gflops']:g} GFLOP/s on this machine.",
         "",
-        "| computation | ms a request | GFLOP/s | share of the matrix product's |",
+        "| computation | ms per request | GFLOP/s | share of the matrix product |",
         "|---|---|---|---|",
     ]
     lines += [
-        f"| {computation} | {values['milliseconds_a_request']:g} | {values['gflops'] or ''} "
+        f"| {computation} | {values['milliseconds_per_request']:g} | {values['gflops'] or ''} "
         f"| {values['share_of_gemm'] or ''} |"
         for computation, values in figures["arithmetic"]["computations"].items()
     ]
@@ -165,11 +189,11 @@ def _preset_section(name: str, figures: dict[str, Any]) -> str:
 def _index_sentence(figures: dict[str, Any]) -> str:
     index = figures["release"]["index"]
     if index["kind"] == "exact":
-        return "Index: a full scan."
+        return "Index: full scan."
     return (
-        f"Index: {index['probe_count']} of {index['list_count']} lists scanned, recall@200 "
-        f"{index['recall_at_200']:.3f} when tuned, {figures['index_recall_at_200']:.3f} here; ranked top-20 overlap "
-        f"with the exact float32 pipeline {figures['serving']['top_20_overlap']:.3f}."
+        f"Index: {index['probe_count']} of {index['list_count']} lists are scanned. Recall@200 was "
+        f"{index['recall_at_200']:.3f} when the index was tuned and is {figures['index_recall_at_200']:.3f} here. The "
+        f"ranked top 20 overlap with those of the exact float32 pipeline by {figures['serving']['top_20_overlap']:.3f}."
     )
 
 
@@ -182,11 +206,11 @@ def _growth_section(growth: list[dict[str, Any]]) -> str:
     lines = [
         "## Growth of the catalogue",
         "",
-        "Milliseconds of CPU a query, vectors of the `paper` preset, one thread, batches of 20.",
+        "CPU milliseconds per query: vectors of the `paper` preset, one thread, batches of 20.",
         "",
         "![Cost of a search over the size of the catalogue](growth.png)",
         "",
-        "| items | full scan | lists | scanned of lists | recall@200 | seconds to build |",
+        "| items | full scan | inverted lists | lists scanned | recall@200 | seconds to build |",
         "|---|---|---|---|---|---|",
     ]
     lines += [
@@ -205,12 +229,12 @@ def _plot_growth(growth: list[dict[str, Any]], path: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     sizes = [point["item_count"] for point in growth]
-    for name, key in (("full scan", "exact_milliseconds"), ("lists, tuned to recall .98", "approximate_milliseconds")):
+    for name, key in (("full scan", "exact_milliseconds"), ("inverted lists, recall .98", "approximate_milliseconds")):
         axes.plot(sizes, [point[key] for point in growth], marker="o", label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("items in the catalogue")
-    axes.set_ylabel("CPU milliseconds a query")
+    axes.set_ylabel("CPU milliseconds per query")
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)

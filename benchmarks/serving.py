@@ -1,4 +1,4 @@
-"""All systems side by side, interleaved: every round puts each load on each system, so that a slow minute hits all."""
+"""Measures all systems in turn: every round puts each load on each system, so that a slow minute affects all."""
 
 import contextlib
 import time
@@ -15,39 +15,41 @@ from winnow.loadtest.measured import Measured, added_over_time
 from winnow.loadtest.processes import run_load
 from winnow.loadtest.summary import Point
 
-# Longer than any answer takes, the naive chain's at saturation included: what is slow is to be measured, not to fail.
+# Longer than any answer takes, even from the saturated naive chain: slow answers are measured instead of failing.
 TIMEOUT_SECONDS = 30.0
-# Open loops of Winnow alone, as shares of its saturated rate; at .7 its tail is judged.
-OPEN_LOOP_SHARES = (0.2, 0.4, 0.55, 0.7, 0.85)
+# The share of its saturated rate at which Winnow's tail latency has a target.
 JUDGED_SHARE = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How long everything is measured."""
+    """How often and how long everything is measured."""
 
+    arithmetic_repetitions: int
     rounds: int
     alone_seconds: float
     saturated_seconds: float
     open_loop_seconds: float
+    open_loop_shares: tuple[float, ...]
+    """Open-loop loads on Winnow, as shares of its saturated rate; JUDGED_SHARE is one of them."""
 
 
 @dataclass(kw_only=True)
 class Served:
-    """One preset's figures. Rounds by system."""
+    """The figures of one preset. Lists have one entry per round, by system."""
 
     alone: dict[str, list[Measured]] = field(default_factory=dict)
     saturated: dict[str, list[Measured]] = field(default_factory=dict)
     cpu_microseconds: dict[str, float] = field(default_factory=dict)
-    """CPU time of all of a system's processes for one request at saturation, the client's not included."""
+    """CPU time of all processes of a system per request at saturation, without the client."""
     open_loop: list[Point] = field(default_factory=list)
     start_seconds: dict[str, float] = field(default_factory=dict)
     memory_mebibytes: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Of Winnow's processes after all that: `private` is not backed by files, `resident` is all."""
+    """Winnow's processes at the end: `private` memory is not backed by files, `resident` is everything."""
     top_20_overlap: float = 0.0
 
     def median_ratio(self, kind: str, over: str, figure: str) -> tuple[float, float, float]:
-        """Return the median, least and largest over the rounds of Winnow's figure divided by another system's."""
+        """Return median, minimum and maximum over the rounds of Winnow's figure divided by another system's."""
         runs: dict[str, list[Measured]] = getattr(self, kind)
         ratios = sorted(
             _figure(ours, figure) / max(_figure(theirs, figure), 1e-9)
@@ -56,11 +58,11 @@ class Served:
         return ratios[len(ratios) // 2], ratios[0], ratios[-1]
 
     def as_json(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return the figures as JSON values."""
         return {
             "alone": {name: added_over_time(runs).as_json() for name, runs in self.alone.items()},
             "saturated": {name: added_over_time(runs).as_json() for name, runs in self.saturated.items()},
-            "cpu_microseconds_a_request": {name: round(value) for name, value in self.cpu_microseconds.items()},
+            "cpu_microseconds_per_request": {name: round(value) for name, value in self.cpu_microseconds.items()},
             "open_loop": [point.as_json() for point in self.open_loop],
             "start_seconds": self.start_seconds,
             "memory_mebibytes": self.memory_mebibytes,
@@ -69,7 +71,7 @@ class Served:
 
 
 def measure(preset: Preset, directory: Path, effort: Effort, reference: list[list[str]]) -> Served:
-    """Start every system over the preset's release and measure it."""
+    """Start every system with the preset's release and measure it."""
     served = Served()
     requests = load_requests(directory, preset.answer_length)
 
@@ -105,7 +107,7 @@ def measure(preset: Preset, directory: Path, effort: Effort, reference: list[lis
                 answered[name] += round(measured.answered_count * (1 + 0.5 / effort.saturated_seconds))
         served.cpu_microseconds = {name: cpu_seconds[name] / max(answered[name], 1) * 1e6 for name in systems}
         saturated_rate = added_over_time(served.saturated["winnow"]).rate_per_second
-        for share in OPEN_LOOP_SHARES:
+        for share in effort.open_loop_shares:
             rate = share * saturated_rate
             measured = load(systems["winnow"], effort.open_loop_seconds, rate_per_second=rate)
             served.open_loop.append(Point(offered=f"{share:.0%}", rate_per_second=rate, measured=measured))

@@ -1,8 +1,8 @@
-"""Catalogues with structure but without training: what an index and a ranker meet in earnest, made in a minute.
+"""Untrained catalogues with the structure that trained ones have, generated in a minute.
 
-Items belong to tastes, users watch items of a few tastes, and the candidate network's output vector of an item is what
-its tower makes of the item's own embedding: so a history retrieves items like those it holds, as after training. With
-independent random weights all items would be equally far from all users, and no approximate index would work.
+Items belong to tastes, and users watch items of a few tastes. The candidate network's output vector of an item is what
+its tower computes from the item's own embedding, so that a history retrieves items like its own, as after training.
+With independent random weights all items would be equally far from all users, and no approximate index would work.
 
 Shape legend: I items, J items of a block, T tastes, L latent dimensions, E embedding_dim, H hidden_dim.
 """
@@ -23,23 +23,23 @@ from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
 from winnow.networks.tower import apply_tower
 
-# Directions in which items differ; learned embeddings of hundreds of dimensions have about so many.
+# Directions in which items differ: about as many as in learned embeddings of hundreds of dimensions.
 LATENT_DIM = 32
-# How far an item lies from the centre of its taste, relative to the distance between tastes.
+# Distance of an item from the centre of its taste, relative to the distance between tastes.
 WITHIN_TASTE = 0.6
-# What an item's embedding has of its own, relative to what follows from its latent position.
+# Noise in an item's embedding, relative to the part that follows from its latent position.
 OWN_NOISE = 0.3
-# A user's watches come from a few tastes, in these shares: one prevails, as in real histories.
+# Shares of the tastes in a user's watches: one prevails, as in real histories.
 TASTE_SHARES = (0.6, 0.25, 0.15)
-# Popularity falls with the rank to this power (Zipf; watches of films and videos lie near 1).
+# Popularity is proportional to rank to the power of minus this (Zipf; near 1 for films and videos).
 POPULARITY_EXPONENT = 0.8
-# Items computed at once, to bound memory.
+# Items that are computed at once; bounds memory.
 BLOCK_ITEMS = 65_536
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SyntheticCatalogue:
-    """Tastes of items and the popularity of each: what histories are drawn from."""
+    """Taste and popularity of each item, from which histories are drawn."""
 
     tastes: NDArray[np.int32]
     """[I]."""
@@ -47,7 +47,7 @@ class SyntheticCatalogue:
     """[I], each item's share of all watches."""
 
     def histories(self, count: int, length: int, seed: int) -> RaggedRows:
-        """Draw histories of equal length, without repetition where the tastes hold enough items."""
+        """Draw histories of equal length, without repetition if the tastes have enough items."""
         rng = np.random.default_rng(seed)
         by_taste = np.argsort(self.tastes, kind="stable").astype(np.int32)
         starts = np.searchsorted(self.tastes[by_taste], np.arange(int(self.tastes.max()) + 2))
@@ -56,7 +56,7 @@ class SyntheticCatalogue:
         for _ in range(count):
             tastes = rng.integers(0, len(starts) - 1, len(TASTE_SHARES))
             watched: list[int] = []
-            # Some draws repeat: twice as many as needed are nearly always enough.
+            # Some draws repeat items: twice as many draws as needed are nearly always enough.
             for taste in rng.choice(tastes, 2 * length, p=TASTE_SHARES).tolist():
                 low = weights[starts[taste] - 1] if starts[taste] else 0.0
                 high = weights[starts[taste + 1] - 1]
@@ -77,7 +77,7 @@ class SyntheticNetworks:
 
 @torch.inference_mode()
 def make_networks(preset: Preset, seed: int = 0) -> SyntheticNetworks:
-    """Make catalogue and networks of the preset's shape."""
+    """Make a catalogue and networks of the preset's shape."""
     generator = torch.Generator().manual_seed(seed)
     candidate = DeepCandidateGenerationModel(**_shape(preset), seed=seed)
     ranking = DeepRankingModel(**_shape(preset), seed=seed + 1)
@@ -88,7 +88,7 @@ def make_networks(preset: Preset, seed: int = 0) -> SyntheticNetworks:
     for start in range(0, preset.item_count, BLOCK_ITEMS):
         own = candidate.embedding.weight[start : start + BLOCK_ITEMS]
         candidate.output.weight[start : start + BLOCK_ITEMS] = apply_tower(candidate.tower, own)
-    # Centred, as the softmax does not care for what all items have in common.
+    # Centred, since a vector that all items have in common does not change the softmax.
     candidate.output.weight -= candidate.output.weight.mean(dim=0)
     ranking.output.weight.normal_(0, preset.hidden_dim**-0.5, generator=generator)
     ranks = torch.randperm(preset.item_count, generator=generator) + 1
@@ -103,10 +103,10 @@ def make_networks(preset: Preset, seed: int = 0) -> SyntheticNetworks:
 def make_candidates(
     preset: Preset, user_count: int, seed: int = 0, backing_file: Path | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Make what an index alone needs, without tables of embeddings: item vectors [I, H], user vectors [user_count, H].
+    """Make item vectors [I, H] and user vectors [user_count, H], which is all that an index needs.
 
-    An item's embedding exists only while its vector is computed: ten million of them fit where the networks would not.
-    With a `backing_file` the item vectors are in it, mapped, so that the system can write them out.
+    An item's embedding exists only while its vector is computed, so that ten million items fit into memory although the
+    networks would not. With a `backing_file` the item vectors are mapped from it, and the system can page them out.
     """
     generator = torch.Generator().manual_seed(seed)
     network = DeepCandidateGenerationModel(**_shape(preset) | {"n_items": 1}, seed=seed)
@@ -122,7 +122,7 @@ def make_candidates(
         own_JE = _embeddings(latent_IL[start : start + BLOCK_ITEMS], projection_LE, generator)
         vectors_IH[start : start + BLOCK_ITEMS] = apply_tower(network.tower, own_JE)
     vectors_IH -= vectors_IH.mean(dim=0)
-    # A user is the average of items of a few tastes, as in a history of the usual length.
+    # A user vector is made from the average of items of a few tastes, as many as are in a history.
     by_taste = taste_I.argsort()
     starts = torch.searchsorted(taste_I[by_taste], torch.arange(preset.taste_count + 1))
     users = []
@@ -137,7 +137,7 @@ def make_candidates(
 
 
 def _latent_positions(preset: Preset, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The taste of each item, [I], and where it lies, [I, L]."""
+    """Return the taste of each item, [I], and its latent position, [I, L]."""
     taste_I = torch.randint(preset.taste_count, (preset.item_count,), generator=generator)
     latent_IL = torch.randn(preset.item_count, LATENT_DIM, generator=generator).mul_(WITHIN_TASTE)
     latent_IL += torch.randn(preset.taste_count, LATENT_DIM, generator=generator)[taste_I]
@@ -145,14 +145,14 @@ def _latent_positions(preset: Preset, generator: torch.Generator) -> tuple[Tenso
 
 
 def keep_scale(tower: torch.nn.ModuleList) -> None:
-    """Scale the layers so that signals keep their size through ReLUs, as training makes them do."""
+    """Scale the layers so that signals keep their size through ReLUs, as they do after training."""
     for layer in tower:
         # torch draws from U(-1, 1) / sqrt(fan_in), which has a third of the variance 1 / fan_in; ReLU takes a half.
         layer.get_parameter("weight").mul_(6**0.5)
 
 
 def embed(latent_IL: Tensor, table_IE: Tensor, generator: torch.Generator) -> None:
-    """Fill the table of embeddings."""
+    """Fill the embedding table in place."""
     projection_LE = _projection(table_IE.shape[1], generator)
     for start in range(0, len(table_IE), BLOCK_ITEMS):
         table_IE[start : start + BLOCK_ITEMS] = _embeddings(
@@ -165,7 +165,7 @@ def _projection(embedding_dim: int, generator: torch.Generator) -> Tensor:
 
 
 def _embeddings(latent_JL: Tensor, projection_LE: Tensor, generator: torch.Generator) -> Tensor:
-    """A random projection of the latent positions, and noise of each item's own."""
+    """Project the latent positions and add independent noise per item."""
     noise_JE = torch.randn(len(latent_JL), projection_LE.shape[1], generator=generator)
     own_JE: Tensor = latent_JL @ projection_LE
     return own_JE.add_(noise_JE, alpha=OWN_NOISE)

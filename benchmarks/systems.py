@@ -1,4 +1,4 @@
-"""The systems under comparison as groups of processes on this machine."""
+"""The compared systems, each a group of processes on this machine."""
 
 import contextlib
 import os
@@ -15,6 +15,12 @@ from winnow.serving.local_stack import LocalStack, StackSettings, free_port
 
 HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 120.0
+# A server that does not listen yet is tried again soon, and by no connection of another system.
+CHANNEL_OPTIONS = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 100),
+    ("grpc.use_local_subchannel_pool", 1),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +33,11 @@ class RunningSystem:
     """Process ids by role."""
 
     def cpu_seconds(self) -> float:
-        """CPU time, user and system, that all its processes have used so far."""
+        """Return the user and system CPU time that its processes have used so far."""
         return sum(map(cpu_seconds, self.processes.values()))
 
     def memory_mebibytes(self, role: str) -> dict[str, float]:
-        """Memory of one process: all of it that is resident, and the part that no file backs."""
+        """Return the resident memory of one process, and the private part of it that no file backs."""
         lines = Path(f"/proc/{self.processes[role]}/status").read_text().splitlines()
         fields = dict(line.split(":", 1) for line in lines)
         return {
@@ -41,15 +47,15 @@ class RunningSystem:
 
 
 def cpu_seconds(process_id: int) -> float:
-    """User and system time of a process, all threads."""
-    # The command's name may hold spaces: what follows its closing parenthesis does not.
+    """Return the user and system time of a process, over all its threads."""
+    # The command's name may contain spaces; the fields after its closing parenthesis do not.
     fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
 def noop_single_hop(_releases: Path) -> Iterator[RunningSystem]:
-    """(a)."""
+    """Run (a), one process with a prepared answer."""
     port = free_port(HOST)
     with _processes({"edge": ["benchmarks.peers.noop_single_hop", str(port)]}) as processes:
         yield _wait_for(RunningSystem(name="noop_single_hop", target=f"{HOST}:{port}", processes=processes))
@@ -57,21 +63,21 @@ def noop_single_hop(_releases: Path) -> Iterator[RunningSystem]:
 
 @contextlib.contextmanager
 def noop_chain(_releases: Path) -> Iterator[RunningSystem]:
-    """(b)."""
+    """Run (b), three processes that compute nothing."""
     with _chain("noop_chain", ()) as running:
         yield running
 
 
 @contextlib.contextmanager
 def naive_chain(releases: Path) -> Iterator[RunningSystem]:
-    """(c)."""
+    """Run (c), three processes with the plain networks."""
     with _chain("naive_chain", (str(releases),)) as running:
         yield running
 
 
 @contextlib.contextmanager
 def winnow(releases: Path) -> Iterator[RunningSystem]:
-    """(d), as `winnow serve` starts it."""
+    """Run (d), the services as `winnow serve` starts them."""
     settings = StackSettings(
         releases=releases,
         gateway_port=0,
@@ -129,7 +135,7 @@ def _wait_for(system: RunningSystem) -> RunningSystem:
 def _connect(target: str) -> None:
     give_up = time.monotonic() + START_TIMEOUT_SECONDS
     while time.monotonic() < give_up:
-        channel = grpc.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
+        channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
         with channel, contextlib.suppress(grpc.FutureTimeoutError):
             grpc.channel_ready_future(channel).result(timeout=1)
             return

@@ -19,7 +19,7 @@ from google.protobuf import descriptor_pb2, message_factory
 from grpc_tools import protoc
 from numpy.typing import NDArray
 
-from benchmarks.releases import item_id
+from benchmarks.presets import item_id
 from winnow.v1 import recommendation_pb2
 
 LENGTHS = (50, 1_000)

@@ -6,18 +6,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from candidate_service.filters import selections
+from winnow.catalogue.attributes import Attributes
 from winnow.history import RaggedRows
+from winnow.index import restricted
 from winnow.index.exact import ExactIndex
 from winnow.index.protocol import CandidateIndex
 from winnow.networks.candidate import DeepCandidateGenerationModel
-from winnow.queries import Candidates, RetrievalQuery
-from winnow.release.golden import GoldenMismatchError, GoldenRequests, check_scores
-from winnow.release.manifest import CANDIDATE_NETWORK_FILE, INDEX_FILE
+from winnow.networks.folded_history import FoldedUserVectors
+from winnow.queries import Candidates, Restriction, RetrievalQuery
+from winnow.release.golden import GoldenRequests, check_scores
+from winnow.release.golden_filters import GoldenMismatchError, check_filters
+from winnow.release.manifest import ATTRIBUTES_FILE, CANDIDATE_NETWORK_FILE, INDEX_FILE
 from winnow.release.models.loader import load_candidate_network, load_index
 from winnow.release.reader import Release
 
-RELEASE_FILES = frozenset({CANDIDATE_NETWORK_FILE, INDEX_FILE})
+RELEASE_FILES = frozenset({CANDIDATE_NETWORK_FILE, INDEX_FILE, ATTRIBUTES_FILE})
 """What is read of a release, besides the golden requests."""
+
+DEFAULT_FILTER_CACHE_BYTES = 64 * 2**20
 
 # How many of the golden candidates an approximate index has to find: a working one finds nearly all, a broken one none.
 LEAST_GOLDEN_SHARE = 0.5
@@ -26,22 +33,39 @@ LEAST_GOLDEN_SHARE = 0.5
 class Retriever:
     """Answers batches of queries on one device."""
 
-    def __init__(self, network: DeepCandidateGenerationModel, index: CandidateIndex, device: torch.device) -> None:
+    def __init__(
+        self,
+        network: DeepCandidateGenerationModel,
+        index: CandidateIndex,
+        device: torch.device,
+        attributes: Attributes,
+        filter_cache_bytes: int = DEFAULT_FILTER_CACHE_BYTES,
+    ) -> None:
         self._network = network
+        self._user_vectors = FoldedUserVectors(network) if device.type == "cpu" else network.user_vectors
         self._index = index
+        self._attributes = attributes
+        self._selections = selections(attributes, index, filter_cache_bytes)
         self._device = device
 
     @classmethod
-    def from_release(cls, release: Release, device: torch.device, *, exact_search: bool = False) -> "Retriever":
+    def from_release(
+        cls,
+        release: Release,
+        device: torch.device,
+        *,
+        exact_search: bool = False,
+        filter_cache_bytes: int = DEFAULT_FILTER_CACHE_BYTES,
+    ) -> "Retriever":
         """Load network and index. Raises ReleaseError where they do not fit the release.
 
         On a GPU, and with `exact_search`, all items are scanned, whatever index the release has.
         """
         network = load_candidate_network(release, device)
-        if exact_search or device.type != "cpu":
-            # A GPU scans a million items in less time than a CPU takes to search an approximate index.
-            return cls(network, ExactIndex(network.item_vectors_IH), device)
-        return cls(network, load_index(release, network.item_vectors_IH), device)
+        # A GPU scans a million items in less time than a CPU takes to search an approximate index.
+        scan = exact_search or device.type != "cpu"
+        index = ExactIndex(network.item_vectors_IH) if scan else load_index(release, network.item_vectors_IH)
+        return cls(network, index, device, release.attributes(), filter_cache_bytes)
 
     @property
     def item_count(self) -> int:
@@ -51,8 +75,16 @@ class Retriever:
     @torch.inference_mode()
     def retrieve(self, query: RetrievalQuery) -> Candidates:
         """Return the best candidates of each query, best first, with their logits."""
-        user_BH = self._network.user_vectors(self._network.pack(query.histories))
-        return self._index.search(user_BH, query)
+        user_BH = self._user_vectors(self._network.pack(query.histories))
+        return restricted.search(self._index, user_BH, query, self._selections.get_here)
+
+    async def prepare(self, query: RetrievalQuery) -> None:
+        """Compile the filters of a query that are not kept from before, so that `retrieve` finds them.
+
+        Raises FilterError where one does not fit the release.
+        """
+        for canonical in {restriction.filter for restriction in query.restrictions.values() if restriction.filter}:
+            await self._selections.get(canonical)
 
     def compute(self, batch: Sequence[RetrievalQuery]) -> list[Candidates]:
         """Answer the queries of several calls as one."""
@@ -68,12 +100,27 @@ class Retriever:
             check_scores("index", golden.candidate_scores, found.scores)
         elif (share := _share_found(golden.candidates, found.rows)) < LEAST_GOLDEN_SHARE:
             raise GoldenMismatchError(f"index: it finds {share:.0%} of the golden candidates")
+        check_filters(golden.filters, self._attributes)
+        self._check_filtered(golden)
+
+    def _check_filtered(self, golden: GoldenRequests) -> None:
+        restriction = Restriction(filter=golden.filter)
+        query = RetrievalQuery(
+            histories=golden.histories,
+            counts=np.maximum(golden.filtered_candidates.lengths, 1).astype(np.int32),
+            exclusions=golden.histories,
+            restrictions=dict.fromkeys(range(len(golden.histories)), restriction) if restriction else {},
+        )
+        found = self.retrieve(query)
+        if self._index.exact:
+            check_scores("filtered index", golden.filtered_scores, found.scores)
+        elif (share := _share_found(golden.filtered_candidates, found.rows)) < LEAST_GOLDEN_SHARE:
+            raise GoldenMismatchError(f"index: it finds {share:.0%} of the golden candidates under a filter")
 
     @torch.inference_mode()
     def _logits(self, golden: GoldenRequests) -> NDArray[np.float32]:
         """The network's logit of each golden candidate, without the index."""
-        user_BH = self._network.user_vectors(self._network.pack(golden.histories))
-        golden.candidates.check_rows(self.item_count, "candidates")
+        user_BH = self._user_vectors(self._network.pack(golden.histories))
         rows_N = torch.from_numpy(golden.candidates.rows).to(self._device)
         query_N = torch.from_numpy(np.repeat(np.arange(len(user_BH)), golden.candidates.lengths)).to(self._device)
         return (user_BH[query_N] * self._network.item_vectors_IH[rows_N]).sum(dim=1).cpu().numpy()

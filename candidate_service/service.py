@@ -9,9 +9,12 @@ import torch
 
 from candidate_service.retriever import RELEASE_FILES, Retriever
 from candidate_service.settings import CandidateSettings
+from winnow.history import RaggedRows
+from winnow.networks.folded_history import folded_bytes
 from winnow.queries import Candidates, RetrievalQuery
+from winnow.release.manifest import Manifest
 from winnow.release.reader import Release
-from winnow.serving.stage_host import StageHost
+from winnow.serving.stage_host import StageHost, StageModel
 from winnow.serving.wire import pack_candidates, unpack_retrieval_query
 from winnow.v1 import candidate_pb2, candidate_pb2_grpc
 
@@ -33,7 +36,16 @@ class CandidateService(
         """See StageHost.build."""
         torch.set_num_threads(self._settings.torch_threads)
         device = torch.device(self._settings.device)
-        return Retriever.from_release(release, device, exact_search=self._settings.exact_search)
+        return Retriever.from_release(
+            release,
+            device,
+            exact_search=self._settings.exact_search,
+            filter_cache_bytes=self._settings.filter_cache_mebibytes * 2**20,
+        )
+
+    def derived_bytes(self, manifest: Manifest) -> int:
+        """See StageHost.derived_bytes."""
+        return folded_bytes(manifest.candidate_network) if self._settings.device == "cpu" else 0
 
     def check(self, query: RetrievalQuery, item_count: int) -> None:
         """See StageHost.check."""
@@ -45,6 +57,14 @@ class CandidateService(
             )
         query.histories.check_rows(item_count, "histories")
         query.exclusions.check_rows(item_count, "exclusions")
+        for position, restriction in query.restrictions.items():
+            if restriction.allowed is not None:
+                RaggedRows.from_lists([restriction.allowed]).check_rows(item_count, f"allowed of query {position}")
+
+    async def prepare(self, model: StageModel[RetrievalQuery, Candidates], query: RetrievalQuery) -> None:
+        """See StageHost.prepare."""
+        if query.restrictions and isinstance(model, Retriever):
+            await model.prepare(query)
 
     async def RetrieveCandidates(
         self, request: candidate_pb2.RetrieveCandidatesRequest, context: "grpc.aio.ServicerContext[Any, Any]"

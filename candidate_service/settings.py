@@ -16,5 +16,7 @@ class CandidateSettings(StageSettings):
     """Port to listen on. 0 lets the system choose one, which the log names."""
     max_candidates: PositiveInt = 2000
     """Most candidates that one query may ask for."""
+    filter_cache_mebibytes: PositiveInt = 64
+    """Memory for the filters of a release that were used last. A filter takes a bit for each item."""
     exact_search: bool = False
     """Scan all items, whatever index the release has. On a GPU this is always done."""

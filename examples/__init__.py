@@ -1,1 +1,1 @@
-"""Programs that show Winnow at work; each is run by a test or by make."""
+"""Example programs. Each is run by a test or by make."""

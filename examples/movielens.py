@@ -24,12 +24,13 @@ from winnow.training.presets import PRESETS
 DATA = Path("data")
 RELEASES = Path("releases")
 PRESET = "demo"
-# Any users would do. These are spread over the log, so that their histories differ.
+# Any users would do; these are spread over the log, so that their histories differ.
 USERS = ("1", "1000", "5000")
+FILTER = "genres:Comedy AND year >= 1990"
 
 
 def main() -> int:
-    """Run every step; return the exit status."""
+    """Run every step and return the exit status."""
     console = Console(highlight=False)
     started = time.monotonic()
     with step(console, "Data"):
@@ -44,7 +45,7 @@ def main() -> int:
     with step(console, "Three services"), LocalStack(settings) as stack:
         console.print(f"candidate service, ranking service and gateway are healthy; asking {stack.gateway_target}")
         with WinnowClient(stack.gateway_target, timeout_seconds=5) as winnow:
-            winnow.recommend([])  # the first call of a connection pays for the connection
+            winnow.recommend([])  # the first call has to connect
             log = read_interactions(data.interactions, vocabulary_size=10_000, min_item_count=1)
             for user in USERS:
                 watches = log.of_user(user)
@@ -54,6 +55,9 @@ def main() -> int:
                 found = winnow.items([*watches.item_ids, *(item.item_id for item in answer.items)])
                 console.print(f"\n[bold]User {user}[/bold]")
                 print_answer(console, watches.item_ids, answer, found.by_id)
+            comedies = winnow.recommend(history, count=5, filter=FILTER)
+            titles = winnow.items(item.item_id for item in comedies.items).by_id.values()
+            console.print(f"\nUser {user}, {FILTER}: {', '.join(item.title for item in titles)}", markup=False)
     for part, figures in release.manifest.figures.items():
         console.print(figures_table(f"held-out {part}: leave-last-out, all items ranked, seen filtered", figures))
     console.print(f"Done in {time.monotonic() - started:.0f} seconds. `winnow serve` keeps the services running.")
@@ -79,7 +83,7 @@ def train(data: DataSet, console: Console) -> Release:
 
 
 def current_release() -> Release | None:
-    """Return the release of an earlier run, if there is an intact one."""
+    """Return the release of an earlier run, if there is one and it is intact."""
     try:
         return open_release(RELEASES / current_release_id(RELEASES))
     except ReleaseError:
@@ -88,7 +92,7 @@ def current_release() -> Release | None:
 
 @contextmanager
 def step(console: Console, name: str) -> Iterator[None]:
-    """Print the name of a step, then how long it took."""
+    """Print the name of a step and how long it took."""
     console.rule(name, align="left")
     started = time.monotonic()
     yield

@@ -3,7 +3,7 @@
 import asyncio
 
 from gateway.settings import GatewaySettings
-from winnow.serving.errors import OverloadedError
+from winnow.rpc.errors import OverloadedError
 
 # Queues may take this part of the time left. At the whole of it everybody would be served just too late: waits are
 # estimates, and work that expires in a queue has kept other work from being done.

@@ -1,66 +1,155 @@
-"""Connections from the gateway to the stages: balanced, watched, and renewed when certificates are replaced."""
+"""Connections to the replicas of a stage, one each: they follow its name, its certificates and each one's health."""
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from typing import Any
 
 import grpc
 import structlog
 
+from gateway.replicas import Replica, Replicas
 from gateway.settings import GatewaySettings
+from gateway.targets import Target
 from winnow.rpc.credentials import channel_credentials
 from winnow.serving.tls import Fingerprint
 
 _log = structlog.get_logger(__name__)
 
+# A name is looked up at once when a connection is lost, but no more often than this.
+SHORTEST_LOOK_UP_SECONDS = 1.0
+
 
 class StageChannels:
-    """The channels to both stages."""
+    """Keeps a connection to each replica of a stage, from when it is made until it is closed."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
-        """Open the channels. Raises ValueError where a TLS file cannot be read."""
+    def __init__(self, target: str, method: str, replicas: Replicas, settings: GatewaySettings) -> None:
+        """Open them; `replicas` get the `method` of each. Raises ValueError where a TLS file cannot be read."""
+        self._target = Target.parse(target)
+        self._method = method
+        self._replicas = replicas
         self._settings = settings
         self._files = (settings.stage_ca_file, settings.stage_certificate_file, settings.stage_key_file)
-        self.candidate, self.ranking = self._open()
-        self._state = Fingerprint.of(*self._files)
+        self._credentials = channel_credentials(*self._files)
+        self._fingerprint = Fingerprint.of(*self._files)
+        self._channels: dict[Replica, grpc.aio.Channel] = {}
+        self._renewed: dict[Replica, grpc.aio.Channel] = {}
+        """With the newest certificates, but not connected yet."""
+        self._lost = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._use(self._target.addresses)
+        self._following = [
+            asyncio.create_task(self._follow_certificates()),
+            *([asyncio.create_task(self._follow_name())] if self._target.host else []),
+        ]
 
-    async def watch(self, on_renewed: Callable[[], None]) -> None:
-        """Look for replaced certificates for ever: open new channels, and close the old ones when they are idle."""
+    async def close(self) -> None:
+        """Close them all."""
+        for task in self._following:
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
+        self._replicas.replace(())
+        for channel in (*self._channels.values(), *self._renewed.values()):
+            await channel.close()
+        await asyncio.gather(*self._tasks)
+
+    async def _follow_name(self) -> None:
+        """Look the name up, for ever: so new replicas are found, however well the old ones do."""
+        problem = ""
+        while True:
+            try:
+                self._use(await self._target.resolve())
+                problem = ""
+            except OSError as error:
+                # The replicas that are known may be fine.
+                if str(error) != problem:
+                    _log.warning("name of a stage cannot be looked up", name=self._target.authority, reason=str(error))
+                problem = str(error)
+            await asyncio.sleep(SHORTEST_LOOK_UP_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._lost.wait(), self._settings.stage_lookup_seconds)
+            self._lost.clear()
+
+    async def _follow_certificates(self) -> None:
+        """Look for replaced files, for ever. A connection is replaced once the one with the new files is there."""
         while True:
             await asyncio.sleep(self._settings.release_poll_seconds)
             try:
-                state = Fingerprint.of(*self._files)
-                if state == self._state:
+                fingerprint = Fingerprint.of(*self._files)
+                if fingerprint == self._fingerprint:
                     continue
-                old = (self.candidate, self.ranking)
-                self.candidate, self.ranking = self._open()
+                self._credentials = channel_credentials(*self._files)
             except (OSError, ValueError) as error:
                 _log.warning("certificate cannot be read", reason=str(error))
                 continue
-            self._state = state
-            on_renewed()
-            _log.info("certificates of the stage channels replaced")
-            for channel in old:
-                await channel.close(grace=self._settings.max_timeout_seconds)
+            self._fingerprint = fingerprint
+            _log.info("certificates of the stages have been replaced", target=self._target.authority)
+            for replica in self._replicas:
+                if replica in self._renewed:
+                    self._retire(self._renewed.pop(replica))
+                channel = self._renewed[replica] = self._open(replica.address)
+                self._run(self._watch(replica, channel))
 
-    async def close(self) -> None:
-        """Close both."""
-        await self.candidate.close()
-        await self.ranking.close()
+    def _use(self, addresses: Sequence[str]) -> None:
+        """Connect to what is new among the addresses, and leave what is no longer one of them."""
+        known = {replica.address: replica for replica in self._replicas}
+        if not addresses or known.keys() == set(addresses):
+            return
+        replicas = [known.pop(address) if address in known else self._new_replica(address) for address in addresses]
+        self._replicas.replace(replicas)
+        for gone in known.values():
+            for channels in (self._channels, self._renewed):
+                if gone in channels:
+                    self._retire(channels.pop(gone))
 
-    def _open(self) -> tuple[grpc.aio.Channel, grpc.aio.Channel]:
-        credentials = channel_credentials(*self._files)
-        candidate, ranking = (
-            _open_channel(target, credentials, self._settings)
-            for target in (self._settings.candidate_target, self._settings.ranking_target)
-        )
-        return candidate, ranking
+    def _new_replica(self, address: str) -> Replica:
+        channel = self._open(address)
+        replica = Replica(address, channel.unary_unary(self._method), ready=False)
+        self._channels[replica] = channel
+        self._run(self._watch(replica, channel))
+        return replica
+
+    def _open(self, address: str) -> grpc.aio.Channel:
+        return _open_channel(address, self._target.authority, self._credentials, self._settings)
+
+    async def _watch(self, replica: Replica, channel: grpc.aio.Channel) -> None:
+        """Follow the state of a channel until it is closed."""
+        with suppress(grpc.aio.UsageError):  # raised by a channel that is being closed
+            while True:
+                state = channel.get_state(try_to_connect=True)
+                ready = state is grpc.ChannelConnectivity.READY
+                if ready and self._renewed.get(replica) is channel:
+                    old, self._channels[replica] = self._channels[replica], self._renewed.pop(replica)
+                    replica.ask = channel.unary_unary(self._method)
+                    self._retire(old)
+                if self._channels.get(replica) is channel:
+                    self._set_ready(replica, ready=ready)
+                await channel.wait_for_state_change(state)
+
+    def _set_ready(self, replica: Replica, *, ready: bool) -> None:
+        if ready and not replica.ready:
+            # It has been restarted, or its network has been mended.
+            replica.forgive()
+        elif replica.ready and not ready:
+            self._lost.set()
+        replica.ready = ready
+
+    def _retire(self, channel: grpc.aio.Channel) -> None:
+        """Close a channel when its calls in flight have ended."""
+        self._run(channel.close(grace=self._settings.max_timeout_seconds))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 def _open_channel(
-    target: str, credentials: grpc.ChannelCredentials | None, settings: GatewaySettings
+    address: str, authority: str, credentials: grpc.ChannelCredentials | None, settings: GatewaySettings
 ) -> grpc.aio.Channel:
     service_config = {
+        # For the sake of health checks, which gRPC's default policy does not make. An address is one replica.
         "loadBalancingConfig": [{"round_robin": {}}],
         # A replica that is loading or draining says NOT_SERVING and gets no calls.
         "healthCheckConfig": {"serviceName": ""},
@@ -81,10 +170,10 @@ def _open_channel(
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 500),
         ("grpc.max_reconnect_backoff_ms", 1_000),
-        # Names are resolved again at most this often when a connection is lost.
-        ("grpc.dns_min_time_between_resolutions_ms", 1_000),
         ("grpc.use_local_subchannel_pool", 1),
     ]
+    if authority:
+        options.append(("grpc.default_authority", authority))
     if credentials is None:
-        return grpc.aio.insecure_channel(target, options=options)
-    return grpc.aio.secure_channel(target, credentials, options=options)
+        return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.secure_channel(address, credentials, options=options)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from winnow.rpc.errors import MAX_VIOLATIONS, InvalidRequestError
 from winnow.rpc.violations import Violation
-from winnow.serving.errors import MAX_VIOLATIONS, InvalidRequestError
 
 MAX_ID_BYTES = 512
 # The first second of the year 10000, as in training. Milliseconds since 1970 lie beyond it, from April 1978 on.

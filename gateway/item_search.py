@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from gateway.checks import Violations
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
-from winnow.serving.batching import BatchingLimits, MicroBatcher
+from winnow.batching import BatchingLimits, MicroBatcher
 from winnow.serving.metrics import Metrics
 
 # Searching competes with everything else for the one Python thread: two keep each other's pauses filled.

@@ -23,7 +23,7 @@ class RankingPace:
         self.ranked(candidate_count, 2 * seconds)
 
     def affordable(self, candidate_count: int, remaining_seconds: float) -> int:
-        """Return how many of so many candidates the time left allows."""
+        """Return how many of the candidates the time left allows."""
         if not self._seconds or self._seconds <= self.CAUTION * remaining_seconds:
             return candidate_count
         affordable = int(self._candidates * self.CAUTION * remaining_seconds / self._seconds)

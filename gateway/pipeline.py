@@ -24,8 +24,8 @@ from gateway.sources.popular import PopularSource
 from gateway.stage_calls import StageFailure
 from gateway.stage_clients import CandidateStageClient, RankingStageClient
 from gateway.steps import Steps
-from winnow.serving.batching import BatchingLimits, IncompleteBatchError, MicroBatcher
-from winnow.serving.errors import DeadlineError, StageUnavailableError
+from winnow.batching import BatchingLimits, IncompleteBatchError, MicroBatcher
+from winnow.rpc.errors import DeadlineError, StageUnavailableError
 from winnow.serving.metrics import Metrics
 
 
@@ -41,6 +41,7 @@ class Pipeline:
         metrics: Metrics,
     ) -> None:
         self._score_type = catalogue.ranking_score_type
+        self._filters = catalogue.filters
         self._candidate_timeout_share = settings.candidate_timeout_share
         self._steps = Steps(metrics)
         self._popular = PopularSource(catalogue)
@@ -66,6 +67,7 @@ class Pipeline:
         waiting, and StageFailure where a replica does not hold the release and there is an `other_release` to try.
         """
         check_wait(self._recommend_batches.expected_wait_seconds(), request.deadline)
+        request.permitted = await self._filters.permitted(request.restriction)
         submitted_at = time.perf_counter_ns()
         try:
             gathered, ranked = await self._recommend_batches.submit(request, deadline=request.deadline)
@@ -101,6 +103,7 @@ class Pipeline:
 
     async def retrieve(self, request: CandidateRequest, *, other_release: bool) -> RetrievedRows:
         """Retrieve only. Raises StageUnavailableError where the candidate stage gives none; else as `recommend`."""
+        request.permitted = await self._filters.permitted(request.restriction)
         submitted_at = time.perf_counter_ns()
         try:
             gathered = await self._retrieve_batches.submit(request, deadline=request.deadline)

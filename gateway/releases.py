@@ -5,18 +5,24 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from gateway.adoption import Adoption
 from gateway.channels import StageChannels
 from gateway.pipeline import Pipeline
+from gateway.replicas import Replicas
 from gateway.served_catalogue import RELEASE_FILES, ServedCatalogue
 from gateway.settings import GatewaySettings
-from gateway.stage_calls import Method, StageCaller, StageFailure
+from gateway.stage_calls import StageCaller, StageFailure
 from gateway.stage_clients import CandidateStageClient, RankingStageClient
 from winnow.release.reader import Release
 from winnow.serving.metrics import Metrics
 from winnow.serving.releases import HeldRelease, ReleaseKeeper
-from winnow.v1 import candidate_pb2_grpc, ranking_pb2_grpc
 
 Answer = TypeVar("Answer")
+
+# Besides what is in the files: an id as a string of its own, its entry in the vocabulary, its rank by popularity.
+BYTES_PER_ITEM = 200
+CANDIDATE_METHOD = "/winnow.v1.CandidateService/RetrieveCandidates"
+RANKING_METHOD = "/winnow.v1.RankingService/RankCandidates"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,11 +46,17 @@ class ServedReleases:
         """Raise ValueError where a TLS file cannot be read."""
         self._settings = settings
         self._metrics = metrics
-        self._channels = StageChannels(settings)
-        self._candidate_caller = StageCaller("candidate", self._candidate_method(), settings, metrics)
-        self._ranking_caller = StageCaller("ranking", self._ranking_method(), settings, metrics)
+        self._channels: list[StageChannels] = []
+        self._candidate_caller = self._caller("candidate", settings.candidate_target, CANDIDATE_METHOD)
+        self._ranking_caller = self._caller("ranking", settings.ranking_target, RANKING_METHOD)
+        self._adoption = Adoption()
         self.keeper: ReleaseKeeper[ServedRelease] = ReleaseKeeper(
-            settings, RELEASE_FILES, self._load, metrics, adopt=self._held_by_both_stages
+            settings,
+            RELEASE_FILES,
+            self._load,
+            metrics,
+            waits_for=self._waits_for,
+            derived_bytes=lambda manifest: BYTES_PER_ITEM * manifest.item_count,
         )
 
     @property
@@ -71,18 +83,22 @@ class ServedReleases:
             return await respond(release, False)
 
     async def watch(self) -> None:
-        """Follow new releases and replaced certificates, for ever."""
-        await asyncio.gather(
-            self.keeper.watch(), self._channels.watch(self._use_new_channels), self._keep_current_release_in_use()
-        )
+        """Follow new releases, for ever."""
+        await asyncio.gather(self.keeper.watch(), self._keep_current_release_in_use())
 
     async def close(self) -> None:
         """Wait for batches in flight and close the connections."""
         await self.keeper.close()
-        await self._channels.close()
+        for channels in self._channels:
+            await channels.close()
+
+    def _caller(self, stage: str, target: str, method: str) -> StageCaller:
+        replicas = Replicas(stage, self._metrics)
+        self._channels.append(StageChannels(target, method, replicas, self._settings))
+        return StageCaller(stage, replicas, self._settings, self._metrics)
 
     def _load(self, release: Release) -> ServedRelease:
-        catalogue = ServedCatalogue.load(release)
+        catalogue = ServedCatalogue.load(release, self._settings.filter_cache_mebibytes * 2**20)
         candidate_stage = CandidateStageClient(self._candidate_caller, catalogue.release_id, len(catalogue.vocabulary))
         ranking_stage = RankingStageClient(self._ranking_caller, catalogue.release_id)
         return ServedRelease(
@@ -92,14 +108,13 @@ class ServedReleases:
             pipeline=Pipeline(catalogue, candidate_stage, ranking_stage, self._settings, self._metrics),
         )
 
-    async def _held_by_both_stages(self, held: HeldRelease[ServedRelease]) -> bool:
+    async def _waits_for(self, held: HeldRelease[ServedRelease]) -> str:
         release = held.loaded
-        return all(
-            await asyncio.gather(
-                self._candidate_caller.held_by_all(release.candidate_stage.probe()),
-                self._ranking_caller.held_by_all(release.ranking_stage.probe()),
-            )
-        )
+        empty_requests = {
+            self._candidate_caller: release.candidate_stage.empty_request(),
+            self._ranking_caller: release.ranking_stage.empty_request(),
+        }
+        return await self._adoption.waits_for(held.release_id, empty_requests)
 
     async def _keep_current_release_in_use(self) -> None:
         """Stages drop what nobody uses: in a quiet hour that would be the release that this gateway pins."""
@@ -107,16 +122,6 @@ class ServedReleases:
             await asyncio.sleep(self._settings.release_poll_seconds)
             release = self.current
             await asyncio.gather(
-                self._candidate_caller.say_in_use(release.candidate_stage.probe()),
-                self._ranking_caller.say_in_use(release.ranking_stage.probe()),
+                self._candidate_caller.say_in_use(release.candidate_stage.empty_request()),
+                self._ranking_caller.say_in_use(release.ranking_stage.empty_request()),
             )
-
-    def _use_new_channels(self) -> None:
-        self._candidate_caller.use_method(self._candidate_method())
-        self._ranking_caller.use_method(self._ranking_method())
-
-    def _candidate_method(self) -> Method:
-        return candidate_pb2_grpc.CandidateServiceStub(self._channels.candidate).RetrieveCandidates
-
-    def _ranking_method(self) -> Method:
-        return ranking_pb2_grpc.RankingServiceStub(self._channels.ranking).RankCandidates

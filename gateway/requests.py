@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from gateway.checks import MAX_ID_BYTES, Violations
+from gateway.filters import PermittedRows
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import MAX_LOOKED_UP_ITEMS, GatewaySettings
 from winnow.contexts import RequestContexts
 from winnow.history import UNKNOWN_TIME, UNKNOWN_WEIGHT, RaggedRows, Rows, WatchHistories
+from winnow.queries import Restriction
 
 DEFAULT_ITEMS, MAX_ITEMS = 20, 100
 DEFAULT_CANDIDATES, MAX_CANDIDATES = 200, 1000
@@ -36,6 +38,17 @@ class GivenContext:
     unclicked_item_ids: Sequence[str]
 
 
+@dataclass(kw_only=True, slots=True)
+class GivenRestriction:
+    """Which items a caller wants, as it was given."""
+
+    filter: str = ""
+    allowed_item_ids: Sequence[str] = ()
+
+
+NO_RESTRICTION = Restriction()
+
+
 @dataclass(kw_only=True, eq=False, slots=True)
 class CandidateRequest:
     """A request for candidates, ranked or not. Rows are int32."""
@@ -53,8 +66,13 @@ class CandidateRequest:
     require_ranked: bool = False
     context: RequestContexts | None = None
     """Of one request; None where the release does not read it."""
+    restriction: Restriction = NO_RESTRICTION
+    """Which rows may be in the answer, as the caller says."""
+    permitted: PermittedRows | None = None
+    """These rows; None are all. Found when the request enters the pipeline."""
     unknown_history_count: int
     unknown_excluded_count: int
+    unknown_allowed_count: int = 0
 
 
 @dataclass(kw_only=True, eq=False, slots=True)
@@ -80,6 +98,7 @@ class RequestReader:
         self.max_history_items = settings.max_history_items
         self._candidate_count = settings.candidate_count
         self._max_excluded_items = settings.max_excluded_items
+        self._max_allowed_items = settings.max_allowed_items
         self._max_ranked_items = settings.max_ranked_items
 
     def recommend(
@@ -90,6 +109,7 @@ class RequestReader:
         *,
         item_count: int,
         excluded_item_ids: Sequence[str],
+        restriction: GivenRestriction,
         include_watched: bool,
         require_ranked: bool,
         context: GivenContext,
@@ -99,9 +119,10 @@ class RequestReader:
         item_count = violations.check_count("item_count", item_count, DEFAULT_ITEMS, MAX_ITEMS)
         self._check_history(history, violations)
         excluded_item_ids = violations.check_ids("excluded_item_ids", excluded_item_ids, self._max_excluded_items)
+        restriction = self._check_restriction(restriction, catalogue, violations)
         unclicked_ids = self._check_context(context, violations)
         violations.refuse()
-        request = _candidates(catalogue, deadline, history, item_count, excluded_item_ids, include_watched)
+        request = _candidates(catalogue, deadline, history, item_count, excluded_item_ids, restriction, include_watched)
         request.candidate_count = max(item_count, self._candidate_count)
         request.require_ranked = require_ranked
         request.context = _context(context.request_time_seconds, unclicked_ids, catalogue)
@@ -115,6 +136,7 @@ class RequestReader:
         *,
         item_count: int,
         excluded_item_ids: Sequence[str],
+        restriction: GivenRestriction,
         include_watched: bool,
     ) -> CandidateRequest:
         """Read a request for candidates."""
@@ -122,8 +144,9 @@ class RequestReader:
         item_count = violations.check_count("item_count", item_count, DEFAULT_CANDIDATES, MAX_CANDIDATES)
         self._check_history(history, violations)
         excluded_item_ids = violations.check_ids("excluded_item_ids", excluded_item_ids, self._max_excluded_items)
+        restriction = self._check_restriction(restriction, catalogue, violations)
         violations.refuse()
-        return _candidates(catalogue, deadline, history, item_count, excluded_item_ids, include_watched)
+        return _candidates(catalogue, deadline, history, item_count, excluded_item_ids, restriction, include_watched)
 
     def rank(
         self,
@@ -178,6 +201,15 @@ class RequestReader:
         violations.check_weights("history[{}].weight", history.weights)
         violations.check_times("history[{}].time_seconds", history.times)
 
+    def _check_restriction(
+        self, given: GivenRestriction, catalogue: ServedCatalogue, violations: Violations
+    ) -> GivenRestriction:
+        """Return the restriction with the filter in canonical form."""
+        return GivenRestriction(
+            filter=catalogue.filters.read(given.filter, violations),
+            allowed_item_ids=violations.check_ids("allowed_item_ids", given.allowed_item_ids, self._max_allowed_items),
+        )
+
     def _check_context(self, context: GivenContext, violations: Violations) -> Sequence[str]:
         violations.check_times("request_time_seconds", [context.request_time_seconds])
         return violations.check_ids("unclicked_item_ids", context.unclicked_item_ids, self.max_history_items)
@@ -189,20 +221,26 @@ def _candidates(
     history: GivenHistory,
     item_count: int,
     excluded_item_ids: Sequence[str],
+    restriction: GivenRestriction,
     include_watched: bool,
 ) -> CandidateRequest:
     watched, unknown_history_count = _history(history, catalogue)
     excluded, unknown_excluded_count = watched.rows[:0], 0
     if excluded_item_ids:
         excluded, unknown_excluded_count = catalogue.vocabulary.rows(excluded_item_ids)
+    allowed, unknown_allowed_count = None, 0
+    if restriction.allowed_item_ids:
+        allowed, unknown_allowed_count = catalogue.vocabulary.rows(restriction.allowed_item_ids)
     return CandidateRequest(
         history=watched,
         item_count=item_count,
         candidate_count=item_count,
         excluded=excluded if include_watched else np.concatenate([excluded, watched.rows]),
         deadline=deadline,
+        restriction=Restriction(filter=restriction.filter, allowed=allowed),
         unknown_history_count=unknown_history_count,
         unknown_excluded_count=unknown_excluded_count,
+        unknown_allowed_count=unknown_allowed_count,
     )
 
 

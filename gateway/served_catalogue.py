@@ -1,4 +1,4 @@
-"""What the gateway holds of a release: ids, popularity and titles; no network."""
+"""What the gateway holds of a release: ids, popularity, titles and attributes; no network."""
 
 from dataclasses import dataclass
 
@@ -6,15 +6,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.answers import ScoreType
+from gateway.filters import PermittedRows, RequestFilters
 from winnow.catalogue.items import ItemCatalogue
+from winnow.catalogue.schema import Schema
 from winnow.catalogue.title_index import TitleIndex
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import Rows
-from winnow.release.manifest import ITEMS_FILE, POPULARITY_FILE, TITLE_INDEX_FILE, VOCABULARY_FILE
+from winnow.release.golden_filters import check_filters
+from winnow.release.manifest import (
+    ATTRIBUTES_FILE,
+    GOLDEN_FILE,
+    POPULARITY_FILE,
+    TITLE_INDEX_FILE,
+    VOCABULARY_FILE,
+)
 from winnow.release.reader import Release, popular_rows
 
-RELEASE_FILES = frozenset({VOCABULARY_FILE, POPULARITY_FILE, ITEMS_FILE, TITLE_INDEX_FILE})
+RELEASE_FILES = frozenset({VOCABULARY_FILE, POPULARITY_FILE, ATTRIBUTES_FILE, GOLDEN_FILE, TITLE_INDEX_FILE})
 """What is read of a release."""
+
+DEFAULT_FILTER_CACHE_BYTES = 64 * 2**20
 
 RANKING_SCORE_TYPES = {
     "probability": ScoreType.WATCH_PROBABILITY,
@@ -32,6 +43,9 @@ class ServedCatalogue:
     """Each item's share of all watches, by row."""
     popular_rows: Rows
     """All rows, the most popular first."""
+    schema: Schema
+    """The attributes of the items."""
+    filters: RequestFilters
     items: ItemCatalogue
     title_index: TitleIndex
     """Its positions are those of `popular_rows`."""
@@ -40,22 +54,32 @@ class ServedCatalogue:
     ranking_score_type: ScoreType
 
     @classmethod
-    def load(cls, release: Release) -> "ServedCatalogue":
-        """Load what the gateway needs. Raises ReleaseError that says what is wrong with it."""
-        popularity = release.popularity()
+    def load(cls, release: Release, filter_cache_bytes: int = DEFAULT_FILTER_CACHE_BYTES) -> "ServedCatalogue":
+        """Load what the gateway needs. Raises ValueError that says what is wrong with it."""
+        popularity, vocabulary, attributes = release.popularity(), release.vocabulary(), release.attributes()
+        check_filters(release.golden_requests().filters, attributes)
         return cls(
             release_id=release.release_id,
-            vocabulary=release.vocabulary(),
+            vocabulary=vocabulary,
             popularity=popularity,
             popular_rows=popular_rows(popularity),
-            items=release.items(),
+            schema=attributes.schema,
+            filters=RequestFilters(attributes, filter_cache_bytes),
+            items=ItemCatalogue(attributes, vocabulary),
             title_index=release.title_index(),
             ranking_reads_contexts=release.manifest.ranking_reads_contexts,
             ranking_score_type=RANKING_SCORE_TYPES[release.manifest.ranking_score],
         )
 
-    def popular(self, count: int, excluded_rows: Rows) -> Rows:
-        """Return the `count` most popular rows that are not excluded; fewer where the catalogue has no more."""
+    def popular(self, count: int, excluded_rows: Rows, permitted: PermittedRows | None = None) -> Rows:
+        """Return the `count` most popular rows that are permitted and not excluded; fewer where there are no more.
+
+        None permits all rows.
+        """
         # Enough of the list that `count` remain even if every excluded row is among them.
-        head = self.popular_rows[: count + len(excluded_rows)]
+        enough = count + len(excluded_rows)
+        if permitted is None:
+            head = self.popular_rows[:enough]
+        else:
+            head = permitted.most_popular(enough, self.popularity, self.popular_rows)
         return head[~np.isin(head, excluded_rows)][:count]

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from operator import attrgetter
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import grpc
 
@@ -11,8 +12,9 @@ from gateway.admission import stage_deadline
 from gateway.answers import DegradationStep, Recommendation, RetrievedRows, ScoredRows, Timing
 from gateway.item_search import ItemSearch, first_position
 from gateway.pipeline import Pipeline
+from gateway.recommendation_ids import RecommendationIds
 from gateway.releases import ServedRelease, ServedReleases
-from gateway.requests import CandidateRequest, GivenContext, GivenHistory, RankRequest, RequestReader
+from gateway.requests import CandidateRequest, GivenContext, GivenHistory, GivenRestriction, RankRequest, RequestReader
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from gateway.tokens import TokenCheck
@@ -56,6 +58,7 @@ class GatewayService(
         self._settings = settings
         self._metrics = metrics
         self._reader = RequestReader(settings)
+        self._ids = RecommendationIds()
         self._releases = ServedReleases(settings, metrics)
         self.keeper = self._releases.keeper
         self.watch = self._releases.watch
@@ -127,6 +130,26 @@ class GatewayService(
             release_id=catalogue.release_id,
         )
 
+    async def GetReleaseSchema(
+        self, message: catalogue_pb2.GetReleaseSchemaRequest, context: Context
+    ) -> catalogue_pb2.GetReleaseSchemaResponse:
+        """List the attributes that filters can compare."""
+        catalogue = self._releases.current.catalogue
+        item_count = len(catalogue.vocabulary)
+        return catalogue_pb2.GetReleaseSchemaResponse(
+            attributes=[
+                catalogue_pb2.Attribute(
+                    name=attribute.name,
+                    type=catalogue_pb2.AttributeType.Value(f"ATTRIBUTE_TYPE_{attribute.type.name}"),
+                    item_count=item_count - attribute.missing_count,
+                    distinct_count=attribute.distinct_count,
+                )
+                for attribute in catalogue.schema.values()
+            ],
+            item_count=item_count,
+            release_id=catalogue.release_id,
+        )
+
     async def _respond(
         self,
         message: Message,
@@ -144,6 +167,7 @@ class GatewayService(
             answer = await ask(release.pipeline, request, other_release=other_release)
             response = write(release.catalogue, request, answer)
             response.timing.total_microseconds = (time.perf_counter_ns() - started) // 1000
+            response.recommendation_id = self._ids.next()
             return response
 
         return await self._releases.answer(from_release)
@@ -157,6 +181,7 @@ class GatewayService(
             self._history(message.history),
             item_count=message.item_count,
             excluded_item_ids=message.excluded_item_ids,
+            restriction=_restriction(message),
             include_watched=message.include_watched,
             require_ranked=message.require_ranked,
             context=_context(message),
@@ -171,6 +196,7 @@ class GatewayService(
             self._history(message.history),
             item_count=message.item_count,
             excluded_item_ids=message.excluded_item_ids,
+            restriction=_restriction(message),
             include_watched=message.include_watched,
         )
 
@@ -189,13 +215,13 @@ class GatewayService(
         """Read the watches once; none of them where there are too many."""
         if len(watches) > self._reader.max_history_items:
             return GivenHistory(length=len(watches))
-        weights = [watch.weight if watch.HasField("weight") else None for watch in watches]
-        times = [watch.time_seconds if watch.HasField("time_seconds") else None for watch in watches]
+        # Every pass over a repeated field makes its messages anew.
+        watches = list(watches)
         return GivenHistory(
             length=len(watches),
             item_ids=[watch.item_id for watch in watches],
-            weights=weights if any(weight is not None for weight in weights) else (),
-            times=times if any(time is not None for time in times) else (),
+            weights=_given(watches, "weight"),
+            times=_given(watches, "time_seconds"),
         )
 
     def _write_recommended(
@@ -203,6 +229,7 @@ class GatewayService(
     ) -> recommendation_pb2.RecommendItemsResponse:
         self._count_unknown("history", request.unknown_history_count)
         self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
+        self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
         if answer.degradation is not DegradationStep.NONE:
             self._metrics.degraded.labels(answer.degradation.name, answer.degradation_reason).inc()
         if answer.ranked_count < answer.retrieved_count:
@@ -215,6 +242,7 @@ class GatewayService(
             ranked_count=answer.ranked_count,
             unknown_history_count=request.unknown_history_count,
             unknown_excluded_count=request.unknown_excluded_count,
+            unknown_allowed_count=request.unknown_allowed_count,
             degradation=recommendation_pb2.Degradation(
                 step=cast("recommendation_pb2.DegradationStep.ValueType", answer.degradation),
                 reason=answer.degradation_reason,
@@ -229,12 +257,14 @@ class GatewayService(
     ) -> recommendation_pb2.RetrieveItemsResponse:
         self._count_unknown("history", request.unknown_history_count)
         self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
+        self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
         response = recommendation_pb2.RetrieveItemsResponse(
             release_id=catalogue.release_id,
             score_type=cast("recommendation_pb2.ScoreType.ValueType", answer.score_type),
             candidate_source=cast("recommendation_pb2.CandidateSource.ValueType", answer.source),
             unknown_history_count=request.unknown_history_count,
             unknown_excluded_count=request.unknown_excluded_count,
+            unknown_allowed_count=request.unknown_allowed_count,
             timing=_timing(answer.timing),
         )
         _add_items(response.items, answer, catalogue)
@@ -263,6 +293,25 @@ class GatewayService(
 def run_gateway(settings: GatewaySettings) -> int:
     """Serve in this process; return the exit status."""
     return run_service(GatewayService, settings)
+
+
+def _given(watches: Sequence[recommendation_pb2.Watch], field: Literal["weight", "time_seconds"]) -> Sequence[Any]:
+    """Return an optional field of every watch, None where it is not set; nothing if no watch has it."""
+    if watches and watches[0].HasField(field):
+        # Usually all watches have it then, and a value that does not read as 0 is set: no need to ask each watch.
+        values = list(map(attrgetter(field), watches))
+        if all(values):
+            return values
+    is_set = [watch.HasField(field) for watch in watches]
+    if not any(is_set):
+        return ()
+    return [getattr(watch, field) if known else None for watch, known in zip(watches, is_set, strict=True)]
+
+
+def _restriction(
+    message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RetrieveItemsRequest,
+) -> GivenRestriction:
+    return GivenRestriction(filter=message.filter, allowed_item_ids=message.allowed_item_ids)
 
 
 def _context(message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RankItemsRequest) -> GivenContext:

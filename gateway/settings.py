@@ -6,11 +6,15 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from winnow.serving.settings import SETTINGS_CONFIG, Port, PositiveInt, ServerSettings
+from winnow.serving.settings import SETTINGS_CONFIG, Port, PositiveInt, PositiveSeconds, ServerSettings
 
 MAX_LOOKED_UP_ITEMS = 1000
+# A tag and a length, of up to 512.
+FRAMING_BYTES_PER_ID = 3
+# Those of the watch and of its id, a weight with its tag, a time of up to ten bytes with its tag.
+FRAMING_BYTES_PER_WATCH = 22
 # Fields that are not repeated, and those of later versions.
-OTHER_FIELDS = 100
+OTHER_FRAMING_BYTES = 1_000
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -25,15 +29,21 @@ class GatewaySettings(ServerSettings):
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes behind the one port, for more cores than one; metrics of the n-th are on `metrics_port` + n."""
     candidate_target: str = "localhost:50051"
-    """gRPC target of the candidate service; a name with several addresses is balanced round robin."""
+    """gRPC target of the candidate service; each address of a name is taken for a replica."""
     ranking_target: str = "localhost:50052"
-    """gRPC target of the ranking service; a name with several addresses is balanced round robin."""
+    """gRPC target of the ranking service; each address of a name is taken for a replica."""
+    stage_lookup_seconds: PositiveSeconds = 5.0
+    """How often the names in the targets are looked up: new replicas are found this way."""
     candidate_count: Annotated[int, Field(ge=100, le=1000)] = 200
     """How many candidates are retrieved and ranked for one recommendation."""
     max_history_items: PositiveInt = 1000
     """Longest watch history that a request may carry, and most items shown without a click."""
     max_excluded_items: PositiveInt = 1000
     """Most excluded ids that a request may carry."""
+    max_allowed_items: Annotated[int, Field(ge=1, le=10_000)] = 10_000
+    """Most allowed ids that a request may carry."""
+    filter_cache_mebibytes: PositiveInt = 64
+    """Memory for the filters of a release that were used last. A filter takes a bit for each item."""
     max_ranked_items: Annotated[int, Field(ge=1, le=2000)] = 1000
     """Most ids that one RankItems request may carry."""
     candidate_timeout_share: Share = 0.5
@@ -59,7 +69,7 @@ class GatewaySettings(ServerSettings):
     tokens_file: Path | None = None
     """File with one bearer token a line; if set, every call needs one of them. Read again when it changes."""
     retry_share: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Retries of UNAVAILABLE stage calls, as a share of all stage calls: a budget, so that retries cannot pile up."""
+    """Second tries of stage calls that failed or are overdue, as a share of all stage calls: a budget."""
 
     @property
     def shares_port(self) -> bool:
@@ -67,12 +77,12 @@ class GatewaySettings(ServerSettings):
         return self.workers > 1
 
     @property
-    def max_message_fields(self) -> int:
-        """See ServerSettings.max_message_fields: every id is a field, and a watch holds three more."""
-        return (
-            4 * self.max_history_items
-            + self.max_history_items  # unclicked_item_ids
+    def max_framing_bytes(self) -> int:
+        """See ServerSettings.max_framing_bytes: a request that has the most of everything takes as many."""
+        id_count = (
+            self.max_history_items  # unclicked_item_ids
             + self.max_excluded_items
+            + self.max_allowed_items
             + max(self.max_ranked_items, MAX_LOOKED_UP_ITEMS)
-            + OTHER_FIELDS
         )
+        return FRAMING_BYTES_PER_WATCH * self.max_history_items + FRAMING_BYTES_PER_ID * id_count + OTHER_FRAMING_BYTES

@@ -1,8 +1,10 @@
 """Clients of the two stages for one release: many queries a call, and every answer is checked before it is used."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from gateway.stage_calls import StageCaller
@@ -10,6 +12,8 @@ from winnow.history import RaggedRows
 from winnow.queries import Candidates, RankingQuery, RetrievalQuery
 from winnow.serving import wire
 from winnow.v1 import candidate_pb2, ranking_pb2
+
+Response = TypeVar("Response", candidate_pb2.RetrieveCandidatesResponse, ranking_pb2.RankCandidatesResponse)
 
 
 class RetrievedAnswer(NamedTuple):
@@ -34,21 +38,28 @@ class CandidateStageClient:
         self._release_id = release_id
         self._item_count = item_count
 
-    async def retrieve(self, query: RetrievalQuery, deadline: float) -> RetrievedAnswer:
-        """Return the candidates of every query of the batch. Raises StageFailure where there is no usable answer."""
-        request = wire.pack_retrieval_query(query, self._release_id)
-        response: candidate_pb2.RetrieveCandidatesResponse = await self._caller.call(request, deadline)
-        try:
+    async def retrieve(
+        self, query: RetrievalQuery, deadline: float, check: Callable[[RaggedRows], None] = lambda _found: None
+    ) -> RetrievedAnswer:
+        """Return the candidates of every query of the batch. Raises StageFailure where there is no usable answer.
+
+        `check` raises ValueError where candidates are not permitted.
+        """
+
+        def read(data: bytes) -> RetrievedAnswer:
+            response = _parse(candidate_pb2.RetrieveCandidatesResponse, data)
             candidates = wire.unpack_candidates(response)
             candidates.rows.check_rows(self._item_count, "candidates")
             _check_lists(query, candidates.rows, self._item_count)
-        except ValueError as error:
-            raise self._caller.unusable(str(error)) from error
-        return RetrievedAnswer(candidates, response.compute_microseconds)
+            check(candidates.rows)
+            return RetrievedAnswer(candidates, response.compute_microseconds)
 
-    def probe(self) -> candidate_pb2.RetrieveCandidatesRequest:
-        """Return a call that is pinned to the release and asks nothing."""
-        return candidate_pb2.RetrieveCandidatesRequest(release_id=self._release_id)
+        request = wire.pack_retrieval_query(query, self._release_id)
+        return await self._caller.call(request.SerializeToString(), read, deadline)
+
+    def empty_request(self) -> bytes:
+        """Return a request that is pinned to the release and asks nothing."""
+        return candidate_pb2.RetrieveCandidatesRequest(release_id=self._release_id).SerializeToString()
 
 
 class RankingStageClient:
@@ -60,17 +71,25 @@ class RankingStageClient:
 
     async def rank(self, query: RankingQuery, deadline: float) -> RankedAnswer:
         """Return the score of every candidate of the batch. Raises StageFailure where there is no usable answer."""
-        request = wire.pack_ranking_query(query, self._release_id)
-        response: ranking_pb2.RankCandidatesResponse = await self._caller.call(request, deadline)
-        try:
-            scores = wire.unpack_scores(response, query)
-        except ValueError as error:
-            raise self._caller.unusable(str(error)) from error
-        return RankedAnswer(scores, response.compute_microseconds)
 
-    def probe(self) -> ranking_pb2.RankCandidatesRequest:
-        """Return a call that is pinned to the release and asks nothing."""
-        return ranking_pb2.RankCandidatesRequest(release_id=self._release_id)
+        def read(data: bytes) -> RankedAnswer:
+            response = _parse(ranking_pb2.RankCandidatesResponse, data)
+            return RankedAnswer(wire.unpack_scores(response, query), response.compute_microseconds)
+
+        request = wire.pack_ranking_query(query, self._release_id)
+        return await self._caller.call(request.SerializeToString(), read, deadline)
+
+    def empty_request(self) -> bytes:
+        """Return a request that is pinned to the release and asks nothing."""
+        return ranking_pb2.RankCandidatesRequest(release_id=self._release_id).SerializeToString()
+
+
+def _parse(kind: type[Response], data: bytes) -> Response:
+    """Raise ValueError where the data is no such message."""
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise ValueError(str(error)) from error
 
 
 def _check_lists(query: RetrievalQuery, found: RaggedRows, item_count: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import structlog
 
-from winnow.serving.errors import ServiceError
+from winnow.rpc.errors import ServiceError
 from winnow.serving.tls import Fingerprint
 
 _log = structlog.get_logger(__name__)

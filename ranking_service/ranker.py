@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from winnow.networks.folded_ranking import Arithmetic, FoldedRanking, item_half_dtype, item_half_table
+from winnow.networks.folded_history import folded_bytes
+from winnow.networks.folded_ranking import FoldedRanking, gains_from_bfloat16, item_half_dtype, item_half_table
+from winnow.networks.hardware import has_bfloat16
+from winnow.networks.options import Arithmetic
 from winnow.networks.packed import pack
 from winnow.networks.ranking import DeepRankingModel
 from winnow.networks.tower import tower_widths
@@ -35,14 +39,10 @@ class Ranker:
         table_budget_bytes: int = 0,
         arithmetic: Arithmetic = "float32",
     ) -> None:
-        """Fold the network where the table of its item halves fits into the budget; see FoldedRanking.
-
-        Where it does not, the plain network computes, in float32 whatever `arithmetic` says.
-        """
-        table = item_half_table(network, table_budget_bytes)
+        """Make the table of item halves where it fits into the budget; see FoldedRanking."""
         self._network = network
-        self._logits = network.logits if table is None else FoldedRanking(network, table, arithmetic).logits
-        self._golden_tolerance = BFLOAT16_TOLERANCE if table is not None and arithmetic == "bfloat16" else TOLERANCE
+        self._folded = FoldedRanking(network, item_half_table(network, table_budget_bytes, arithmetic), arithmetic)
+        self.golden_tolerance = BFLOAT16_TOLERANCE if arithmetic == "bfloat16" else TOLERANCE
         self._device = device
 
     @classmethod
@@ -67,8 +67,8 @@ class Ranker:
     def rank(self, query: RankingQuery) -> NDArray[np.float32]:
         """Return the score of every candidate, float32 [N], in the order of the candidates."""
         histories = self._network.pack(query.histories, query.contexts)
-        candidates = pack(query.candidates, self.item_count, "candidates", self._device)
-        return self._network.scores(self._logits(histories, candidates)).cpu().numpy()
+        candidates = pack(query.candidates, self._device)
+        return self._network.scores(self._folded.logits(histories, candidates)).cpu().numpy()
 
     def compute(self, batch: Sequence[RankingQuery]) -> list[NDArray[np.float32]]:
         """Answer the queries of several calls as one."""
@@ -79,13 +79,29 @@ class Ranker:
     def check_golden(self, golden: GoldenRequests) -> None:
         """Raise GoldenMismatchError unless the golden requests are answered as when the release was made."""
         query = RankingQuery(histories=golden.histories, candidates=golden.candidates, contexts=golden.contexts)
-        check_scores("ranking network", golden.ranking_scores, self.rank(query), self._golden_tolerance)
+        check_scores("ranking network", golden.ranking_scores, self.rank(query), self.golden_tolerance)
 
 
-def table_bytes(manifest: Manifest, budget_bytes: int) -> int:
-    """Return the size of the table of item halves that a release's network is folded into; 0 where it is not."""
+def choose_arithmetic(
+    setting: Literal["auto", "float32", "bfloat16"], manifest: Manifest, device: torch.device
+) -> Arithmetic:
+    """Resolve "auto": bfloat16 where the manifest allows it, the layers are wide, and the device has it in hardware."""
+    if setting != "auto":
+        return setting
+    allowed = manifest.ranking_arithmetic.kind == "bfloat16"
+    return "bfloat16" if allowed and gains_from_bfloat16(_widths(manifest)) and has_bfloat16(device) else "float32"
+
+
+def table_bytes(manifest: Manifest, budget_bytes: int, arithmetic: Arithmetic) -> int:
+    """Return the size of the tables that a release's network is folded into."""
+    width = _widths(manifest)[1]
+    dtype = item_half_dtype(manifest.item_count, width, budget_bytes, arithmetic)
+    table = 0 if dtype is None else manifest.item_count * width * dtype.itemsize
+    matching = manifest.ranking_network.options.matching
+    return table + (folded_bytes(matching.network) if matching is not None and matching.adds_logit else 0)
+
+
+def _widths(manifest: Manifest) -> list[int]:
+    """Of the item's embedding and of the layers; without hidden layers, the output is the first one."""
     config = manifest.ranking_network
-    # Without hidden layers, the first layer is the output.
-    _, width, *_ = [*tower_widths(0, config.hidden_dim, config.n_hidden_layers), 1]
-    dtype = item_half_dtype(manifest.item_count, width, budget_bytes)
-    return 0 if dtype is None else manifest.item_count * width * dtype.itemsize
+    return [*tower_widths(config.embedding_dim, config.hidden_dim, config.n_hidden_layers), 1]

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ranking_service.ranker import RELEASE_FILES, Ranker, table_bytes
+from ranking_service.ranker import RELEASE_FILES, Ranker, choose_arithmetic, table_bytes
 from ranking_service.settings import RankingSettings
+from winnow.networks.options import Arithmetic
 from winnow.queries import RankingQuery
 from winnow.release.manifest import Manifest
 from winnow.release.reader import Release
@@ -38,12 +39,14 @@ class RankingService(
             release,
             torch.device(self._settings.device),
             table_budget_bytes=self._table_budget_bytes,
-            arithmetic=self._settings.arithmetic,
+            arithmetic=self._arithmetic(release.manifest),
         )
 
     def derived_bytes(self, manifest: Manifest) -> int:
         """See StageHost.derived_bytes: the table of item halves, which takes a GPU's own memory where there is one."""
-        return table_bytes(manifest, self._table_budget_bytes) if self._settings.device == "cpu" else 0
+        if self._settings.device != "cpu":
+            return 0
+        return table_bytes(manifest, self._table_budget_bytes, self._arithmetic(manifest))
 
     def check(self, query: RankingQuery, item_count: int) -> None:
         """See StageHost.check."""
@@ -54,6 +57,9 @@ class RankingService(
         query.candidates.check_rows(item_count, "candidates")
         if query.contexts is not None:
             query.contexts.unclicked.check_rows(item_count, "unclicked")
+
+    def _arithmetic(self, manifest: Manifest) -> Arithmetic:
+        return choose_arithmetic(self._settings.arithmetic, manifest, torch.device(self._settings.device))
 
     @property
     def _table_budget_bytes(self) -> int:

@@ -17,7 +17,7 @@ class RankingSettings(StageSettings):
     """Port to listen on. 0 lets the system choose one, which the log names."""
     max_candidates: PositiveInt = 2000
     """Most candidates that one query may carry."""
-    item_table_mebibytes: Annotated[int, Field(ge=0)] = 2048
+    item_table_mebibytes: Annotated[int, Field(ge=0)] = 512
     """Memory for the table of item halves of the first layer: float32 if that fits, else float16, else no table."""
-    arithmetic: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the layers above the first. bfloat16 is less exact; with AVX512-BF16 or AMX it is twice as fast."""
+    arithmetic: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the layers. `auto` is bfloat16 where it is faster and the manifest says that it keeps the order."""

@@ -1,5 +1,6 @@
 """Fixtures that several kinds of tests share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,23 @@ import torch
 
 from tests.releases import write_random_release
 from winnow.serving.local_stack import LocalStack, StackSettings
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--transport", choices=("grpc", "native"), default="grpc", help="the server in all services that tests start"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for service in ("GATEWAY", "CANDIDATE", "RANKING"):
+        os.environ[f"WINNOW_{service}_TRANSPORT"] = config.getoption("--transport")
+
+
+@pytest.fixture(scope="session")
+def transport(request: pytest.FixtureRequest) -> str:
+    """What the services of this run listen with."""
+    return str(request.config.getoption("--transport"))
 
 
 @pytest.fixture(scope="session", autouse=True)

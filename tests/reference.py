@@ -1,6 +1,6 @@
 """The plain computation that every served answer is compared with: the notebook's `forward`, one user at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,14 +20,23 @@ class DirectRecommender:
         self.ranking_network = load_ranking_network(release, torch.device("cpu"))
 
     def recommend(
-        self, history: list[str], count: int, candidate_count: int = 200, excluded: Sequence[str] = ()
+        self,
+        history: list[str],
+        count: int,
+        candidate_count: int = 200,
+        excluded: Sequence[str] = (),
+        matches: Callable[[int], bool] = lambda _row: True,
     ) -> list[tuple[str, float]]:
-        """Return the `count` best items that are neither watched nor excluded, and their probabilities."""
+        """Return the `count` best items that match and are neither watched nor excluded, and their probabilities.
+
+        `matches` says of a row whether it may be in the answer.
+        """
         watched, _ = self.vocabulary.rows(history)
         rows = torch.from_numpy(watched).long()
         probabilities = self.candidate_network([_last(rows, self.candidate_network.config.history_length)])[0]
         probabilities[rows] = -1
         probabilities[self.vocabulary.rows(excluded)[0].tolist()] = -1
+        probabilities[[row for row in range(len(self.vocabulary)) if not matches(row)]] = -1
         candidates = probabilities.argsort(descending=True)[: min(candidate_count, int((probabilities >= 0).sum()))]
         scores = self.ranking_network(_last(rows, self.ranking_network.config.history_length), candidates)[:, 0]
         best = scores.argsort(descending=True, stable=True)[:count]

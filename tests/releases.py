@@ -3,12 +3,15 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from winnow.catalogue.attributes import Attributes
+from winnow.catalogue.schema import AttributeType
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
@@ -18,6 +21,15 @@ from winnow.release.models.writer import ReleaseContents, write_release
 from winnow.release.reader import describe_file, digest_of_files
 
 ITEM_COUNT = 300
+GENRES = ("Comedy", "Drama", "Science Fiction")
+ATTRIBUTE_TYPES = {
+    "title": AttributeType.TEXT,
+    "year": AttributeType.NUMBER,
+    "genres": AttributeType.LIST,
+    "country": AttributeType.TEXT,
+    "added": AttributeType.TIMESTAMP,
+    "adult": AttributeType.BOOLEAN,
+}
 PLAIN_HISTORY = HistoryOptions()
 PLAIN_RANKING = RankingOptions()
 
@@ -27,6 +39,20 @@ def item_id(row: int) -> str:
     return ["item-{}", "The Item, Part {} (1995)", "映画{}", "{}"][row % 4].format(row)
 
 
+def attributes_of(item_count: int) -> Attributes:
+    """One attribute of each type; some items lack each of them, but for title and year."""
+    rows = range(item_count)
+    values: dict[str, list[object]] = {
+        "title": [f"Title {row}" for row in rows],
+        "year": [1990 + row % 30 for row in rows],
+        "genres": [[genre for number, genre in enumerate(GENRES) if row % (number + 2) == 0] for row in rows],
+        "country": [None if row % 7 == 0 else ["DE", "FR", "Côte d'Ivoire"][row % 3] for row in rows],
+        "added": [None if row % 5 == 0 else datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=row) for row in rows],
+        "adult": [None if row % 11 == 0 else row % 4 == 0 for row in rows],
+    }
+    return Attributes.from_values(values, ATTRIBUTE_TYPES, item_count)
+
+
 def write_random_release(
     releases: Path,
     seed: int = 0,
@@ -34,6 +60,7 @@ def write_random_release(
     *,
     history: HistoryOptions = PLAIN_HISTORY,
     ranking: RankingOptions = PLAIN_RANKING,
+    with_attributes: bool = True,
 ) -> str:
     """Write a release of untrained networks and return its id. Row 0 is the most popular item.
 
@@ -53,8 +80,7 @@ def write_random_release(
             candidate_network=candidate_network,
             ranking_network=ranking_network,
             popularity=np.linspace(0.01, 0.001, item_count, dtype=np.float32),
-            titles=[f"Title {row}" for row in range(item_count)],
-            attributes=[{"year": "1995"} if row % 2 else {} for row in range(item_count)],
+            attributes=attributes_of(item_count) if with_attributes else Attributes({}, item_count),
             sample_histories=RaggedRows.from_lists([rng.integers(0, item_count, 7).tolist() for _ in range(4)]),
             training={"seed": seed},
             figures={"test": {"chain": {"hr_at_10": 0.0}}},

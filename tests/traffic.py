@@ -1,4 +1,4 @@
-"""Steady traffic that keeps and checks every answer: what a caller sees while something happens to the stack."""
+"""Steady traffic whose answers are all kept and checked: what callers see while something happens to the stack."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from winnow.client import Recommendations, WinnowClient, WinnowError
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call and what became of it."""
+    """One call and its outcome."""
 
     history: list[str]
     started: float
@@ -46,7 +46,8 @@ def steady_traffic(
 ) -> Iterator[Traffic]:
     """Call RecommendItems from several threads until the block ends; each pauses between its calls.
 
-    The client does not retry unless told to: what the stack cannot hide has to show.
+    The client does not retry unless asked to, so that failures which the stack cannot hide show. Traffic without any
+    call is an error: it would show nothing.
     """
     traffic = Traffic()
     stop = threading.Event()
@@ -79,6 +80,7 @@ def steady_traffic(
             stop.set()
             for thread in threads:
                 thread.join()
+        assert traffic.calls, "no call was made"
 
 
 def assert_unmixed(traffic: Traffic, releases: Mapping[str, DirectRecommender]) -> None:

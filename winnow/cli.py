@@ -1,4 +1,4 @@
-"""The command line: `winnow data | train | evaluate | serve | recommend | health | loadtest`."""
+"""The command line: `winnow data | train | evaluate | serve | recommend | schema | health | loadtest`."""
 
 import typer
 
@@ -7,6 +7,7 @@ from winnow.commands.evaluate import evaluate
 from winnow.commands.health import health
 from winnow.commands.loadtest import loadtest
 from winnow.commands.recommend import recommend
+from winnow.commands.schema import schema
 from winnow.commands.serve import serve
 from winnow.commands.train import train
 
@@ -21,6 +22,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(serve)
 app.command()(recommend)
+app.command()(schema)
 app.command()(health)
 app.command()(loadtest)
 

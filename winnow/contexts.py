@@ -1,4 +1,4 @@
-"""What only the caller knows of a ranking request, besides the watch history.
+"""What the caller knows of a ranking request besides the watch history.
 
 Shape legend: B requests in a batch, N impressions of all requests together.
 """
@@ -14,10 +14,10 @@ from winnow.history import UNKNOWN_TIME, RaggedRows, Timestamps
 
 @dataclass(frozen=True, eq=False)
 class RequestContexts:
-    """When each of B requests is made, and what its user was shown before without clicking on it.
+    """When each of B requests is made, and which items its user was shown before without clicking on them.
 
-    `times` is int64 [B], in seconds since 1970, UNKNOWN_TIME where nobody said. List b of `unclicked` holds the rows of
-    earlier impressions, in any order, a row as often as it was shown; none where nobody said.
+    `times`, int64 [B], are seconds since 1970; UNKNOWN_TIME where that is unknown. List b of `unclicked` holds the rows
+    of earlier impressions, in any order, once for each time they were shown; it is empty where that is unknown.
     """
 
     times: Timestamps
@@ -25,7 +25,7 @@ class RequestContexts:
 
     @classmethod
     def unknown(cls, count: int) -> Self:
-        """Contexts of which nobody said anything."""
+        """Contexts of requests whose time and impressions are unknown."""
         nothing = RaggedRows(np.empty(0, dtype=np.int32), np.zeros(count + 1, dtype=np.int64))
         return cls(np.full(count, UNKNOWN_TIME), nothing)
 

@@ -17,12 +17,12 @@ Offsets = NDArray[np.int64]
 Weights = NDArray[np.float32]
 Timestamps = NDArray[np.int64]
 
-# Of a watch of which nobody said how much it counts, and of one of which nobody said when it was.
+# The weight of a watch whose weight is unknown, and the time of one whose time is unknown.
 UNKNOWN_WEIGHT = np.float32(np.nan)
 UNKNOWN_TIME = np.iinfo(np.int64).min
 
 
-# One request's worth of them, and read only: the gateway needs one for every request that says nothing.
+# Prepared once and read-only: the gateway needs them for every request without weights or times.
 _UNKNOWN_WEIGHTS = np.full(1024, UNKNOWN_WEIGHT)
 _UNKNOWN_TIMES = np.full(1024, UNKNOWN_TIME)
 _UNKNOWN_WEIGHTS.flags.writeable = _UNKNOWN_TIMES.flags.writeable = False
@@ -116,10 +116,10 @@ class RaggedRows:
 
 @dataclass(frozen=True, eq=False)
 class WatchHistories(RaggedRows):
-    """Watch histories, oldest first, with what their callers know of each watch.
+    """Watch histories, oldest first, with what is known of each watch.
 
-    `weights`, float32 [N], says how much a watch counts (a rating, seconds watched), UNKNOWN_WEIGHT where nobody said.
-    `timestamps`, int64 [N], is when it was, in seconds since 1970, UNKNOWN_TIME where nobody said.
+    `weights`, float32 [N], says how much a watch counts (a rating, seconds watched); UNKNOWN_WEIGHT where that is
+    unknown. `timestamps`, int64 [N], are seconds since 1970; UNKNOWN_TIME where that is unknown.
     """
 
     weights: Weights
@@ -133,7 +133,7 @@ class WatchHistories(RaggedRows):
         weights: Weights | None = None,
         timestamps: Timestamps | None = None,
     ) -> Self:
-        """Build from rows [N] and the length of each list [B]; None is unknown for every watch.
+        """Build from rows [N] and the length of each list [B]. None means unknown for every watch.
 
         Raises ValueError where a length is negative or the lengths do not sum to N.
         """
@@ -147,7 +147,7 @@ class WatchHistories(RaggedRows):
 
     @classmethod
     def of_one(cls, rows: Rows, weights: Weights | None = None, timestamps: Timestamps | None = None) -> Self:
-        """One history; None is unknown for every watch."""
+        """One history. None means unknown for every watch."""
         return cls(
             rows,
             np.array([0, len(rows)]),
@@ -157,7 +157,7 @@ class WatchHistories(RaggedRows):
 
     @classmethod
     def of(cls, lists: RaggedRows) -> "WatchHistories":
-        """The same lists; nothing is known of their watches unless they say so."""
+        """The same lists, with unknown weights and times unless they have some."""
         return lists if isinstance(lists, WatchHistories) else cls.from_lengths(lists.rows, lists.lengths)
 
     @classmethod

@@ -3,16 +3,35 @@
 Shape legend: B queries, N candidates of all queries together.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from winnow.contexts import RequestContexts
-from winnow.history import RaggedRows, WatchHistories
+from winnow.history import RaggedRows, Rows, WatchHistories
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Restriction:
+    """Which rows one query may return: those that match the filter and are on the list, as far as there is either."""
+
+    filter: str = ""
+    """In canonical form; empty matches every row."""
+    allowed: Rows | None = None
+    """Rows, int32, in any order; None allows every row."""
+
+    def __bool__(self) -> bool:
+        return bool(self.filter) or self.allowed is not None
+
+
+NO_RESTRICTIONS: Mapping[int, Restriction] = MappingProxyType({})
+# A restricted query takes up to so many times as long as one without: where few rows of a large catalogue match.
+RESTRICTED_WORK = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -20,12 +39,13 @@ class RetrievalQuery:
     """B queries for candidates; one request's is a batch of one.
 
     `counts`, int32 [B], says how many candidates each query wants. List b of `exclusions` holds the rows that must not
-    be among the candidates of query b.
+    be among the candidates of query b. `restrictions` are those of the queries that have one, by position.
     """
 
     histories: WatchHistories
     counts: NDArray[np.int32]
     exclusions: RaggedRows
+    restrictions: Mapping[int, Restriction] = field(default_factory=lambda: NO_RESTRICTIONS)
 
     @classmethod
     def without_histories(cls, counts: NDArray[np.int32], exclusions: RaggedRows | None = None) -> Self:
@@ -42,6 +62,11 @@ class RetrievalQuery:
             histories=WatchHistories.concatenate([part.histories for part in parts]),
             counts=np.concatenate([part.counts for part in parts]),
             exclusions=RaggedRows.concatenate([part.exclusions for part in parts]),
+            restrictions={
+                first + position: restriction
+                for first, part in zip(accumulate(map(len, parts), initial=0), parts, strict=False)
+                for position, restriction in part.restrictions.items()
+            },
         )
 
     def __len__(self) -> int:
@@ -50,15 +75,14 @@ class RetrievalQuery:
     @property
     def work(self) -> tuple[int, ...]:
         """The quantities that the time to compute these queries grows with."""
-        return (len(self),)
+        return len(self), 1 + RESTRICTED_WORK * len(self.restrictions)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class RankingQuery:
     """B queries for scores; one request's is a batch of one.
 
-    List b of `candidates` holds the rows to score for history b. `contexts` is None where nobody said anything, or
-    where the network does not read it.
+    List b of `candidates` holds the rows to score for history b. `contexts` is None if the network does not read it.
     """
 
     histories: WatchHistories
@@ -104,7 +128,7 @@ class Candidates(NamedTuple):
         )
 
     def split(self, query_counts: Sequence[int]) -> list["Candidates"]:
-        """Cut into parts of so many queries each, in order."""
+        """Split into parts with the given numbers of queries, in order."""
         ends = accumulate(query_counts, initial=0)
         offsets = self.rows.offsets
         return [

@@ -56,7 +56,7 @@ class PayloadMaker:
         return Payload(
             kind=kind,
             data=self._kinds[kind](rng),
-            compression=rng.choice(COMPRESSIONS),
+            compression=rng.choice(COMPRESSIONS if rng.random() < 0.5 else COMPRESSIONS[:1]),
             metadata=_metadata(rng),
             hang_up_after_seconds=rng.random() * 0.05 if rng.random() < 0.1 else None,
         )
@@ -86,9 +86,9 @@ class PayloadMaker:
 
     def _repeated_field(self, rng: random.Random) -> bytes:
         """One field of the message, as small as can be, up to a size; sometimes with a spoiled one at the end."""
-        field = rng.choice(list(self._message_class.DESCRIPTOR.fields) or [None])
-        number = field.number if field is not None else 1
-        wire_type = rng.choice([_wire_type(field) if field is not None else 0, rng.choice(WIRE_TYPES)])
+        fields = self._message_class.DESCRIPTOR.fields_by_number
+        number = rng.choice(list(fields) or [1])
+        wire_type = rng.choice([_wire_type(fields[number].type) if fields else 0, rng.choice(WIRE_TYPES)])
         return _filled(_tag(number, wire_type) + _smallest(rng, wire_type), _size(rng)) + rng.choice(
             [b"", b"\x0a\x01\xff", b"\x12\x01\xff", b"\x0a\x03\x0a\x01\xff", b"\xff"]
         )
@@ -123,7 +123,10 @@ class PayloadMaker:
         for field in message.DESCRIPTOR.fields:
             if rng.random() < 0.2:
                 continue
-            if field.message_type is not None:
+            if field.name == "filter":
+                if rng.random() < 0.3:
+                    setattr(message, field.name, _filter(rng))
+            elif field.message_type is not None:
                 for _ in range(rng.randint(0, scale)):
                     self._fill(rng, getattr(message, field.name).add(), scale)
             elif field.is_repeated:
@@ -150,6 +153,10 @@ class PayloadMaker:
             histories=histories,
             counts=_integers(rng, count, 1, 2000, 4),
             exclusions=self._rows(rng, count, rng.choice([0, 1, scale])),
+            filters=[
+                candidate_pb2.FilteredQueries(filter=_filter(rng), queries=(position % count).to_bytes(4, "little"))
+                for position in range(rng.choice([0, 0, 0, 1, 3, 64]))
+            ],
             history_weights=rng.choice([b"", _integers(rng, len(histories.rows) // 4, 0, 1 << 29, 4)]),
             history_timestamps=rng.choice([b"", _integers(rng, len(histories.rows) // 4, 0, 1 << 33, 8)]),
         )
@@ -192,6 +199,28 @@ def _spoil(rng: random.Random, message: Message) -> None:
         elif field.type != FieldDescriptor.TYPE_BOOL:
             bits = 31 if field.type == FieldDescriptor.TYPE_INT32 else 63
             setattr(message, field.name, rng.choice([-1, -(1 << bits), (1 << bits) - 1]))
+
+
+def _filter(rng: random.Random) -> str:
+    """A filter that is right, as large as it may be, or nonsense of its tokens."""
+    names = ["genres", "year", "added", "adult", "title", "none"]
+    values = ["g3", "1990", "true", '"a text"', "2020-01-01T00:00:00Z", "*", '"*tle 12*"', MARKER]
+    kind = rng.randrange(6)
+    count = rng.choice([1, 3, 100, 101])
+    if kind == 0:
+        joined = rng.choice([" AND ", " OR ", " ", " AND NOT ", " AND -"])
+        return joined.join(
+            f"{rng.choice(names)}{rng.choice([':', '=', '!=', '>=', '<'])}{rng.choice(values)}" for _ in range(count)
+        )
+    if kind == 1:
+        return f"genres:({rng.choice([' OR ', ' AND ', ' '])[:9].join(rng.choices(values, k=count))})"
+    if kind == 2:
+        depth = rng.choice([1, 20, 21, 900])
+        return rng.choice(["(", "NOT (", "-("]) * depth + "year >= 1990" + ")" * depth
+    if kind == 3:
+        return rng.choice(["(", "-", "NOT ", '"', "\\", "a:", '"\\', " ", "a", "é", ":"]) * rng.choice([1, 400, 2000])
+    tokens = ["(", ")", "AND", "OR", "NOT", "-", ":", "=", ">=", ",", "\\", "'", '"', "*", *names, *values]
+    return rng.choice(["", " "]).join(rng.choices(tokens, k=rng.choice([2, 10, 200])))
 
 
 def _metadata(rng: random.Random) -> tuple[tuple[str, str | bytes], ...]:
@@ -242,10 +271,10 @@ def _smallest(rng: random.Random, wire_type: int) -> bytes:
     return rng.randbytes({1: 8, 5: 4}.get(wire_type, 0))
 
 
-def _wire_type(field: FieldDescriptor) -> int:
-    if field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_MESSAGE):
+def _wire_type(field_type: int) -> int:
+    if field_type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_MESSAGE):
         return 2
-    return 5 if field.type == FieldDescriptor.TYPE_FLOAT else 0
+    return 5 if field_type == FieldDescriptor.TYPE_FLOAT else 0
 
 
 def _tag(number: int, wire_type: int) -> bytes:

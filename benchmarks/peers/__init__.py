@@ -1,1 +1,1 @@
-"""What Winnow is compared with: the limits of the platform, and what one would write first."""
+"""The systems that Winnow is compared with: the limits of the platform and a naive implementation."""

@@ -1,4 +1,4 @@
-"""The chain as one would write it first: for each request, one unary call to each stage, with string ids."""
+"""A naive chain: the gateway makes one unary call per stage and request, with string ids."""
 
 import grpc
 
@@ -10,7 +10,7 @@ NOT_DEGRADED = recommendation_pb2.Degradation(step=recommendation_pb2.DEGRADATIO
 
 
 class ChainGateway:
-    """Calls RetrieveItems of one process, RankItems of the other, and returns the best."""
+    """Calls RetrieveItems of one process and RankItems of the other, and returns the best items."""
 
     def __init__(self, candidate_target: str, ranking_target: str) -> None:
         self._candidates = recommendation_pb2_grpc.RecommendationServiceStub(
@@ -21,7 +21,7 @@ class ChainGateway:
     async def recommend(
         self, request: recommendation_pb2.RecommendItemsRequest, _context: object
     ) -> recommendation_pb2.RecommendItemsResponse:
-        """Retrieve, rank, cut."""
+        """Retrieve, rank and cut to the requested count."""
         retrieved = await self._candidates.RetrieveItems(
             recommendation_pb2.RetrieveItemsRequest(history=request.history, item_count=CANDIDATE_COUNT),
             timeout=TIMEOUT_SECONDS,

@@ -1,4 +1,4 @@
-"""(c) The naive real chain: the plain networks, one request at a time in an executor, softmax over all items."""
+"""(c) A naive chain with the plain networks: one request at a time in an executor, softmax over all items."""
 
 import asyncio
 import sys
@@ -16,7 +16,7 @@ from winnow.v1 import recommendation_pb2
 
 
 class NaiveCandidates:
-    """Probabilities of all items, then the largest that were not watched."""
+    """Computes the probabilities of all items and returns the largest of unwatched items."""
 
     def __init__(self, releases: Path) -> None:
         release = open_release(releases / current_release_id(releases))
@@ -42,7 +42,7 @@ class NaiveCandidates:
 
 
 class NaiveRanking:
-    """The ranking network as it stands."""
+    """Runs the plain ranking network."""
 
     def __init__(self, releases: Path) -> None:
         release = open_release(releases / current_release_id(releases))
@@ -72,7 +72,7 @@ def _scored(item_ids: list[str], scores: torch.Tensor) -> list[recommendation_pb
 
 
 def main(role: str, port: str, *others: str) -> None:
-    """Run one of the three processes; `others` are the directory of releases, or the gateway's two targets."""
+    """Run one of the three processes; `others` is the directory of releases or the two targets of the gateway."""
 
     def handlers() -> Mapping[str, Handler]:
         if role == "gateway":

@@ -1,11 +1,11 @@
-"""(b) The limit of a Python gRPC chain: three processes, one unary call a stage, and stages that compute nothing."""
+"""(b) The limit of a Python gRPC chain: three processes, one unary call per stage, stages that compute nothing."""
 
 import sys
 from collections.abc import Mapping
 
 from benchmarks.peers.chain import CANDIDATE_COUNT, ChainGateway
 from benchmarks.peers.server import Handler, run
-from benchmarks.releases import item_id
+from benchmarks.presets import item_id
 from winnow.v1 import recommendation_pb2
 
 _CANDIDATES = recommendation_pb2.RetrieveItemsResponse(
@@ -16,7 +16,7 @@ _CANDIDATES = recommendation_pb2.RetrieveItemsResponse(
 async def retrieve(
     _request: recommendation_pb2.RetrieveItemsRequest, _context: object
 ) -> recommendation_pb2.RetrieveItemsResponse:
-    """Send the same candidates every time."""
+    """Always send the same candidates."""
     return _CANDIDATES
 
 
@@ -28,7 +28,7 @@ async def rank(request: recommendation_pb2.RankItemsRequest, _context: object) -
 
 
 def main(role: str, port: str, *targets: str) -> None:
-    """Run one of the three processes; the gateway needs the other two's targets."""
+    """Run one of the three processes; the gateway takes the targets of the other two."""
 
     def handlers() -> Mapping[str, Handler]:
         if role == "gateway":

@@ -1,10 +1,10 @@
-"""(a) The limit of a Python gRPC edge: one process, the gateway's own messages, and an answer that is always ready."""
+"""(a) The limit of a Python gRPC edge: one process, the gateway's own messages, and a prepared answer."""
 
 import sys
 from collections.abc import Mapping
 
 from benchmarks.peers.server import Handler, run
-from benchmarks.releases import item_id
+from benchmarks.presets import item_id
 from winnow.v1 import recommendation_pb2
 
 _ANSWER = recommendation_pb2.RecommendItemsResponse(
@@ -17,7 +17,7 @@ _ANSWER = recommendation_pb2.RecommendItemsResponse(
 async def recommend(
     _request: recommendation_pb2.RecommendItemsRequest, _context: object
 ) -> recommendation_pb2.RecommendItemsResponse:
-    """Send the prepared answer. gRPC has parsed the request already."""
+    """Send the prepared answer; gRPC has already parsed the request."""
     return _ANSWER
 
 

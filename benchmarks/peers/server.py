@@ -1,4 +1,4 @@
-"""A bare grpc.aio server on uvloop, the same for all peers: no interceptor, no health, nothing but the handlers."""
+"""A bare grpc.aio server on uvloop for all peers: no interceptors, no health service, only the handlers."""
 
 import asyncio
 import signal
@@ -14,7 +14,7 @@ Handler = Callable[[Any, Any], Awaitable[Any]]
 
 
 def run(port: int, make_handlers: Callable[[], Mapping[str, Handler]]) -> None:
-    """Serve methods of RecommendationService, by name, until SIGTERM. Handlers are made inside the event loop."""
+    """Serve methods of RecommendationService, by name, until SIGTERM. The handlers are made inside the event loop."""
     uvloop.run(_serve(port, make_handlers))
 
 

@@ -17,7 +17,7 @@ for name in "${names[@]}"; do
 done
 joined=$(IFS=,; echo "${alternatives[*]}")
 
-# An authority that is there already is kept, so that a second run makes a rotated certificate that old clients trust.
+# An existing authority is kept, so that a second run makes rotated certificates that old clients trust.
 if [ ! -f ca.pem ]; then
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
     -subj '/CN=Winnow test authority' -keyout ca.key -out ca.pem 2>/dev/null

@@ -30,10 +30,18 @@ class NetworkSource:
             histories=WatchHistories.concatenate([request.history for request in requests]),
             counts=np.array([request.candidate_count for request in requests], dtype=np.int32),
             exclusions=RaggedRows.from_lists([request.excluded for request in requests]),
+            restrictions={at: request.restriction for at, request in enumerate(requests) if request.restriction},
         )
+
+        def check(found: RaggedRows) -> None:
+            for at in query.restrictions:
+                permitted = requests[at].permitted
+                if permitted is not None and not permitted.includes(found[at]).all():
+                    raise ValueError("a candidate does not match the filter or is not on the list of allowed items")
+
         try:
             with self._steps("retrieve") as clock:
-                (lists, scores), compute_microseconds = await self._stage.retrieve(query, deadline)
+                (lists, scores), compute_microseconds = await self._stage.retrieve(query, deadline, check)
         except StageFailure as failure:
             return [self._fallback.gather(request, failure, clock.microseconds) for request in requests]
         return [

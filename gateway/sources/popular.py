@@ -17,7 +17,7 @@ class PopularSource:
         self, request: CandidateRequest, failure: StageFailure | None = None, microseconds: int | None = None
     ) -> Gathered:
         """Return popular items; `failure` says why the network gave none, `microseconds` how long it was waited for."""
-        rows = self._catalogue.popular(request.candidate_count, request.excluded)
+        rows = self._catalogue.popular(request.candidate_count, request.excluded, request.permitted)
         return Gathered(
             rows=rows,
             scores=self._catalogue.popularity[rows],

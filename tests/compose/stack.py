@@ -1,4 +1,4 @@
-"""The stack of docker-compose.yml as the tests see it: services, their containers, what those have counted."""
+"""The stack of docker-compose.yml: its services, their containers and their call counters."""
 
 import json
 import os
@@ -15,12 +15,12 @@ SERVICES = ("candidate_service", "ranking_service", "gateway")
 IMAGES = (*SERVICES, "training")
 GATEWAY_PORT = 50050
 METRICS_PORT = 9464
-# A service counts as found, forgotten or recovered "within seconds" when it took no longer than this.
+# The stack has to notice a new, lost or recovered replica within this time.
 SECONDS_TO_ADAPT = 20.0
-# Until a container is healthy, on a machine that starts several at once.
+# Until a container is healthy while the machine starts several at once.
 START_SECONDS = 120.0
 
-# Of the calls that ended, by method and status, as Prometheus text has them.
+# Number of finished calls by method and status, in the Prometheus text format.
 _REQUESTS = re.compile(r'^winnow_requests_total\{code="(\w+)",method="([^"]+)"\} (\S+)$', re.MULTILINE)
 _READ_METRICS = (
     f"import urllib.request; print(urllib.request.urlopen('http://localhost:{METRICS_PORT}/metrics').read().decode())"
@@ -34,7 +34,7 @@ class Container:
     container_id: str
 
     def inspect(self) -> Any:
-        """What `docker inspect` tells."""
+        """Return the output of `docker inspect`."""
         return json.loads(docker("inspect", self.container_id))[0]
 
     @property
@@ -47,7 +47,7 @@ class Container:
         return int(self.inspect()["State"]["ExitCode"])
 
     def address(self, port: int) -> str:
-        """Where a port of the container is published on this machine."""
+        """Return the address at which a port of the container is published."""
         (binding,) = self.inspect()["NetworkSettings"]["Ports"][f"{port}/tcp"]
         return f"{binding['HostIp']}:{binding['HostPort']}"
 
@@ -60,14 +60,14 @@ class Container:
         return docker("exec", self.container_id, *command)
 
     def logs(self) -> str:
-        """What it has logged."""
+        """Return its log."""
         result = subprocess.run(
             ["docker", "logs", self.container_id], capture_output=True, text=True, timeout=60, check=True
         )
         return result.stdout + result.stderr
 
     def call_count(self, method: str) -> int:
-        """How many calls of the method the container has answered with OK since it started."""
+        """Return how many calls of the method the container has answered with OK since it started."""
         return sum(
             int(float(value))
             for code, name, value in _REQUESTS.findall(self.python(_READ_METRICS))
@@ -75,11 +75,11 @@ class Container:
         )
 
     def kill(self) -> None:
-        """End it at once, as a crash of its machine would."""
+        """Kill it, like a crash of its machine."""
         docker("kill", self.container_id)
 
     def stop(self) -> float:
-        """Send SIGTERM, wait for the end and return how many seconds that took."""
+        """Send SIGTERM, wait until it ends and return how many seconds that took."""
         started = time.monotonic()
         docker("stop", self.container_id)
         return time.monotonic() - started
@@ -90,7 +90,7 @@ class Container:
 
 
 class ComposeStack:
-    """docker-compose.yml under a project name, image tag and ports of its own."""
+    """docker-compose.yml with its own project name, image tag and ports."""
 
     def __init__(self, name: str, gateway_ports: str) -> None:
         self._name = name
@@ -103,17 +103,17 @@ class ComposeStack:
         }
 
     def compose(self, *arguments: str, timeout_seconds: float = 300, **environment: str) -> str:
-        """Run compose, whichever there is: v2, a plug-in of docker, or 1.29."""
+        """Run compose: v2, docker's plug-in, or else 1.29."""
         return run([*_compose_command(), *arguments], {**self._environment, **environment}, timeout_seconds)
 
     def build(self, **settings: str) -> None:
-        """Build all images; the settings are the variables of docker-compose.yml."""
-        # One after another: they share most of their stages, which the builder's cache then gives to all but the first.
+        """Build all images. The settings are variables of docker-compose.yml."""
+        # One after another: they share most of their stages, which all but the first then get from the cache.
         for service in ("gateway", "candidate_service", "ranking_service", "train"):
             self.compose("build", service, timeout_seconds=900, **settings)
 
     def up(self, **replicas: int) -> None:
-        """Run these numbers of replicas, one of what is not named, and return when all are healthy."""
+        """Run these numbers of replicas, one for services not named, and return when all are healthy."""
         scales = [f"--scale={service}={replicas.get(service, 1)}" for service in SERVICES]
         self.compose("up", "--detach", "--no-build", "--no-recreate", *scales)
         wait_until(
@@ -134,32 +134,32 @@ class ComposeStack:
                 docker("image", "rm", self.image(image))
 
     def image(self, name: str) -> str:
-        """An image of the stack, by the name of its target in the Dockerfile."""
+        """Return the tag of an image by the name of its target in the Dockerfile."""
         return f"winnow/{name}:{self._name}"
 
     def containers(self, service: str) -> list[Container]:
-        """The running containers of a service, in no order."""
+        """Return the running containers of a service, in no particular order."""
         labels = (f"com.docker.compose.project={self._name}", f"com.docker.compose.service={service}")
         filters = [f"--filter=label={label}" for label in labels]
         return [Container(line) for line in docker("ps", "--quiet", "--no-trunc", *filters).split()]
 
     @property
     def target(self) -> str:
-        """All gateways, as a gRPC target."""
+        """The addresses of all gateways as one gRPC target."""
         return "ipv4:" + ",".join(gateway.address(GATEWAY_PORT) for gateway in self.containers("gateway"))
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_seconds: float = SECONDS_TO_ADAPT) -> float:
-    """Wait and return how many seconds it took; fails where it takes too long."""
+    """Wait for the condition and return how many seconds it took. Fails after the timeout."""
     started = time.monotonic()
     while not condition():
-        assert time.monotonic() - started < timeout_seconds, f"not after {timeout_seconds:g} seconds: {what}"
+        assert time.monotonic() - started < timeout_seconds, f"not within {timeout_seconds:g} seconds: {what}"
         time.sleep(0.25)
     return time.monotonic() - started
 
 
 def report(line: str) -> None:
-    """Tell a figure to whoever reads the test run."""
+    """Print a figure for readers of the test output."""
     print(f"\n{line}", end="")  # noqa: T201
 
 
@@ -169,7 +169,7 @@ def docker(*arguments: str) -> str:
 
 
 def run(command: Sequence[str], environment: Mapping[str, str] | None = None, timeout_seconds: float = 300) -> str:
-    """Run a command at the root of the repository; where it fails, say what it printed."""
+    """Run a command at the root of the repository. If it fails, raise with its output."""
     result = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout_seconds, check=False
     )

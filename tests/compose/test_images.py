@@ -1,4 +1,4 @@
-"""The images: what is in them and what is not."""
+"""What the images contain and what they do not."""
 
 import json
 import tomllib
@@ -8,7 +8,7 @@ import pytest
 
 from tests.compose.stack import IMAGES, ROOT, ComposeStack, docker, report
 
-# Without them nothing can be compiled or fetched in a container that somebody has got into.
+# Without these, an intruder cannot compile or download anything in a container.
 UNWANTED_PROGRAMS = ("cc", "gcc", "g++", "make", "git", "curl", "wget")
 MEGABYTE = 1_000_000
 
@@ -22,7 +22,7 @@ def shell(stack: ComposeStack, name: str, command: str) -> str:
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_labels_tell_what_it_is_and_of_which_version(images: ComposeStack, name: str) -> None:
+def test_labels_have_title_licence_and_version(images: ComposeStack, name: str) -> None:
     labels = inspect(images, name)["Config"]["Labels"]
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert labels["org.opencontainers.image.version"] == version
@@ -33,7 +33,7 @@ def test_labels_tell_what_it_is_and_of_which_version(images: ComposeStack, name:
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_it_runs_as_an_ordinary_user_without_compilers_or_tests(images: ComposeStack, name: str) -> None:
+def test_an_image_runs_as_an_ordinary_user_without_compilers_or_tests(images: ComposeStack, name: str) -> None:
     assert shell(images, name, "id -u").strip() == "10001"
     assert shell(images, name, f"command -v {' '.join(UNWANTED_PROGRAMS)} || true") == ""
     assert shell(images, name, "ls -d /tests /source /opt/winnow/tests 2>/dev/null || true") == ""

@@ -1,4 +1,4 @@
-"""Several replicas: an even share of the calls for each, found and forgotten within seconds, and no caller notices."""
+"""With several replicas each gets an even share of the calls; changes are noticed within seconds, and by no caller."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ from tests.compose.stack import SERVICES, START_SECONDS, ComposeStack, Container
 from tests.reference import DirectRecommender
 from tests.traffic import Traffic, assert_unmixed, steady_traffic
 
-# A few requests a second, with time enough for an answer while new replicas start on the same cores.
+# A few requests per second, with enough time for an answer while new replicas start on the same cores.
 PAUSE_SECONDS = 0.2
 TIMEOUT_SECONDS = 10.0
 METHODS = {
@@ -25,7 +25,7 @@ def call_counts(containers: list[Container], method: str) -> list[int]:
 
 
 def each_gets_calls(stack: ComposeStack, service: str) -> bool:
-    """Whether every running replica is called within a second or so."""
+    """Whether every running replica gets a call within 1.5 seconds."""
     containers = stack.containers(service)
     before = call_counts(containers, METHODS[service])
     time.sleep(1.5)
@@ -37,7 +37,7 @@ def wait_until_each_gets_calls(stack: ComposeStack, service: str) -> float:
 
 
 def assert_no_caller_noticed(traffic: Traffic, direct: DirectRecommender) -> None:
-    """Every call got the full answer; what was slow is no matter here."""
+    """Every call got the full answer; latency does not matter here."""
     statuses, degraded = traffic.statuses(), [answer for answer in traffic.answers() if answer.degraded]
     report(f"calls by status: {dict(statuses)}, degraded: {len(degraded)}")
     assert_unmixed(traffic, {direct.release_id: direct})
@@ -68,7 +68,7 @@ def test_new_replicas_of_both_stages_are_found_and_share_evenly(
 
 
 @pytest.mark.parametrize("service", STAGES)
-def test_a_killed_replica_is_forgotten_and_found_again_when_it_is_back(
+def test_a_killed_replica_gets_calls_again_after_its_restart(
     stack: ComposeStack, direct: DirectRecommender, histories: list[list[str]], service: str
 ) -> None:
     stack.up(candidate_service=3, ranking_service=3)
@@ -92,7 +92,7 @@ def test_a_replica_that_is_stopped_loses_no_call(
 ) -> None:
     stack.up(**{service: 2})
     leaving = stack.containers(service)[0]
-    # A gateway that leaves is hidden by the client: the next one takes the call.
+    # The client hides a gateway that stops: another one takes the call.
     with steady_traffic(
         stack.target,
         histories,
@@ -127,7 +127,7 @@ def test_several_gateways_share_the_calls_and_one_may_be_killed(
     assert_no_caller_noticed(traffic, direct)
 
 
-# What a back-end service in the same network does: it knows one name, and the client finds all who answer to it.
+# A back-end service in the same network: it knows one name, and its client finds all gateways behind it.
 CALLS_BY_NAME = """
 import time
 from pathlib import Path
@@ -148,6 +148,6 @@ def test_a_caller_inside_the_network_finds_new_gateways_by_name(stack: ComposeSt
             stack.up(gateway=2)
             seconds = wait_until_each_gets_calls(stack, "gateway")
         finally:
-            caller.execute("touch", "/tmp/stop")  # noqa: S108 - in a file system of its own
+            caller.execute("touch", "/tmp/stop")  # noqa: S108 - in the container
         calls.result()
     report(f"gateway: the second one gets calls {seconds:.1f} s after it was healthy")

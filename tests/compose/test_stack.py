@@ -1,4 +1,4 @@
-"""One replica of each service: the same answers as the plain computation, through the published port."""
+"""One replica of each service gives the answers of the plain computation through the published port."""
 
 import grpc
 import numpy as np
@@ -11,13 +11,13 @@ from tests.traffic import steady_traffic
 from winnow.client import DegradationStep, WinnowClient, WinnowError
 from winnow.rpc.health import healthy
 
-# docker-compose.yml gives a service 30 before it is killed.
+# docker-compose.yml kills a service after 30.
 STOP_SECONDS = 25
 
 
 @pytest.fixture(autouse=True)
 def one_of_each(stack: ComposeStack) -> None:
-    """Start what an earlier test has left stopped."""
+    """Start what an earlier test left stopped."""
     stack.up()
 
 
@@ -106,9 +106,9 @@ def test_sigterm_ends_a_service_in_order(stack: ComposeStack, histories: list[li
         seconds = container.stop()
     assert container.exit_status == 0
     assert seconds < STOP_SECONDS
-    # Whatever it had accepted has been answered; only a single gateway leaves nobody to take new calls.
+    # Every accepted call was answered. Only when the single gateway stops are new calls refused.
     allowed = {"OK", "UNAVAILABLE"} if service == "gateway" else {"OK"}
     assert set(traffic.statuses()) <= allowed
-    # grpc itself prints the CancelledError of streams (health watches) that end with the server; nothing else may.
+    # grpc itself prints the CancelledError of streams (health watches) that end with the server; no other is allowed.
     tracebacks = container.logs().split("Traceback (most recent call last):")[1:]
     assert all("_schedule_rpc_coro" in text and "CancelledError" in text for text in tracebacks)

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Runs a command with a container engine and a base image at hand:
+# Runs a command with a container engine and a base image:
 #
 #   tests/compose/with_engine.sh pytest tests/compose
 #
-# An engine that runs already is used, and so is WINNOW_BASE_IMAGE where it is there or can be pulled. What is missing is
-# made for the time of the command: engine and compose from Debian's packages, the base image by debootstrap where no
-# registry answers. That needs root on a Debian machine. When the command has ended, the engine that was started here
-# is stopped and all that it held is deleted; Debian's packages stay installed.
+# A running engine is used, and so is WINNOW_BASE_IMAGE if it is present or can be pulled. What is missing is provided
+# for the duration of the command: engine and compose from Debian's packages, and a base image from debootstrap if no
+# registry answers. This needs root on a Debian machine. Afterwards an engine started here is stopped and all its data
+# deleted; Debian's packages stay installed.
 #
-# Exit status: the command's; 77 where containers cannot run on this machine.
+# Exit status: the command's, or 77 if containers cannot run on this machine.
 set -euo pipefail
 
 readonly CANNOT_RUN=77
@@ -20,14 +20,14 @@ state=
 main() {
   if ! engine_answers; then
     install_package dockerd docker.io
-    # Where there is an init system, the package has started it already.
+    # On a machine with an init system, the package has already started it.
     engine_answers || start_engine
   fi
   docker compose version >/dev/null 2>&1 || install_package docker-compose docker-compose
   if ! base_image_is_there; then
     make_base_image
     export WINNOW_BASE_IMAGE=$MADE_BASE_IMAGE
-    # The base image trusts what this machine trusts, and the build sees the network as this machine does.
+    # The base image has this machine's certificates, and the build uses its network.
     export WINNOW_BUILD_NETWORK=${WINNOW_BUILD_NETWORK:-host}
   fi
   "$@" 9>&-
@@ -54,13 +54,13 @@ install_package() {
 
 start_engine() {
   [[ $EUID -eq 0 ]] || cannot_run "no engine answers, and only root can start one"
-  # Two engines would take each other's bridge and firewall rules away.
+  # Two engines would remove each other's bridge and firewall rules.
   exec 9>/tmp/winnow-engine.lock
-  flock --nonblock 9 || { say "waiting for another engine of this kind to end" && flock 9; }
+  flock --nonblock 9 || { say "waiting until another engine started by this script ends" && flock 9; }
   state=$(mktemp -d -t winnow-engine.XXXXXX)
   trap stop_engine EXIT
   export DOCKER_HOST=unix://$state/docker.sock
-  # To go back to: emptied tables, filled as they are now. Those that are not in use yet are not saved.
+  # For restoring later: empty tables, then their present rules. Tables that are not in use are not saved.
   { printf '*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n*nat\nCOMMIT\n' && iptables-save; } >"$state/iptables"
   dockerd --host "$DOCKER_HOST" --data-root "$state/data" --exec-root "$state/exec" --pidfile "$state/docker.pid" \
     >"$state/dockerd.log" 2>&1 9>&- &
@@ -82,11 +82,11 @@ stop_engine() {
   if [[ -f $state/docker.pid ]]; then
     local engine
     engine=$(<"$state/docker.pid")
-    # Where the command was interrupted, its containers and networks are still there.
+    # If the command was interrupted, its containers and networks still exist.
     docker ps --all --quiet | xargs --no-run-if-empty docker rm --force >/dev/null || true
     docker network prune --force >/dev/null || true
     kill "$engine" 2>/dev/null || true
-    # It stops its containers first.
+    # The engine stops its containers first.
     for _ in {1..60}; do
       kill -0 "$engine" 2>/dev/null || break
       sleep 0.5
@@ -94,7 +94,7 @@ stop_engine() {
     ip link delete docker0 2>/dev/null || true
     iptables-restore <"$state/iptables" || true
   fi
-  # What the engine leaves mounted: its name for the machine's own network.
+  # The engine leaves its handle on the machine's network mounted.
   umount "$state"/exec/netns/* 2>/dev/null || true
   rm -rf "$state"
 }
@@ -105,7 +105,7 @@ base_image_is_there() {
 
 make_base_image() {
   if docker image inspect $MADE_BASE_IMAGE >/dev/null 2>&1; then return; fi
-  say "no registry has $WINNOW_BASE_IMAGE: making a base image"
+  say "no registry has $WINNOW_BASE_IMAGE: building a base image"
   install_package debootstrap debootstrap
   local root
   root=$(mktemp -d -t winnow-base.XXXXXX)
@@ -113,7 +113,7 @@ make_base_image() {
     tail -n 20 "$root.log" >&2
     exit 1
   }
-  # Behind a proxy that signs anew, packages are fetched only with the certificates that this machine trusts.
+  # Behind a TLS-inspecting proxy, packages can only be downloaded with this machine's certificates.
   cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
   rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,locale,man}/*
   tar --directory "$root" --create . |
@@ -121,5 +121,5 @@ make_base_image() {
   rm -rf "$root" "$root.log"
 }
 
-# In one line with its exit: bash reads a script while it runs it, and this one may be edited meanwhile.
+# On one line with exit: bash reads a script while running it, and this file may change meanwhile.
 main "$@"; exit

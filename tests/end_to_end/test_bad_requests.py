@@ -16,6 +16,13 @@ from winnow.serving.local_stack import LocalStack
 from winnow.v1 import catalogue_pb2, catalogue_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
 from winnow.v1.recommendation_pb2 import Watch
 
+FOURTH = {
+    "year": "1994",
+    "genres": "Comedy, Science Fiction",
+    "country": "FR",
+    "added": "2020-01-05T00:00:00Z",
+    "adult": "true",
+}
 RECOMMEND = "/winnow.v1.RecommendationService/RecommendItems"
 
 
@@ -148,9 +155,9 @@ def test_ranked_items_are_sorted_without_duplicates(client: WinnowClient) -> Non
 
 
 def test_items_are_found_by_id(client: WinnowClient) -> None:
-    found = client.items(["nor this", item_id(1), "no such item", item_id(0)])
-    assert list(found.by_id) == [item_id(1), item_id(0)]
-    assert found.by_id[item_id(1)] == Item(item_id=item_id(1), title="Title 1", attributes={"year": "1995"})
+    found = client.items(["nor this", item_id(4), "no such item", item_id(0)])
+    assert list(found.by_id) == [item_id(4), item_id(0)]
+    assert found.by_id[item_id(4)] == Item(item_id=item_id(4), title="Title 4", attributes=FOURTH)
     assert found.unknown_item_ids == ("nor this", "no such item")
     assert found.release_ids == (client.recommend([]).release_id,)
 

@@ -1,4 +1,4 @@
-"""A smoke run of the benchmark: every system starts and answers, every figure is written. It asserts no time."""
+"""Smoke runs of the benchmarks: every system starts and answers, every figure is written. They assert no time."""
 
 import json
 import subprocess
@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from benchmarks import watch_messages
 
 # The ratios that the project is judged by.
 REQUIRED_RATIOS = {
@@ -44,3 +46,14 @@ def test_a_smoke_run_writes_every_figure(tmp_path: Path) -> None:
         assert (tmp_path / f"latency_{preset}.png").exists()
     assert (tmp_path / "growth.png").exists()
     assert "## Ratios" in (tmp_path / "RESULTS.md").read_text()
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_every_layout_of_a_history_is_read_as_it_was_sent(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_messages, "TRIES", 1)
+    watches = watch_messages.Watches(
+        item_ids=["a", "b"], weights=[0.0, 3.5] if known else [], times_seconds=[0, 1_700_000_000] if known else []
+    )
+    costs = watch_messages.measure(watches)  # raises where a history is not read as it was sent
+    assert len(costs) == 3
+    assert all(cost.size_bytes > 0 for cost in costs.values())

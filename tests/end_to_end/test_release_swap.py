@@ -1,4 +1,4 @@
-"""Releases are swapped under traffic: no error, no mixed answer; what is bad is refused and what was served stays."""
+"""Swaps under traffic cause no error and no mixed answer; a bad release is refused and the old one stays."""
 
 import shutil
 import time
@@ -52,14 +52,23 @@ def eventually(condition: Callable[[], bool], timeout_seconds: float = 30) -> No
         time.sleep(0.05)
 
 
-@pytest.fixture
-def swap_stack(tmp_path: Path) -> Iterator[SwapStack]:
-    first = write_random_release(tmp_path, seed=1)
-    settings = stack_settings(tmp_path)
+@pytest.fixture(scope="module")
+def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwapStack]:
+    releases = tmp_path_factory.mktemp("swapped-releases")
+    first = write_random_release(releases, seed=1)
+    settings = stack_settings(releases)
     with LocalStack(
         type(settings)(**{**vars(settings), "flags": {"all": [*settings.flags["all"], *FAST_SWAPS]}})
     ) as stack:
-        yield SwapStack(stack, tmp_path, first)
+        yield SwapStack(stack, releases, first)
+
+
+@pytest.fixture
+def swap_stack(shared_stack: SwapStack) -> SwapStack:
+    """All services use the first release, whatever the test before has left."""
+    point_current_at(shared_stack.releases, shared_stack.first_release)
+    shared_stack.wait_until_all_use(shared_stack.first_release)
+    return shared_stack
 
 
 def test_swaps_and_roll_backs_under_traffic_show_no_error_and_no_mixed_answer(swap_stack: SwapStack) -> None:
@@ -82,11 +91,12 @@ def test_the_old_release_is_dropped_when_nobody_uses_it(swap_stack: SwapStack) -
     second = write_random_release(swap_stack.releases, seed=2)
     swap_stack.wait_until_all_use(second)
     for service in SERVICES:
-        eventually(lambda service=service: swap_stack.states(service) == {second: "CURRENT"})  # type: ignore[misc]
+        eventually(lambda service=service: swap_stack.first_release not in swap_stack.states(service))  # type: ignore[misc]
+        assert swap_stack.states(service)[second] == "CURRENT"
 
 
 def damaged(elsewhere: Path, damage: str) -> str:
-    """Make a release that is bad in one way and return its id; all but the truncated one have the right hashes."""
+    """Make a release that is bad in one way and return its id. All but the truncated one have the right hashes."""
     release = elsewhere / write_random_release(elsewhere, seed=9)
     weights = release / "ranking_network.safetensors"
     if damage == "truncated":
@@ -130,8 +140,8 @@ def test_a_bad_release_is_refused_and_the_old_one_keeps_serving(
     assert_unmixed(traffic, {first: DirectRecommender(swap_stack.releases, first)})
 
 
-def test_a_gateway_waits_for_both_stages(swap_stack: SwapStack, tmp_path: Path) -> None:
-    """A stage that cannot load the new release holds the gateway back; nobody notices."""
+def test_a_gateway_waits_for_both_stages(swap_stack: SwapStack) -> None:
+    """While a stage cannot load the new release, the gateway stays with the old one."""
     stack = swap_stack.stack
     stack.processes["ranking_service"].send_signal(19)  # SIGSTOP
     try:

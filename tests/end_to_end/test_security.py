@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.releases import item_id
-from tests.service.process import start
+from tests.service.process import running, start
 from winnow.client import WinnowClient, WinnowError
 from winnow.rpc.credentials import channel_credentials
 from winnow.serving.local_stack import free_port
@@ -162,8 +162,12 @@ def test_without_a_client_certificate_there_is_no_connection(secure_gateway: str
 
 
 def test_plaintext_is_refused(secure_gateway: str) -> None:
-    with WinnowClient(secure_gateway, timeout_seconds=2, retries=False) as client, pytest.raises(WinnowError):
+    with (
+        WinnowClient(secure_gateway, timeout_seconds=2, retries=False) as client,
+        pytest.raises(WinnowError) as failure,
+    ):
         client.recommend([])
+    assert failure.value.code is grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_replaced_token_works_and_the_old_one_does_not(secure_gateway: str, certificates: Path, tokens: Path) -> None:
@@ -179,8 +183,12 @@ def test_a_replaced_token_works_and_the_old_one_does_not(secure_gateway: str, ce
                 except WinnowError:
                     assert time.monotonic() < give_up
                     time.sleep(0.2)
-        with client_of(secure_gateway, certificates, "first-token") as client, pytest.raises(WinnowError):
+        with (
+            client_of(secure_gateway, certificates, "first-token") as client,
+            pytest.raises(WinnowError) as failure,
+        ):
             client.recommend([])
+        assert failure.value.code is grpc.StatusCode.UNAUTHENTICATED
     finally:
         tokens.write_text(before)
         time.sleep(1.5)
@@ -263,17 +271,18 @@ def make_expired_certificate(certificates: Path, certificate: Path, key: Path) -
 
 
 def test_secrets_are_not_logged(releases: Path, tokens: Path) -> None:
-    process = start("gateway", f"--releases={releases}", f"--tokens-file={tokens}", "--port=0", "--log-level=debug",
-                    "--drain-seconds=0")  # fmt: skip
-    assert process.stderr is not None
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if "serving" in line:
-            break
-    process.terminate()
-    log = "".join([*lines, process.communicate(timeout=20)[1]])
+    with running("gateway", releases, f"--tokens-file={tokens}", "--log-level=debug") as service:
+        for token in ("first-token", "no-such-token"):
+            with WinnowClient(service.target, timeout_seconds=5, token=token, retries=False) as client:
+                try:
+                    client.recommend([])
+                except WinnowError as error:
+                    assert (token, error.code) == ("no-such-token", grpc.StatusCode.UNAUTHENTICATED)
+        service.process.terminate()
+        _, log = service.process.communicate(timeout=20)
+    assert "serving" in log
     assert "first-token" not in log
+    assert "no-such-token" not in log
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,18 @@ def test_many_at_once_get_the_answers_they_would_get_alone(stack: LocalStack, re
         assert_same(answer, direct.recommend(history, 10))
 
 
+def test_every_answer_has_an_id_of_its_own(stack: LocalStack) -> None:
+    history = random_history(1)
+    with WinnowClient(stack.gateway_target, timeout_seconds=5) as client:
+        ids = [
+            answer.recommendation_id
+            for _ in range(5)
+            for answer in (client.recommend(history), client.retrieve(history), client.rank(history, [item_id(1)]))
+        ]
+    assert len(set(ids)) == len(ids)
+    assert ids == sorted(ids)
+
+
 def test_the_time_of_each_step_is_told(stack: LocalStack) -> None:
     with WinnowClient(stack.gateway_target, timeout_seconds=5) as client:
         timing = client.recommend(random_history(1)).timing

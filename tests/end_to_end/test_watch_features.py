@@ -56,7 +56,7 @@ def plain(direct: DirectRecommender, histories: WatchHistories, count: int) -> l
     candidates = logits.argsort(descending=True)[:200].to(torch.int32).numpy()
     scores = direct.ranking_network.logits(
         direct.ranking_network.pack(histories),
-        pack(RaggedRows.from_lists([candidates]), ITEM_COUNT, "candidates", torch.device("cpu")),
+        pack(RaggedRows.from_lists([candidates]), torch.device("cpu")),
     )
     best = scores.argsort(descending=True, stable=True)[:count]
     return direct.vocabulary.item_ids(candidates[best].tolist())

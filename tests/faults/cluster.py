@@ -1,4 +1,4 @@
-"""Several replicas of each stage and a gateway as real processes on loopback, to be killed, stopped and restarted."""
+"""Replicas of each stage and a gateway as real processes on loopback, which tests kill, stop and restart."""
 
 import signal
 import subprocess
@@ -13,7 +13,7 @@ from winnow.serving.local_stack import free_port
 
 HOST = "127.0.0.1"
 STAGES = ("candidate_service", "ranking_service")
-# Fast enough to see many swaps in a short test, and a deadline that a busy test machine can meet.
+# Many swaps fit into a short test, and a busy test machine can meet the deadline.
 FLAGS = (
     "--release-poll-seconds=0.25",
     "--release-retire-seconds=2",
@@ -24,7 +24,7 @@ FLAGS = (
 
 @dataclass
 class Replica:
-    """One process; it keeps its port over restarts, as a pod behind a name would keep its place."""
+    """One process. It keeps its port when it restarts."""
 
     module: str
     port: int
@@ -67,7 +67,7 @@ class Replica:
         return int(statm[1]) * 4096
 
     def peak_rss_bytes(self) -> int:
-        """The most memory that the process ever had."""
+        """The peak memory of the process."""
         assert self.process is not None
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -77,14 +77,14 @@ class Replica:
 
 @dataclass
 class Cluster:
-    """Replicas by module. `proxied` puts an address of the test's own in front of a stage, as the gateway sees it."""
+    """The replicas of each module."""
 
     releases: Path
     log: IO[bytes]
     replica_count: int = 2
     gateway_flags: list[str] = field(default_factory=list)
     stage_targets: dict[str, list[str]] = field(default_factory=dict)
-    """Addresses that the gateway uses instead of the replicas' own."""
+    """Addresses that the gateway uses instead of the replicas', such as those of proxies."""
     replicas: dict[str, list[Replica]] = field(default_factory=dict)
 
     def start(self) -> None:

@@ -1,32 +1,32 @@
 """The fault suite: real processes, traffic on loopback, and a table of what callers saw.
 
-`make test-faults` runs the short form; `--load-seconds 120` makes each fault last longer.
+`make test-faults` runs the short form; `--load-seconds 120` makes the load of each fault last longer.
 """
 
 import asyncio
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from tests.faults import table
 from tests.faults.cluster import Cluster
 from tests.faults.ledger import Judge, Ledger, Load
 from tests.releases import ITEM_COUNT, item_id, write_random_release
 from winnow.release.models.writer import point_current_at
 
-# How long the load goes on after a fault is over: what recovers by itself does so in this time.
+# How long the load continues after a fault is over; the stack recovers within this time.
 SETTLE_SECONDS = 3.0
 
 LEDGERS = pytest.StashKey[list[Ledger]]()
-COLUMNS = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "CANCELLED")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--load-seconds", type=float, default=8.0, help="how long the load of one fault lasts")
+    parser.addoption("--load-seconds", type=float, default=8.0, help="how long the load of each fault lasts")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,25 +35,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     ledgers = config.stash[LEDGERS]
-    if not ledgers:
-        return
-    write = terminalreporter.write_line
-    write("")
-    write(f"{'fault':<44}{'calls':>7}{'full':>7}{'degr.':>7}" + "".join(f"{name[:9]:>10}" for name in COLUMNS)
-          + f"{'other':>7}{'p50 ms':>8}{'p99 ms':>8}{'violations':>11}")  # fmt: skip
-    for ledger in ledgers:
-        codes = ledger.codes
-        other = sum(codes.values()) - codes["OK"] - sum(codes[name] for name in COLUMNS)
-        write(
-            f"{ledger.fault:<44}{len(ledger.calls):>7}{ledger.full_count:>7}{ledger.degraded_count:>7}"
-            + "".join(f"{codes[name]:>10}" for name in COLUMNS)
-            + f"{other:>7}{ledger.seconds(50) * 1000:>8.1f}{ledger.seconds(99) * 1000:>8.1f}"
-            + f"{len(ledger.violations):>11}"
-        )
-        reasons = [f"degraded {count} times: {reason}" for reason, count in ledger.reasons.items()]
-        violations = [f"VIOLATED {count} times: {text}" for text, count in Counter(ledger.violations).most_common(5)]
-        for note in [*ledger.notes, *reasons, *violations]:
-            write(f"    {note}")
+    if ledgers:
+        for line in ["", *table.lines(ledgers)]:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
@@ -63,11 +47,20 @@ def load_seconds(request: pytest.FixtureRequest) -> float:
 
 
 @pytest.fixture
-def ledger(request: pytest.FixtureRequest) -> Ledger:
-    """The record of this test, and a row of the table."""
-    made = Ledger(request.node.name.removeprefix("test_").replace("_", " "))
+def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """The record of this test and its row of the table. A test that makes no call is an error unless it says why."""
+    name, _, parameters = request.node.name.removeprefix("test_").replace("_", " ").rstrip("]").partition("[")
+    made = Ledger(f"{name}: {parameters.replace('-', ', ')}" if parameters else name)
     request.config.stash[LEDGERS].append(made)
-    return made
+    yield made
+    if not made.calls and not made.not_run:
+        pytest.fail("no call was made: a row of zeros would look like a fault that nobody noticed")
+
+
+def not_run(ledger: Ledger, reason: str) -> NoReturn:
+    """Skip the test; its row of the table says so."""
+    ledger.not_run = reason
+    pytest.skip(f"NOT run: {reason}")
 
 
 @pytest.fixture(scope="session")
@@ -79,19 +72,19 @@ def two_releases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[s
 
 @pytest.fixture(scope="session")
 def judge(two_releases: tuple[Path, list[str]]) -> Judge:
-    """Knows the right answers of both."""
+    """Knows the right answers of both releases."""
     return Judge(*two_releases, [item_id(row) for row in range(ITEM_COUNT)])
 
 
 @pytest.fixture(scope="session")
 def cluster_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all processes of the suite log to."""
+    """The file that all processes of the suite log to."""
     return tmp_path_factory.mktemp("fault-logs") / "services.log"
 
 
 @pytest.fixture(scope="module")
 def cluster(two_releases: tuple[Path, list[str]], cluster_log: Path) -> Iterator[Cluster]:
-    """Two replicas of each stage and a gateway, shared by the faults of a file; each fault leaves it whole."""
+    """Two replicas of each stage and a gateway, shared by the tests of a file; each test leaves them running."""
     with cluster_log.open("ab") as log:
         made = Cluster(two_releases[0], log)
         try:
@@ -123,7 +116,7 @@ def swapping(two_releases: tuple[Path, list[str]], every_seconds: float = 2.0) -
 
 
 def load_while(load: Load, seconds: float, fault: Callable[[], None] | None = None) -> None:
-    """Run the load, and the fault beside it in a thread: begun when the load is under way, over before it ends."""
+    """Run the load and, in a thread, the fault: it starts after the load does and is over before the load ends."""
     if fault is None:
         asyncio.run(load.run(seconds))
         return

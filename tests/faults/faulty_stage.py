@@ -1,4 +1,4 @@
-"""A stage that is up, healthy, and wrong: `python -m tests.faults.faulty_stage STAGE PORT MODE`."""
+"""A stage that is healthy but answers wrongly: `python -m tests.faults.faulty_stage STAGE PORT MODE`."""
 
 import asyncio
 import sys
@@ -18,7 +18,7 @@ MODES = ("slow", "blocked", "garbage", "not_finite", "wrong_lengths", "another_r
 
 
 class FaultyStage(candidate_pb2_grpc.CandidateServiceServicer, ranking_pb2_grpc.RankingServiceServicer):
-    """Both stages; every answer is wrong in the way of its mode."""
+    """Both stages; the mode says how every answer is wrong."""
 
     def __init__(self, mode: str) -> None:
         self._mode = mode
@@ -27,7 +27,7 @@ class FaultyStage(candidate_pb2_grpc.CandidateServiceServicer, ranking_pb2_grpc.
         if self._mode == "slow":
             await asyncio.sleep(30)
         elif self._mode == "blocked":
-            time.sleep(1)  # noqa: ASYNC251 - that is the fault: nothing else on this loop runs meanwhile
+            time.sleep(1)  # noqa: ASYNC251 - this is the fault: the event loop is blocked
             await context.abort(grpc.StatusCode.UNAVAILABLE, "awake again")
         elif self._mode == "another_release":
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "another release is held")

@@ -1,8 +1,8 @@
-"""Every call of a fault test, checked from the client's side against the invariant.
+"""Every call of a fault test, recorded by the client and checked against the invariant.
 
 Every call ends by its deadline + 100 ms with exactly one allowed status, and every OK answer is valid (right length,
-sorted, no duplicates, no excluded item, finite scores, one release) or flagged degraded. What is not degraded is, item
-for item, what the release that it names gives.
+sorted, no duplicates, no excluded item, finite scores, one release) or flagged degraded. An answer that is not degraded
+equals, item for item, the answer of the release that it names.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from winnow.v1 import recommendation_pb2, recommendation_pb2_grpc
 
 COUNT = 10
 GRACE_SECONDS = 0.1
-# An event loop that wakes up this much late has been kept from running by the machine, not by its own work.
+# If the event loop wakes up later than this, the machine kept it from running, not its own work.
 LAG_SECONDS = 0.02
 ALLOWED = {
     grpc.StatusCode.OK,
@@ -39,13 +39,13 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """What was asked and what came of it."""
+    """A request and its outcome."""
 
     query: Query
     seconds: float
     timeout_seconds: float
     lag_seconds: float
-    """How late this client's own event loop was while the call lasted: no fault of the server's."""
+    """How late the client's own event loop was during the call; the server is not to blame for it."""
     code: grpc.StatusCode
     cancelled_by_us: bool
     response: recommendation_pb2.RecommendItemsResponse | None
@@ -53,7 +53,7 @@ class Call:
 
 
 class Judge:
-    """Knows what each release answers."""
+    """Knows the right answers of each release."""
 
     def __init__(self, releases: Path, release_ids: Sequence[str], item_ids: Sequence[str], seed: int = 0) -> None:
         rng = random.Random(seed)
@@ -69,7 +69,7 @@ class Judge:
                 self._expected[release_id, query] = [item_id for item_id, _ in ranked]
 
     def violations(self, call: Call) -> list[str]:
-        """What breaks the invariant."""
+        """Return what breaks the invariant."""
         found = []
         if call.seconds > call.timeout_seconds + GRACE_SECONDS + call.lag_seconds:
             found.append(f"took {call.seconds:.3f} s with a deadline of {call.timeout_seconds} s")
@@ -82,7 +82,7 @@ class Judge:
         if len(item_ids) != COUNT:
             found.append(f"{len(item_ids)} items")
         if len(set(item_ids)) != len(item_ids):
-            found.append("a duplicate item")
+            found.append("an item appears twice")
         if {*call.query.history, *call.query.excluded} & set(item_ids):
             found.append("an excluded item")
         if not all(map(math.isfinite, scores)):
@@ -97,13 +97,14 @@ class Judge:
         return found
 
 
-def _degraded(response: recommendation_pb2.RecommendItemsResponse) -> bool:
+def degraded(response: recommendation_pb2.RecommendItemsResponse) -> bool:
+    """Whether the full chain has not answered."""
     return response.degradation.step != recommendation_pb2.DEGRADATION_STEP_NONE
 
 
 def _flagged(response: recommendation_pb2.RecommendItemsResponse) -> bool:
     """Whether the answer says that it is less than the full chain gives: degraded, or fewer candidates ranked."""
-    return _degraded(response) or response.ranked_count < response.retrieved_count
+    return degraded(response) or response.ranked_count < response.retrieved_count
 
 
 @dataclass
@@ -114,6 +115,8 @@ class Ledger:
     calls: list[Call] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    not_run: str = ""
+    """Why the test could not run here; empty if it ran."""
 
     def add(self, call: Call, judge: Judge) -> None:
         self.calls.append(call)
@@ -125,20 +128,20 @@ class Ledger:
 
     @property
     def degraded_count(self) -> int:
-        return sum(1 for call in self.calls if call.response is not None and _degraded(call.response))
+        return sum(1 for call in self.calls if call.response is not None and degraded(call.response))
 
     @property
     def full_count(self) -> int:
-        """Answers of the full chain."""
+        """Number of answers of the full chain."""
         return self.codes["OK"] - self.degraded_count
 
     @property
     def reasons(self) -> Counter[str]:
-        """Why answers were degraded."""
+        """Number of degraded answers by reason."""
         return Counter(
             call.response.degradation.reason
             for call in self.calls
-            if call.response is not None and _degraded(call.response)
+            if call.response is not None and degraded(call.response)
         )
 
     def seconds(self, percentile: float) -> float:
@@ -147,7 +150,7 @@ class Ledger:
 
 
 class Load:
-    """An open loop of calls: they start when they are due, whether earlier ones have ended or not."""
+    """An open loop of calls: each starts when it is due, whether or not earlier ones have ended."""
 
     def __init__(
         self,
@@ -168,10 +171,10 @@ class Load:
         self._cancel_share = cancel_share
         self._random = random.Random(seed)
         self._lags: deque[tuple[float, float]] = deque(maxlen=1000)
-        """When this client's event loop was how late: a thousand looks are more than a deadline ago."""
+        """Moments at which the client's event loop was late, and by how much; a thousand cover more than a deadline."""
 
     async def run(self, seconds: float, go_on: Callable[[], bool] = lambda: False) -> None:
-        """Call for so long, and for as long as `go_on` says so, then wait for the calls in flight."""
+        """Call for `seconds` and for as long as `go_on` returns true, then wait for the calls in flight."""
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 500)]
         async with grpc.aio.insecure_channel(self._target, options=options) as channel:
             stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)

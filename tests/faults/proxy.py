@@ -1,4 +1,4 @@
-"""A TCP proxy that behaves like a bad network: delay, jitter, throttling, resets, silence."""
+"""A TCP proxy that behaves like a bad network: delay, jitter, throttling, resets, black holes."""
 
 import asyncio
 import contextlib
@@ -14,17 +14,17 @@ CHUNK_BYTES = 16 * 1024
 
 @dataclass
 class Weather:
-    """What the network does at this moment; changed by the test while it runs."""
+    """What the network does at the moment; tests change it while the proxy runs."""
 
     delay_seconds: float = 0.0
     jitter_seconds: float = 0.0
     bytes_per_second: float | None = None
     black_hole: bool = False
-    """Connections stay open, nothing arrives."""
+    """Connections stay open, but nothing arrives."""
 
 
 class Proxy:
-    """Forwards connections to one address, through the weather."""
+    """Forwards connections to one address through the weather."""
 
     def __init__(self, host: str, upstream_port: int) -> None:
         self.weather = Weather()
@@ -34,6 +34,8 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._random = random.Random(0)
         self.port = 0
+        self.reset_count = 0
+        """Connections that were cut."""
 
     @property
     def target(self) -> str:
@@ -41,7 +43,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def running(self) -> Iterator["Proxy"]:
-        """Run in a thread of its own until the block ends."""
+        """Run in a thread until the block ends."""
         started = threading.Event()
 
         async def serve() -> None:
@@ -73,11 +75,12 @@ class Proxy:
         def reset() -> None:
             for writer in list(self._writers):
                 with contextlib.suppress(OSError):
-                    # Lingering for zero seconds makes closing a reset.
+                    # With a linger time of zero, closing sends a reset.
                     writer.get_extra_info("socket").setsockopt(
                         socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
                     )
                 writer.transport.abort()
+                self.reset_count += 1
 
         self._loop.call_soon_threadsafe(reset)
 

@@ -1,4 +1,4 @@
-"""Every byte of a release counts: change any, and it is refused with a reason."""
+"""A release with any byte changed is refused with a reason."""
 
 import random
 import shutil
@@ -34,7 +34,7 @@ def test_a_change_in_any_byte_range_is_found(sound: Path, tmp_path: Path) -> Non
             shutil.copytree(sound, copy)
             (copy / name).write_bytes(changed)
             if name == "manifest.json":
-                # Settings, figures and times are not hashed: what has to hold is that nothing else can be smuggled in.
+                # Settings, figures and times are not hashed, but no other file can be smuggled in.
                 try:
                     opened = open_release(copy)
                 except ReleaseError:

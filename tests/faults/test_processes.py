@@ -1,4 +1,4 @@
-"""Replicas are killed, stopped, restarted and swapped under load; callers see the invariant hold."""
+"""Replicas are killed, stopped and restarted and releases are swapped under load; the invariant holds for callers."""
 
 import signal
 import time
@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.cluster import STAGES, Cluster
 from tests.faults.conftest import load_while, swapping
-from tests.faults.ledger import Judge, Ledger, Load
+from tests.faults.ledger import Judge, Ledger, Load, degraded
 
 RATE = 60.0
 
@@ -18,7 +18,7 @@ def load(cluster: Cluster, judge: Judge, ledger: Ledger) -> Load:
     return Load(cluster.gateway.target, judge, ledger, rate=RATE)
 
 
-def test_no_fault_but_swaps(
+def test_swaps_without_a_fault(
     cluster: Cluster, judge: Judge, load: Load, ledger: Ledger, load_seconds: float,
     two_releases: tuple[Path, list[str]],
 ) -> None:  # fmt: skip
@@ -55,7 +55,7 @@ def test_sigkill_of_one_of_two_replicas(
     with swapping(two_releases):
         load_while(load, load_seconds, kill_and_restart)
     assert ledger.violations == []
-    # What was under way at the killed replica is done again at the other one.
+    # The other replica repeats what was in flight at the killed one.
     assert ledger.full_count >= 0.97 * len(ledger.calls)
     assert ledger.codes["OK"] == len(ledger.calls)
 
@@ -70,7 +70,7 @@ def test_rolling_restart_of_the_stages(
                 assert replica.wait() == 0
                 replica.start()
                 replica.wait_until_healthy()
-                time.sleep(1.5)  # until the gateway has found it again
+                time.sleep(1.5)  # until the gateway has reconnected
 
     with swapping(two_releases):
         load_while(load, 3 * load_seconds, restart_one_by_one)
@@ -79,9 +79,7 @@ def test_rolling_restart_of_the_stages(
     assert ledger.full_count >= 0.99 * len(ledger.calls)
 
 
-def test_sigterm_of_the_gateway_loses_no_accepted_call(
-    cluster: Cluster, load: Load, ledger: Ledger, load_seconds: float
-) -> None:
+def test_restart_of_the_gateway(cluster: Cluster, load: Load, ledger: Ledger, load_seconds: float) -> None:
     def restart() -> None:
         cluster.gateway.signal(signal.SIGTERM)
         assert cluster.gateway.wait() == 0
@@ -90,7 +88,7 @@ def test_sigterm_of_the_gateway_loses_no_accepted_call(
 
     load_while(load, load_seconds, restart)
     assert ledger.violations == []
-    # With a single gateway, calls that find none listening are refused at once; none is lost half-way.
+    # With a single gateway, calls during the restart are refused at once; none that was accepted is lost.
     assert ledger.codes.keys() <= {"OK", "UNAVAILABLE"}
 
 
@@ -108,14 +106,12 @@ def test_sigstop_and_sigcont_of_a_replica(
     load_while(load, load_seconds, freeze)
     assert ledger.violations == []
     assert ledger.codes["OK"] >= 0.9 * len(ledger.calls)
-    # Keepalive finds the frozen replica within a few seconds: by the end everything is whole again.
+    # Keepalive detects the frozen replica within a few seconds, so that in the end all answers are full.
     last = [call for call in ledger.calls if call.finished_at > ledger.calls[-1].finished_at - 1]
-    assert all(call.response is not None and not call.response.degradation.step for call in last)
+    assert all(call.response is not None and not degraded(call.response) for call in last)
 
 
-def test_both_replicas_of_a_stage_away_and_back(
-    cluster: Cluster, load: Load, ledger: Ledger, load_seconds: float
-) -> None:
+def test_both_ranking_replicas_down_and_back(cluster: Cluster, load: Load, ledger: Ledger, load_seconds: float) -> None:
     def away() -> None:
         for replica in cluster.replicas["ranking_service"]:
             replica.kill()
@@ -130,4 +126,4 @@ def test_both_replicas_of_a_stage_away_and_back(
     assert ledger.codes["OK"] == len(ledger.calls)
     assert ledger.degraded_count > 0
     last = [call for call in ledger.calls if call.finished_at > ledger.calls[-1].finished_at - 0.5]
-    assert all(call.response is not None and not call.response.degradation.step for call in last)
+    assert all(call.response is not None and not degraded(call.response) for call in last)

@@ -1,4 +1,4 @@
-"""What is no request at all, against every port: refused, and the next good call is answered."""
+"""Input that is not a request, sent to every port, is refused, and the next good call is answered."""
 
 import random
 import socket
@@ -79,7 +79,7 @@ def test_malformed_nested_and_oversized_messages(cluster: Cluster, module: str) 
     watch = recommendation_pb2.Watch(item_id="item-0", weight=3.5, time_seconds=1_700_000_000)
     good = recommendation_pb2.RecommendItemsRequest(history=[watch] * 30, item_count=5).SerializeToString()
     nested = b"\x0a\x00"
-    for _ in range(200):  # a message in a message in a message, far beyond any parser's limit
+    for _ in range(200):  # messages nested far beyond any parser's limit
         nested = b"\x12" + _varint(len(nested)) + nested
     huge = candidate_pb2.RetrieveCandidatesRequest(
         histories=packed_pb2.PackedRows(rows=b"\0" * (17 * 1024 * 1024))
@@ -94,7 +94,11 @@ def test_malformed_nested_and_oversized_messages(cluster: Cluster, module: str) 
         cluster.replicas[module][0].target, options=[("grpc.max_send_message_length", -1)]
     ) as channel:
         method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHODS[module])
-        for data in [nested, b"\xff" * 100, huge, *mutated]:
+        for data, refusal in {b"\xff" * 100: "INVALID_ARGUMENT", huge: "RESOURCE_EXHAUSTED"}.items():
+            with pytest.raises(grpc.RpcError) as failure:
+                method(data, timeout=5)
+            assert failure.value.code().name == refusal
+        for data in [nested, *mutated]:
             try:
                 method(data, timeout=5)
             except grpc.RpcError as error:

@@ -1,10 +1,12 @@
 """What several callers ask in one batch is what each of them asks, and so are the answers."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from winnow.contexts import RequestContexts
 from winnow.history import UNKNOWN_TIME, RaggedRows, WatchHistories
-from winnow.queries import Candidates, RankingQuery, RetrievalQuery
+from winnow.queries import Candidates, RankingQuery, Restriction, RetrievalQuery
 
 
 def lists_of(rows: RaggedRows) -> list[list[int]]:
@@ -26,7 +28,25 @@ def test_retrieval_queries_are_concatenated_in_order() -> None:
     together = RetrievalQuery.concatenate([retrieval([1, 2]), retrieval([], [3])])
     assert lists_of(together.histories) == lists_of(together.exclusions) == [[1, 2], [], [3]]
     assert together.counts.tolist() == [5, 5, 5]
-    assert together.work == (3,)
+    assert together.work == (3, 1)
+
+
+def test_restrictions_stay_with_their_queries() -> None:
+    first, second = Restriction(filter="year = 1"), Restriction(allowed=np.array([3, 4], dtype=np.int32))
+    parts = [
+        replace(retrieval([1], [2]), restrictions={1: first}),
+        retrieval([3]),
+        replace(retrieval([4], [5]), restrictions={0: second, 1: first}),
+    ]
+    together = RetrievalQuery.concatenate(parts)
+    assert together.restrictions == {1: first, 3: second, 4: first}
+    assert together.work > RetrievalQuery.concatenate([retrieval([1])] * 5).work
+
+
+def test_only_what_restricts_is_a_restriction() -> None:
+    assert not Restriction()
+    assert Restriction(filter="year = 1")
+    assert Restriction(allowed=np.empty(0, dtype=np.int32))
 
 
 def test_ranking_queries_are_concatenated_in_order() -> None:

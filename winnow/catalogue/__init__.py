@@ -1,1 +1,1 @@
-"""The items of a release: ids and rows, titles and further columns."""
+"""The items of a release: ids and rows, titles and further columns, typed attributes, filters."""

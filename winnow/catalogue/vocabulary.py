@@ -63,8 +63,8 @@ class Vocabulary:
         try:
             blob, ends = tensors["utf8"].tobytes(), tensors["ends"].tolist()
         except KeyError as missing:
-            raise ValueError(f"{path.name} has no tensor {missing}") from None
+            raise ValueError(f"there is no tensor {missing}") from None
         starts = [0, *ends][: len(ends)]
         if ends and (ends[-1] != len(blob) or any(start > end for start, end in zip(starts, ends, strict=True))):
-            raise ValueError(f"{path.name}: the ends of the ids do not fit their text")
+            raise ValueError("the ends of the ids do not fit their text")
         return cls([blob[start:end].decode() for start, end in zip(starts, ends, strict=True)])

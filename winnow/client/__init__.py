@@ -7,6 +7,8 @@ with WinnowClient("localhost:50050") as winnow:
 """
 
 from winnow.client.answers import (
+    Attribute,
+    AttributeType,
     CandidateSource,
     Degradation,
     DegradationStep,
@@ -14,6 +16,7 @@ from winnow.client.answers import (
     Items,
     RankedItems,
     Recommendations,
+    ReleaseSchema,
     RetrievedItems,
     ScoredItem,
     ScoreType,
@@ -26,6 +29,8 @@ from winnow.client.watches import Watch
 from winnow.rpc.violations import Violation
 
 __all__ = [
+    "Attribute",
+    "AttributeType",
     "CandidateSource",
     "Degradation",
     "DegradationStep",
@@ -33,6 +38,7 @@ __all__ = [
     "Items",
     "RankedItems",
     "Recommendations",
+    "ReleaseSchema",
     "RetrievedItems",
     "ScoreType",
     "ScoredItem",

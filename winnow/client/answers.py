@@ -46,6 +46,19 @@ class DegradationStep(StrEnum):
     """A step that this version of the client does not know."""
 
 
+class AttributeType(StrEnum):
+    """What the values of an attribute are."""
+
+    TEXT = "TEXT"
+    LIST = "LIST"
+    """A list of texts."""
+    NUMBER = "NUMBER"
+    TIMESTAMP = "TIMESTAMP"
+    BOOLEAN = "BOOLEAN"
+    UNKNOWN = "UNKNOWN"
+    """A type that this version of the client does not know."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredItem:
     """One item of an answer; a higher score is better."""
@@ -100,8 +113,12 @@ class Recommendations:
     """How many watches are of items that the release does not know."""
     unknown_excluded_count: int
     """How many excluded ids the release does not know."""
+    unknown_allowed_count: int
+    """How many allowed ids the release does not know."""
     degradation: Degradation
     timing: Timing
+    recommendation_id: str
+    """Names this answer, for joining it with what the user did later; ids sort by time."""
 
     @property
     def degraded(self) -> bool:
@@ -122,7 +139,11 @@ class RetrievedItems:
     """How many watches are of items that the release does not know."""
     unknown_excluded_count: int
     """How many excluded ids the release does not know."""
+    unknown_allowed_count: int
+    """How many allowed ids the release does not know."""
     timing: Timing
+    recommendation_id: str
+    """Names this answer, for joining it with what the user did later; ids sort by time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +159,8 @@ class RankedItems:
     unknown_item_count: int
     """How many of the given items the release does not know; they are left out."""
     timing: Timing
+    recommendation_id: str
+    """Names this answer, for joining it with what the user did later; ids sort by time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +171,7 @@ class Item:
     title: str
     """The id itself if the release has no title."""
     attributes: Mapping[str, str]
-    """Further columns of the items file."""
+    """The attributes that have a value, as text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,4 +194,27 @@ class SearchPage:
     """The most popular first."""
     next_page_token: str | None
     """Asks for the page after this one. None on the last page."""
+    release_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribute:
+    """An attribute of the release's items."""
+
+    name: str
+    """What filters call it."""
+    type: AttributeType
+    item_count: int
+    """How many items have a value."""
+    distinct_count: int | None
+    """How many different texts the values have, for texts and lists of texts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseSchema:
+    """What can be filtered by."""
+
+    attributes: tuple[Attribute, ...]
+    item_count: int
+    """How many items the release has."""
     release_id: str

@@ -7,7 +7,7 @@ from typing import Self, TypeVar
 
 import grpc
 
-from winnow.client.answers import Items, RankedItems, Recommendations, RetrievedItems, SearchPage
+from winnow.client.answers import Items, RankedItems, Recommendations, ReleaseSchema, RetrievedItems, SearchPage
 from winnow.client.connection import call_metadata, channel_options
 from winnow.client.errors import error_of
 from winnow.client.request_messages import (
@@ -18,10 +18,17 @@ from winnow.client.request_messages import (
     retrieve_request,
     search_request,
 )
-from winnow.client.response_messages import items, ranked_items, recommendations, retrieved_items, search_page
+from winnow.client.response_messages import (
+    items,
+    ranked_items,
+    recommendations,
+    release_schema,
+    retrieved_items,
+    search_page,
+)
 from winnow.client.watches import History, Time
 from winnow.rpc.credentials import channel_credentials
-from winnow.v1 import catalogue_pb2_grpc, recommendation_pb2_grpc
+from winnow.v1 import catalogue_pb2, catalogue_pb2_grpc, recommendation_pb2_grpc
 
 Response = TypeVar("Response")
 
@@ -75,6 +82,8 @@ class WinnowClient:
         history: History,
         *,
         count: int = 20,
+        filter: str = "",  # noqa: A002 - as in the contract
+        allowed_item_ids: Iterable[str] | None = None,
         excluded_item_ids: Iterable[str] = (),
         include_watched: bool = False,
         require_ranked: bool = False,
@@ -83,13 +92,16 @@ class WinnowClient:
     ) -> Recommendations:
         """Return the `count` best items, 1 to 100, for a watch history, oldest watch first.
 
-        Watched items are left out unless `include_watched`. `require_ranked` makes a degraded answer an error
-        (UNAVAILABLE). `request_time` is now unless given, and `unclicked_item_ids` is what the user was shown before
-        without clicking on it: some releases rank by them.
+        Only items that match the `filter`, such as `genres:"Comedy" AND year >= 1990`, are returned, and only
+        `allowed_item_ids`, up to 10,000; None allows all. Watched items are left out unless `include_watched`.
+        `require_ranked` makes a degraded answer an error (UNAVAILABLE). `request_time` is now unless given, and
+        `unclicked_item_ids` is what the user was shown before without clicking on it: some releases rank by them.
         """
         request = recommend_request(
             history,
             count=count,
+            filter=filter,
+            allowed_item_ids=allowed_item_ids,
             excluded_item_ids=excluded_item_ids,
             include_watched=include_watched,
             require_ranked=require_ranked,
@@ -103,6 +115,8 @@ class WinnowClient:
         history: History,
         *,
         count: int = 200,
+        filter: str = "",  # noqa: A002 - as in the contract
+        allowed_item_ids: Iterable[str] | None = None,
         excluded_item_ids: Iterable[str] = (),
         include_watched: bool = False,
     ) -> RetrievedItems:
@@ -111,7 +125,12 @@ class WinnowClient:
         See `recommend` for the other arguments.
         """
         request = retrieve_request(
-            history, count=count, excluded_item_ids=excluded_item_ids, include_watched=include_watched
+            history,
+            count=count,
+            filter=filter,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
+            include_watched=include_watched,
         )
         return retrieved_items(self._call(self._recommendation.RetrieveItems, request))
 
@@ -131,7 +150,7 @@ class WinnowClient:
         return ranked_items(self._call(self._recommendation.RankItems, request))
 
     def items(self, item_ids: Iterable[str]) -> Items:
-        """Look up titles and further columns. More than 1,000 ids take several calls."""
+        """Look up titles and attributes. More than 1,000 ids take several calls."""
         return items([self._call(self._catalogue.BatchGetItems, request) for request in items_requests(item_ids)])
 
     def search(self, title_contains: str, *, count: int = 20, page_token: str | None = None) -> SearchPage:
@@ -152,6 +171,10 @@ class WinnowClient:
             page_token = page.next_page_token
             if page_token is None:
                 return
+
+    def schema(self) -> ReleaseSchema:
+        """Return the attributes of the release's items: what a filter can compare."""
+        return release_schema(self._call(self._catalogue.GetReleaseSchema, catalogue_pb2.GetReleaseSchemaRequest()))
 
     def _call(self, method: Callable[..., Response], request: object) -> Response:
         try:

@@ -25,6 +25,8 @@ def recommend_request(
     history: History,
     *,
     count: int,
+    filter: str,  # noqa: A002 - as in the contract
+    allowed_item_ids: Iterable[str] | None,
     excluded_item_ids: Iterable[str],
     include_watched: bool,
     require_ranked: bool,
@@ -35,6 +37,8 @@ def recommend_request(
     return recommendation_pb2.RecommendItemsRequest(
         history=_watches(history),
         item_count=_count(count, MAX_ITEMS),
+        filter=_filter(filter),
+        allowed_item_ids=_allowed(allowed_item_ids),
         excluded_item_ids=_ids("excluded_item_ids", excluded_item_ids),
         include_watched=include_watched,
         require_ranked=require_ranked,
@@ -44,12 +48,20 @@ def recommend_request(
 
 
 def retrieve_request(
-    history: History, *, count: int, excluded_item_ids: Iterable[str], include_watched: bool
+    history: History,
+    *,
+    count: int,
+    filter: str,  # noqa: A002 - as in the contract
+    allowed_item_ids: Iterable[str] | None,
+    excluded_item_ids: Iterable[str],
+    include_watched: bool,
 ) -> recommendation_pb2.RetrieveItemsRequest:
     """Raise TypeError or ValueError that names the argument."""
     return recommendation_pb2.RetrieveItemsRequest(
         history=_watches(history),
         item_count=_count(count, MAX_CANDIDATES),
+        filter=_filter(filter),
+        allowed_item_ids=_allowed(allowed_item_ids),
         excluded_item_ids=_ids("excluded_item_ids", excluded_item_ids),
         include_watched=include_watched,
     )
@@ -102,6 +114,22 @@ def _watch(position: int, watch: object) -> recommendation_pb2.Watch:
         weight=watch.weight,
         time_seconds=_seconds(f"history[{position}].time", watch.time),
     )
+
+
+def _filter(text: str) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"filter is of type {type(text).__name__}: str is needed")
+    return text
+
+
+def _allowed(ids: Iterable[str] | None) -> Sequence[str]:
+    if ids is None:
+        return ()
+    listed = _ids("allowed_item_ids", ids)
+    if not listed:
+        # In the message it would allow every item: the opposite of what was said.
+        raise ValueError("allowed_item_ids is empty: no item could be returned; None allows all")
+    return listed
 
 
 def _ids(name: str, ids: Iterable[str]) -> Sequence[str]:

@@ -5,6 +5,8 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from winnow.client.answers import (
+    Attribute,
+    AttributeType,
     CandidateSource,
     Degradation,
     DegradationStep,
@@ -12,6 +14,7 @@ from winnow.client.answers import (
     Items,
     RankedItems,
     Recommendations,
+    ReleaseSchema,
     RetrievedItems,
     ScoredItem,
     ScoreType,
@@ -30,6 +33,7 @@ def _by_number(members: type[Member], numbers: Any, prefix: str) -> dict[int, Me
 
 _SCORE_TYPES = _by_number(ScoreType, recommendation_pb2.ScoreType, "SCORE_TYPE_")
 _CANDIDATE_SOURCES = _by_number(CandidateSource, recommendation_pb2.CandidateSource, "CANDIDATE_SOURCE_")
+_ATTRIBUTE_TYPES = _by_number(AttributeType, catalogue_pb2.AttributeType, "ATTRIBUTE_TYPE_")
 _DEGRADATION_STEPS = _by_number(DegradationStep, recommendation_pb2.DegradationStep, "DEGRADATION_STEP_")
 
 
@@ -44,11 +48,13 @@ def recommendations(response: recommendation_pb2.RecommendItemsResponse) -> Reco
         ranked_count=response.ranked_count,
         unknown_history_count=response.unknown_history_count,
         unknown_excluded_count=response.unknown_excluded_count,
+        unknown_allowed_count=response.unknown_allowed_count,
         degradation=Degradation(
             step=_DEGRADATION_STEPS.get(response.degradation.step, DegradationStep.UNKNOWN),
             reason=response.degradation.reason,
         ),
         timing=_timing(response.timing),
+        recommendation_id=response.recommendation_id,
     )
 
 
@@ -61,7 +67,9 @@ def retrieved_items(response: recommendation_pb2.RetrieveItemsResponse) -> Retri
         candidate_source=_CANDIDATE_SOURCES.get(response.candidate_source, CandidateSource.UNKNOWN),
         unknown_history_count=response.unknown_history_count,
         unknown_excluded_count=response.unknown_excluded_count,
+        unknown_allowed_count=response.unknown_allowed_count,
         timing=_timing(response.timing),
+        recommendation_id=response.recommendation_id,
     )
 
 
@@ -74,6 +82,7 @@ def ranked_items(response: recommendation_pb2.RankItemsResponse) -> RankedItems:
         unknown_history_count=response.unknown_history_count,
         unknown_item_count=response.unknown_item_count,
         timing=_timing(response.timing),
+        recommendation_id=response.recommendation_id,
     )
 
 
@@ -91,6 +100,23 @@ def search_page(response: catalogue_pb2.SearchItemsResponse) -> SearchPage:
     return SearchPage(
         items=tuple(map(_item, response.items)),
         next_page_token=response.next_page_token or None,
+        release_id=response.release_id,
+    )
+
+
+def release_schema(response: catalogue_pb2.GetReleaseSchemaResponse) -> ReleaseSchema:
+    """Read the answer of GetReleaseSchema."""
+    return ReleaseSchema(
+        attributes=tuple(
+            Attribute(
+                name=attribute.name,
+                type=_ATTRIBUTE_TYPES.get(attribute.type, AttributeType.UNKNOWN),
+                item_count=attribute.item_count,
+                distinct_count=attribute.distinct_count if attribute.HasField("distinct_count") else None,
+            )
+            for attribute in response.attributes
+        ),
+        item_count=response.item_count,
         release_id=response.release_id,
     )
 

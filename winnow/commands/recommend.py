@@ -38,6 +38,12 @@ def recommend(
     exclude: Annotated[
         list[str] | None, typer.Option(help="An item id to leave out. May be given several times.")
     ] = None,
+    filter_: Annotated[
+        str, typer.Option("--filter", help="Only items that match, as in 'genres:Comedy AND year >= 1990'.")
+    ] = "",
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Only this item id. May be given several times, for several ids.")
+    ] = None,
     include_watched: Annotated[bool, typer.Option(help="Do not leave out watched items.")] = False,
     require_ranked: Annotated[bool, typer.Option(help="Refuse a degraded answer.")] = False,
     target: Annotated[str, typer.Option(envvar="WINNOW_TARGET", help="Address of the gateway.")] = "localhost:50050",
@@ -57,6 +63,8 @@ def recommend(
             answer = winnow.recommend(
                 history,
                 count=count,
+                filter=filter_,
+                allowed_item_ids=allow,
                 excluded_item_ids=exclude or (),
                 include_watched=include_watched,
                 require_ranked=require_ranked,
@@ -64,11 +72,17 @@ def recommend(
             watched = [watch.item_id for watch in history]
             titles = winnow.items([*watched[-SHOWN_WATCHES:], *(item.item_id for item in answer.items)]).by_id
     except WinnowError as error:
-        wrong = [f"the gateway refused the request: {field} {text}" for field, text in error.violations]
-        for line in wrong or [str(error)]:
-            errors.print(f"[red]winnow recommend:[/red] {escape(line)}", highlight=False)
+        print_failure("recommend", error)
         raise SystemExit(1) from None
     print_answer(console, watched, answer, titles)
+
+
+def print_failure(command: str, error: WinnowError) -> None:
+    """Print why a call failed: what is wrong with the request, a line for each field, or the status."""
+    errors = Console(stderr=True)
+    wrong = [f"the gateway refused the request: {field} {text}" for field, text in error.violations]
+    for line in wrong or [str(error)]:
+        errors.print(f"[red]winnow {command}:[/red] {escape(line)}", highlight=False)
 
 
 def print_answer(console: Console, watched: Sequence[str], answer: Recommendations, titles: Mapping[str, Item]) -> None:
@@ -87,6 +101,7 @@ def print_answer(console: Console, watched: Sequence[str], answer: Recommendatio
     ranked = f"{answer.ranked_count} of {answer.retrieved_count} candidates ranked"
     console.print(f"Release {answer.release_id}, {ranked}", highlight=False)
     console.print(_times(answer.timing), highlight=False)
+    console.print(f"Recommendation {answer.recommendation_id}", highlight=False)
     if answer.unknown_history_count:
         console.print(f"{answer.unknown_history_count} watched ids are unknown to the release and were skipped.")
     if answer.degraded:

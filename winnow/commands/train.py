@@ -23,6 +23,13 @@ def train(
             "Ranking then learns from it."
         ),
     ] = None,
+    attribute_types: Annotated[
+        str,
+        typer.Option(
+            help="Types of columns of the items file: 'genres:list, year:number, description:skip'. The others are "
+            "inferred."
+        ),
+    ] = "",
     releases: Annotated[Path, typer.Option(help="Directory of the releases.")] = Path("releases"),
     checkpoints: Annotated[Path, typer.Option(help="Directory for the state of this run.")] = Path("runs/latest"),
     preset: Annotated[str, typer.Option(help="Name of the settings: see winnow/training/presets.py.")] = "demo",
@@ -43,6 +50,7 @@ def train(
 
     import torch
 
+    from winnow.catalogue.inference import parse_types
     from winnow.evaluation.figures_table import figures_table, impressions_table
     from winnow.logs.input_table import InputFileError
     from winnow.logs.split import SPLITS
@@ -58,6 +66,10 @@ def train(
     if impressions is not None and chosen.impressions is None:
         fit = ", ".join(name for name, settings in PRESETS.items() if settings.impressions is not None)
         raise typer.BadParameter(f"the preset {preset!r} cannot learn from impressions, only {fit}")
+    try:
+        types = parse_types(attribute_types)
+    except ValueError as error:
+        raise typer.BadParameter(f"--attribute-types: {error}") from None
     settings = dataclasses.replace(
         chosen,
         split=split or chosen.split,
@@ -77,7 +89,7 @@ def train(
         interactions=interactions, items=items, impressions=impressions, releases=releases, checkpoints=checkpoints
     )
     with one_line_errors(InputFileError, CheckpointError):
-        result = run(paths, settings, resume=resume, device=chosen_device, console=console)
+        result = run(paths, settings, resume=resume, device=chosen_device, console=console, attribute_types=types)
     for part, figures in result.figures.items():
         console.print(figures_table(f"{part}: held-out watches among all unseen items", figures))
         if "impressions" in figures:

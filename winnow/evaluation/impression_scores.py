@@ -44,5 +44,5 @@ def pack_impressions(
     device = network.embedding.weight.device
     return (
         network.pack(impressions.histories(limit), contexts),
-        pack(impressions.candidates(), network.n_items, "candidates", device),
+        pack(impressions.candidates(), device),
     )

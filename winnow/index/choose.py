@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from winnow.history import RaggedRows
-from winnow.index.approximate import ApproximateIndex
+from winnow.index.approximate import OVERSAMPLING, ApproximateIndex, principal_components
 from winnow.index.exact import ExactIndex
 from winnow.queries import RetrievalQuery
 
 # Up to this many numbers a full scan is as fast: 65,536 items of 256, 262,144 of 64 (benchmarks/RESULTS.md, growth).
 LARGEST_EXACT_TABLE = 16 * 1024 * 1024
+# Vectors from which principal components are computed.
+COMPONENT_SAMPLE = 65_536
 # How many candidates a request retrieves by default.
 RECALL_DEPTH = 200
 # A ranker whose order has nothing in common with the candidates' keeps .93 of its true best 20 at a recall of .96, and
@@ -24,6 +26,10 @@ RECALL_DEPTH = 200
 TARGET_RECALL = 0.98
 # With twice the root of the catalogue, scanning lists and choosing between them cost about the same.
 LISTS_PER_ROOT = 2
+# Parts of the width that the lists may hold. The time to scan a list grows with it.
+WIDTH_SHARES = (0.25, 0.375, 0.5)
+# How much of the recall that the target gives away may be lost to fewer dimensions: the rest is for unscanned lists.
+WIDTH_LOSS_SHARE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,7 +54,9 @@ def choose_index(item_vectors_IH: Tensor, tuning_user_BH: Tensor, target_recall:
         return Choice(index=ExactIndex(item_vectors_IH), recall_at_200=1.0)
     if not len(tuning_user_BH):
         raise ValueError(f"an index over {item_count} items has to be tuned on user vectors: there are none")
-    index = ApproximateIndex.build(item_vectors_IH.cpu(), list_count(item_count))
+    item_vectors_IH, tuning_user_BH = item_vectors_IH.detach().cpu(), tuning_user_BH.cpu()
+    width_of_lists = narrowest_width(item_vectors_IH, tuning_user_BH, target_recall)
+    index = ApproximateIndex.build(item_vectors_IH, list_count(item_count), width_of_lists)
     recall = tune(index, item_vectors_IH, tuning_user_BH, target_recall)
     return Choice(index=index, recall_at_200=recall, tuned_on_query_count=len(tuning_user_BH))
 
@@ -56,6 +64,21 @@ def choose_index(item_vectors_IH: Tensor, tuning_user_BH: Tensor, target_recall:
 def list_count(item_count: int) -> int:
     """Return the power of two nearest to twice the root of the catalogue's size."""
     return int(2 ** round(np.log2(LISTS_PER_ROOT * item_count**0.5)))
+
+
+def narrowest_width(item_vectors_IH: Tensor, user_BH: Tensor, target_recall: float) -> int:
+    """Return how many principal components find nearly all of the best items, if all lists are scanned."""
+    width = item_vectors_IH.shape[1]
+    query = RetrievalQuery.without_histories(np.full(len(user_BH), RECALL_DEPTH, dtype=np.int32))
+    true = ExactIndex(item_vectors_IH).search(user_BH, query).rows
+    wider = RetrievalQuery.without_histories(query.counts * OVERSAMPLING)
+    components_HH = principal_components(item_vectors_IH[:: max(1, len(item_vectors_IH) // COMPONENT_SAMPLE)])
+    for share in WIDTH_SHARES:
+        components_HW = components_HH[:, : max(1, int(share * width))]
+        found = ExactIndex(item_vectors_IH @ components_HW).search(user_BH @ components_HW, wider).rows
+        if recall_of_each(found, true).mean() >= 1 - WIDTH_LOSS_SHARE * (1 - target_recall):
+            return components_HW.shape[1]
+    return width
 
 
 def tune(index: ApproximateIndex, item_vectors_IH: Tensor, user_BH: Tensor, target_recall: float) -> float:

@@ -5,14 +5,18 @@ Shape legend: B queries, I items, H width of a vector, K the largest count asked
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from winnow.history import RaggedRows
+from winnow.catalogue.filters.compiler import CompiledFilter
+from winnow.history import RaggedRows, Rows
+from winnow.index.selection import Selection, cut_to_counts, scan_rows
 from winnow.queries import Candidates, RetrievalQuery
 
 # Scores held at once: 16 M float32 are 64 MiB, however large the catalogue and the batch.
 BLOCK_SCORES = 16 * 1024 * 1024
+# Up to this share of the items, those that match a filter are copied together and scored: that takes less than scoring
+# all of them where they are.
+LARGEST_GATHERED_SHARE = 0.1
 
 
 class ExactIndex:
@@ -30,6 +34,26 @@ class ExactIndex:
     @torch.inference_mode()
     def search(self, user_BH: Tensor, query: RetrievalQuery) -> Candidates:
         """See CandidateIndex.search."""
+        return self._scan(user_BH, query)
+
+    def select(self, compiled: CompiledFilter) -> Selection:
+        """See CandidateIndex.select."""
+        few = compiled.match_count <= LARGEST_GATHERED_SHARE * compiled.item_count
+        return Selection(compiled=compiled, rows=compiled.rows() if few else None)
+
+    @torch.inference_mode()
+    def search_selected(self, user_BH: Tensor, query: RetrievalQuery, selection: Selection) -> Candidates:
+        """See CandidateIndex.search_selected."""
+        if selection.rows is not None:
+            return self.search_rows(user_BH, query, selection.rows)
+        return self._scan(user_BH, query, torch.from_numpy(~selection.compiled.mask()))
+
+    def search_rows(self, user_BH: Tensor, query: RetrievalQuery, rows: Rows) -> Candidates:
+        """See CandidateIndex.search_rows."""
+        return scan_rows(self._item_vectors_IH, user_BH, query, rows)
+
+    def _scan(self, user_BH: Tensor, query: RetrievalQuery, left_out_I: Tensor | None = None) -> Candidates:
+        """Scan all rows; those of the mask are left out for every query."""
         counts, exclusions = query.counts, query.exclusions
         item_count = len(self._item_vectors_IH)
         query_count = len(user_BH)
@@ -43,6 +67,8 @@ class ExactIndex:
             # Small catalogues, where every operation counts: one block, nothing to merge.
             scores_BI = user_BH @ self._item_vectors_IH.T
             firsts = np.repeat(np.arange(0, query_count * item_count, item_count), exclusions.lengths)
+            if left_out_I is not None:
+                scores_BI.masked_fill_(left_out_I.to(device), -torch.inf)
             scores_BI.view(-1).index_fill_(0, torch.from_numpy(firsts + exclusions.rows).to(device), -torch.inf)
             best_scores_BK, best_rows_BK = scores_BI.topk(most)
             return cut_to_counts(best_rows_BK.cpu().numpy(), best_scores_BK.cpu().numpy(), counts)
@@ -55,6 +81,8 @@ class ExactIndex:
             scores_BJ = user_BH @ self._item_vectors_IH[start : start + block_items].T
             here = (excluded_rows >= start) & (excluded_rows < start + scores_BJ.shape[1])
             scores_BJ[excluded_queries[here], excluded_rows[here] - start] = -torch.inf
+            if left_out_I is not None:
+                scores_BJ.masked_fill_(left_out_I[start : start + block_items].to(device), -torch.inf)
             scores_BK, rows_BK = scores_BJ.topk(min(most, scores_BJ.shape[1]))
             best_scores_BK = torch.cat([best_scores_BK, scores_BK], dim=1)
             best_rows_BK = torch.cat([best_rows_BK, rows_BK + start], dim=1)
@@ -62,18 +90,3 @@ class ExactIndex:
                 best_scores_BK, positions_BK = best_scores_BK.topk(most)
                 best_rows_BK = best_rows_BK.gather(1, positions_BK)
         return cut_to_counts(best_rows_BK.cpu().numpy(), best_scores_BK.cpu().numpy(), counts)
-
-
-def cut_to_counts(rows_BK: NDArray[np.int64], scores_BK: NDArray[np.float32], counts: NDArray[np.int32]) -> Candidates:
-    """Turn rectangular results, best first, into ragged ones. A score of -inf marks a row that is excluded or missing.
-
-    `counts`, [B], says how many rows of each query are kept at most.
-    """
-    query_count, most = rows_BK.shape
-    if most and (counts == most).all() and (scores_BK[:, -1] > -np.inf).all():
-        # The usual case: every query asked for the same number, and got it.
-        rows = RaggedRows(rows_BK.astype(np.int32).reshape(-1), np.arange(0, query_count * most + 1, most))
-        return Candidates(rows, scores_BK.astype(np.float32, copy=False).reshape(-1))
-    kept_BK = (np.arange(rows_BK.shape[1]) < counts[:, None]) & (scores_BK > -np.inf)
-    rows = RaggedRows.from_lengths(rows_BK[kept_BK].astype(np.int32), kept_BK.sum(axis=1))
-    return Candidates(rows, scores_BK[kept_BK].astype(np.float32, copy=False))

@@ -4,6 +4,9 @@ from typing import Protocol
 
 from torch import Tensor
 
+from winnow.catalogue.filters.compiler import CompiledFilter
+from winnow.history import Rows
+from winnow.index.selection import Selection
 from winnow.queries import Candidates, RetrievalQuery
 
 
@@ -18,5 +21,15 @@ class CandidateIndex(Protocol):
         """Return the best candidates of B queries, of whose histories `user_BH` holds the user vectors.
 
         A list is shorter than its query asks only where the catalogue has no more items that are not excluded. Scores
-        are the true inner products, even where the rows were found approximately.
+        are the true inner products, even where the rows were found approximately. Restrictions of the query are not
+        looked at: see winnow.index.restricted.
         """
+
+    def select(self, compiled: CompiledFilter) -> Selection:
+        """Prepare a filter for `search_selected`: once, however often it is searched."""
+
+    def search_selected(self, user_BH: Tensor, query: RetrievalQuery, selection: Selection) -> Candidates:
+        """As `search`, within the rows that match a filter, the same for all queries."""
+
+    def search_rows(self, user_BH: Tensor, query: RetrievalQuery, rows: Rows) -> Candidates:
+        """As `search`, within some rows, ascending and none twice, the same for all queries. Exact in every index."""

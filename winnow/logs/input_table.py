@@ -82,10 +82,14 @@ class InputTable:
         offending = (~valid.fill_null(value=False)).arg_true()
         if len(offending):
             row = int(offending[0])
-            where = f"line {row + 2}" if self.path.suffix.lower() == ".csv" else f"row {row + 1}"
             value = repr(self.frame[name][row])
             shown = value if len(value) <= LONGEST_SHOWN_VALUE else f"{value[:LONGEST_SHOWN_VALUE]}..."
-            raise InputFileError(f"{self.path}: column {name}, {where}: {shown} {requirement}")
+            raise self.error(name, row, f"{shown} {requirement}")
+
+    def error(self, name: str, row: int, reason: str) -> InputFileError:
+        """The error that says what is wrong with the value of a column in a row of the frame."""
+        where = f"line {row + 2}" if self.path.suffix.lower() == ".csv" else f"row {row + 1}"
+        return InputFileError(f"{self.path}: column {name}, {where}: {reason}")
 
 
 def _first_malformed_line(path: Path) -> str | None:

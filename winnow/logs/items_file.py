@@ -1,4 +1,4 @@
-"""Reads the optional items file: item_id, title and further columns, to show to people and to learn from.
+"""Reads the optional items file: item_id, title and further columns, to show, to filter by and to learn from.
 
 Shape legend: I items.
 """
@@ -6,48 +6,82 @@ Shape legend: I items.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from winnow.catalogue.attributes import Attributes
+from winnow.catalogue.inference import ColumnType, build_attributes, choose_types
 from winnow.catalogue.item_facts import ItemFacts
+from winnow.catalogue.items import TITLE
+from winnow.catalogue.schema import AttributeType, AttributeValueError
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.logs.fingerprint import fingerprint
-from winnow.logs.input_table import InputTable
+from winnow.logs.input_table import InputFileError, InputTable
 from winnow.logs.timestamps import MICROSECONDS_PER_SECOND, read_microseconds
+
+NO_TYPES: Mapping[str, AttributeType | None] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ItemDescriptions:
-    """What people are shown of the I items, by row: the title, and the attributes that have a value."""
+    """What the items file says of I items, by row."""
 
-    titles: Sequence[str]
-    attributes: Sequence[Mapping[str, str]]
+    columns: Mapping[str, Sequence[object]]
+    """The further columns as they are in the file; None where the file has no value, or not the item."""
+    types: Mapping[str, ColumnType]
+    """Their types as attributes."""
+    attributes: Attributes
+    """The title, if there is a file, and the further columns that have a type."""
 
 
-def read_items(path: Path | None, vocabulary: Vocabulary) -> ItemDescriptions:
-    """Return title and attributes of each item of the vocabulary; the title is the id where the file has none.
+def read_items(
+    path: Path | None, vocabulary: Vocabulary, types: Mapping[str, AttributeType | None] = NO_TYPES
+) -> ItemDescriptions:
+    """Read what is known of each item of the vocabulary.
 
-    Raises InputFileError that names the file, the column and the first line at fault.
+    `types` gives columns their types, None leaves one out; the types of other columns are inferred from all of their
+    values. Raises InputFileError that names the file, the column and, where there is one, the first line at fault.
     """
-    item_ids = vocabulary.item_ids(np.arange(len(vocabulary), dtype=np.int32))
     if path is None:
-        return ItemDescriptions(titles=item_ids, attributes=[{} for _ in item_ids])
+        if types:
+            raise InputFileError("types of attributes are given, but no items file")
+        return ItemDescriptions(columns={}, types={}, attributes=Attributes({}, len(vocabulary)))
     table = InputTable.read(path)
     ids = table.item_ids()
     table.check("item_id", ids.is_first_distinct(), "occurs twice")
-    titles = dict(zip(ids, table.text("title"), strict=True))
-    further = [name for name in table.frame.columns if name not in ("item_id", "title")]
-    columns = [table.frame[name].cast(pl.String, strict=False).to_list() for name in further]
-    attributes = {
-        id_: {name: value for name, value in zip(further, values, strict=True) if value}
-        for id_, *values in zip(ids, *columns, strict=True)
-    }
-    return ItemDescriptions(
-        titles=[titles.get(id_, id_) for id_ in item_ids], attributes=[attributes.get(id_, {}) for id_ in item_ids]
-    )
+    titles = table.text("title").to_list()
+    further = {name: _values(table.frame[name]) for name in table.frame.columns if name not in ("item_id", "title")}
+    line_of = {item_id: line for line, item_id in enumerate(ids)}
+    lines = [line_of.get(item_id) for item_id in vocabulary.item_ids(range(len(vocabulary)))]
+
+    def by_row(values: Sequence[object]) -> list[object]:
+        return [None if line is None else values[line] for line in lines]
+
+    columns = {name: by_row(values) for name, values in further.items()}
+    try:
+        chosen = choose_types(further, types)
+        attributes = build_attributes(
+            {TITLE: by_row(titles), **columns},
+            {TITLE: ColumnType(type=AttributeType.TEXT, reason="the title"), **chosen},
+            len(vocabulary),
+        )
+    except AttributeValueError as error:
+        # Only rows that are in the file have a value.
+        raise table.error(error.attribute, lines[error.row] or 0, error.reason) from None
+    except ValueError as error:
+        raise InputFileError(f"{path}: {error}") from None
+    return ItemDescriptions(columns=columns, types=chosen, attributes=attributes)
+
+
+def _values(column: pl.Series) -> list[Any]:
+    """The values of a column as Python has them."""
+    if column.dtype.is_decimal():
+        return column.cast(pl.Float64).to_list()
+    return column.to_list()
 
 
 def read_item_facts(path: Path | None, vocabulary: Vocabulary, popularity: NDArray[np.float32]) -> ItemFacts:

@@ -27,19 +27,24 @@ class SideValues:
         return fingerprint(self.values)
 
 
-def side_values(attributes: Sequence[Mapping[str, str]], column: str) -> SideValues:
-    """Number the values of a column, the most frequent first; commas separate several values of one item.
+def side_values(columns: Mapping[str, Sequence[object]], column: str) -> SideValues:
+    """Number the values of a column, the most frequent first; commas separate several values in one text.
 
     Raises InputFileError where no item has a value.
     """
-    values_of_items = [
-        [value.strip() for value in item.get(column, "").split(VALUE_SEPARATOR) if value.strip()] for item in attributes
-    ]
+    values_of_items = [_parts(value) for value in columns.get(column, ())]
     counts = Counter(value for values in values_of_items for value in values)
     if not counts:
         raise InputFileError(f"the items file: column {column} has no value for any item of the log")
     numbers = {value: number for number, (value, _) in enumerate(counts.most_common(), start=NO_VALUE + 1)}
-    table = np.full((len(attributes), max(map(len, values_of_items))), NO_VALUE, dtype=np.int32)
+    table = np.full((len(values_of_items), max(map(len, values_of_items))), NO_VALUE, dtype=np.int32)
     for row, values in enumerate(values_of_items):
         table[row, : len(values)] = [numbers[value] for value in values]
     return SideValues(values=table, value_count=len(numbers))
+
+
+def _parts(value: object) -> list[str]:
+    if value is None:
+        return []
+    parts = value if isinstance(value, list) else str(value).split(VALUE_SEPARATOR)
+    return [part for part in (str(part).strip() for part in parts) if part]

@@ -78,10 +78,10 @@ class DeepCandidateGenerationModel(nn.Module):
         return torch.softmax(self.logits(self.user_vectors(histories)), dim=1)
 
     def pack(self, histories: RaggedRows) -> PackedTensor:
-        """Bring histories into the form that `user_vectors` reads. Raises ValueError that names an invalid row."""
+        """Bring histories, whose rows are valid, into the form that `user_vectors` reads."""
         watch_features = self.config.options.history.watch_features
         device = self.embedding.weight.device
-        return pack_histories(histories, self.config.history_length, watch_features, self.n_items, device)
+        return pack_histories(histories, self.config.history_length, watch_features, device)
 
     def user_vectors(self, histories: PackedTensor) -> Tensor:
         """Return the user vector of each packed history, [B, H]."""

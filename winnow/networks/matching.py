@@ -25,11 +25,17 @@ class Matching(nn.Module):
         if options.successions is not None:
             self.successions = Successions(options.network.n_items, options.successions)
 
-    def forward(self, logits_N: Tensor, histories: PackedTensor, candidates: PackedTensor) -> Tensor:
-        """Return the tower's logits with those of the candidate network added, where they are to be added, [N]."""
+    def forward(
+        self, logits_N: Tensor, histories: PackedTensor, candidates: PackedTensor, matching_N: Tensor | None = None
+    ) -> Tensor:
+        """Return the tower's logits with those of the candidate network added, where they are to be added, [N].
+
+        `matching_N` are the candidate network's; without them, they are computed.
+        """
         if not self.adds_logit:
             return logits_N
-        matching_N = self.network.candidate_logits(histories, candidates)
+        if matching_N is None:
+            matching_N = self.network.candidate_logits(histories, candidates)
         if self.successions is not None:
             logits_N = logits_N + self.successions(histories, candidates, matching_N)
         return logits_N + matching_N

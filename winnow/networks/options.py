@@ -10,6 +10,8 @@ from typing import Literal, get_args
 from winnow.networks.watch_features import WatchFeatures
 
 Score = Literal["probability", "watch_seconds"]
+Arithmetic = Literal["float32", "bfloat16"]
+"""Of the matrix products of a network that is served."""
 
 
 def _check_integers(*, smallest: int = 1, **numbers: int) -> None:

@@ -89,12 +89,12 @@ class DeepRankingModel(nn.Module):
     def pack(self, histories: RaggedRows, contexts: RequestContexts | None = None) -> PackedTensor:
         """Bring histories, and what else is known of each request, into the form that `logits` reads.
 
-        Raises ValueError that names an invalid row.
+        Rows have to be valid.
         """
         watch_features = self.config.options.history.watch_features
         device = self.embedding.weight.device
-        packed = pack_histories(histories, self.config.history_length, watch_features, self.n_items, device)
-        return with_contexts(packed, histories, contexts, self.n_items) if self.reads_contexts else packed
+        packed = pack_histories(histories, self.config.history_length, watch_features, device)
+        return with_contexts(packed, histories, contexts) if self.reads_contexts else packed
 
     def forward(self, user_history: Tensor, scored_item: Tensor) -> Tensor:
         """Return the score of each scored item for one user, [N, 1], from two integer vectors of rows.
@@ -126,7 +126,7 @@ class DeepRankingModel(nn.Module):
         """
         user_ND = F.embedding(candidates.list_of_each_row(), self.user_halves(histories))
         if item_halves_ID is None:
-            item_ND = F.linear(self.embedding(candidates.rows), self._item_weights)
+            item_ND = F.linear(self.embedding(candidates.rows), self.item_weights)
         else:
             item_ND = F.embedding(candidates.rows, item_halves_ID)
         first_ND = user_ND + item_ND
@@ -139,11 +139,15 @@ class DeepRankingModel(nn.Module):
         """Return W_user u of each history, [B, D]."""
         table = self.embedding.weight
         summaries = average(table, histories) if self.bags is None else self.bags(table, histories)
-        return F.linear(summaries, self._first_layer_weights[:, : -self.embedding.embedding_dim])
+        return self.user_halves_of_summaries(summaries)
+
+    def user_halves_of_summaries(self, summaries_BS: Tensor) -> Tensor:
+        """Return W_user u of each summarised history, [B, D]."""
+        return F.linear(summaries_BS, self._first_layer_weights[:, : -self.embedding.embedding_dim])
 
     def item_halves(self, rows: slice = slice(None)) -> Tensor:
         """Return W_item v of each item, [I, D], or of some `rows` only."""
-        return F.linear(self.embedding.weight[rows], self._item_weights)
+        return F.linear(self.embedding.weight[rows], self.item_weights)
 
     def feature_columns(self, histories: PackedTensor, candidates: PackedTensor) -> Tensor | None:
         """Return the features' columns of the first layer's input for every candidate, [N, C]; None without features.
@@ -162,11 +166,13 @@ class DeepRankingModel(nn.Module):
         logits_N: Tensor = self.output(apply_tower(self.tower[1:], hidden_ND, dropout)).squeeze(1)
         return logits_N
 
-    def with_matching(self, logits_N: Tensor, histories: PackedTensor, candidates: PackedTensor) -> Tensor:
-        """Return the tower's logits with what Matching adds to them, [N]."""
+    def with_matching(
+        self, logits_N: Tensor, histories: PackedTensor, candidates: PackedTensor, matching_N: Tensor | None = None
+    ) -> Tensor:
+        """Return the tower's logits with what Matching adds to them, [N]; for `matching_N`, see there."""
         if self.matching is None:
             return logits_N
-        matched_N: Tensor = self.matching(logits_N, histories, candidates)
+        matched_N: Tensor = self.matching(logits_N, histories, candidates, matching_N)
         return matched_N
 
     @property
@@ -175,9 +181,10 @@ class DeepRankingModel(nn.Module):
         return len(self._first_layer_weights)
 
     @property
-    def _first_layer_weights(self) -> Tensor:
-        return (self.tower[0] if self.tower else self.output).get_parameter("weight")
+    def item_weights(self) -> Tensor:
+        """W_item, [D, E]: the part of the first layer that reads the scored item."""
+        return self._first_layer_weights[:, -self.embedding.embedding_dim :]
 
     @property
-    def _item_weights(self) -> Tensor:
-        return self._first_layer_weights[:, -self.embedding.embedding_dim :]
+    def _first_layer_weights(self) -> Tensor:
+        return (self.tower[0] if self.tower else self.output).get_parameter("weight")

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from winnow.networks.options import CandidateConfig, RankingConfig, Score
+from winnow.networks.options import Arithmetic, CandidateConfig, RankingConfig, Score
 
 FORMAT_VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
@@ -13,7 +13,7 @@ CURRENT_FILE = "CURRENT"
 
 VOCABULARY_FILE = "vocabulary.safetensors"
 POPULARITY_FILE = "popularity.safetensors"
-ITEMS_FILE = "items.jsonl"
+ATTRIBUTES_FILE = "attributes.safetensors"
 TITLE_INDEX_FILE = "title_index.bin"
 CANDIDATE_NETWORK_FILE = "candidate_network.safetensors"
 RANKING_NETWORK_FILE = "ranking_network.safetensors"
@@ -46,6 +46,20 @@ class IndexEntry(BaseModel):
     tuned_on_query_count: Annotated[int, Field(ge=0)] = 0
 
 
+class ArithmeticEntry(BaseModel):
+    """What arithmetic keeps the order of the ranking network, measured on held-out histories."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Arithmetic = "float32"
+    """bfloat16 only where the two figures below are good enough: see winnow/release/models/arithmetic.py."""
+    top_20_overlap: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the best 20 of 200 candidates in float32 that are among the best 20 in bfloat16, too."""
+    ndcg_at_10_difference: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """How far the NDCG@10 of each history's last watch is from that in float32."""
+    compared_on_query_count: Annotated[int, Field(ge=0)] = 0
+
+
 class Manifest(BaseModel):
     """`manifest.json`. Unknown format versions, fields and options, and invalid ones, are refused when it is read."""
 
@@ -64,6 +78,7 @@ class Manifest(BaseModel):
     """What the scores of the ranking network are."""
     ranking_reads_contexts: bool
     """Whether they depend on when a request is made and on what was shown before it: see RequestContexts."""
+    ranking_arithmetic: ArithmeticEntry = ArithmeticEntry()
     index: IndexEntry = IndexEntry()
     training: dict[str, Any]
     """Settings, seed, fingerprint of the data, versions: everything needed to make this release again."""

@@ -1,8 +1,19 @@
-"""Opening a release: everything is checked against the manifest before a byte of it is interpreted."""
+"""Opening a release: everything is checked against the manifest before a byte of it is interpreted.
 
+What is read is a copy in memory that nobody else can reach, and it is the copy that is checked. So nothing that happens
+to the files later, be it in the moment after the check, changes an answer or ends a service: a mapped file that is
+truncated would.
+"""
+
+import errno
 import hashlib
+import os
+import stat
+import tempfile
+import weakref
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,15 +23,15 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from winnow.catalogue.items import ItemCatalogue
+from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.title_index import TitleIndex
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import Rows
 from winnow.release.golden import GoldenRequests
 from winnow.release.manifest import (
+    ATTRIBUTES_FILE,
     CURRENT_FILE,
     GOLDEN_FILE,
-    ITEMS_FILE,
     MANIFEST_FILE,
     POPULARITY_FILE,
     TITLE_INDEX_FILE,
@@ -32,8 +43,41 @@ from winnow.release.manifest import (
 T = TypeVar("T")
 
 
+# Copied and hashed at once: what the processor's cache holds.
+CHUNK_BYTES = 256 * 1024
+
+
 class ReleaseError(ValueError):
     """A release cannot be used; the message says which one and why."""
+
+
+class IncompleteReleaseError(ReleaseError):
+    """Files are missing or too short: they may be on their way."""
+
+
+class PrivateCopy:
+    """A copy of a file in memory. It is freed when it is no longer referred to, mapped or open."""
+
+    def __init__(self, file: FileIO, name: str) -> None:
+        """Copy and hash what is read from an open file."""
+        if hasattr(os, "memfd_create"):
+            self._descriptor = os.memfd_create(name)
+        else:
+            # Elsewhere than on Linux, a file without a name.
+            with tempfile.TemporaryFile() as temporary:
+                self._descriptor = os.dup(temporary.fileno())
+        weakref.finalize(self, os.close, self._descriptor)
+        digest = hashlib.sha256()
+        chunk = memoryview(bytearray(CHUNK_BYTES))
+        while size := file.readinto(chunk):
+            digest.update(chunk[:size])
+            os.write(self._descriptor, chunk[:size])
+        self.sha256 = digest.hexdigest()
+
+    @property
+    def path(self) -> Path:
+        """Where this process, and no other, can open it."""
+        return Path(f"/dev/fd/{self._descriptor}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +86,8 @@ class Release:
 
     path: Path
     manifest: Manifest
-    verified: frozenset[str]
-    """Names of files."""
+    verified: Mapping[str, PrivateCopy]
+    """By the name of the file."""
 
     @property
     def release_id(self) -> str:
@@ -65,9 +109,12 @@ class Release:
 
         return self._read(POPULARITY_FILE, load)
 
-    def items(self) -> ItemCatalogue:
-        """Titles and further columns, by row."""
-        return self._read(ITEMS_FILE, lambda path: ItemCatalogue(path, self.manifest.item_count))
+    def attributes(self) -> Attributes:
+        """Titles and what else is known of the items, mapped. Raises ReleaseError where it is not that."""
+        attributes = self._read(ATTRIBUTES_FILE, Attributes.open)
+        if attributes.item_count != self.manifest.item_count:
+            raise self._error(f"{ATTRIBUTES_FILE} is of {attributes.item_count} items, not {self.manifest.item_count}")
+        return attributes
 
     def title_index(self) -> TitleIndex:
         """Titles to search, the most popular first."""
@@ -75,18 +122,19 @@ class Release:
 
     def golden_requests(self) -> GoldenRequests:
         """Requests with the answers they had when the release was made."""
-        return self._read(GOLDEN_FILE, GoldenRequests.load)
+        return self._read(GOLDEN_FILE, lambda path: GoldenRequests.load(path, self.manifest.item_count))
 
     def file(self, name: str) -> Path:
-        """Where a verified file is. Raises ReleaseError for one that is not part of the release.
+        """Where the copy of a file is, for as long as the release is referred to.
 
-        Raises AssertionError for one that has not been verified: nothing is read that was not.
+        Raises ReleaseError for one that is not part of the release, and AssertionError for one that has not been
+        verified: nothing is read that was not.
         """
         if name not in self.manifest.files:
             raise self._error(f"{name} is missing")
         if name not in self.verified:
             raise AssertionError(f"{name} has not been verified")
-        return self.path / name
+        return self.verified[name].path
 
     def _read(self, name: str, load: Callable[[Path], T]) -> T:
         try:
@@ -117,22 +165,29 @@ def check_popularity(popularity: NDArray[np.float32], item_count: int) -> NDArra
 def current_release_id(releases: Path) -> str:
     """Return the id that the CURRENT pointer names. Raises ReleaseError where there is none."""
     try:
-        name = (releases / CURRENT_FILE).read_text().strip()
+        name = _read_bytes(releases / CURRENT_FILE).decode(errors="replace").strip()
     except OSError as error:
         raise ReleaseError(f"no release in {releases}: {CURRENT_FILE} cannot be read ({error.strerror})") from error
-    if not name or "/" in name or name.startswith("."):
+    if not name or "/" in name or name.startswith(".") or not name.isprintable():
         raise ReleaseError(f"{releases / CURRENT_FILE} does not name a release: {name[:80]!r}")
     return name
 
 
-def open_release(path: Path, files: Set[str] | None = None) -> Release:
-    """Verify the release in `path`. Raises ReleaseError that says what is wrong with it.
-
-    With `files`, the names of those that will be read, only they are hashed; of the others, existence and size are
-    checked. Who reads those verifies them.
-    """
+def state_of_files(path: Path) -> Set[tuple[str, int, int, int]]:
+    """Return what changes when a file of the release does: name, inode, size and time of change of each."""
     try:
-        manifest = Manifest.model_validate_json((path / MANIFEST_FILE).read_bytes())
+        stats = [(entry.name, entry.stat()) for entry in os.scandir(path)]
+    except OSError:
+        return frozenset()
+    return frozenset((name, found.st_ino, found.st_size, found.st_mtime_ns) for name, found in stats)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read the manifest of the release in `path`, without a look at other files. Raises ReleaseError."""
+    try:
+        manifest = Manifest.model_validate_json(_read_bytes(path / MANIFEST_FILE))
+    except FileNotFoundError as error:
+        raise IncompleteReleaseError(f"release {path.name}: {MANIFEST_FILE} is missing") from error
     except OSError as error:
         raise ReleaseError(f"release {path.name}: {MANIFEST_FILE} cannot be read ({error.strerror})") from error
     except ValidationError as error:
@@ -143,9 +198,23 @@ def open_release(path: Path, files: Set[str] | None = None) -> Release:
         raise ReleaseError(f"release {path.name}: its manifest says it is {manifest.release_id}")
     if not manifest.release_id.endswith(digest_of_files(manifest.files)):
         raise ReleaseError(f"release {path.name}: the list of files in its manifest is not the one it was made with")
-    verified = frozenset(name for name in manifest.files if files is None or name in files)
+    return manifest
+
+
+def open_release(path: Path, files: Set[str] | None = None) -> Release:
+    """Verify the release in `path`. Raises ReleaseError that says what is wrong with it.
+
+    With `files`, the names of those that will be read, only they are copied and hashed; of the others, existence and
+    size are checked. Who reads those verifies them.
+    """
+    manifest = read_manifest(path)
     for name, entry in manifest.files.items():
-        _verify_file(path, name, entry, hashed=name in verified)
+        _check_size(path, name, entry)
+    verified = {
+        name: _verified_copy(path, name, entry)
+        for name, entry in manifest.files.items()
+        if files is None or name in files
+    }
     return Release(path=path, manifest=manifest, verified=verified)
 
 
@@ -161,18 +230,40 @@ def describe_file(path: Path) -> FileEntry:
         return FileEntry(size_bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _verify_file(directory: Path, name: str, expected: FileEntry, *, hashed: bool) -> None:
+def _check_size(directory: Path, name: str, expected: FileEntry) -> None:
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise ReleaseError(f"release {directory.name}: {name!r} lies outside of the release")
-    path = directory / name
     try:
-        size_bytes = path.stat().st_size
-        if size_bytes != expected.size_bytes:
-            raise ReleaseError(
-                f"release {directory.name}: {name} has {size_bytes} bytes, the manifest says {expected.size_bytes}"
-            )
-        damaged = hashed and describe_file(path).sha256 != expected.sha256
+        size_bytes = (directory / name).stat().st_size
+    except FileNotFoundError as error:
+        raise IncompleteReleaseError(f"release {directory.name}: {name} is missing") from error
     except OSError as error:
         raise ReleaseError(f"release {directory.name}: {name} cannot be read ({error.strerror})") from error
-    if damaged:
+    if size_bytes != expected.size_bytes:
+        kind = IncompleteReleaseError if size_bytes < expected.size_bytes else ReleaseError
+        raise kind(f"release {directory.name}: {name} has {size_bytes} bytes, the manifest says {expected.size_bytes}")
+
+
+def _verified_copy(directory: Path, name: str, expected: FileEntry) -> PrivateCopy:
+    try:
+        with _open(directory / name) as file:
+            copy = PrivateCopy(file, name)
+    except OSError as error:
+        raise ReleaseError(f"release {directory.name}: {name} cannot be read ({error.strerror})") from error
+    if copy.sha256 != expected.sha256:
         raise ReleaseError(f"release {directory.name}: {name} is damaged: its SHA-256 is not the manifest's")
+    return copy
+
+
+def _read_bytes(path: Path) -> bytes:
+    with _open(path) as file:
+        return file.read()
+
+
+def _open(path: Path) -> FileIO:
+    """Open for reading. Raises OSError for what is not a file: reading from a pipe might never end."""
+    file = FileIO(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    return file

@@ -1,1 +1,1 @@
-"""What clients and servers share: credentials, health checks, the violations in an error. Needs grpcio alone."""
+"""What clients and servers share: credentials, health checks, errors and the violations in them. Needs grpcio alone."""

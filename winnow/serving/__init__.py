@@ -1,1 +1,1 @@
-"""What the three services share: server, batching, wire format, errors, settings, logs. No model code, no torch."""
+"""What the three services share: server, wire format, settings, logs. No model code, no torch."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +25,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        # Plain numbers, from which the gauge is read: they change with every request, and a gauge has a lock.
+        self.queued_weights: dict[str, int] = defaultdict(int)
         counter = partial(Counter, registry=self.registry)
         gauge = partial(Gauge, registry=self.registry)
         seconds = partial(Histogram, registry=self.registry, buckets=LATENCY_BOUNDS)
@@ -47,7 +50,12 @@ class Metrics:
         self.queued = gauge("winnow_queued", "Queries that wait to be dispatched.", ["queue"])
         self.shed = counter("winnow_shed", "Work rejected because it could not be done in time.", ["queue"])
         self.expired = counter("winnow_expired", "Work whose deadline passed before there was a result.", ["queue"])
-        self.stage_retries = counter("winnow_stage_retries", "Stage calls that were made a second time.", ["stage"])
+        self.stage_retries = counter(
+            "winnow_stage_retries", "Stage calls made a second time: the first one failed or was overdue.", ["stage"]
+        )
+        self.replica_ejections = counter(
+            "winnow_replica_ejections", "How often a replica was left alone because it failed or was late.", ["stage"]
+        )
         self.stage_failures = counter(
             "winnow_stage_failures", "Stage calls without a usable answer.", ["stage", "code"]
         )
@@ -103,12 +111,23 @@ class Metrics:
 
 
 class QueueMetrics:
-    """What one batcher counts: children of the labelled metrics, looked up once."""
+    """What one batcher counts (see BatcherMetrics): children of the labelled metrics, looked up once."""
 
     def __init__(self, metrics: Metrics, queue: str) -> None:
-        self.wait_seconds = metrics.queue_wait_seconds.labels(queue)
-        self.batch_size = metrics.batch_size.labels(queue)
-        self.batch_seconds = metrics.batch_seconds.labels(queue)
-        self.queued = metrics.queued.labels(queue)
-        self.shed = metrics.shed.labels(queue)
-        self.expired = metrics.expired.labels(queue)
+        self._queue = queue
+        self._queued_weights = metrics.queued_weights
+        metrics.queued.labels(queue).set_function(lambda: metrics.queued_weights[queue])
+        self._wait_seconds = metrics.queue_wait_seconds.labels(queue)
+        self._batch_size = metrics.batch_size.labels(queue)
+        self.on_completed = metrics.batch_seconds.labels(queue).observe
+        self.on_shed = metrics.shed.labels(queue).inc
+        self.on_expired = metrics.expired.labels(queue).inc
+
+    def add_queued(self, weight: int) -> None:
+        """See BatcherMetrics."""
+        self._queued_weights[self._queue] += weight
+
+    def on_dispatched(self, weight: int, wait_seconds: float) -> None:
+        """See BatcherMetrics."""
+        self._batch_size.observe(weight)
+        self._wait_seconds.observe(wait_seconds)

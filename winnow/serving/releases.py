@@ -1,8 +1,9 @@
 """Which releases a service holds: the one that CURRENT names, and earlier ones while they are in use.
 
 A new release is verified, loaded and checked in a thread of its own while the current one is served. New requests go to
-it only after all of that has succeeded and `adopt` agrees. A release that fails is refused with a reason, and the
-current one stays.
+it only after all of that has succeeded and it waits for nothing else. A release that fails is refused with a reason,
+and the current one stays; it is tried again when one of its files has changed. No file is touched on the event loop: a
+file system may hang.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,16 +21,28 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from winnow.release.manifest import Manifest
-from winnow.release.reader import Release, ReleaseError, current_release_id, open_release
-from winnow.serving.errors import ReleaseNotHeldError, UnavailableError
+from winnow.release.reader import (
+    IncompleteReleaseError,
+    Release,
+    ReleaseError,
+    current_release_id,
+    open_release,
+    read_manifest,
+    state_of_files,
+)
+from winnow.rpc.errors import ReleaseNotHeldError, UnavailableError
 from winnow.serving.memory import available_bytes
 from winnow.serving.metrics import Metrics
 from winnow.serving.settings import ServerSettings
 
 _log = structlog.get_logger(__name__)
 
-# Files are mapped into memory; while a table is checked for values that are not finite, it takes nearly as much again.
+# Files are copied into memory; while a table is checked for values that are not finite, it takes nearly as much again.
 MEMORY_PER_FILE_BYTE = 2
+# A release whose files are missing is being copied, unless nothing has come for this long.
+INCOMPLETE_SECONDS = 60.0
+# Looking at CURRENT takes a moment. After this long an operator should know that the file system does not answer.
+SLOW_LOOK_SECONDS = 10.0
 # Serving goes before loading where both want a core.
 LOADING_NICENESS = 10
 
@@ -73,6 +86,8 @@ class HeldRelease(Generic[Loaded]):
     in_flight_count: int = 0
     used_at: float = 0.0
     """Monotonic time of the latest use's end."""
+    waits_for: str = ""
+    """What has to happen before new requests may go to it."""
 
     def __enter__(self) -> Loaded:
         """Keep the release from being dropped while a request is answered from it."""
@@ -82,6 +97,17 @@ class HeldRelease(Generic[Loaded]):
     def __exit__(self, *_error: object) -> None:
         self.in_flight_count -= 1
         self.used_at = time.monotonic()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Failure:
+    """Why a release is not held, and the state that its files had."""
+
+    state: ReleaseState
+    reason: str
+    files: Set[object]
+    failed_at: float
+    """Monotonic time."""
 
 
 class ReleaseKeeper(Generic[Loaded]):
@@ -98,27 +124,29 @@ class ReleaseKeeper(Generic[Loaded]):
         load: Callable[[Release], Loaded],
         metrics: Metrics,
         *,
-        adopt: Callable[[HeldRelease[Loaded]], Awaitable[bool]] | None = None,
+        waits_for: Callable[[HeldRelease[Loaded]], Awaitable[str]] | None = None,
         derived_bytes: Callable[[Manifest], int] = lambda _manifest: 0,
     ) -> None:
         """Hold what `load` makes of `files`, the only ones of a release that it reads.
 
-        Any exception from `load` refuses the release; the text of a ValueError becomes the reason. `adopt` is asked,
-        again and again, whether requests may go to a release that is loaded. `derived_bytes` says how much memory
-        loading takes besides what is in the files.
+        Any exception from `load` refuses the release; the text of a ValueError becomes the reason. `waits_for` is
+        asked, again and again, what has to happen before requests may go to a release that is loaded: nothing, where
+        it returns an empty text. `derived_bytes` says how much memory loading takes besides what is in the files.
         """
         self._settings = settings
         self._files = files
         self._load = load
         self._metrics = metrics
-        self._adopt = adopt
+        self._waits_for = waits_for
         self._derived_bytes = derived_bytes
         self._held: dict[str, HeldRelease[Loaded]] = {}
         self._current: HeldRelease[Loaded] | None = None
         self._loading: str | None = None
         self._wanted: str | None = None
-        self._refused: dict[str, str] = {}
+        self._failures: dict[str, _Failure] = {}
+        self._no_current = ""
         self._look_now = asyncio.Event()
+        self._looker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="release-looker")
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="release-loader")
 
     @property
@@ -144,20 +172,27 @@ class ReleaseKeeper(Generic[Loaded]):
     def status(self) -> list[ReleaseStatus]:
         """Every release that is held, being loaded or refused."""
         statuses = [
-            ReleaseStatus(release_id=held.release_id, state=self._state(held), in_flight_count=held.in_flight_count)
+            ReleaseStatus(
+                release_id=held.release_id,
+                state=(state := self._state(held)),
+                reason=held.waits_for if state is ReleaseState.WAITING else "",
+                in_flight_count=held.in_flight_count,
+            )
             for held in self._held.values()
+        ]
+        statuses += [
+            ReleaseStatus(release_id=release_id, state=failure.state, reason=failure.reason)
+            for release_id, failure in self._failures.items()
+            if release_id != self._loading
         ]
         if self._loading is not None:
             statuses.append(ReleaseStatus(release_id=self._loading, state=ReleaseState.LOADING))
-        statuses += [
-            ReleaseStatus(release_id=release_id, state=ReleaseState.REFUSED, reason=reason)
-            for release_id, reason in self._refused.items()
-        ]
         return sorted(statuses, key=lambda status: status.release_id)
 
     async def load_current(self) -> None:
         """Load what CURRENT names, at the start of the service. Raises ReleaseError or another ValueError."""
-        self._make_current(await self._load_beside(current_release_id(self._settings.releases)))
+        release_id, _ = await self._look()
+        self._make_current(await self._load_beside(release_id))
 
     async def watch(self) -> None:
         """Follow CURRENT for ever: load what it names, move to it, drop what is no longer used."""
@@ -165,9 +200,9 @@ class ReleaseKeeper(Generic[Loaded]):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._look_now.wait(), self._settings.release_poll_seconds)
             if self._look_now.is_set():
-                # An operator asks for it: what was refused may have been mended.
+                # An operator asks for it: what was refused may do now.
                 self._look_now.clear()
-                self._refused.clear()
+                self._failures.clear()
             try:
                 await self._follow()
             except Exception:
@@ -179,31 +214,69 @@ class ReleaseKeeper(Generic[Loaded]):
         self._look_now.set()
 
     async def close(self) -> None:
-        """Close every release that is held, without waiting for one that is being loaded."""
-        self._loader.shutdown(wait=False, cancel_futures=True)
+        """Close every release that is held, without waiting for one that is being loaded, or for a file system."""
+        for threads in (self._looker, self._loader):
+            threads.shutdown(wait=False, cancel_futures=True)
         for held in self._held.values():
             await held.loaded.close()
 
     async def _follow(self) -> None:
         try:
-            wanted = current_release_id(self._settings.releases)
+            wanted, files = await self._look()
+            self._no_current = ""
         except ReleaseError as error:
-            _log.warning("no current release", reason=str(error))
+            if str(error) != self._no_current:
+                _log.warning("no current release", reason=str(error))
+            self._no_current = str(error)
             return
-        # What was refused is tried again after CURRENT has named another release.
-        known = wanted in self._held or (wanted == self._wanted and wanted in self._refused)
-        self._wanted = wanted
-        if not known:
-            try:
-                await self._load_beside(wanted)
-            except ValueError as error:
-                self._refused[wanted] = str(error)
-                self._metrics.release_loads.labels("refused").inc()
-                _log.error("release refused", release_id=wanted, reason=str(error))
+        if wanted != self._wanted:
+            # What was refused is tried again after CURRENT has named another release.
+            self._failures.pop(wanted, None)
+            self._wanted = wanted
+        if wanted not in self._held:
+            await self._try_to_load(wanted, files)
         held = self._held.get(wanted)
-        if held is not None and held is not self._current and (self._adopt is None or await self._adopt(held)):
-            self._make_current(held)
+        if held is not None and held is not self._current:
+            held.waits_for = "" if self._waits_for is None else await self._waits_for(held)
+            if not held.waits_for:
+                self._make_current(held)
         await self._retire()
+
+    async def _look(self) -> tuple[str, Set[object]]:
+        """Return which release CURRENT names, and the state of its files. Raises ReleaseError."""
+
+        def look() -> tuple[str, Set[object]]:
+            release_id = current_release_id(self._settings.releases)
+            return release_id, state_of_files(self._settings.releases / release_id)
+
+        looking = asyncio.get_running_loop().run_in_executor(self._looker, look)
+        await asyncio.wait({looking}, timeout=SLOW_LOOK_SECONDS)
+        if not looking.done():
+            _log.warning("the file system of the releases does not answer", releases=str(self._settings.releases))
+        return await looking
+
+    async def _try_to_load(self, release_id: str, files: Set[object]) -> None:
+        """Load a release, unless it has failed and none of its files has changed since then."""
+        before = self._failures.get(release_id)
+        now = time.monotonic()
+        if before is None or before.files != files:
+            try:
+                await self._load_beside(release_id)
+                return
+            except IncompleteReleaseError as error:
+                state, reason, failed_at = ReleaseState.LOADING, str(error), now
+            except ValueError as error:
+                state, reason, failed_at = ReleaseState.REFUSED, str(error), now
+        elif before.state is ReleaseState.LOADING and now - before.failed_at > INCOMPLETE_SECONDS:
+            state, reason, failed_at = ReleaseState.REFUSED, before.reason, before.failed_at
+        else:
+            return
+        self._failures[release_id] = _Failure(state=state, reason=reason, files=files, failed_at=failed_at)
+        if state is ReleaseState.REFUSED:
+            self._metrics.release_loads.labels("refused").inc()
+            _log.error("release refused", release_id=release_id, reason=reason)
+        elif before is None:
+            _log.warning("release is not complete yet", release_id=release_id, reason=reason)
 
     async def _load_beside(self, release_id: str) -> HeldRelease[Loaded]:
         self._loading = release_id
@@ -214,7 +287,7 @@ class ReleaseKeeper(Generic[Loaded]):
             self._loading = None
         held = HeldRelease(release_id=release_id, loaded=loaded, used_at=time.monotonic())
         self._held[release_id] = held
-        self._refused.pop(release_id, None)
+        self._failures.pop(release_id, None)
         seconds = time.monotonic() - started
         self._metrics.release_loads.labels("loaded").inc()
         self._metrics.release_load_seconds.set(seconds)
@@ -227,8 +300,9 @@ class ReleaseKeeper(Generic[Loaded]):
         if self._current is not None:
             _give_way_to_serving()
         try:
-            release = open_release(self._settings.releases / release_id, self._files)
-            self._check_memory(release)
+            path = self._settings.releases / release_id
+            self._check_memory(read_manifest(path))
+            release = open_release(path, self._files)
             loaded = self._load(release)
         except ValueError:
             raise
@@ -239,14 +313,14 @@ class ReleaseKeeper(Generic[Loaded]):
         _hide_from_garbage_collector()
         return loaded
 
-    def _check_memory(self, release: Release) -> None:
+    def _check_memory(self, manifest: Manifest) -> None:
         """Raise ReleaseError where the release does not fit beside what is in memory now."""
-        file_bytes = sum(entry.size_bytes for name, entry in release.manifest.files.items() if name in release.verified)
-        needed = MEMORY_PER_FILE_BYTE * file_bytes + self._derived_bytes(release.manifest)
+        file_bytes = sum(entry.size_bytes for name, entry in manifest.files.items() if name in self._files)
+        needed = MEMORY_PER_FILE_BYTE * file_bytes + self._derived_bytes(manifest)
         available = available_bytes()
         if available is not None and needed > available:
             raise ReleaseError(
-                f"release {release.release_id}: needs about {needed / 2**20:.0f} MiB of memory, "
+                f"release {manifest.release_id}: needs about {needed / 2**20:.0f} MiB of memory, "
                 f"{available / 2**20:.0f} MiB are left"
             )
 

@@ -10,10 +10,11 @@ from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from winnow.serving.boundary import Boundary, Gatekeeper
+from winnow.serving.health import Health
 from winnow.serving.logs import configure_logs
 from winnow.serving.metrics import Metrics
 from winnow.serving.releases import ReleaseKeeper
@@ -21,15 +22,15 @@ from winnow.serving.settings import ServerSettings
 from winnow.serving.status import StatusService
 from winnow.serving.tls import server_credentials
 from winnow.serving.tracing import Spans
+from winnow.serving.transport import make_server
 from winnow.v1 import status_pb2_grpc
 
 Settings = TypeVar("Settings", bound=ServerSettings)
 
 _log = structlog.get_logger(__name__)
 
-LIVENESS = "liveness"
-"""Under this name, health says whether the process should be restarted; under the others, whether to send calls."""
-LIVENESS_INTERVAL_SECONDS = 1.0
+# A bit for each algorithm of gRPC; the lowest one stands for none.
+ALL_COMPRESSIONS = 0b111
 # A call that waits to be taken costs gRPC 16 kB, and up to 64 kB of its message.
 MAX_PENDING_CALLS = 10_000
 # Threads that end by themselves have done so by then.
@@ -107,65 +108,36 @@ async def serve(settings: ServerSettings, service: Service, metrics: Metrics) ->
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, service.keeper.look_now)
 
-    async with _listening(settings, service, metrics) as readiness:
+    async with _listening(settings, service, metrics) as health:
         loading = loop.create_task(service.keeper.load_current())
         stopping = loop.create_task(stop.wait())
         await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             loading.result()
-            await readiness.set_serving(True)
+            health.set_ready(True)
             _log.info("serving", host=settings.host)
-            async with _running(service.watch(), readiness.watch_liveness(), metrics.watch_event_loop()):
+            async with _running(service.watch(), health.watch_liveness(service.alive), metrics.watch_event_loop()):
                 await stopping
         else:
             loading.cancel()
         _log.info("draining", drain_seconds=settings.drain_seconds)
-        await readiness.set_serving(False)
+        health.set_ready(False)
         await asyncio.sleep(settings.drain_seconds)
     _log.info("stopped")
 
 
-class _Health:
-    """Readiness under the names of the services; liveness under a name of its own."""
-
-    def __init__(self, server: grpc.aio.Server, service: Service) -> None:
-        self._servicer = health.aio.HealthServicer()
-        self._service = service
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
-
-    async def set_serving(self, serving: bool) -> None:
-        for name in ["", *self._service.grpc_service_names]:
-            await self._servicer.set(name, _status(serving))
-
-    async def set_alive(self, alive: bool) -> None:
-        await self._servicer.set(LIVENESS, _status(alive))
-
-    async def watch_liveness(self) -> None:
-        alive = True
-        while True:
-            await asyncio.sleep(LIVENESS_INTERVAL_SECONDS)
-            if self._service.alive() != alive:
-                alive = not alive
-                _log.warning("alive again" if alive else "stuck: a computation takes too long")
-                await self.set_alive(alive)
-
-
 @contextlib.asynccontextmanager
-async def _listening(settings: ServerSettings, service: Service, metrics: Metrics) -> AsyncIterator[_Health]:
+async def _listening(settings: ServerSettings, service: Service, metrics: Metrics) -> AsyncIterator[Health]:
     """Listen with health NOT_SERVING; on leaving, wait for calls in flight and close the service."""
-    server = grpc.aio.server(
-        interceptors=[Boundary(settings, metrics, _spans(settings, service), service.gatekeepers())],
-        options=_server_options(settings),
-    )
+    boundary = Boundary(settings, metrics, _spans(settings, service), service.gatekeepers())
+    server = make_server(settings, boundary, _server_options(settings))
     service.register(server)
     status_pb2_grpc.add_StatusServiceServicer_to_server(StatusService(service.name, service.keeper.status), server)
-    readiness = _Health(server, service)
-    # grpc's servicer starts with SERVING for everything; nothing is loaded yet.
-    await readiness.set_serving(False)
-    await readiness.set_alive(True)
+    health = Health(service.grpc_service_names)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
     if settings.reflection:
         names = [*service.grpc_service_names, StatusService.grpc_service_name]
-        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        reflection.enable_server_reflection([*names, Health.service_name, reflection.SERVICE_NAME], server)
     address = f"{settings.host}:{settings.port}"
     credentials = server_credentials(settings)
     try:
@@ -175,9 +147,14 @@ async def _listening(settings: ServerSettings, service: Service, metrics: Metric
     except RuntimeError:
         raise ValueError(f"cannot listen on {address}: is the port taken?") from None
     await server.start()
-    _log.info("listening", address=f"{settings.host}:{bound_port}", tls=credentials is not None)
+    _log.info(
+        "listening",
+        address=f"{settings.host}:{bound_port}",
+        transport=settings.transport,
+        tls=credentials is not None,
+    )
     try:
-        yield readiness
+        yield health
     finally:
         await server.stop(settings.stop_grace_seconds)
         await service.close()
@@ -185,14 +162,21 @@ async def _listening(settings: ServerSettings, service: Service, metrics: Metric
 
 @contextlib.asynccontextmanager
 async def _running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run background work until the block ends."""
+    """Run background work until the block ends. What ends sooner has failed, which is logged."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    for task in tasks:
+        task.add_done_callback(_log_failure)
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _log_failure(task: "asyncio.Future[None]") -> None:
+    if not task.cancelled():
+        _log.error("background work failed", exc_info=task.exception())
 
 
 def _spans(settings: ServerSettings, service: Service) -> Spans:
@@ -205,16 +189,13 @@ def _spans(settings: ServerSettings, service: Service) -> Spans:
     return OpenTelemetrySpans(service.name)
 
 
-def _status(serving: bool) -> "health_pb2.HealthCheckResponse.ServingStatus":
-    return health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-
-
 def _server_options(settings: ServerSettings) -> list[tuple[str, int]]:
     return [
         # By default gRPC shares the port: a second server would silently take half of the calls.
         ("grpc.so_reuseport", int(settings.shares_port)),
         # gRPC stops inflating a compressed message at this length too.
         ("grpc.max_receive_message_length", settings.max_request_bytes),
+        ("grpc.compression_enabled_algorithms_bitset", ALL_COMPRESSIONS if settings.takes_compressed_requests else 1),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.max_concurrent_streams", settings.max_calls_per_connection),
         # Counts calls that have ended but are not freed yet, and so refuses calls of clients that keep to the limit.

@@ -4,7 +4,7 @@ The text below each field is its documentation: `--help` prints it and docs/oper
 """
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
@@ -37,12 +37,14 @@ class ServerSettings(BaseSettings):
     """Address to listen on; 0.0.0.0 or [::] for all."""
     port: Port = 0
     """Port to listen on. 0 lets the system choose one, which the log names."""
+    transport: Literal["grpc", "native"] = "grpc"
+    """`grpc` for gRPC's own server; `native` (extra `native`) takes less CPU time and has no TLS."""
     reflection: bool = True
     """Offer gRPC server reflection, so that tools such as grpcurl can list and call methods."""
     max_message_bytes: MessageBytes = 16 * 1024 * 1024
     """Largest message between the services, in bytes."""
     max_request_bytes: MessageBytes = 4 * 1024 * 1024
-    """Largest request that is taken, in bytes, decompressed. Each MiB holds the event loop for a few milliseconds."""
+    """Largest request that is taken, in bytes, inflated. Each MiB holds the event loop for a few milliseconds."""
     max_calls_in_flight: PositiveInt = 1024
     """Most calls in flight; further ones are rejected unread with RESOURCE_EXHAUSTED. Health checks are not counted."""
     max_calls_per_connection: PositiveInt = 256
@@ -84,9 +86,14 @@ class ServerSettings(BaseSettings):
         return False
 
     @property
-    def max_message_fields(self) -> int:
-        """Most fields that a request may hold: what no message needs is not parsed."""
-        return 1000
+    def takes_compressed_requests(self) -> bool:
+        """Whether callers may compress their requests: they are inflated on the event loop."""
+        return True
+
+    @property
+    def max_framing_bytes(self) -> int:
+        """Most bytes of tags, lengths and numbers in a large request. Stage calls carry few fields, but large ones."""
+        return 10_000
 
     @property
     def allowed_client_names(self) -> frozenset[str]:
@@ -112,6 +119,8 @@ class ServerSettings(BaseSettings):
 class StageSettings(ServerSettings):
     """Settings of both stages."""
 
+    max_request_bytes: MessageBytes = 8 * 1024 * 1024
+    """Largest request that is taken, in bytes. Each MiB holds the event loop for a few milliseconds."""
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = "cpu"
     """Where the network runs: `cpu`, `cuda`, or one GPU of several, `cuda:1`."""
     torch_threads: PositiveInt = 1
@@ -124,3 +133,8 @@ class StageSettings(ServerSettings):
     """A computation that takes longer than this fails the liveness check."""
     tls_client_names: str = "winnow-gateway"
     """With mutual TLS, names that callers' certificates may have, separated by commas; `*` for any that is signed."""
+
+    @property
+    def takes_compressed_requests(self) -> bool:
+        """See ServerSettings.takes_compressed_requests: gateways do not compress."""
+        return False

@@ -8,14 +8,14 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import grpc
 
+from winnow.batching import BatchingLimits, MicroBatcher
 from winnow.release.golden import GoldenRequests
 from winnow.release.manifest import GOLDEN_FILE, Manifest
 from winnow.release.reader import Release
+from winnow.rpc.errors import InvalidRequestError
 from winnow.rpc.violations import Violation
-from winnow.serving.batching import BatchingLimits, MicroBatcher
 from winnow.serving.boundary import Gatekeeper
 from winnow.serving.device import Device, Work
-from winnow.serving.errors import InvalidRequestError
 from winnow.serving.metrics import Metrics
 from winnow.serving.releases import ReleaseKeeper
 from winnow.serving.server import remaining_seconds
@@ -58,7 +58,7 @@ class StageModel(Protocol[Query_contra, Answer_co]):
 class LoadedModel(Generic[Query, Answer]):
     """A release's network behind its batcher."""
 
-    item_count: int
+    model: StageModel[Query, Answer]
     batcher: MicroBatcher[Query, tuple[Answer, int]]
     """Answers a query, and says how many microseconds its batch was computed."""
 
@@ -101,6 +101,9 @@ class StageHost(ABC, Generic[Settings, Query, Answer]):
         Later would be too late: a query that fails in the network fails its whole batch.
         """
 
+    async def prepare(self, model: StageModel[Query, Answer], query: Query) -> None:
+        """Do what a query needs before it is computed, without holding the event loop. Raises ValueError as `check`."""
+
     def derived_bytes(self, manifest: Manifest) -> int:
         """How much memory the network takes besides what is in its files."""
         return 0
@@ -113,17 +116,18 @@ class StageHost(ABC, Generic[Settings, Query, Answer]):
         `unpack` returns the query of the call, or raises ValueError. None where it asks nothing.
         """
         deadline = asyncio.get_running_loop().time() + remaining_seconds(context, self._settings)
-        with self.keeper.held(release_id) as model:
+        with self.keeper.held(release_id) as loaded:
             try:
                 query = unpack()
                 if len(query) > self._settings.max_batch_queries:
                     raise ValueError(f"{len(query)} queries: a call carries at most {self._settings.max_batch_queries}")
-                self.check(query, model.item_count)
+                self.check(query, loaded.model.item_count)
+                await self.prepare(loaded.model, query)
             except ValueError as error:
                 raise InvalidRequestError([Violation("request", str(error))]) from None
             if not all(query.work):
                 return None
-            return await model.batcher.submit(query, deadline=deadline, weight=len(query))
+            return await loaded.batcher.submit(query, deadline=deadline, weight=len(query))
 
     async def watch(self) -> None:
         """See Service.watch."""
@@ -157,4 +161,4 @@ class StageHost(ABC, Generic[Settings, Query, Answer]):
             max_batches_in_flight=1,
             max_queued_weight=self._settings.max_queued_queries,
         )
-        return LoadedModel(item_count=model.item_count, batcher=MicroBatcher(compute, limits, self._queue_metrics))
+        return LoadedModel(model=model, batcher=MicroBatcher(compute, limits, self._queue_metrics))

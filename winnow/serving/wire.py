@@ -5,6 +5,7 @@ the unpacking functions raise ValueError, naming the field, for a message whose 
 exist and counts are allowed is for the receiver to check.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from winnow.contexts import RequestContexts
 from winnow.history import UNKNOWN_TIME, RaggedRows, WatchHistories
-from winnow.queries import Candidates, RankingQuery, RetrievalQuery
+from winnow.queries import NO_RESTRICTIONS, Candidates, RankingQuery, Restriction, RetrievalQuery
 from winnow.v1 import candidate_pb2, packed_pb2, ranking_pb2
 
 INT32 = np.dtype("<i4")
@@ -29,6 +30,7 @@ def pack_retrieval_query(query: RetrievalQuery, release_id: str) -> candidate_pb
         history_timestamps=_pack_timestamps(query.histories),
         counts=pack_array(query.counts, INT32),
         exclusions=pack_rows(query.exclusions),
+        **_pack_restrictions(query.restrictions),
     )
 
 
@@ -38,6 +40,7 @@ def unpack_retrieval_query(request: candidate_pb2.RetrieveCandidatesRequest) -> 
         histories=_unpack_histories(request),
         counts=unpack_array(request.counts, INT32, "counts"),
         exclusions=unpack_rows(request.exclusions, "exclusions"),
+        restrictions=_unpack_restrictions(request),
     )
     _check_length("counts", len(query.counts), len(query.histories), "histories")
     _check_length("exclusions", len(query.exclusions), len(query.histories), "histories")
@@ -127,6 +130,54 @@ def unpack_array(buffer: bytes, dtype: np.dtype[Any], field: str) -> NDArray[Any
         raise ValueError(f"{field} has {len(buffer)} bytes: not a multiple of {dtype.itemsize}")
     # Copied even where the byte order is the machine's: torch warns of arrays that it may not write to.
     return np.frombuffer(buffer, dtype).astype(dtype.newbyteorder("="))
+
+
+def _pack_restrictions(restrictions: Mapping[int, Restriction]) -> dict[str, Any]:
+    if not restrictions:
+        return {}
+    queries: dict[str, list[int]] = {}
+    for query, restriction in restrictions.items():
+        if restriction.filter:
+            queries.setdefault(restriction.filter, []).append(query)
+    allowed = {query: of.allowed for query, of in restrictions.items() if of.allowed is not None}
+    return {
+        "filters": [
+            candidate_pb2.FilteredQueries(filter=text, queries=_pack_positions(positions))
+            for text, positions in queries.items()
+        ],
+        "allowing_queries": _pack_positions(list(allowed)),
+        "allowed": pack_rows(RaggedRows.from_lists(allowed.values())),
+    }
+
+
+def _unpack_restrictions(request: candidate_pb2.RetrieveCandidatesRequest) -> Mapping[int, Restriction]:
+    if not request.filters and not request.allowing_queries:
+        return NO_RESTRICTIONS
+    filters: dict[int, str] = {}
+    for position, filtered in enumerate(request.filters):
+        if not filtered.filter:
+            raise ValueError(f"filters[{position}].filter is empty")
+        for query in unpack_array(filtered.queries, INT32, f"filters[{position}].queries").tolist():
+            if query in filters:
+                raise ValueError(f"query {query} has two filters")
+            filters[query] = filtered.filter
+    lists = unpack_rows(request.allowed, "allowed")
+    allowing = unpack_array(request.allowing_queries, INT32, "allowing_queries").tolist()
+    _check_length("allowed", len(lists), len(allowing), "allowing queries")
+    if len(set(allowing)) != len(allowing):
+        raise ValueError("allowing_queries has a query twice")
+    allowed = {query: lists[position] for position, query in enumerate(allowing)}
+    # The counts are one number, of four bytes, for each query.
+    beyond = [query for query in (*filters, *allowing) if not 0 <= query < len(request.counts) // 4]
+    if beyond:
+        raise ValueError(f"there is no query {beyond[0]} to restrict")
+    return {
+        query: Restriction(filter=filters.get(query, ""), allowed=allowed.get(query)) for query in {*filters, *allowed}
+    }
+
+
+def _pack_positions(positions: Sequence[int]) -> bytes:
+    return pack_array(np.array(positions, dtype=np.int32), INT32)
 
 
 def _pack_weights(histories: WatchHistories) -> bytes:

@@ -73,8 +73,8 @@ class RankingSettings:
     n_hidden_layers: int
     # Add the candidate network's logit to the tower's: see Matching.
     matching: bool
-    # With matching: look up how often a candidate follows each of so many latest watches, among so many successors of
-    # each item: see Successions. 0 does not.
+    # With matching: look up how often a candidate follows each of this many latest watches, among this many successors
+    # of each item: see Successions. 0 does not.
     latest_count: int
     successors_per_item: int
     learning_rate: float

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from winnow.catalogue.schema import AttributeType
 from winnow.logs.impression_log import ImpressionLog
 from winnow.logs.interactions import Interactions, read_interactions
-from winnow.logs.items_file import read_item_facts, read_items
+from winnow.logs.items_file import NO_TYPES, read_item_facts, read_items
 from winnow.logs.side_values import side_values
 from winnow.logs.split import SPLITS, checked
 from winnow.release.models.writer import ReleaseContents, write_release
@@ -45,9 +46,18 @@ class RunResult:
 
 
 def run(
-    paths: RunPaths, settings: TrainingSettings, *, resume: bool, device: torch.device, console: Console
+    paths: RunPaths,
+    settings: TrainingSettings,
+    *,
+    resume: bool,
+    device: torch.device,
+    console: Console,
+    attribute_types: Mapping[str, AttributeType | None] = NO_TYPES,
 ) -> RunResult:
     """Train both networks, measure them and write a release. With a log of impressions, ranking learns from that.
+
+    `attribute_types` are types of columns of the items file, see `read_items`; the others are inferred, and all are
+    printed.
 
     Nothing is written before all input has been read. Raises InputFileError where the input cannot be used, OSError
     where a directory cannot be written, CheckpointError where a checkpoint to resume from is of another run, and
@@ -56,12 +66,14 @@ def run(
     interactions = read_interactions(
         paths.interactions, vocabulary_size=settings.vocabulary_size, min_item_count=settings.min_item_count
     )
-    descriptions = read_items(paths.items, interactions.vocabulary)
+    descriptions = read_items(paths.items, interactions.vocabulary, attribute_types)
     console.print(
         f"{len(interactions.histories.rows):,} watches of {len(interactions.vocabulary):,} items "
         f"by {len(interactions.user_ids):,} users"
     )
-    sides = [side_values(descriptions.attributes, column) for column in settings.candidate.attribute_columns]
+    for name, column_type in descriptions.types.items():
+        console.print(f"attribute {name}: {column_type}", markup=False)
+    sides = [side_values(descriptions.columns, column) for column in settings.candidate.attribute_columns]
     context = RunContext(
         seed=settings.seed,
         data=" ".join([interactions.fingerprint, *(side.fingerprint for side in sides), settings.split]),
@@ -98,12 +110,12 @@ def run(
             candidate_network=trained.candidate_network.cpu(),
             ranking_network=trained.ranking_network.cpu(),
             popularity=_popularity(interactions),
-            titles=descriptions.titles,
             attributes=descriptions.attributes,
             sample_histories=trained.sample_histories,
             sample_contexts=trained.sample_contexts,
             tuning_histories=trained.tuning_histories,
-            training=_provenance(settings, interactions, trained) | {"impressions_sha256": impressions_sha256},
+            training=_provenance(settings, interactions, trained)
+            | {"impressions_sha256": impressions_sha256, "attribute_types": dict(attribute_types)},
             figures=trained.figures,
         ),
     )

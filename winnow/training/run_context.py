@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import torch
 from rich.console import Console
 
+from winnow.networks.hardware import has_bfloat16
 from winnow.training.presets import stated
 
 CPU = torch.device("cpu")
@@ -41,12 +42,6 @@ class RunContext:
 
 
 def choose_precision(name: Literal["auto", "float32", "bfloat16"], device: torch.device) -> torch.dtype:
-    """Resolve "auto": bfloat16 where the device has instructions for it; elsewhere it is emulated slowly."""
-    if name != "auto":
-        return torch.bfloat16 if name == "bfloat16" else torch.float32
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        capabilities = torch.cpu.get_capabilities()
-        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return torch.bfloat16 if native else torch.float32
+    """Resolve "auto": bfloat16 where the device has instructions for it."""
+    wanted = has_bfloat16(device) if name == "auto" else name == "bfloat16"
+    return torch.bfloat16 if wanted else torch.float32

@@ -1,4 +1,4 @@
-"""A study of tiny cells: measured once, kept, reported."""
+"""Studies of tiny cells are measured once, kept and reported; the published page is what the code writes."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,8 @@ from rich.console import Console
 
 from ablations.movielens import CandidateLog, grid, longer, one_at_a_time
 from ablations.runner import Cell, GridPlot, ResultFolder, Study, finished_cells, measure_all
-from ablations.study_page import write
+from ablations.study_page import page, write
+from tests.unit.ablations.published import DOCS, PUBLISHED, assert_published_in_these_words
 from tests.unit.training.planted import write_planted_log
 from tests.unit.training.settings import TINY
 from winnow.logs.interactions import read_interactions
@@ -30,8 +31,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> CandidateLog:
     path = tmp_path_factory.mktemp("log") / "log.csv"
     write_planted_log(path)
     interactions = read_interactions(path, vocabulary_size=100, min_item_count=1)
-    attributes = [{"genres": f"Genre {row % 3}"} for row in range(len(interactions.vocabulary))]
-    return CandidateLog(interactions=interactions, attributes=attributes, console=CONSOLE)
+    columns = {"genres": [f"Genre {row % 3}" for row in range(len(interactions.vocabulary))]}
+    return CandidateLog(interactions=interactions, columns=columns, console=CONSOLE)
 
 
 def counting(name: str, calls: list[str], settings: Mapping[str, object]) -> Cell:
@@ -70,7 +71,7 @@ def test_cells_of_equal_settings_are_measured_once(results: ResultFolder) -> Non
 
 
 def test_names_are_unique(results: ResultFolder) -> None:
-    with pytest.raises(ValueError, match="two cells have one name"):
+    with pytest.raises(ValueError, match="cells with the same name"):
         measure_all([study([counting("0-a", [], {}), counting("0-a", [], {})])], results, CONSOLE)
 
 
@@ -90,6 +91,33 @@ def test_a_study_stays_in_the_report_until_it_is_measured_again(results: ResultF
     for name in ("one", "other"):
         assert f"(ablations/{name}-hr.png)" in page
         assert (tmp_path / f"docs/ablations/{name}-hr.png").stat().st_size > 0
+
+
+def test_published_figures_are_kept_under_new_words_while_the_settings_are_the_same(
+    results: ResultFolder, tmp_path: Path
+) -> None:
+    made = study([counting(f"{depth}-a", [], {"depth": depth}) for depth in range(2)])
+    measure_all([made], results, CONSOLE)
+    write(tmp_path, [(made, finished_cells(made, results))], MACHINE)
+    reworded = replace(
+        made, title="Another title", cells=[made.cells[0], replace(made.cells[1], settings={"depth": 3})]
+    )
+    write(tmp_path, [(reworded, [])], MACHINE | {"processor": "another processor"})
+    written = (tmp_path / "ablations.md").read_text()
+    assert "## Another title" in written
+    assert "| 0 | a | 0.1000 |" in written
+    assert "| 1 | a |" not in written, "figures of other settings are not shown as those of the cell"
+    assert "1 of 2 planned rows have been measured so far." in written
+    assert "another processor" not in written
+
+
+def test_the_published_page_is_written_from_the_published_figures() -> None:
+    assert (DOCS / "ablations.md").read_text() == page(PUBLISHED)
+
+
+def test_the_published_page_has_the_words_of_the_code(log: CandidateLog) -> None:
+    for made in (grid(log, 2), one_at_a_time(log, 2)):
+        assert_published_in_these_words(made)
 
 
 def test_candidate_networks_are_trained_and_evaluated(log: CandidateLog, results: ResultFolder, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The cells of KuaiRand's studies, on the planted impressions: every figure that their tables show is there."""
+"""The cells of KuaiRand's studies, measured on planted impressions, have every figure that their tables show."""
 
 from dataclasses import replace
 from io import StringIO
@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ablations import kuairand
 from ablations.kuairand import BASE, CALIBRATION_HEADINGS, ORDER_HEADINGS, RankingLog
+from tests.unit.ablations.published import assert_published_in_these_words
 from tests.unit.training.planted import write_planted_impressions, write_planted_log
 from winnow.logs.impression_log import ImpressionLog
 from winnow.logs.interactions import read_interactions
@@ -40,17 +41,19 @@ def test_every_seed_counts(ranking: RankingLog, tmp_path: Path) -> None:
     assert set(item_mean) >= {*ORDER_HEADINGS, *CALIBRATION_HEADINGS}
 
 
-def test_studies_show_each_set_up_of_the_paper_and_each_feature(ranking: RankingLog) -> None:
+def test_studies_have_each_set_up_of_the_paper_and_each_feature(ranking: RankingLog) -> None:
     table, calibration, features = (
         study(ranking) for study in (kuairand.table_1, kuairand.calibration, kuairand.features)
     )
     assert len({cell.name for cell in table.cells}) == len(table.cells) == 2 * 7 + 1
-    # Weighted set-ups stand in both tables and are measured once.
+    # Weighted set-ups are in both tables and are measured once.
     assert {cell.fingerprint for cell in table.cells} > {cell.fingerprint for cell in calibration.cells[:7]}
     assert len(features.cells) == len({cell.fingerprint for cell in features.cells})
+    for study in (table, calibration, features):
+        assert_published_in_these_words(study)
 
 
-def test_a_data_set_that_is_not_there_is_left_out_aloud(tmp_path: Path) -> None:
+def test_a_missing_data_set_is_skipped_with_a_message(tmp_path: Path) -> None:
     said = StringIO()
     assert kuairand.studies(tmp_path, epochs=1, console=Console(file=said, width=200)) == []
-    assert "KuaiRand-Pure is left out" in said.getvalue()
+    assert "KuaiRand-Pure is skipped" in said.getvalue()

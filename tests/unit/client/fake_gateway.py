@@ -89,6 +89,17 @@ class FakeGateway(recommendation_pb2_grpc.RecommendationServiceServicer, catalog
             release_id=self._next_release_id(),
         )
 
+    def GetReleaseSchema(
+        self, request: catalogue_pb2.GetReleaseSchemaRequest, context: grpc.ServicerContext
+    ) -> catalogue_pb2.GetReleaseSchemaResponse:
+        self._receive(request, context)
+        response = catalogue_pb2.GetReleaseSchemaResponse(release_id=self._next_release_id(), item_count=9)
+        response.attributes.add(name="year", type=catalogue_pb2.AttributeType.ATTRIBUTE_TYPE_NUMBER, item_count=7)
+        response.attributes.add(
+            name="genres", type=catalogue_pb2.AttributeType.ATTRIBUTE_TYPE_LIST, item_count=8, distinct_count=0
+        )
+        return response
+
     def _recommendation(self, request: Any, context: grpc.ServicerContext, empty: Any) -> Any:
         self._receive(request, context)
         return empty if self.response is None else self.response

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.unit.client.fake_gateway import FakeGateway
-from winnow.client import Item, WinnowClient
+from winnow.client import Attribute, AttributeType, Item, ReleaseSchema, WinnowClient
 from winnow.v1 import catalogue_pb2
 
 
@@ -70,3 +70,14 @@ def test_all_pages_are_found_and_fetched_only_when_asked_for(client: WinnowClien
     assert sum(len(page.items) for page in rest) == 1 + 10 + 100 + 500 - 100
     assert rest[-1].next_page_token is None
     assert len(gateway.requests) == 7
+
+
+def test_the_schema_of_a_release(client: WinnowClient) -> None:
+    assert client.schema() == ReleaseSchema(
+        attributes=(
+            Attribute(name="year", type=AttributeType.NUMBER, item_count=7, distinct_count=None),
+            Attribute(name="genres", type=AttributeType.LIST, item_count=8, distinct_count=0),
+        ),
+        item_count=9,
+        release_id="release-1",
+    )

@@ -181,3 +181,23 @@ def test_maxima_and_defaults_are_the_gateways(client: WinnowClient) -> None:
     }
     for method, default in defaults.items():
         assert inspect.signature(method).parameters["count"].default == default
+
+
+def test_a_filter_and_allowed_ids_are_sent(client: WinnowClient, gateway: FakeGateway) -> None:
+    for call in (client.recommend, client.retrieve):
+        call(["a"], filter="year >= 1990", allowed_item_ids=(f"sku-{number}" for number in range(2)))
+        call(["a"])
+    for restricted, plain in (gateway.requests[:2], gateway.requests[2:]):
+        assert (restricted.filter, list(restricted.allowed_item_ids)) == ("year >= 1990", ["sku-0", "sku-1"])
+        assert (plain.filter, list(plain.allowed_item_ids)) == ("", [])
+
+
+def test_a_list_that_allows_nothing_is_refused_as_the_message_would_allow_all(client: WinnowClient) -> None:
+    with pytest.raises(ValueError, match="allowed_item_ids is empty: no item could be returned; None allows all"):
+        client.recommend(["a"], allowed_item_ids=[])
+    wrong: Any = "sku-1"
+    with pytest.raises(TypeError, match="allowed_item_ids is 'sku-1': a list of item ids is needed"):
+        client.retrieve(["a"], allowed_item_ids=wrong)
+    wrong = None
+    with pytest.raises(TypeError, match="filter is of type NoneType: str is needed"):
+        client.recommend(["a"], filter=wrong)

@@ -44,11 +44,13 @@ def test_recommendations_are_wholly_filled(client: WinnowClient, gateway: FakeGa
         retrieved_count=200,
         ranked_count=150,
         unknown_history_count=3,
+        unknown_allowed_count=6,
         unknown_excluded_count=4,
         degradation=recommendation_pb2.Degradation(
             step=recommendation_pb2.DEGRADATION_STEP_POPULAR_RANKED, reason="candidate: UNAVAILABLE"
         ),
         timing=TIMING,
+        recommendation_id="id-1",
     )
     answer = client.recommend([])
     assert answer == Recommendations(
@@ -59,6 +61,7 @@ def test_recommendations_are_wholly_filled(client: WinnowClient, gateway: FakeGa
         retrieved_count=200,
         ranked_count=150,
         unknown_history_count=3,
+        unknown_allowed_count=6,
         unknown_excluded_count=4,
         degradation=Degradation(step=DegradationStep.POPULAR_RANKED, reason="candidate: UNAVAILABLE"),
         timing=Timing(
@@ -70,6 +73,7 @@ def test_recommendations_are_wholly_filled(client: WinnowClient, gateway: FakeGa
             rank_compute_milliseconds=1.0,
             select_milliseconds=0.1,
         ),
+        recommendation_id="id-1",
     )
     assert answer.degraded
 
@@ -81,8 +85,10 @@ def test_retrieved_items_are_wholly_filled(client: WinnowClient, gateway: FakeGa
         score_type=recommendation_pb2.SCORE_TYPE_CANDIDATE_LOGIT,
         candidate_source=recommendation_pb2.CANDIDATE_SOURCE_NETWORK,
         unknown_history_count=3,
+        unknown_allowed_count=6,
         unknown_excluded_count=4,
         timing=recommendation_pb2.Timing(total_microseconds=1500, retrieve_microseconds=1000),
+        recommendation_id="id-1",
     )
     answer = client.retrieve([])
     assert answer == RetrievedItems(
@@ -91,8 +97,10 @@ def test_retrieved_items_are_wholly_filled(client: WinnowClient, gateway: FakeGa
         score_type=ScoreType.CANDIDATE_LOGIT,
         candidate_source=CandidateSource.NETWORK,
         unknown_history_count=3,
+        unknown_allowed_count=6,
         unknown_excluded_count=4,
         timing=answer.timing,
+        recommendation_id="id-1",
     )
     # None where the call did not take the step; 0 would say that it took no time.
     assert (answer.timing.retrieve_milliseconds, answer.timing.rank_milliseconds) == (1.0, None)
@@ -106,6 +114,7 @@ def test_ranked_items_are_wholly_filled(client: WinnowClient, gateway: FakeGatew
         unknown_history_count=3,
         unknown_item_count=4,
         timing=TIMING,
+        recommendation_id="id-1",
     )
     answer = client.rank([], ["a"])
     assert answer == RankedItems(
@@ -115,6 +124,7 @@ def test_ranked_items_are_wholly_filled(client: WinnowClient, gateway: FakeGatew
         unknown_history_count=3,
         unknown_item_count=4,
         timing=answer.timing,
+        recommendation_id="id-1",
     )
 
 

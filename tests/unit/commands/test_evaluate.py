@@ -87,7 +87,9 @@ def test_the_gain_from_what_callers_send_is_a_row_each(trained: Path, tmp_path: 
     found = json.loads((tmp_path / "figures.json").read_text())["validation"]
     for stage in ("candidate", "chain"):
         for what in ("weights", "timestamps", "either"):
-            assert 0 <= found[f"{stage}_without_{what}"]["mrr"] <= 1
+            assert 0 < found[f"{stage}_without_{what}"]["mrr"] <= 1
+        # The log gives all watches one weight and their times: withholding both has to change the lists.
+        assert found[f"{stage}_without_either"] != found[stage]
 
 
 def test_a_release_of_a_split_by_time_is_measured_on_that_split(tmp_path: Path) -> None:

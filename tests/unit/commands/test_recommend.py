@@ -27,6 +27,7 @@ def gateway() -> Iterator[FakeGateway]:
             ranked_count=150,
             degradation=recommendation_pb2.Degradation(step=recommendation_pb2.DEGRADATION_STEP_NONE),
             timing=recommendation_pb2.Timing(total_microseconds=9500, rank_microseconds=3000),
+            recommendation_id="01980000-0000-7000-8000-000000000001",
         )
         yield running
 
@@ -93,6 +94,7 @@ def test_the_answer_is_printed_with_its_times(gateway: FakeGateway) -> None:
     result = recommend(gateway, "sku-5", "no such item")
     assert "Watched: Kaffee Nr. 5, no such item (unknown)" in result.stdout
     assert "Release release-1, 150 of 200 candidates ranked\n9.5 ms: ranking 3.0\n" in result.stdout
+    assert "Recommendation 01980000-0000-7000-8000-000000000001\n" in result.stdout
     assert "Degraded" not in result.stdout
 
 
@@ -149,3 +151,35 @@ def test_a_history_comes_from_one_place(gateway: FakeGateway, arguments: list[st
     result = recommend(gateway, *arguments)
     assert result.exit_code == 2
     assert "--interactions and --user go together" in result.stderr
+
+
+def test_a_filter_and_allowed_ids_are_sent(gateway: FakeGateway) -> None:
+    result = recommend(gateway, "sku-3", "--filter", "year >= 1990", "--allow", "sku-4", "--allow", "sku-5")
+    assert result.exit_code == 0, result.output
+    assert gateway.requests[0].filter == "year >= 1990"
+    assert list(gateway.requests[0].allowed_item_ids) == ["sku-4", "sku-5"]
+
+
+def test_what_is_wrong_with_a_filter_is_printed_as_the_gateway_says_it(gateway: FakeGateway) -> None:
+    wrong = "character 6: unexpected end; expected an operator [= <]"
+    gateway.failures = [invalid_argument([Violation("filter", wrong)])]
+    result = recommend(gateway, "sku-3", "--filter", "year")
+    assert result.exit_code == 1
+    assert result.stderr == f"winnow recommend: the gateway refused the request: filter {wrong}\n"
+
+
+def test_the_schema_is_printed(gateway: FakeGateway) -> None:
+    result = CliRunner().invoke(app, ["schema", f"--target={gateway.target}"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert [line.strip("│ ").split() for line in result.stdout.splitlines() if "│" in line] == [
+        ["year", "│", "number", "│", "7"],
+        ["genres", "│", "list", "│", "8", "│", "0"],
+    ]
+    assert "Release release-1, 9 items" in result.stdout
+
+
+def test_a_schema_that_cannot_be_asked_for_is_explained(gateway: FakeGateway) -> None:
+    gateway.failures = [Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much work is waiting")]
+    result = CliRunner().invoke(app, ["schema", f"--target={gateway.target}"])
+    assert result.exit_code == 1
+    assert "winnow schema: RESOURCE_EXHAUSTED: too much work is waiting" in result.stderr

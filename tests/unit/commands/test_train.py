@@ -155,3 +155,20 @@ def test_an_item_id_that_no_request_may_hold_is_refused(app: typer.Typer, tmp_pa
     assert result.exit_code == 1
     assert "log.csv: column item_id, line 962: 'xxx" in result.output
     assert "is longer than 512 bytes" in result.output
+
+
+def test_types_that_cannot_be_read_are_refused(app: typer.Typer, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [*arguments(tmp_path), "--attribute-types", "year:integer"])
+    assert result.exit_code == 2
+    assert "'year:integer' is not a column and its type" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_types_are_shown_and_given_ones_win(app: typer.Typer, tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    lines = [f"item {row},Title {row},{row},x|y" for row in range(40)]
+    (tmp_path / "items.csv").write_text("\n".join(["item_id,title,shelf,genres", *lines]) + "\n")
+    given = ["--items", str(tmp_path / "items.csv"), "--attribute-types", "shelf:text"]
+    result = CliRunner().invoke(app, [*arguments(tmp_path), *given])
+    assert result.exit_code == 0, result.output
+    assert "attribute shelf: text (given)" in result.output
+    assert "attribute genres: list (40 of 40 values have a '|', between 2 different texts)" in result.output

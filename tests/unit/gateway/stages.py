@@ -3,19 +3,20 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
 
 from gateway.pipeline import Pipeline
-from gateway.requests import CandidateRequest, RankRequest
+from gateway.replicas import Replica, Replicas
+from gateway.requests import NO_RESTRICTION, CandidateRequest, RankRequest
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from gateway.stage_calls import StageCaller
 from gateway.stage_clients import CandidateStageClient, RankingStageClient
 from winnow.history import RaggedRows, Rows, WatchHistories
-from winnow.queries import Candidates
+from winnow.queries import Candidates, Restriction
 from winnow.serving import wire
 from winnow.serving.metrics import Metrics
 from winnow.v1 import candidate_pb2, ranking_pb2
@@ -38,20 +39,33 @@ class FakeStage:
     item_count: int = 300
     outcomes: list[grpc.aio.AioRpcError | float | Change | None] = field(default_factory=list)
     requests: list[Any] = field(default_factory=list)
+    cancelled_count: int = 0
 
-    async def __call__(self, request: Any, *, timeout: float, metadata: Any = ()) -> Any:  # noqa: ASYNC109 - as a stub
+    def ask(self, data: bytes, *, timeout: float, metadata: Any = ()) -> "asyncio.Task[bytes]":
+        """What a replica's channel does: the call is under way before anyone waits for it."""
+        return asyncio.get_running_loop().create_task(self._respond(data, timeout))
+
+    async def _respond(self, data: bytes, timeout: float) -> bytes:  # noqa: ASYNC109 - as a stub
+        request = self.parse(data)
         self.requests.append(request)
         outcome = self.outcomes.pop(0) if self.outcomes else None
         if isinstance(outcome, grpc.aio.AioRpcError):
             raise outcome
         if isinstance(outcome, float):
-            await asyncio.sleep(min(outcome, timeout))
+            try:
+                await asyncio.sleep(min(outcome, timeout))
+            except asyncio.CancelledError:
+                self.cancelled_count += 1
+                raise
             if outcome > timeout:
                 raise status(grpc.StatusCode.DEADLINE_EXCEEDED)
         answer = self.answer(request)
         if callable(outcome):
             outcome(answer)
-        return answer
+        return cast(bytes, answer.SerializeToString())
+
+    def parse(self, data: bytes) -> Any:
+        raise AssertionError("a stage has its own messages")
 
     def answer(self, request: Any) -> Any:
         raise AssertionError("a stage answers in its own way")
@@ -59,6 +73,9 @@ class FakeStage:
 
 class FakeCandidateStage(FakeStage):
     """Returns the smallest rows that are not excluded; the logit of a row is minus the row."""
+
+    def parse(self, data: bytes) -> candidate_pb2.RetrieveCandidatesRequest:
+        return candidate_pb2.RetrieveCandidatesRequest.FromString(data)
 
     def answer(self, request: candidate_pb2.RetrieveCandidatesRequest) -> candidate_pb2.RetrieveCandidatesResponse:
         exclusions = wire.unpack_rows(request.exclusions, "exclusions")
@@ -74,9 +91,21 @@ class FakeCandidateStage(FakeStage):
 class FakeRankingStage(FakeStage):
     """The score of a row is the row."""
 
+    def parse(self, data: bytes) -> ranking_pb2.RankCandidatesRequest:
+        return ranking_pb2.RankCandidatesRequest.FromString(data)
+
     def answer(self, request: ranking_pb2.RankCandidatesRequest) -> ranking_pb2.RankCandidatesResponse:
         found = wire.unpack_rows(request.candidates, "candidates")
         return wire.pack_scores(found.rows.astype(np.float32), compute_microseconds=9)
+
+
+def caller_of(
+    stage: str, *replicas: FakeStage, settings: GatewaySettings | None = None, metrics: Metrics | None = None
+) -> StageCaller:
+    """Calls a stage whose replicas these are."""
+    metrics = metrics or Metrics()
+    known = [Replica(f"{stage}-{number}", replica.ask) for number, replica in enumerate(replicas)]
+    return StageCaller(stage, Replicas(stage, metrics, known), settings or GatewaySettings(), metrics)
 
 
 @dataclass
@@ -90,8 +119,8 @@ class Chain:
     metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
-        candidate_caller = StageCaller("candidate", self.candidate, self.settings, self.metrics)
-        ranking_caller = StageCaller("ranking", self.ranking, self.settings, self.metrics)
+        candidate_caller = caller_of("candidate", self.candidate, settings=self.settings, metrics=self.metrics)
+        ranking_caller = caller_of("ranking", self.ranking, settings=self.settings, metrics=self.metrics)
         release_id, item_count = self.catalogue.release_id, len(self.catalogue.vocabulary)
         self.pipeline = Pipeline(
             self.catalogue,
@@ -108,6 +137,7 @@ def candidate_request(
     item_count: int = 3,
     candidate_count: int = 10,
     require_ranked: bool = False,
+    restriction: Restriction = NO_RESTRICTION,
 ) -> CandidateRequest:
     """A request that is made within the running event loop."""
     return CandidateRequest(
@@ -117,6 +147,7 @@ def candidate_request(
         excluded=rows(*watched),
         deadline=asyncio.get_running_loop().time() + seconds,
         require_ranked=require_ranked,
+        restriction=restriction,
         unknown_history_count=0,
         unknown_excluded_count=0,
     )

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.admission import check_wait, stage_deadline
 from gateway.settings import GatewaySettings
-from winnow.serving.errors import OverloadedError
+from winnow.rpc.errors import OverloadedError
 
 SETTINGS = GatewaySettings(reserve_seconds=0.01, reserve_share=0.05)
 

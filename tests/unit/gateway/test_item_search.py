@@ -9,7 +9,7 @@ import pytest
 from gateway.item_search import MAX_SEARCHES_IN_FLIGHT, ItemSearch, first_position
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
-from winnow.serving.errors import DeadlineError, InvalidRequestError, OverloadedError
+from winnow.rpc.errors import DeadlineError, InvalidRequestError, OverloadedError
 from winnow.serving.metrics import Metrics
 
 MAX_QUEUED = 3
@@ -37,7 +37,7 @@ def titles(catalogue: ServedCatalogue, page_size: int, text: str) -> list[list[s
         while True:
             start = first_position(token, catalogue)
             page = await search.find_page(text, page_size, start, catalogue, in_seconds(10))
-            pages.append([catalogue.items[row].title for row in page.rows])
+            pages.append([catalogue.items.title(row) for row in page.rows])
             token = page.next_page_token
             if not token:
                 return pages

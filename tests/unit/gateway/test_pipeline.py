@@ -1,6 +1,8 @@
 """The path of a request over stages that answer, fail, hang and answer nonsense."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,10 +12,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.answers import CandidateSource, DegradationStep, Recommendation, ScoreType
+from gateway.checks import Violations
+from gateway.pipeline import Pipeline
 from gateway.served_catalogue import ServedCatalogue
 from gateway.stage_calls import StageFailure
-from tests.unit.gateway.stages import Chain, candidate_request, rank_request, status
-from winnow.serving.errors import StageUnavailableError
+from tests.unit.gateway.stages import Chain, candidate_request, rank_request, rows, status
+from winnow.queries import Restriction
+from winnow.rpc.errors import StageUnavailableError
 from winnow.serving.wire import FLOAT32, pack_array
 
 UNAVAILABLE = status(grpc.StatusCode.UNAVAILABLE)
@@ -228,6 +233,47 @@ def test_nonsense_of_the_ranking_stage_is_not_passed_on(catalogue: ServedCatalog
     assert answer.degradation_reason == "ranking: INTERNAL"
 
 
+def years(catalogue: ServedCatalogue, *wanted: int) -> Restriction:
+    """Rows 0 and 30 are of 1990, rows 1 and 31 of 1991, and so on."""
+    return Restriction(filter=catalogue.filters.read(f"year = ({' OR '.join(map(str, wanted))})", Violations()))
+
+
+def test_a_restriction_goes_along_to_the_stage_and_its_candidates_are_checked(catalogue: ServedCatalogue) -> None:
+    chain = Chain(catalogue)
+    restriction = years(catalogue, 1990, 1991)
+    # This stage takes no notice of filters: the smallest rows are of ten different years.
+    answer = recommend(chain, 2, restriction=restriction)
+    [asked] = chain.candidate.requests
+    assert [filtered.filter for filtered in asked.filters] == [restriction.filter]
+    assert answer.degradation is DegradationStep.POPULAR_RANKED
+    assert answer.degradation_reason == "candidate: INTERNAL"
+    assert answer.rows.tolist() == [121, 120, 91]  # of 20 that match, the ten most popular were ranked
+    # What happens to match is no worse for that.
+    assert recommend(chain, 2, restriction=years(catalogue, *range(1990, 2020))).degradation is DegradationStep.NONE
+
+
+def test_a_stage_that_takes_no_notice_of_an_allow_list_gives_no_usable_answer(catalogue: ServedCatalogue) -> None:
+    answer = recommend(Chain(catalogue), 2, restriction=Restriction(allowed=rows(250, 4)))
+    assert answer.degradation_reason == "candidate: INTERNAL"
+    assert answer.rows.tolist() == [250, 4]
+
+
+def test_without_either_stage_popular_items_are_of_the_filter(catalogue: ServedCatalogue) -> None:
+    chain = Chain(catalogue)
+    chain.candidate.outcomes, chain.ranking.outcomes = [INTERNAL], [INTERNAL]
+    answer = recommend(chain, 0, restriction=years(catalogue, 1990))
+    assert answer.degradation is DegradationStep.POPULAR
+    assert answer.rows.tolist() == [30, 60, 90]
+
+
+def test_popular_items_of_an_empty_history_are_of_the_filter(catalogue: ServedCatalogue) -> None:
+    answer = recommend(Chain(catalogue), restriction=years(catalogue, 1990))
+    assert answer.degradation is DegradationStep.NONE
+    assert answer.rows.tolist() == [270, 240, 210]
+    nothing = recommend(Chain(catalogue), restriction=years(catalogue, 1800))
+    assert (nothing.rows.tolist(), nothing.degradation) == ([], DegradationStep.NONE)
+
+
 def test_retrieve_alone(catalogue: ServedCatalogue) -> None:
     chain = Chain(catalogue)
     answer = run(lambda: chain.pipeline.retrieve(candidate_request(0, candidate_count=4), other_release=False))
@@ -278,3 +324,17 @@ def test_each_step_is_timed_and_counted_by_its_name(catalogue: ServedCatalogue) 
     assert count("rank", "completed") == 1
     assert count("rank", "failed") == 1
     assert count("select", "completed") == 2
+
+
+def test_a_closed_pipeline_is_freed_without_the_garbage_collector(catalogue: ServedCatalogue) -> None:
+    async def main() -> "weakref.ref[Pipeline]":
+        chain = Chain(catalogue)
+        await chain.pipeline.recommend(candidate_request(0), other_release=False)
+        await chain.pipeline.close()
+        return weakref.ref(chain.pipeline)
+
+    gc.disable()
+    try:
+        assert run(main)() is None
+    finally:
+        gc.enable()

@@ -11,7 +11,7 @@ from gateway.releases import ServedRelease, ServedReleases
 from gateway.settings import GatewaySettings
 from gateway.stage_calls import StageFailure
 from tests.releases import write_random_release
-from winnow.serving.errors import UnavailableError
+from winnow.rpc.errors import UnavailableError
 from winnow.serving.metrics import Metrics
 
 NOT_HELD = StageFailure("ranking", grpc.StatusCode.FAILED_PRECONDITION)

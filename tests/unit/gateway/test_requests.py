@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.requests import CandidateRequest, GivenContext, GivenHistory, RequestReader
+from gateway.requests import CandidateRequest, GivenContext, GivenHistory, GivenRestriction, RequestReader
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from tests.releases import item_id
 from winnow.history import UNKNOWN_TIME
-from winnow.serving.errors import MAX_VIOLATIONS, InvalidRequestError
+from winnow.rpc.errors import MAX_VIOLATIONS, InvalidRequestError
 
 READER = RequestReader(GatewaySettings(max_history_items=50, max_excluded_items=10, max_ranked_items=5))
 
@@ -23,6 +23,7 @@ def recommend(catalogue: ServedCatalogue, given: GivenHistory, **asked: Any) -> 
     fields: dict[str, Any] = {
         "item_count": 0,
         "excluded_item_ids": (),
+        "restriction": GivenRestriction(),
         "include_watched": False,
         "require_ranked": False,
         "context": GivenContext(request_time_seconds=None, unclicked_item_ids=()),
@@ -137,3 +138,22 @@ def test_too_few_or_too_many_items_to_rank(catalogue: ServedCatalogue, item_ids:
             item_ids=item_ids,
             context=GivenContext(request_time_seconds=None, unclicked_item_ids=()),
         )
+
+
+def test_a_restriction_is_read(catalogue: ServedCatalogue) -> None:
+    given = GivenRestriction(filter="year>=2000", allowed_item_ids=[item_id(9), "unknown", item_id(3)])
+    request = recommend(catalogue, history(item_id(3)), restriction=given)
+    assert request.restriction.filter == "year >= 2000"
+    assert request.restriction.allowed is not None
+    assert request.restriction.allowed.tolist() == [9, 3]
+    assert request.unknown_allowed_count == 1
+    assert not recommend(catalogue, history()).restriction
+    unknown = recommend(catalogue, history(), restriction=GivenRestriction(allowed_item_ids=["unknown"])).restriction
+    assert unknown.allowed is not None
+    assert unknown.allowed.tolist() == []
+
+
+def test_a_filter_and_allowed_ids_are_checked_with_the_rest(catalogue: ServedCatalogue) -> None:
+    given = GivenRestriction(filter="year", allowed_item_ids=["x", ""])
+    found = violations(catalogue, history(""), restriction=given)
+    assert [field for field, _ in found] == ["history[0].item_id", "filter", "allowed_item_ids[1]"]

@@ -8,7 +8,15 @@ import torch
 
 from winnow.history import RaggedRows
 from winnow.index.approximate import ApproximateIndex
-from winnow.index.choose import LARGEST_EXACT_TABLE, choose_index, list_count, recall_of_each, smallest, tune
+from winnow.index.choose import (
+    LARGEST_EXACT_TABLE,
+    choose_index,
+    list_count,
+    narrowest_width,
+    recall_of_each,
+    smallest,
+    tune,
+)
 from winnow.index.exact import ExactIndex
 from winnow.queries import RetrievalQuery
 
@@ -79,8 +87,32 @@ def test_an_index_of_other_vectors_is_refused(clustered: tuple[torch.Tensor, tor
 
 def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
     (tmp_path / "index.faiss").write_bytes(b"not an index at all")
-    with pytest.raises(ValueError, match=r"index\.faiss is not an index"):
+    with pytest.raises(ValueError, match="not an index"):
         ApproximateIndex.open(tmp_path / "index.faiss", torch.eye(4), probe_count=1)
+
+
+@pytest.mark.parametrize(("dimensions", "expected"), [(2, 4), (5, 6), (8, 8), (16, 16)])
+def test_the_lists_hold_as_few_dimensions_as_the_vectors_need(dimensions: int, expected: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    directions, _ = torch.linalg.qr(torch.randn(16, 16, generator=generator))
+    items, users = (torch.randn(count, dimensions, generator=generator) for count in (10_000, 50))
+    items, users = items @ directions[:dimensions], users @ directions[:dimensions]
+    assert narrowest_width(items, users, target_recall=0.98) == expected
+
+
+def test_an_index_of_fewer_dimensions_answers_with_exact_scores_best_first() -> None:
+    generator = torch.Generator().manual_seed(0)
+    items = torch.randn(5_000, 16, generator=generator) * torch.logspace(0, -2, 16)
+    users = torch.randn(20, 16, generator=generator)
+    index = ApproximateIndex.build(items, 16, width=8)
+    query = RetrievalQuery.without_histories(np.full(20, 50, dtype=np.int32), RaggedRows.from_lists([range(100)] * 20))
+    found, true = index.search(users, query), ExactIndex(items).search(users, query)
+    assert recall_of_each(found.rows, true.rows).mean() > 0.95
+    for user, vector in enumerate(users):
+        scores = found.scores[found.rows.offsets[user] : found.rows.offsets[user + 1]]
+        np.testing.assert_allclose(scores, (items[found.rows[user].tolist()] @ vector).numpy(), rtol=1e-4, atol=1e-5)
+        assert (np.diff(scores) <= 0).all()
+        assert len(scores) == 50
 
 
 def test_small_catalogues_are_scanned_and_large_ones_need_tuning_queries() -> None:

@@ -1,16 +1,20 @@
 """What every index promises, checked against a full sort over a grid of shapes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from winnow.catalogue.filters.compiler import CompiledFilter
 from winnow.history import RaggedRows
+from winnow.index import restricted
 from winnow.index.approximate import ApproximateIndex
 from winnow.index.exact import ExactIndex
 from winnow.index.protocol import CandidateIndex
-from winnow.queries import RetrievalQuery
+from winnow.index.selection import Selection
+from winnow.queries import Restriction, RetrievalQuery
 
 MakeIndex = Callable[[torch.Tensor], CandidateIndex]
 
@@ -127,6 +131,121 @@ def test_an_answer_does_not_depend_on_the_other_queries(make: MakeIndex) -> None
     for query in range(32):
         alone = index.search(users[query : query + 1], query_of([20], [exclusions[query]]))
         assert alone.rows[0].tolist() == together.rows[query].tolist()
+
+
+def filter_of(matching: list[int], item_count: int) -> CompiledFilter:
+    mask = np.zeros(item_count, dtype=np.bool_)
+    mask[matching] = True
+    return CompiledFilter(
+        bitmap=np.packbits(mask, bitorder="little"), item_count=item_count, match_count=int(mask.sum())
+    )
+
+
+SHARES = [0.0, 0.001, 0.05, 0.5, 1.0]
+
+
+def restricted_queries(
+    item_count: int, query_count: int
+) -> tuple[dict[str, CompiledFilter], dict[int, Restriction], list[set[int]]]:
+    """Filters of every selectivity, restrictions of every kind in turn, and the rows that each query may return."""
+    rng = np.random.default_rng(item_count)
+    matching = {f"share = {share}": np.flatnonzero(rng.random(item_count) <= share).tolist() for share in SHARES}
+    matching["one = true"] = [item_count // 2]
+    texts = ["", *matching]
+    restrictions, possible = {}, []
+    for query in range(query_count):
+        text = texts[query % len(texts)]
+        rows = set(matching[text]) if text else set(range(item_count))
+        allowed = None
+        if query % 3 == 0:
+            # With repetitions and in any order, as a caller may give them.
+            allowed = rng.integers(0, item_count, int(rng.integers(0, 2 * item_count))).astype(np.int32)
+            rows &= set(allowed.tolist())
+        restriction = Restriction(filter=text, allowed=allowed)
+        if restriction:
+            restrictions[query] = restriction
+        possible.append(rows)
+    return {text: filter_of(rows, item_count) for text, rows in matching.items()}, restrictions, possible
+
+
+@pytest.fixture(params=["rows are scanned", "rows are scanned in blocks", "lists and masks are"])
+def few_or_many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In catalogues as small as these every selection is small: both ways to search one are taken nevertheless."""
+    if request.param == "rows are scanned in blocks":
+        monkeypatch.setattr("winnow.index.selection.BLOCK_SCORES", 42 * 16)
+        monkeypatch.setattr("winnow.index.selection.BLOCK_NUMBERS", 20)
+    if request.param == "lists and masks are":
+        monkeypatch.setattr("winnow.index.approximate.LARGEST_SCANNED_SELECTION", 0)
+        monkeypatch.setattr("winnow.index.exact.LARGEST_GATHERED_SHARE", 0.0)
+
+
+@every_index
+@pytest.mark.usefixtures("few_or_many")
+@pytest.mark.parametrize("item_count", [1, 7, 100, 1000])
+def test_restricted_lists_hold_the_best_of_what_is_possible(make: MakeIndex, item_count: int) -> None:
+    items, users, counts, excluded = random_queries(item_count, query_count=42)
+    filters, restrictions, possible = restricted_queries(item_count, 42)
+    query = replace(query_of(counts, excluded), restrictions=restrictions)
+    index = make(items)
+    found = restricted.search(index, users, query, lambda text: index.select(filters[text]))
+    assert found.rows.rows.dtype == np.int32
+    assert found.scores.dtype == np.float32
+    for number in range(42):
+        rows = found.rows[number].tolist()
+        start, end = found.rows.offsets[number : number + 2]
+        remaining = possible[number] - set(excluded[number])
+        assert len(rows) == len(set(rows)) == min(int(counts[number]), len(remaining))
+        assert set(rows) <= remaining
+        np.testing.assert_allclose(found.scores[start:end], items[rows] @ users[number], rtol=1e-5, atol=1e-6)
+        assert (np.diff(found.scores[start:end]) <= 0).all()
+        if index.exact:
+            left_out = [row for row in range(item_count) if row not in remaining]
+            assert rows == brute_force(users[number], items, int(counts[number]), left_out)[0]
+
+
+@complete_index
+@pytest.mark.usefixtures("few_or_many")
+def test_restricted_results_equal_a_full_sort(make: MakeIndex) -> None:
+    items, users, counts, excluded = random_queries(100, query_count=42)
+    filters, restrictions, possible = restricted_queries(100, 42)
+    query = replace(query_of(np.full_like(counts, 100), excluded), restrictions=restrictions)
+    index = make(items)
+    found = restricted.search(index, users, query, lambda text: index.select(filters[text]))
+    for number in range(42):
+        left_out = [row for row in range(100) if row not in possible[number] or row in excluded[number]]
+        assert found.rows[number].tolist() == brute_force(users[number], items, 100, left_out)[0]
+
+
+@every_index
+def test_without_a_restriction_nothing_is_asked_of_a_filter(make: MakeIndex) -> None:
+    items, users, counts, excluded = random_queries(100, query_count=5)
+    query, index = query_of(counts, excluded), make(items)
+
+    def no_filter(text: str) -> Selection:
+        raise AssertionError(f"there is no filter {text}")
+
+    assert restricted.search(index, users, query, no_filter).rows.rows.tolist() == (
+        index.search(users, query).rows.rows.tolist()
+    )
+
+
+@every_index
+@pytest.mark.usefixtures("few_or_many")
+def test_a_restricted_answer_does_not_depend_on_the_other_queries(make: MakeIndex) -> None:
+    items, users, counts, excluded = random_queries(500, query_count=21)
+    filters, restrictions, _ = restricted_queries(500, 21)
+    query = replace(query_of(counts, excluded), restrictions=restrictions)
+    index = make(items)
+
+    def selection_of(text: str) -> Selection:
+        return index.select(filters[text])
+
+    together = restricted.search(index, users, query, selection_of)
+    for number in range(21):
+        alone = query_of(counts[number : number + 1], [excluded[number]])
+        alone = replace(alone, restrictions={0: restrictions[number]} if number in restrictions else {})
+        found = restricted.search(index, users[number : number + 1], alone, selection_of)
+        assert found.rows[0].tolist() == together.rows[number].tolist()
 
 
 def test_every_index_says_whether_it_is_exact() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from winnow.catalogue.items import ItemCatalogue, ItemMetadata
 from winnow.catalogue.vocabulary import MAX_ITEM_ID_BYTES, Vocabulary
 from winnow.logs.input_table import InputFileError
 from winnow.logs.interactions import Interactions, read_interactions
@@ -162,9 +163,12 @@ def test_no_item_is_frequent_enough(tmp_path: Path) -> None:
 def test_items_are_described_by_row(tmp_path: Path) -> None:
     items = write(tmp_path / "items.csv", "item_id,title,year,genres\nb,The B,1995,\nunused,No,1,x\na,An A,,Drama\n")
     described = read_items(items, Vocabulary(["a", "b", "c"]))
-    assert described.titles == ["An A", "The B", "c"]
-    assert described.attributes == [{"genres": "Drama"}, {"year": "1995"}, {}]
-    assert read_items(None, Vocabulary(["a", "b"])).titles == ["a", "b"]
+    assert described.columns == {"year": [None, "1995", None], "genres": ["Drama", None, None]}
+    shown = ItemCatalogue(described.attributes, Vocabulary(["a", "b", "c"]))
+    assert [shown.title(row) for row in range(3)] == ["An A", "The B", "c"]
+    assert [shown[row].attributes for row in range(3)] == [{"genres": "Drama"}, {"year": "1995"}, {}]
+    nothing = ItemCatalogue(read_items(None, Vocabulary(["a", "b"])).attributes, Vocabulary(["a", "b"]))
+    assert nothing[1] == ItemMetadata(title="b", attributes={})
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_bags_of_items_with_attributes_are_bags_of_longer_vectors(
     lists = RaggedRows.from_lists([[0, 1, 2, 3, 4, 5], [], [7], [6, 6]])
     weights = np.arange(9, dtype=np.float32) % 4
     histories = WatchHistories.from_lengths(lists.rows, lists.lengths, weights, np.arange(9) ** 2)
-    packed = pack_histories(histories, 4, features, ITEM_COUNT, torch.device("cpu"))
+    packed = pack_histories(histories, 4, features, torch.device("cpu"))
     found = bags(table, packed, attributes(packed.rows)).view(4, 2, -1)
     torch.testing.assert_close(found[:, :, :EMBEDDING_DIM], bags(table, packed).view(4, 2, -1))
     # Watch features scale the attributes as they scale the item; their vectors are added to the item alone.

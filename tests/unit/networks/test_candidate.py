@@ -52,7 +52,7 @@ def network_of(options: CandidateOptions = PLAIN, **shape: int) -> DeepCandidate
 @pytest.mark.parametrize(("options", "shape"), OPTIONS)
 def test_packed_equals_forward(options: CandidateOptions, shape: dict[str, int]) -> None:
     network = network_of(options, **shape)
-    user_vectors = network.user_vectors(pack(RaggedRows.from_lists(HISTORIES), 12, "histories", CPU))
+    user_vectors = network.user_vectors(pack(RaggedRows.from_lists(HISTORIES), CPU))
     expected = network([torch.tensor(history, dtype=torch.int64) for history in HISTORIES])
     torch.testing.assert_close(torch.softmax(network.logits(user_vectors), dim=1), expected)
 
@@ -90,11 +90,11 @@ def test_a_limited_history_is_its_latest_watches() -> None:
 @pytest.mark.parametrize(("options", "shape"), OPTIONS)
 def test_the_logits_of_candidates_are_those_of_all_items(options: CandidateOptions, shape: dict[str, int]) -> None:
     network = network_of(options, **shape)
-    histories = pack(RaggedRows.from_lists(HISTORIES), 12, "histories", CPU)
+    histories = pack(RaggedRows.from_lists(HISTORIES), CPU)
     candidates = RaggedRows.from_lists([[3, 4], [0], [], [11, 1, 1], [5]])
     all_logits = network.logits(network.user_vectors(histories))
     torch.testing.assert_close(
-        network.candidate_logits(histories, pack(candidates, 12, "candidates", CPU)),
+        network.candidate_logits(histories, pack(candidates, CPU)),
         torch.cat([all_logits[user, torch.from_numpy(candidates[user]).long()] for user in range(len(candidates))]),
     )
 

@@ -24,7 +24,7 @@ def test_a_bag_is_the_weighted_average() -> None:
     weights = torch.exp(-0.7 * torch.tensor([2.0, 1.0, 0.0]))
     latest = table[[4, 5, 6]]
     expected = torch.cat([latest.mean(dim=0), (weights.unsqueeze(1) * latest).sum(dim=0) / weights.sum()])
-    packed = pack(RaggedRows.from_lists([[3, 4, 5, 6]]), ITEM_COUNT, "histories", torch.device("cpu"))
+    packed = pack(RaggedRows.from_lists([[3, 4, 5, 6]]), torch.device("cpu"))
     torch.testing.assert_close(bags(table, packed)[0], expected)
 
 
@@ -42,7 +42,7 @@ def test_chunks_equal_the_packed_form(decays: tuple[float, ...] | None, chunk_le
         user = histories[int(batch.users[0])]
         for target in batch.labelled[0].nonzero()[0]:
             visible = RaggedRows.from_lists([user[: batch.history_lengths[0, target]]])
-            packed = pack(visible, ITEM_COUNT, "histories", torch.device("cpu"))
+            packed = pack(visible, torch.device("cpu"))
             torch.testing.assert_close(summaries[target], bags(table, packed)[0], rtol=1e-5, atol=1e-6)
 
 
@@ -50,7 +50,7 @@ def test_gradients_reach_weights_and_table_in_both_forms() -> None:
     bags = bags_of((0.0, 0.3))
     table = torch.randn(ITEM_COUNT, EMBEDDING_DIM, requires_grad=True)
     histories = RaggedRows.from_lists([[1, 2, 3, 4]])
-    packed = pack(RaggedRows.from_lists([[1, 2, 3]]), ITEM_COUNT, "histories", torch.device("cpu"))
+    packed = pack(RaggedRows.from_lists([[1, 2, 3]]), torch.device("cpu"))
     batch = RollbackChunks(histories, chunk_length=4, history_length=HISTORY_LENGTH).batch(torch.tensor([0]).numpy())
     watched = table[torch.from_numpy(batch.rows)] * torch.from_numpy(batch.present).unsqueeze(-1)
     in_chunks = bags.of_chunks(watched, torch.from_numpy(batch.history_lengths))[0, 3]

@@ -16,7 +16,7 @@ CANDIDATE = DeepCandidateGenerationModel(12, 7, 3, 2, seed=9)
 @pytest.fixture
 def requests() -> tuple[PackedTensor, PackedTensor]:
     lists = RaggedRows.from_lists([[7, 3, 9], [], [1]]), RaggedRows.from_lists([[0, 11], [4], [5, 5, 2]])
-    histories, candidates = (pack(rows, 12, "rows", torch.device("cpu")) for rows in lists)
+    histories, candidates = (pack(rows, torch.device("cpu")) for rows in lists)
     return histories, candidates
 
 

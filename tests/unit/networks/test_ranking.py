@@ -35,8 +35,8 @@ def network_of(options: RankingOptions = PLAIN) -> DeepRankingModel:
 def test_packed_equals_forward(options: RankingOptions) -> None:
     network = network_of(options)
     logits = network.logits(
-        pack(RaggedRows.from_lists(HISTORIES), 12, "histories", CPU),
-        pack(RaggedRows.from_lists(CANDIDATES), 12, "candidates", CPU),
+        pack(RaggedRows.from_lists(HISTORIES), CPU),
+        pack(RaggedRows.from_lists(CANDIDATES), CPU),
     )
     alone = [
         network(torch.tensor(history, dtype=torch.int64), torch.tensor(candidates, dtype=torch.int64)).squeeze(1)
@@ -48,8 +48,8 @@ def test_packed_equals_forward(options: RankingOptions) -> None:
 @pytest.mark.parametrize("options", OPTIONS)
 def test_item_halves_of_the_catalogue_change_nothing(options: RankingOptions) -> None:
     network = network_of(options)
-    histories = pack(RaggedRows.from_lists(HISTORIES), 12, "histories", CPU)
-    candidates = pack(RaggedRows.from_lists(CANDIDATES), 12, "candidates", CPU)
+    histories = pack(RaggedRows.from_lists(HISTORIES), CPU)
+    candidates = pack(RaggedRows.from_lists(CANDIDATES), CPU)
     torch.testing.assert_close(
         network.logits(histories, candidates, network.item_halves()), network.logits(histories, candidates)
     )

@@ -82,7 +82,7 @@ def test_features_are_of_the_latest_watches_latest_first() -> None:
     made, table = network(), count_successions(LOG, ALL, ITEM_COUNT, successors_per_item=100)
     assert made.matching is not None
     assert made.matching.successions is not None
-    requests = made.pack(HISTORIES), pack(CANDIDATES, ITEM_COUNT, "candidates", CPU)
+    requests = made.pack(HISTORIES), pack(CANDIDATES, CPU)
     logits_N = made.matching.network.candidate_logits(*requests)
     features = made.matching.successions.features(*requests, logits_N)
     lifts = dict(zip(table.keys.tolist(), table.lifts.tolist(), strict=True))
@@ -97,9 +97,9 @@ def test_features_are_of_the_latest_watches_latest_first() -> None:
 
 def test_a_score_does_not_depend_on_the_batch() -> None:
     made = network()
-    together = made.logits(made.pack(HISTORIES), pack(CANDIDATES, ITEM_COUNT, "candidates", CPU))
+    together = made.logits(made.pack(HISTORIES), pack(CANDIDATES, CPU))
     alone = [
-        made.logits(made.pack(HISTORIES.slice(user, user + 1)), pack(one, ITEM_COUNT, "candidates", CPU))
+        made.logits(made.pack(HISTORIES.slice(user, user + 1)), pack(one, CPU))
         for user in range(len(HISTORIES))
         for one in (RaggedRows.from_lists([[row]]) for row in CANDIDATES[user])
     ]
@@ -110,7 +110,7 @@ def test_the_folded_network_scores_the_same() -> None:
     made = network()
     table = item_half_table(made, 2**20)
     assert table is not None
-    histories, candidates = made.pack(HISTORIES), pack(CANDIDATES, ITEM_COUNT, "candidates", CPU)
+    histories, candidates = made.pack(HISTORIES), pack(CANDIDATES, CPU)
     torch.testing.assert_close(
         FoldedRanking(made, table).logits(histories, candidates), made.logits(histories, candidates)
     )
@@ -121,5 +121,5 @@ def test_a_release_can_rebuild_it() -> None:
     with torch.device("meta"):
         empty = DeepRankingModel.from_config(made.config)
     empty.load_state_dict(made.state_dict(), assign=True)
-    histories, candidates = made.pack(HISTORIES), pack(CANDIDATES, ITEM_COUNT, "candidates", CPU)
+    histories, candidates = made.pack(HISTORIES), pack(CANDIDATES, CPU)
     torch.testing.assert_close(empty.logits(histories, candidates), made.logits(histories, candidates), rtol=0, atol=0)

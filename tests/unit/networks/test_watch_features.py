@@ -86,7 +86,7 @@ def test_serving_codes_a_history_as_training_does(chunk_length: int, position: i
     assert batch.codes is not None
     trained_on = batch.codes[0, band][batch.present[0, band]]
     request = visible_before(LOG, np.array([0]), np.array([position]))
-    served = pack_histories(request, HISTORY_LENGTH, FEATURES, ITEM_COUNT, CPU).codes
+    served = pack_histories(request, HISTORY_LENGTH, FEATURES, CPU).codes
     assert served is not None
     np.testing.assert_array_equal(served.numpy(), trained_on)
 
@@ -112,7 +112,7 @@ def test_chunks_equal_the_packed_form(chunk_length: int) -> None:
         summaries = bags.of_chunks(watched, torch.from_numpy(batch.history_lengths), codes)[0]
         for target in batch.labelled[0].nonzero()[0]:
             visible = visible_before(LOG, batch.users, batch.history_lengths[:, target])
-            packed = pack_histories(visible, HISTORY_LENGTH, FEATURES, ITEM_COUNT, CPU)
+            packed = pack_histories(visible, HISTORY_LENGTH, FEATURES, CPU)
             torch.testing.assert_close(summaries[target], bags(table, packed)[0], rtol=1e-4, atol=1e-5)
 
 
@@ -120,7 +120,7 @@ def test_a_bag_begins_as_one_watch_or_as_likes_less_dislikes() -> None:
     bags = HistoryBags(replace(HISTORY, history_length=3, bag_decays=(0.0,), bag_lags=(1,)), 2)
     table = torch.eye(3)[:, :2] + torch.tensor([0.0, 1.0])
     watched = histories([[(0, 1.0, 0), (1, 3.0, 0), (2, 5.0, 0)]])
-    alone, signed = bags(table, pack_histories(watched, 3, FEATURES, 3, CPU)).view(2, 2)
+    alone, signed = bags(table, pack_histories(watched, 3, FEATURES, CPU)).view(2, 2)
     torch.testing.assert_close(alone, table[1], rtol=0, atol=0.01)
     torch.testing.assert_close(signed, (table[2] - table[0]) / 3)
 
@@ -142,7 +142,7 @@ def scores(network: DeepCandidateGenerationModel | DeepRankingModel, watched: Ra
     if isinstance(network, DeepCandidateGenerationModel):
         return network.logits(network.user_vectors(packed))
     candidates = RaggedRows.from_lists([range(ITEM_COUNT)] * len(watched))
-    return network.logits(packed, pack_histories(candidates, None, None, ITEM_COUNT, CPU)).view(-1, ITEM_COUNT)
+    return network.logits(packed, pack_histories(candidates, None, None, CPU)).view(-1, ITEM_COUNT)
 
 
 @pytest.mark.parametrize("network", networks(), ids=["candidate", "ranking"])

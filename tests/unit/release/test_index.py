@@ -11,7 +11,7 @@ from tests.releases import ITEM_COUNT, write_random_release
 from winnow.history import WatchHistories
 from winnow.index.approximate import ApproximateIndex
 from winnow.queries import RetrievalQuery
-from winnow.release.golden import GoldenMismatchError
+from winnow.release.golden_filters import GoldenMismatchError
 from winnow.release.manifest import INDEX_FILE, IndexEntry
 from winnow.release.models.loader import load_candidate_network
 from winnow.release.reader import Release, open_release
@@ -69,7 +69,7 @@ def test_golden_requests_pass_and_a_foreign_index_does_not(release: Release, tmp
     foreign.save(tmp_path / INDEX_FILE)
     opened = ApproximateIndex.open(tmp_path / INDEX_FILE, network.item_vectors_IH, probe_count=8)
     with pytest.raises(GoldenMismatchError, match=r"index: it finds \d+% of the golden candidates"):
-        Retriever(network, opened, CPU).check_golden(golden)
+        Retriever(network, opened, CPU, release.attributes()).check_golden(golden)
 
 
 def test_rows_of_the_release_fit_its_catalogue(release: Release) -> None:

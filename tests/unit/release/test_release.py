@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.releases import ITEM_COUNT, item_id, reseal, write_random_release
 from winnow.networks.options import RankingOptions
-from winnow.release.golden import GoldenMismatchError, check_scores
+from winnow.release.golden import check_scores
+from winnow.release.golden_filters import GoldenMismatchError
 from winnow.release.models.loader import load_candidate_network, load_ranking_network
 from winnow.release.models.writer import ReleaseContents, write_release
 from winnow.release.reader import ReleaseError, current_release_id, open_release
@@ -27,9 +28,9 @@ def release(tmp_path: Path) -> Path:
 def test_what_was_written_is_read(release: Path) -> None:
     opened = open_release(release)
     assert opened.vocabulary().item_ids([0, 1, 2]) == [item_id(0), item_id(1), item_id(2)]
-    assert opened.items()[1].title == "Title 1"
-    assert opened.items()[1].attributes == {"year": "1995"}
-    assert opened.items()[2].attributes == {}
+    attributes = opened.attributes()
+    assert attributes["title"][1] == "Title 1"
+    assert [attributes["year"][row] for row in range(3)] == [1990, 1991, 1992]
     assert opened.popularity().shape == (ITEM_COUNT,)
     assert opened.manifest.training == {"seed": 0}
     assert current_release_id(release.parent) == release.name
@@ -75,7 +76,7 @@ def test_two_releases_stand_side_by_side_and_current_names_the_newer(tmp_path: P
     [
         "vocabulary.safetensors",
         "popularity.safetensors",
-        "items.jsonl",
+        "attributes.safetensors",
         "title_index.bin",
         "candidate_network.safetensors",
         "ranking_network.safetensors",
@@ -208,6 +209,20 @@ def test_a_missing_or_wild_current_pointer_is_refused(tmp_path: Path) -> None:
         (tmp_path / "CURRENT").write_text(text)
         with pytest.raises(ReleaseError, match="does not name a release"):
             current_release_id(tmp_path)
+
+
+@pytest.mark.parametrize("rows", ["history_rows", "unclicked_rows", "candidate_rows"])
+def test_golden_requests_about_items_that_there_are_not_are_refused(release: Path, rows: str) -> None:
+    path = release / "golden.safetensors"
+    tensors = load_file(path)
+    lengths = rows.replace("rows", "lengths")
+    tensors[rows] = torch.tensor([ITEM_COUNT], dtype=torch.int32)
+    tensors[lengths] = torch.tensor([1], dtype=tensors[lengths].dtype)
+    if rows == "history_rows":
+        tensors["history_weights"], tensors["history_timestamps"] = torch.ones(1), torch.ones(1, dtype=torch.int64)
+    save_file(tensors, path)
+    with pytest.raises(ReleaseError, match=r"golden\.safetensors cannot be read: .*\[0\]\[0\] is row 300"):
+        open_release(reseal(release)).golden_requests()
 
 
 def test_golden_scores_allow_rounding_and_nothing_else() -> None:

@@ -1,6 +1,9 @@
 """A stage answers calls from the release that they are pinned to, and refuses what it cannot answer."""
 
 import asyncio
+import gc
+import time
+import weakref
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -9,10 +12,14 @@ from typing import Any
 import grpc
 import pytest
 
+from candidate_service.service import CandidateService
+from candidate_service.settings import CandidateSettings
+from ranking_service.service import RankingService
+from ranking_service.settings import RankingSettings
 from tests.releases import write_random_release
 from winnow.release.golden import GoldenRequests
 from winnow.release.reader import Release
-from winnow.serving.errors import InvalidRequestError, ReleaseNotHeldError, UnavailableError
+from winnow.rpc.errors import InvalidRequestError, ReleaseNotHeldError, UnavailableError
 from winnow.serving.metrics import Metrics
 from winnow.serving.settings import StageSettings
 from winnow.serving.stage_host import StageHost
@@ -132,3 +139,43 @@ def test_a_call_that_asks_nothing_is_not_computed(service: DoublingService) -> N
 
     asyncio.run(main())
     assert service.model.batches == []
+
+
+@pytest.mark.parametrize(
+    ("service_class", "settings_class"), [(CandidateService, CandidateSettings), (RankingService, RankingSettings)]
+)
+def test_a_dropped_release_is_freed_without_the_garbage_collector(
+    tmp_path: Path,
+    service_class: type[CandidateService] | type[RankingService],
+    settings_class: type[CandidateSettings] | type[RankingSettings],
+) -> None:
+    models: list[weakref.ref[object]] = []
+
+    class Recorded(service_class):  # type: ignore[valid-type,misc]
+        def build(self, release: Release) -> Any:
+            model = super().build(release)
+            models.extend([weakref.ref(model), weakref.ref(vars(model)["_network"])])
+            return model
+
+    async def main() -> None:
+        first = write_random_release(tmp_path, seed=1)
+        settings: Any = settings_class(releases=tmp_path, release_poll_seconds=0.01, release_retire_seconds=0)
+        service = Recorded(settings, Metrics())
+        await service.keeper.load_current()
+        watch = asyncio.ensure_future(service.watch())
+        write_random_release(tmp_path, seed=2)
+        give_up = time.monotonic() + 20
+        while first in [status.release_id for status in service.keeper.status()]:
+            assert time.monotonic() < give_up
+            await asyncio.sleep(0.01)
+        assert [model() is None for model in models] == [True, True, False, False]
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+        await service.close()
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
+        gc.unfreeze()

@@ -1,5 +1,7 @@
 """Queries and answers survive the wire; bytes that are none are refused with the name of the field."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from google.protobuf.message import Message
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from winnow.contexts import RequestContexts
 from winnow.history import UNKNOWN_TIME, RaggedRows, WatchHistories
-from winnow.queries import Candidates, RankingQuery, RetrievalQuery
+from winnow.queries import Candidates, RankingQuery, Restriction, RetrievalQuery
 from winnow.serving.wire import (
     FLOAT32,
     INT32,
@@ -185,3 +187,62 @@ def test_a_huge_length_allocates_nothing() -> None:
     lengths = np.array([2**31 - 1], dtype="<i4").tobytes()
     with pytest.raises(ValueError, match="histories: lengths sum to 2147483647, but there are 0 rows"):
         unpack_rows(packed_pb2.PackedRows(rows=b"", lengths=lengths), "histories")
+
+
+def restricted(*restrictions: Restriction | None) -> RetrievalQuery:
+    count = len(restrictions)
+    return RetrievalQuery(
+        histories=WatchHistories.empty(count),
+        counts=np.full(count, 5, dtype=np.int32),
+        exclusions=RaggedRows.empty(count),
+        restrictions={query: of for query, of in enumerate(restrictions) if of is not None},
+    )
+
+
+def plain(query: RetrievalQuery) -> dict[int, tuple[str, list[int] | None]]:
+    return {
+        position: (of.filter, None if of.allowed is None else of.allowed.tolist())
+        for position, of in query.restrictions.items()
+    }
+
+
+def test_restrictions_survive_and_each_filter_travels_once() -> None:
+    allowed, nothing = np.array([7, 3], dtype=np.int32), np.empty(0, dtype=np.int32)
+    sent = restricted(
+        Restriction(filter="a = 1"),
+        None,
+        Restriction(allowed=allowed),
+        Restriction(filter="b = 1", allowed=nothing),
+        Restriction(filter="a = 1", allowed=allowed),
+    )
+    message = pack_retrieval_query(sent, "r")
+    assert [filtered.filter for filtered in message.filters] == ["a = 1", "b = 1"]
+    assert plain(unpack_retrieval_query(message)) == plain(sent)
+    assert not pack_retrieval_query(restricted(None), "r").HasField("allowed")
+
+
+def positions(*queries: int) -> bytes:
+    return pack_array(np.array(queries, dtype=np.int32), INT32)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"filters": [{"filter": "", "queries": positions(0)}]}, r"filters\[0\]\.filter is empty"),
+        ({"filters": [{"filter": "a", "queries": positions(0, 0)}]}, "query 0 has two filters"),
+        ({"filters": [{"filter": "a", "queries": positions(2)}]}, "there is no query 2 to restrict"),
+        ({"filters": [{"filter": "a", "queries": positions(-1)}]}, "there is no query -1 to restrict"),
+        ({"filters": [{"filter": "a", "queries": b"123"}]}, r"filters\[0\]\.queries has 3 bytes"),
+        ({"allowing_queries": positions(0)}, "allowed has 0 entries for 1 allowing queries"),
+        (
+            {"allowing_queries": positions(1, 1), "allowed": pack_rows(RaggedRows.empty(2))},
+            "allowing_queries has a query twice",
+        ),
+        ({"allowing_queries": positions(9), "allowed": pack_rows(RaggedRows.empty(1))}, "there is no query 9"),
+    ],
+)
+def test_restrictions_that_do_not_fit_are_refused(fields: dict[str, Any], message: str) -> None:
+    request = pack_retrieval_query(restricted(None, None), "r")
+    request.MergeFrom(RetrieveCandidatesRequest(**fields))
+    with pytest.raises(ValueError, match=message):
+        unpack_retrieval_query(request)

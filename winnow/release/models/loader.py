@@ -46,7 +46,7 @@ def load_index(release: Release, item_vectors_IH: Tensor) -> CandidateIndex:
     try:
         return ApproximateIndex.open(release.file(INDEX_FILE), item_vectors_IH, entry.probe_count)
     except ValueError as error:
-        raise ReleaseError(f"release {release.release_id}: {error}") from error
+        raise ReleaseError(f"release {release.release_id}: {INDEX_FILE}: {error}") from error
 
 
 def _load(
@@ -65,7 +65,8 @@ def _load(
     except (ValueError, RuntimeError, SafetensorError) as error:
         raise refused(str(error)) from error
     for name, weights in network.state_dict().items():
-        if weights.is_floating_point() and not bool(weights.isfinite().all()):
+        # The extremes are nan or infinite if any value is; to look at each value takes as much memory again.
+        if weights.is_floating_point() and not all(extreme.isfinite() for extreme in weights.aminmax()):
             raise refused(f"{name} holds a value that is not finite")
     return network.eval().requires_grad_(requires_grad=False)
 

@@ -65,7 +65,7 @@ def some_requests(count: int, seed: int) -> tuple[WatchHistories, RequestContext
 def packed(
     network: DeepRankingModel, histories: WatchHistories, contexts: RequestContexts | None, candidates: RaggedRows
 ) -> tuple[PackedTensor, PackedTensor]:
-    return network.pack(histories, contexts), pack(candidates, ITEMS, "candidates", torch.device("cpu"))
+    return network.pack(histories, contexts), pack(candidates, torch.device("cpu"))
 
 
 @torch.no_grad()

@@ -3,46 +3,25 @@
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextvars import ContextVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from winnow.serving.batching import (
+from tests.simulated_time import SimulatedLoop, simulate
+from winnow.batching import (
     OVERDUE_FACTOR,
     SHORT_BATCH_SECONDS,
     BatchingLimits,
     IncompleteBatchError,
     MicroBatcher,
 )
-from winnow.serving.errors import DeadlineError, OverloadedError, UnavailableError
+from winnow.rpc.errors import DeadlineError, OverloadedError, UnavailableError
 from winnow.serving.metrics import Metrics
 
 FOREVER = 1e9
-
-
-class SimulatedLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to the next timer as soon as there is nothing to run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def time(self) -> float:
-        return self.now
-
-    def _run_once(self) -> None:
-        timers = [timer.when() for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
-        if not self._ready and timers:  # type: ignore[attr-defined]
-            self.now = max(self.now, min(timers))
-        super()._run_once()  # type: ignore[misc]
-
-
-def simulate(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
-        runner.run(main())
 
 
 class Doubler:
@@ -463,6 +442,29 @@ def test_a_dispatch_without_any_result_fails_the_batch() -> None:
                 await batcher.submit(1, deadline=FOREVER)
 
     simulate(main)
+
+
+def test_a_batch_runs_in_the_context_of_its_oldest_item() -> None:
+    trace = ContextVar("trace", default="none")
+    traces: list[str] = []
+
+    async def dispatch(items: Sequence[int], deadline: float) -> list[int]:
+        traces.append(trace.get())
+        await asyncio.sleep(1)
+        return list(items)
+
+    async def main() -> None:
+        batcher = MicroBatcher(dispatch, limits(weight=2), Metrics().queue("test"))
+
+        async def request(number: int) -> None:
+            trace.set(f"trace {number}")
+            await batcher.submit(number, deadline=FOREVER)
+
+        # The second and the third batch are dispatched when the one before them completes.
+        await asyncio.gather(*map(request, range(5)))
+
+    simulate(main)
+    assert traces == ["trace 0", "trace 2", "trace 4"]
 
 
 def test_the_queue_metric_counts_what_waits() -> None:

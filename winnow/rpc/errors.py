@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from winnow.rpc.violations import Violation
 
+STATUS_DETAILS = "grpc-status-details-bin"
 # Details travel in trailers, which fail beyond 8 KB: 20 violations of at most 200 characters stay below that.
 MAX_VIOLATIONS = 20
 MAX_DESCRIPTION_CHARACTERS = 200
@@ -33,8 +33,8 @@ class ServiceError(Exception):
         if not details:
             return self.code, str(self), ()
         number, _ = self.code.value
-        status = rpc_status.to_status(status_pb2.Status(code=number, message=str(self), details=details))
-        return status.code, status.details, tuple(status.trailing_metadata)
+        status = status_pb2.Status(code=number, message=str(self), details=details)
+        return self.code, str(self), ((STATUS_DETAILS, status.SerializeToString()),)
 
 
 class InvalidRequestError(ServiceError):

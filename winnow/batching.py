@@ -3,17 +3,18 @@
 An item that arrives while nothing is in flight is dispatched at once, together with what else arrives in the same turn
 of the event loop. An item that arrives while a batch is in flight waits. What waits is dispatched, oldest first, when a
 batch completes, or sooner, where enough waits to be worth a further batch. So nothing waits at low load, and batches
-grow at high load. The gateway batches requests to the stages this way, and each stage its computations.
+grow at high load. The gateway batches requests to the stages this way, each stage its computations, and the
+asynchronous client its calls.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from winnow.serving.errors import DeadlineError, OverloadedError, UnavailableError
-from winnow.serving.metrics import QueueMetrics
+from winnow.rpc.errors import DeadlineError, OverloadedError, UnavailableError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,6 +47,44 @@ class BatchingLimits:
     max_queued_weight: int
 
 
+class BatcherMetrics(Protocol):
+    """Counts what a batcher does."""
+
+    def add_queued(self, weight: int) -> None:
+        """Count what begins to wait; a negative weight is what no longer does."""
+
+    def on_shed(self) -> None:
+        """An item was rejected because it could not be done in time."""
+
+    def on_expired(self) -> None:
+        """An item's deadline passed before there was a result."""
+
+    def on_dispatched(self, weight: int, wait_seconds: float) -> None:
+        """A batch was dispatched whose first item waited that long."""
+
+    def on_completed(self, seconds: float) -> None:
+        """A batch was in flight that long."""
+
+
+class NoMetrics:
+    """Counts nothing."""
+
+    def add_queued(self, weight: int) -> None:
+        """See BatcherMetrics."""
+
+    def on_shed(self) -> None:
+        """See BatcherMetrics."""
+
+    def on_expired(self) -> None:
+        """See BatcherMetrics."""
+
+    def on_dispatched(self, weight: int, wait_seconds: float) -> None:
+        """See BatcherMetrics."""
+
+    def on_completed(self, seconds: float) -> None:
+        """See BatcherMetrics."""
+
+
 @dataclass(eq=False, slots=True)
 class _Waiting(Generic[Item, Result]):
     item: Item
@@ -53,7 +92,7 @@ class _Waiting(Generic[Item, Result]):
     deadline: float
     arrived_at: float
     future: asyncio.Future[Result]
-    batch: "_Batch[Item, Result] | None" = None
+    context: Context
 
 
 @dataclass(eq=False, slots=True)
@@ -79,7 +118,7 @@ class MicroBatcher(Generic[Item, Result]):
     get, and the latest one is what a caller gets whose deadline passes before that.
     """
 
-    def __init__(self, dispatch: Dispatch[Item, Result], limits: BatchingLimits, metrics: QueueMetrics) -> None:
+    def __init__(self, dispatch: Dispatch[Item, Result], limits: BatchingLimits, metrics: BatcherMetrics) -> None:
         self._dispatch = dispatch
         self._limits = limits
         self._metrics = metrics
@@ -107,16 +146,16 @@ class MicroBatcher(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         now = loop.time()
         if deadline <= now:
-            self._metrics.expired.inc()
+            self._metrics.on_expired()
             raise DeadlineError("the deadline had passed on arrival")
         wait_seconds = self.expected_wait_seconds()
         if self._queued_weight + weight > self._limits.max_queued_weight or now + wait_seconds > deadline:
-            self._metrics.shed.inc()
+            self._metrics.on_shed()
             raise OverloadedError("too much work is waiting", retry_after_seconds=wait_seconds)
-        waiting: _Waiting[Item, Result] = _Waiting(item, weight, deadline, now, loop.create_future())
+        waiting: _Waiting[Item, Result] = _Waiting(item, weight, deadline, now, loop.create_future(), copy_context())
         self._queue.append(waiting)
         self._queued_weight += weight
-        self._metrics.queued.inc(weight)
+        self._metrics.add_queued(weight)
         self._schedule(loop, now)
         expiry = loop.call_at(deadline, self._expire, waiting)
         try:
@@ -142,7 +181,7 @@ class MicroBatcher(Generic[Item, Result]):
             if not waiting.future.done():
                 waiting.future.set_exception(UnavailableError("shutting down"))
         self._queue.clear()
-        self._metrics.queued.dec(self._queued_weight)
+        self._metrics.add_queued(-self._queued_weight)
         self._queued_weight = 0
         if self._overdue_timer is not None:
             self._overdue_timer.cancel()
@@ -195,7 +234,8 @@ class MicroBatcher(Generic[Item, Result]):
         while self._may_dispatch(now):
             batch = self._next_batch(now)
             if batch.waiting:
-                self._in_flight[batch] = loop.create_task(self._run(batch))
+                # In the context of its oldest item, not of whatever happens to dispatch it: calls belong to its trace.
+                self._in_flight[batch] = loop.create_task(self._run(batch), context=batch.waiting[0].context)
         self._watch_for_overdue(loop)
 
     def _next_batch(self, now: float) -> _Batch[Item, Result]:
@@ -214,13 +254,11 @@ class MicroBatcher(Generic[Item, Result]):
             if head.deadline <= now:
                 self._expire(head)
                 continue
-            head.batch = batch
             batch.waiting.append(head)
             weight += head.weight
-        self._metrics.queued.dec(queued_weight - self._queued_weight)
+        self._metrics.add_queued(self._queued_weight - queued_weight)
         if batch.waiting:
-            self._metrics.batch_size.observe(weight)
-            self._metrics.wait_seconds.observe(now - batch.waiting[0].arrived_at)
+            self._metrics.on_dispatched(weight, now - batch.waiting[0].arrived_at)
         return batch
 
     async def _run(self, batch: _Batch[Item, Result]) -> None:
@@ -256,7 +294,7 @@ class MicroBatcher(Generic[Item, Result]):
 
     def _learn(self, seconds: float) -> None:
         """Learn how long batches take. A failed one says nothing about that."""
-        self._metrics.batch_seconds.observe(seconds)
+        self._metrics.on_completed(seconds)
         # The newest counts half, so that a change of load shows within a few batches. A single one that waited for a
         # dead peer is no such change: none counts as more than twice the usual time.
         usual = self._usual_seconds or seconds
@@ -265,22 +303,23 @@ class MicroBatcher(Generic[Item, Result]):
     def _expire(self, waiting: _Waiting[Item, Result]) -> None:
         if waiting.future.done():
             return
-        batch = waiting.batch
-        if batch is not None and batch.results:
-            waiting.future.set_result(batch.results[batch.waiting.index(waiting)])
-            return
-        self._metrics.expired.inc()
+        for batch in self._in_flight:
+            if batch.results and waiting in batch.waiting:
+                waiting.future.set_result(batch.results[batch.waiting.index(waiting)])
+                return
+        self._metrics.on_expired()
         waiting.future.set_exception(DeadlineError("the deadline passed before there was a result"))
 
 
 def _deliver(batch: _Batch[Item, Result], failure: Exception | None) -> None:
-    for position, waiting in enumerate(batch.waiting):
-        if waiting.future.done():
-            continue
-        if failure is None:
-            waiting.future.set_result(batch.results[position])
-        else:
-            waiting.future.set_exception(failure)
+    if failure is None:
+        for waiting, result in zip(batch.waiting, batch.results, strict=True):
+            if not waiting.future.done():
+                waiting.future.set_result(result)
+    else:
+        for waiting in batch.waiting:
+            if not waiting.future.done():
+                waiting.future.set_exception(failure)
 
 
 async def _closed(_items: Sequence[Item], _deadline: float) -> Sequence[Result]:

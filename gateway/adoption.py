@@ -1,0 +1,41 @@
+"""When requests may go to a new release: when the stages hold it, and a replica that is broken does not count."""
+
+import time
+from collections.abc import Mapping
+
+from gateway.stage_calls import StageCaller
+
+# Loading takes some replicas longer than others. A release that most of them hold waits this long for the others, so
+# that they do not drop out of service meanwhile.
+SLOW_LOADING_SECONDS = 10.0
+
+
+class Adoption:
+    """Asks the stages whether they hold a release, again and again, until requests may go to it."""
+
+    def __init__(self) -> None:
+        self._release_id = ""
+        self._held_by_most_since: float | None = None
+
+    async def waits_for(self, release_id: str, empty_requests: Mapping[StageCaller, bytes]) -> str:
+        """Return what the release waits for; nothing, as soon as requests may go to it.
+
+        They may when every replica that works holds it, or when most of each stage have held it for a while.
+        """
+        if release_id != self._release_id:
+            self._release_id, self._held_by_most_since = release_id, None
+        reasons, held_by_most = [], True
+        for caller, empty_request in empty_requests.items():
+            held_count, lacking = await caller.holding(empty_request)
+            if lacking:
+                reasons.append(f"{caller.stage}: not held by {', '.join(sorted(set(lacking)))}")
+            elif not held_count:
+                reasons.append(f"{caller.stage}: no replica answers")
+            held_by_most &= held_count > len(lacking)
+        if not held_by_most:
+            self._held_by_most_since = None
+        elif self._held_by_most_since is None:
+            self._held_by_most_since = time.monotonic()
+        elif time.monotonic() - self._held_by_most_since >= SLOW_LOADING_SECONDS:
+            return ""
+        return "; ".join(reasons)

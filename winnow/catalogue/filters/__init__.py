@@ -1,0 +1,1 @@
+"""The filter language: text -> checked expression -> the rows that match."""
