@@ -52,7 +52,10 @@ class StageChannels:
         self._replicas.replace(())
         for channel in (*self._channels.values(), *self._renewed.values()):
             await channel.close()
-        await asyncio.gather(*self._tasks)
+        # gRPC does not always wake up who waits for a change of a channel that has been closed.
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _follow_name(self) -> None:
         """Look the name up, for ever: so new replicas are found, however well the old ones do."""

@@ -100,6 +100,18 @@ def test_a_replica_that_is_killed_and_started_again_is_used_again_with_nothing_h
     asyncio.run(main())
 
 
+def test_closing_does_not_wait_for_a_channel_whose_end_grpc_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(_channel: grpc.aio.Channel, _state: grpc.ChannelConnectivity) -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with asyncio.timeout(10), channels(f"127.0.0.1:{free_port('127.0.0.1')}"):
+            await asyncio.sleep(0.1)
+
+    monkeypatch.setattr("grpc.aio._channel.Channel.wait_for_state_change", never)
+    asyncio.run(main())
+
+
 def test_replicas_are_found_and_left_as_a_name_gets_and_loses_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port("127.0.0.1")
     addresses = ["127.0.0.1"]
