@@ -24,7 +24,7 @@ from winnow.release.reader import Release
 RELEASE_FILES = frozenset({CANDIDATE_NETWORK_FILE, INDEX_FILE, ATTRIBUTES_FILE})
 """What is read of a release, besides the golden requests."""
 
-DEFAULT_FILTER_CACHE_BYTES = 64 * 2**20
+DEFAULT_FILTER_CACHE_BYTES = 256 * 2**20
 
 # How many of the golden candidates an approximate index has to find: a working one finds nearly all, a broken one none.
 LEAST_GOLDEN_SHARE = 0.5

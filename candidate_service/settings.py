@@ -1,5 +1,8 @@
 """Settings of the candidate service."""
 
+from typing import Annotated
+
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from winnow.serving.settings import SETTINGS_CONFIG, Port, PositiveInt, StageSettings
@@ -16,7 +19,7 @@ class CandidateSettings(StageSettings):
     """Port to listen on. 0 lets the system choose one, which the log names."""
     max_candidates: PositiveInt = 2000
     """Most candidates that one query may ask for."""
-    filter_cache_mebibytes: PositiveInt = 64
-    """Memory for the filters of a release that were used last. A filter takes a bit for each item."""
+    filter_cache_mebibytes: Annotated[int, Field(ge=64)] = 256
+    """Memory for the filters of a release that were used last: 32 MiB at most for each, what it matches included."""
     exact_search: bool = False
     """Scan all items, whatever index the release has. On a GPU this is always done."""

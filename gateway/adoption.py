@@ -1,6 +1,6 @@
 """When requests may go to a new release: when the stages hold it, and a replica that is broken does not count."""
 
-import time
+import asyncio
 from collections.abc import Mapping
 
 from gateway.stage_calls import StageCaller
@@ -32,10 +32,11 @@ class Adoption:
             elif not held_count:
                 reasons.append(f"{caller.stage}: no replica answers")
             held_by_most &= held_count > len(lacking)
+        now = asyncio.get_running_loop().time()
         if not held_by_most:
             self._held_by_most_since = None
         elif self._held_by_most_since is None:
-            self._held_by_most_since = time.monotonic()
-        elif time.monotonic() - self._held_by_most_since >= SLOW_LOADING_SECONDS:
+            self._held_by_most_since = now
+        elif now - self._held_by_most_since >= SLOW_LOADING_SECONDS:
             return ""
         return "; ".join(reasons)

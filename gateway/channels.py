@@ -1,4 +1,4 @@
-"""Connections to the replicas of a stage, one each: they follow its name, its certificates and each one's health."""
+"""Connections to the replicas of a stage, one each, which follow its name, its certificates and their health."""
 
 import asyncio
 import json
@@ -84,7 +84,6 @@ class StageChannels:
                 _log.warning("certificate cannot be read", reason=str(error))
                 continue
             self._fingerprint = fingerprint
-            _log.info("certificates of the stages have been replaced", target=self._target.authority)
             for replica in self._replicas:
                 if replica in self._renewed:
                     self._retire(self._renewed.pop(replica))
@@ -123,6 +122,7 @@ class StageChannels:
                     old, self._channels[replica] = self._channels[replica], self._renewed.pop(replica)
                     replica.ask = channel.unary_unary(self._method)
                     self._retire(old)
+                    _log.info("connected with the new certificates", replica=replica.address)
                 if self._channels.get(replica) is channel:
                     self._set_ready(replica, ready=ready)
                 await channel.wait_for_state_change(state)

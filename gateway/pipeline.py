@@ -60,13 +60,17 @@ class Pipeline:
         )
         self._rank_batches = MicroBatcher[RankRequest, Ranked](self._rank, limits, metrics.queue("rank"))
 
+    def check_wait(self, deadline: float) -> None:
+        """Raise OverloadedError where what waits for recommendations already leaves too little time for another."""
+        check_wait(self._recommend_batches.expected_wait_seconds(), deadline)
+
     async def recommend(self, request: CandidateRequest, *, other_release: bool) -> Recommendation:
         """Retrieve, rank, select. Falls back step by step where a stage gives no answer, and says so.
 
         Raises StageUnavailableError where the caller refuses a degraded answer, OverloadedError where too much work is
         waiting, and StageFailure where a replica does not hold the release and there is an `other_release` to try.
         """
-        check_wait(self._recommend_batches.expected_wait_seconds(), request.deadline)
+        self.check_wait(request.deadline)
         request.permitted = await self._filters.permitted(request.restriction)
         submitted_at = time.perf_counter_ns()
         try:

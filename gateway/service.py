@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import grpc
 
+from gateway import batches
 from gateway.admission import stage_deadline
 from gateway.answers import DegradationStep, Recommendation, RetrievedRows, ScoredRows, Timing
 from gateway.item_search import ItemSearch, first_position
@@ -18,7 +19,8 @@ from gateway.requests import CandidateRequest, GivenContext, GivenHistory, Given
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from gateway.tokens import TokenCheck
-from winnow.serving.boundary import Gatekeeper
+from winnow.rpc.errors import InvalidRequestError
+from winnow.serving.boundary import Gatekeeper, parse_or_explain, takes
 from winnow.serving.metrics import Metrics
 from winnow.serving.server import remaining_seconds, run_service
 from winnow.v1 import catalogue_pb2, catalogue_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
@@ -32,6 +34,7 @@ Response = TypeVar(
     recommendation_pb2.RetrieveItemsResponse,
     recommendation_pb2.RankItemsResponse,
 )
+
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
@@ -57,8 +60,12 @@ class GatewayService(
         """Raise ValueError where a TLS file cannot be read."""
         self._settings = settings
         self._metrics = metrics
+        self._parse_recommend = parse_or_explain(
+            recommendation_pb2.RecommendItemsRequest.FromString, settings.max_framing_bytes
+        )
         self._reader = RequestReader(settings)
         self._ids = RecommendationIds()
+        self._batches = batches.Batches(metrics)
         self._releases = ServedReleases(settings, metrics)
         self.keeper = self._releases.keeper
         self.watch = self._releases.watch
@@ -86,19 +93,38 @@ class GatewayService(
         self, message: recommendation_pb2.RecommendItemsRequest, context: Context
     ) -> recommendation_pb2.RecommendItemsResponse:
         """Retrieve candidates for the history, rank them, return the best."""
-        return await self._respond(message, context, self._read_recommend, Pipeline.recommend, self._write_recommended)
+        return await self._recommend(message, self._deadline(context))
 
     async def RetrieveItems(
         self, message: recommendation_pb2.RetrieveItemsRequest, context: Context
     ) -> recommendation_pb2.RetrieveItemsResponse:
         """Retrieve candidates only."""
-        return await self._respond(message, context, self._read_retrieve, Pipeline.retrieve, self._write_retrieved)
+        return await self._respond(
+            message, self._deadline(context), self._read_retrieve, Pipeline.retrieve, self._write_retrieved
+        )
 
     async def RankItems(
         self, message: recommendation_pb2.RankItemsRequest, context: Context
     ) -> recommendation_pb2.RankItemsResponse:
         """Score the caller's items."""
-        return await self._respond(message, context, self._read_rank, Pipeline.rank, self._write_ranked)
+        return await self._respond(message, self._deadline(context), self._read_rank, Pipeline.rank, self._write_ranked)
+
+    @takes(batches.split)
+    async def BatchRecommendItems(
+        self, requests: Any, context: Context
+    ) -> recommendation_pb2.BatchRecommendItemsResponse:
+        """Answer each request as RecommendItems does. `requests` are the bytes of each of them."""
+        deadline = self._deadline(context)
+        # Before anything is read. Each request is admitted by itself too, since those before it wait then.
+        self._releases.current.pipeline.check_wait(deadline)
+
+        async def recommend(data: bytes) -> recommendation_pb2.RecommendItemsResponse:
+            message = self._parse_recommend(data)
+            if isinstance(message, InvalidRequestError):
+                raise message
+            return await self._recommend(message, deadline)
+
+        return await self._batches.answer(requests, recommend)
 
     async def BatchGetItems(
         self, message: catalogue_pb2.BatchGetItemsRequest, context: Context
@@ -150,17 +176,24 @@ class GatewayService(
             release_id=catalogue.release_id,
         )
 
+    def _deadline(self, context: Context) -> float:
+        return stage_deadline(remaining_seconds(context, self._settings), self._settings)
+
+    async def _recommend(
+        self, message: recommendation_pb2.RecommendItemsRequest, deadline: float
+    ) -> recommendation_pb2.RecommendItemsResponse:
+        return await self._respond(message, deadline, self._read_recommend, Pipeline.recommend, self._write_recommended)
+
     async def _respond(
         self,
         message: Message,
-        context: Context,
+        deadline: float,
         read: Callable[[Message, ServedCatalogue, float], Request],
         ask: Callable[..., Awaitable[Answer]],
         write: Callable[[ServedCatalogue, Request, Answer], Response],
     ) -> Response:
         """Read the message, answer it from one release, write the answer: the shape of every call."""
         started = time.perf_counter_ns()
-        deadline = stage_deadline(remaining_seconds(context, self._settings), self._settings)
 
         async def from_release(release: ServedRelease, other_release: bool) -> Response:
             request = read(message, release.catalogue, deadline)

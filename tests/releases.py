@@ -22,6 +22,7 @@ from winnow.release.reader import describe_file, digest_of_files
 
 ITEM_COUNT = 300
 GENRES = ("Comedy", "Drama", "Science Fiction")
+FIRST_YEAR, YEARS = 1990, 30
 ATTRIBUTE_TYPES = {
     "title": AttributeType.TEXT,
     "year": AttributeType.NUMBER,
@@ -44,7 +45,7 @@ def attributes_of(item_count: int) -> Attributes:
     rows = range(item_count)
     values: dict[str, list[object]] = {
         "title": [f"Title {row}" for row in rows],
-        "year": [1990 + row % 30 for row in rows],
+        "year": [FIRST_YEAR + row % YEARS for row in rows],
         "genres": [[genre for number, genre in enumerate(GENRES) if row % (number + 2) == 0] for row in rows],
         "country": [None if row % 7 == 0 else ["DE", "FR", "Côte d'Ivoire"][row % 3] for row in rows],
         "added": [None if row % 5 == 0 else datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=row) for row in rows],

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tests.reference import DirectRecommender
-from winnow.client import Recommendations, WinnowClient, WinnowError
+from winnow.client import RecommendationRequest, Recommendations, WinnowClient, WinnowError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +43,11 @@ def steady_traffic(
     timeout_seconds: float = 2.0,
     pause_seconds: float = 0.0,
     retries: bool = False,
+    together: int = 1,
 ) -> Iterator[Traffic]:
     """Call RecommendItems from several threads until the block ends; each pauses between its calls.
+
+    `together` of them travel in one call of BatchRecommendItems if that is more than 1.
 
     The client does not retry unless asked to, so that failures which the stack cannot hide show. Traffic without any
     call is an error: it would show nothing.
@@ -56,19 +59,21 @@ def steady_traffic(
         def call_on(first: int) -> None:
             position = first
             while not stop.is_set():
-                history = histories[position % len(histories)]
-                position += callers
+                asked = [histories[(position + number) % len(histories)] for number in range(together)]
+                position += callers * together
                 started = time.monotonic()
-                answer = error = None
-                try:
-                    answer = client.recommend(history, count=10)
-                except WinnowError as failure:
-                    error = failure
-                traffic.calls.append(
-                    Call(
-                        history=history, started=started, seconds=time.monotonic() - started, answer=answer, error=error
+                for history, outcome in zip(asked, _outcomes(client, asked), strict=True):
+                    error = outcome if isinstance(outcome, WinnowError) else None
+                    answer = None if isinstance(outcome, WinnowError) else outcome
+                    traffic.calls.append(
+                        Call(
+                            history=history,
+                            started=started,
+                            seconds=time.monotonic() - started,
+                            answer=answer,
+                            error=error,
+                        )
                     )
-                )
                 stop.wait(pause_seconds)
 
         threads = [threading.Thread(target=call_on, args=(number,)) for number in range(callers)]
@@ -81,6 +86,15 @@ def steady_traffic(
             for thread in threads:
                 thread.join()
         assert traffic.calls, "no call was made"
+
+
+def _outcomes(client: WinnowClient, histories: list[list[str]]) -> list[Recommendations | WinnowError]:
+    if len(histories) > 1:
+        return client.recommend_many([RecommendationRequest(history, count=10) for history in histories])
+    try:
+        return [client.recommend(histories[0], count=10)]
+    except WinnowError as error:
+        return [error]
 
 
 def assert_unmixed(traffic: Traffic, releases: Mapping[str, DirectRecommender]) -> None:

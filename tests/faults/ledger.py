@@ -1,22 +1,24 @@
 """Every call of a fault test, recorded by the client and checked against the invariant.
 
 Every call ends by its deadline + 100 ms with exactly one allowed status, and every OK answer is valid (right length,
-sorted, no duplicates, no excluded item, finite scores, one release) or flagged degraded. An answer that is not degraded
-equals, item for item, the answer of the release that it names.
+sorted, no duplicates, no excluded item, none that does not match the filter, finite scores, one release) or flagged
+degraded. An answer that is not degraded equals, item for item, the answer of the release that it names.
 """
 
 import asyncio
+import contextlib
 import math
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 
 from tests.reference import DirectRecommender
+from tests.releases import FIRST_YEAR, YEARS
 from winnow.v1 import recommendation_pb2, recommendation_pb2_grpc
 
 COUNT = 10
@@ -35,6 +37,15 @@ ALLOWED = {
 class Query:
     history: tuple[str, ...]
     excluded: tuple[str, ...]
+    years: int | None
+    """Only items of so many years are asked for."""
+
+    @property
+    def filter(self) -> str:
+        return "" if self.years is None else f"year < {FIRST_YEAR + self.years}"
+
+    def matches(self, row: int) -> bool:
+        return self.years is None or row % YEARS < self.years
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +69,21 @@ class Judge:
     def __init__(self, releases: Path, release_ids: Sequence[str], item_ids: Sequence[str], seed: int = 0) -> None:
         rng = random.Random(seed)
         self.queries = [
-            Query(history=tuple(rng.choices(item_ids, k=rng.randint(1, 40))), excluded=tuple(rng.sample(item_ids, 5)))
-            for _ in range(24)
+            Query(
+                history=tuple(rng.choices(item_ids, k=rng.randint(1, 40))),
+                excluded=tuple(rng.sample(item_ids, 5)),
+                years=rng.randint(8, YEARS) if number % 3 == 0 else None,
+            )
+            for number in range(24)
         ]
+        self._rows = {item_id: row for row, item_id in enumerate(item_ids)}
         self._expected: dict[tuple[str, Query], list[str]] = {}
         for release_id in release_ids:
             direct = DirectRecommender(releases, release_id)
             for query in self.queries:
-                ranked = direct.recommend(list(query.history), COUNT, excluded=list(query.excluded))
+                ranked = direct.recommend(
+                    list(query.history), COUNT, excluded=list(query.excluded), matches=query.matches
+                )
                 self._expected[release_id, query] = [item_id for item_id, _ in ranked]
 
     def violations(self, call: Call) -> list[str]:
@@ -85,6 +103,8 @@ class Judge:
             found.append("an item appears twice")
         if {*call.query.history, *call.query.excluded} & set(item_ids):
             found.append("an excluded item")
+        if not all(call.query.matches(self._rows[item_id]) for item_id in item_ids):
+            found.append("an item that does not match the filter")
         if not all(map(math.isfinite, scores)):
             found.append("a score that is not finite")
         if scores != sorted(scores, reverse=True):
@@ -122,6 +142,10 @@ class Ledger:
         self.calls.append(call)
         self.violations += judge.violations(call)
 
+    def since(self, time_seconds: float) -> "Ledger":
+        """The calls that were made from then on, by the monotonic clock."""
+        return Ledger(self.fault, [call for call in self.calls if call.finished_at - call.seconds >= time_seconds])
+
     @property
     def codes(self) -> Counter[str]:
         return Counter(call.code.name for call in self.calls)
@@ -150,7 +174,7 @@ class Ledger:
 
 
 class Load:
-    """An open loop of calls: each starts when it is due, whether or not earlier ones have ended."""
+    """Calls to a gateway: at a rate, whether earlier ones have ended or not, or by callers who wait for each answer."""
 
     def __init__(
         self,
@@ -158,7 +182,7 @@ class Load:
         judge: Judge,
         ledger: Ledger,
         *,
-        rate: float,
+        rate: float = 0.0,
         timeout_seconds: float = 2.0,
         cancel_share: float = 0.0,
         seed: int = 0,
@@ -175,10 +199,7 @@ class Load:
 
     async def run(self, seconds: float, go_on: Callable[[], bool] = lambda: False) -> None:
         """Call for `seconds` and for as long as `go_on` returns true, then wait for the calls in flight."""
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 500)]
-        async with grpc.aio.insecure_channel(self._target, options=options) as channel:
-            stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
-            watch = asyncio.create_task(self._watch_lag())
+        async with self._stub() as stub:
             calls: set[asyncio.Task[None]] = set()
             end = time.monotonic() + seconds
             due = time.monotonic()
@@ -190,6 +211,24 @@ class Load:
                 due += self._random.expovariate(self._rate)
             if calls:
                 await asyncio.wait(calls)
+
+    async def run_callers(self, caller_count: int, seconds: float) -> None:
+        """Let so many callers call for so long, each as soon as it has an answer."""
+        end = time.monotonic() + seconds
+
+        async def call_on(stub: "recommendation_pb2_grpc.RecommendationServiceAsyncStub") -> None:
+            while time.monotonic() < end:
+                await self._call(stub)
+
+        async with self._stub() as stub:
+            await asyncio.gather(*(call_on(stub) for _ in range(caller_count)))
+
+    @contextlib.asynccontextmanager
+    async def _stub(self) -> "AsyncIterator[recommendation_pb2_grpc.RecommendationServiceAsyncStub]":
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 500)]
+        async with grpc.aio.insecure_channel(self._target, options=options) as channel:
+            watch = asyncio.create_task(self._watch_lag())
+            yield recommendation_pb2_grpc.RecommendationServiceStub(channel)
             watch.cancel()
 
     async def _call(self, stub: "recommendation_pb2_grpc.RecommendationServiceAsyncStub") -> None:
@@ -198,6 +237,7 @@ class Load:
         request = recommendation_pb2.RecommendItemsRequest(
             history=[recommendation_pb2.Watch(item_id=item_id) for item_id in query.history],
             excluded_item_ids=query.excluded,
+            filter=query.filter,
             item_count=COUNT,
         )
         started = time.monotonic()

@@ -1,6 +1,5 @@
 """Start, health, reflection, refusal and stop of the three services."""
 
-import contextlib
 import json
 import os
 import signal
@@ -8,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -16,8 +14,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from tests.mounts import hung_mount
 from tests.releases import write_random_release
 from tests.service.process import running, start
+from winnow.rpc.health import healthy
+from winnow.serving.local_stack import free_port
 
 SERVICES = {
     "candidate_service": ["winnow.v1.CandidateService"],
@@ -47,6 +48,40 @@ def test_serves_until_sigterm_then_exits_0(module: str, releases: Path) -> None:
     assert service.process.returncode == 0, log
     events = [json.loads(line)["event"] for line in log.splitlines()]
     assert events == ["listening", "release loaded", "serving", "draining", "stopped"]
+
+
+def test_a_health_watcher_that_does_not_read_holds_up_nothing(releases: Path) -> None:
+    flags = ("--stop-grace-seconds=0.2", "--log-format=json")
+    with running("gateway", releases, *flags) as service, socket.create_connection(address(service.target)) as watcher:
+        watcher.sendall(watch_without_window())
+        assert watcher.recv(1)
+        time.sleep(0.5)
+        service.process.send_signal(signal.SIGTERM)
+        _, log = service.process.communicate(timeout=20)
+    assert service.process.returncode == 0, log
+
+
+def address(target: str) -> tuple[str, int]:
+    host, _, port = target.rpartition(":")
+    return host, int(port)
+
+
+def watch_without_window() -> bytes:
+    """An HTTP/2 client that watches the health of the service, and lets it send nothing."""
+
+    def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
+        return len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body
+
+    headers = {":method": "POST", ":scheme": "http", ":path": "/grpc.health.v1.Health/Watch", ":authority": "x",
+               "te": "trailers", "content-type": "application/grpc"}  # fmt: skip
+    fields = b"".join(
+        b"\x00" + b"".join(bytes([len(text)]) + text.encode() for text in field) for field in headers.items()
+    )
+    no_window = (4).to_bytes(2, "big") + bytes(4)
+    return (
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        + frame(4, 0, 0, no_window) + frame(1, 4, 1, fields) + frame(0, 1, 1, bytes(5))
+    )  # fmt: skip
 
 
 def test_a_taken_port_is_named(releases: Path) -> None:
@@ -113,32 +148,61 @@ def test_reflection_can_be_turned_off(releases: Path) -> None:
 
 
 @pytest.mark.parametrize("module", SERVICES)
-def test_sigterm_while_loading_ends_the_process(module: str, tmp_path: Path) -> None:
-    manifest = tmp_path / write_random_release(tmp_path) / "manifest.json"
-    manifest.unlink()
-    os.mkfifo(manifest)
-    process = start(module, f"--releases={tmp_path}", "--port=0", "--drain-seconds=0", "--log-format=json")
-    # The service opens the manifest, and then waits for what is never written.
-    with opened_while_read(manifest, process):
-        process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=30)
+@pytest.mark.parametrize("hung", ["CURRENT", "a file of the release"])
+def test_sigterm_ends_a_service_that_waits_for_a_file_system(module: str, hung: str, tmp_path: Path) -> None:
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    with hung_mount(mount):
+        if hung == "CURRENT":
+            (tmp_path / "CURRENT").symlink_to(mount / "CURRENT")
+        else:
+            manifest = tmp_path / write_random_release(tmp_path) / "manifest.json"
+            manifest.unlink()
+            manifest.symlink_to(mount / "manifest.json")
+        port = free_port("127.0.0.1")
+        process = start(module, f"--releases={tmp_path}", f"--port={port}", "--drain-seconds=0", "--log-format=json")
+        try:
+            wait_until_alive(f"127.0.0.1:{port}", process)
+            time.sleep(0.5)  # it is at the file by now
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 0, log
     assert [json.loads(line)["event"] for line in log.splitlines()] == ["listening", "draining", "stopped"]
 
 
-@contextlib.contextmanager
-def opened_while_read(pipe: Path, reader: "subprocess.Popen[str]") -> Iterator[None]:
-    """Open a named pipe for writing as soon as the process has opened it for reading."""
+@pytest.mark.parametrize("module", SERVICES)
+def test_a_service_goes_on_while_the_file_system_of_new_releases_hangs_and_ends_at_sigterm(
+    module: str, tmp_path: Path
+) -> None:
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    write_random_release(tmp_path)
+    with running(module, tmp_path, "--release-poll-seconds=0.05") as service, hung_mount(mount):
+        (tmp_path / "CURRENT.new").symlink_to(mount / "CURRENT")
+        (tmp_path / "CURRENT.new").replace(tmp_path / "CURRENT")
+        time.sleep(1)
+        for name in ["", "liveness"]:
+            request = health_pb2.HealthCheckRequest(service=name)
+            answer = health_pb2_grpc.HealthStub(service.channel).Check(request, timeout=5)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        service.process.send_signal(signal.SIGTERM)
+        _, log = service.process.communicate(timeout=30)
+    assert service.process.returncode == 0, log
+
+
+def test_a_pipe_in_place_of_a_file_is_a_reason_not_to_start(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "CURRENT")
+    process = start("gateway", f"--releases={tmp_path}", "--port=0", "--drain-seconds=0")
+    _, log = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "CURRENT cannot be read (not a file)" in log
+
+
+def wait_until_alive(target: str, process: "subprocess.Popen[str]") -> None:
     give_up = time.monotonic() + 30
-    while True:
-        try:
-            descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-            break
-        except OSError:
-            assert reader.poll() is None, reader.communicate()[1]
-            assert time.monotonic() < give_up
-            time.sleep(0.02)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+    while not healthy(target, service="liveness"):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < give_up
+        time.sleep(0.05)

@@ -16,7 +16,7 @@ from tests.releases import ITEM_COUNT
 from tests.service.process import RunningService, running
 from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, WatchHistories
-from winnow.queries import RankingQuery, RetrievalQuery
+from winnow.queries import RankingQuery, Restriction, RetrievalQuery
 from winnow.serving.wire import pack_ranking_query, pack_retrieval_query, unpack_candidates, unpack_scores
 from winnow.v1 import candidate_pb2, candidate_pb2_grpc, packed_pb2, ranking_pb2, ranking_pb2_grpc
 
@@ -73,6 +73,39 @@ def test_candidates_equal_the_plain_network(candidate_service: RunningService, d
             assert rows == probabilities.argsort(descending=True)[:50].tolist()
         relative = probabilities[rows].log().numpy()
         np.testing.assert_allclose(np.diff(candidates.scores), np.diff(relative), atol=1e-4)
+
+
+def test_restricted_candidates_equal_the_plain_network(
+    candidate_service: RunningService, direct: DirectRecommender
+) -> None:
+    query = retrieval([[1, 2, 3], [7], [5, 5, 9, 200]], ITEM_COUNT)
+    allowed = np.array([9, 30, 31, 60], dtype=np.int32)
+    restrictions = {0: Restriction(filter="year >= 2010"), 2: Restriction(filter="year = 1990", allowed=allowed)}
+    query = replace(query, restrictions=restrictions)
+    found = unpack_candidates(retrieve(candidate_service, query, direct.release_id)).rows
+    possible = [[row for row in range(ITEM_COUNT) if row % 30 >= 20], list(range(ITEM_COUNT)), [30, 60]]
+    for position, rows in enumerate(possible):
+        history = query.histories[position].tolist()
+        probabilities = direct.candidate_network([torch.tensor(history, dtype=torch.long)])[0]
+        left = [row for row in rows if row not in history]
+        assert found[position].tolist() == sorted(left, key=lambda row: -float(probabilities[row]))
+
+
+@pytest.mark.parametrize(
+    ("restriction", "message"),
+    [
+        (Restriction(filter="yeer = 1"), "character 1: there is no attribute 'yeer'"),
+        (Restriction(filter="year ="), "character 7: unexpected end of the filter"),
+        (Restriction(allowed=np.array([ITEM_COUNT], dtype=np.int32)), r"allowed of query 0\[0\]\[0\] is row 300"),
+    ],
+)
+def test_a_restriction_that_does_not_fit_the_release_is_refused(
+    candidate_service: RunningService, direct: DirectRecommender, restriction: Restriction, message: str
+) -> None:
+    query = replace(retrieval([[1]], 5), restrictions={0: restriction})
+    with pytest.raises(grpc.RpcError, match=message) as refused:
+        retrieve(candidate_service, query, direct.release_id)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_ranking_equals_the_plain_network(ranking_service: RunningService, direct: DirectRecommender) -> None:

@@ -4,6 +4,8 @@ with WinnowClient("localhost:50050") as winnow:
     answer = winnow.recommend(["Alien (1979)", "Blade Runner (1982)"], count=10)
     for item in answer.items:
         print(item.item_id, item.score)
+
+AsyncWinnowClient has the same methods for asyncio.
 """
 
 from winnow.client.answers import (
@@ -23,12 +25,15 @@ from winnow.client.answers import (
     SearchPage,
     Timing,
 )
+from winnow.client.asynchronous import AsyncWinnowClient
+from winnow.client.batches import RecommendationRequest
 from winnow.client.blocking import WinnowClient
 from winnow.client.errors import WinnowError
 from winnow.client.watches import Watch
 from winnow.rpc.violations import Violation
 
 __all__ = [
+    "AsyncWinnowClient",
     "Attribute",
     "AttributeType",
     "CandidateSource",
@@ -37,6 +42,7 @@ __all__ = [
     "Item",
     "Items",
     "RankedItems",
+    "RecommendationRequest",
     "Recommendations",
     "ReleaseSchema",
     "RetrievedItems",

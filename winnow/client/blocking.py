@@ -8,8 +8,9 @@ from typing import Self, TypeVar
 import grpc
 
 from winnow.client.answers import Items, RankedItems, Recommendations, ReleaseSchema, RetrievedItems, SearchPage
+from winnow.client.batches import RecommendationRequest, batch_requests, outcomes
 from winnow.client.connection import call_metadata, channel_options
-from winnow.client.errors import error_of
+from winnow.client.errors import WinnowError, error_of
 from winnow.client.request_messages import (
     MAX_PAGE_SIZE,
     items_requests,
@@ -28,7 +29,7 @@ from winnow.client.response_messages import (
 )
 from winnow.client.watches import History, Time
 from winnow.rpc.credentials import channel_credentials
-from winnow.v1 import catalogue_pb2, catalogue_pb2_grpc, recommendation_pb2_grpc
+from winnow.v1 import catalogue_pb2, catalogue_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
 
 Response = TypeVar("Response")
 
@@ -110,6 +111,14 @@ class WinnowClient:
         )
         return recommendations(self._call(self._recommendation.RecommendItems, request))
 
+    def recommend_many(self, requests: Iterable[RecommendationRequest]) -> list[Recommendations | WinnowError]:
+        """Answer many requests: for each, in order, what `recommend` would return, or the WinnowError it would raise.
+
+        A call carries up to 256 of them, for less than half of what each would cost alone. `timeout_seconds` is the
+        deadline of each call. If a call fails, all of its requests have its error.
+        """
+        return [outcome for batch in batch_requests(requests) for outcome in self._recommend_batch(batch)]
+
     def retrieve(
         self,
         history: History,
@@ -175,6 +184,14 @@ class WinnowClient:
     def schema(self) -> ReleaseSchema:
         """Return the attributes of the release's items: what a filter can compare."""
         return release_schema(self._call(self._catalogue.GetReleaseSchema, catalogue_pb2.GetReleaseSchemaRequest()))
+
+    def _recommend_batch(
+        self, batch: recommendation_pb2.BatchRecommendItemsRequest
+    ) -> list[Recommendations | WinnowError]:
+        try:
+            return outcomes(self._call(self._recommendation.BatchRecommendItems, batch))
+        except WinnowError as error:
+            return [error.of_each_request() for _ in batch.requests]
 
     def _call(self, method: Callable[..., Response], request: object) -> Response:
         try:

@@ -17,6 +17,10 @@ class WinnowError(Exception):
         self.violations = violations
         """What is wrong with the request, field by field, up to 20 of them; empty unless INVALID_ARGUMENT."""
 
+    def of_each_request(self) -> "WinnowError":
+        """The same error for one request of a call that failed as a whole. A new object: each may be raised."""
+        return WinnowError(self.code, self.message, self.violations)
+
 
 def error_of(failure: grpc.RpcError) -> WinnowError:
     """Read a failed call."""

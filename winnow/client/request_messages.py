@@ -149,8 +149,9 @@ def _listed(name: str, elements: str, given: Iterable[Element]) -> list[Element]
 
 def _seconds(name: str, time: Time | None) -> int | None:
     """Whole seconds since 1970, as in the training log."""
-    if time is None:
-        return None
+    # Most times: a history has hundreds.
+    if time is None or type(time) is int:
+        return time
     if isinstance(time, datetime):
         if time.tzinfo is None:
             raise ValueError(f"{name} is {time}, without a time zone")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from winnow.client import Item, Recommendations, SearchPage, Timing, Watch, WinnowClient, WinnowError
+from winnow.commands.failures import one_line_errors
 
 # The gateway's default limit of watches in a request.
 MAX_HISTORY_ITEMS = 1000
@@ -34,6 +35,12 @@ def recommend(
         Path | None, typer.Option(help="Take the history of --user from this log, with its weights and timestamps.")
     ] = None,
     user: Annotated[str | None, typer.Option(help="A user of that log, instead of item ids and titles.")] = None,
+    users: Annotated[
+        Path | None, typer.Option(help="Recommend for every user of this log, in few calls, and write --output.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The Parquet file for --users. A run that was stopped is continued.")
+    ] = None,
     count: Annotated[int, typer.Option(min=1, max=100, help="How many items to return.")] = 20,
     exclude: Annotated[
         list[str] | None, typer.Option(help="An item id to leave out. May be given several times.")
@@ -49,10 +56,24 @@ def recommend(
     target: Annotated[str, typer.Option(envvar="WINNOW_TARGET", help="Address of the gateway.")] = "localhost:50050",
     timeout_seconds: Annotated[float, typer.Option(help="Deadline of each call.")] = 5.0,
 ) -> None:
-    """Print recommendations for a watch history as a table with titles."""
+    """Print recommendations for a watch history as a table with titles, or write those of all users to a file."""
     console, errors = Console(), Console(stderr=True)
+    if (users is None) is not (output is None) or (
+        users is not None and (item_ids or title or exclude or interactions is not None or user is not None)
+    ):
+        raise typer.BadParameter("--users and --output go together, without a history and without --exclude")
     if (interactions is None) is not (user is None) or (user is not None and (item_ids or title)):
         raise typer.BadParameter("--interactions and --user go together, without item ids and titles")
+    if users is not None and output is not None:
+        asked = {
+            "count": count,
+            "include_watched": include_watched,
+            "require_ranked": require_ranked,
+            "filter": filter_,
+            "allowed_item_ids": tuple(allow) if allow else None,
+        }
+        _recommend_users(users, output, asked, target, timeout_seconds, errors)
+        return
     try:
         with WinnowClient(target, timeout_seconds=timeout_seconds) as winnow:
             if interactions is not None and user is not None:
@@ -83,6 +104,25 @@ def print_failure(command: str, error: WinnowError) -> None:
     wrong = [f"the gateway refused the request: {field} {text}" for field, text in error.violations]
     for line in wrong or [str(error)]:
         errors.print(f"[red]winnow {command}:[/red] {escape(line)}", highlight=False)
+
+
+def _recommend_users(
+    log: Path, output: Path, asked: dict[str, Any], target: str, timeout_seconds: float, console: Console
+) -> None:
+    with one_line_errors(ValueError, ImportError):
+        from winnow.bulk.run import recommend_users
+        from winnow.bulk.users import Asked
+
+        try:
+            statuses = recommend_users(
+                log, output, Asked(**asked), target=target, timeout_seconds=timeout_seconds, console=console
+            )
+        except WinnowError as error:
+            raise ValueError(f"winnow recommend: {error}. The same command continues.") from None
+    failed = {status: count for status, count in statuses.items() if status != "OK"}
+    console.print(f"{output}: {statuses['OK']} users", highlight=False)
+    for status, count in sorted(failed.items()):
+        console.print(f"[yellow]{status}:[/yellow] {count} users, see the column `error`", highlight=False)
 
 
 def print_answer(console: Console, watched: Sequence[str], answer: Recommendations, titles: Mapping[str, Item]) -> None:

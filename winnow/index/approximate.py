@@ -22,8 +22,8 @@ from winnow.queries import Candidates, RetrievalQuery
 
 # FAISS's k-means asks for at least 39 vectors a list. More take longer and gain nothing measurable.
 TRAINING_VECTORS_PER_LIST = 40
-# Up to so many rows that match a filter are scored one by one, in about the time that an unfiltered search takes.
-LARGEST_SCANNED_SELECTION = 10_000
+# Up to so many rows that match a filter are scored one by one: exactly, in less time than an unfiltered search.
+LARGEST_SCANNED_SELECTION = 3_000
 # Vectors handed to FAISS at once while building: bounds the copy it makes.
 BLOCK_ITEMS = 65_536
 # How many rows are scored exactly for each that is wanted, where the lists hold vectors of fewer dimensions.
@@ -124,8 +124,7 @@ class ApproximateIndex:
         """See CandidateIndex.select."""
         if compiled.match_count <= LARGEST_SCANNED_SELECTION:
             return Selection(compiled=compiled, rows=compiled.rows())
-        counts = np.bincount(self._filtered_lists.list_of_row[compiled.mask()], minlength=self.list_count)
-        return Selection(compiled=compiled, list_counts=counts)
+        return self._filtered_lists.select(compiled)
 
     @torch.inference_mode()
     def search_selected(self, user_BH: Tensor, query: RetrievalQuery, selection: Selection) -> Candidates:

@@ -52,7 +52,7 @@ class ReleaseError(ValueError):
 
 
 class IncompleteReleaseError(ReleaseError):
-    """Files are missing or too short: they may be on their way."""
+    """Files are missing or end too early: they may be on their way."""
 
 
 class PrivateCopy:
@@ -193,7 +193,8 @@ def read_manifest(path: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
-        raise ReleaseError(f"release {path.name}: {MANIFEST_FILE}, {where}: {first['msg']}") from error
+        kind = IncompleteReleaseError if first["type"] == "json_invalid" else ReleaseError
+        raise kind(f"release {path.name}: {MANIFEST_FILE}, {where}: {first['msg']}") from error
     if manifest.release_id != path.name:
         raise ReleaseError(f"release {path.name}: its manifest says it is {manifest.release_id}")
     if not manifest.release_id.endswith(digest_of_files(manifest.files)):

@@ -12,8 +12,8 @@ STATUS_DETAILS = "grpc-status-details-bin"
 # Details travel in trailers, which fail beyond 8 KB: 20 violations of at most 200 characters stay below that.
 MAX_VIOLATIONS = 20
 MAX_DESCRIPTION_CHARACTERS = 200
-
-
+# The field of a violation that concerns the request as a whole.
+WHOLE_REQUEST = "request"
 # gRPC's own retries stop at a negative pushback (gRFC A6).
 NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 
@@ -50,6 +50,15 @@ class InvalidRequestError(ServiceError):
         more = len(violations) - 1
         first = self.violations[0]
         super().__init__(f"{first.field}: {first.description}" + (f" (and {more} more)" if more else ""))
+
+    def within(self, parent: str) -> "InvalidRequestError":
+        """The same error, as seen from the message whose field `parent` the request is."""
+        return InvalidRequestError(
+            [
+                Violation(parent if field == WHOLE_REQUEST else f"{parent}.{field}", description)
+                for field, description in self.violations
+            ]
+        )
 
     def details(self) -> Sequence[AnyMessage]:
         """google.rpc.BadRequest with one violation a field."""

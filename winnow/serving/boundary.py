@@ -8,13 +8,14 @@ import secrets
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
 from winnow.rpc.errors import (
+    WHOLE_REQUEST,
     InvalidRequestError,
     OverloadedError,
     PermissionDeniedError,
@@ -30,6 +31,8 @@ from winnow.serving.tracing import Metadata, Spans, serving
 
 _log = structlog.get_logger(__name__)
 
+Handle = TypeVar("Handle", bound=Callable[..., Awaitable[Message]])
+Parsed = TypeVar("Parsed", bound=Message)
 HandlerType = Any  # grpc.RpcMethodHandler; its type parameters exist in its stub only
 
 # Parsing takes up to 4 ms for this many bytes, whatever they are. What larger messages consist of is looked at first.
@@ -43,6 +46,19 @@ class Gatekeeper(Protocol):
 
     def refusal(self, metadata: Metadata) -> ServiceError | None:
         """Return why the call is refused, or None."""
+
+
+def takes(convert: Callable[[bytes], Any]) -> Callable[[Handle], Handle]:
+    """Give a handler what `convert` makes of the bytes of a request, in place of a message.
+
+    `convert` returns an InvalidRequestError where it can make nothing of them.
+    """
+
+    def mark(handle: Handle) -> Handle:
+        handle.takes = convert  # type: ignore[attr-defined]
+        return handle
+
+    return mark
 
 
 class Boundary(grpc.aio.ServerInterceptor):
@@ -80,7 +96,8 @@ class Boundary(grpc.aio.ServerInterceptor):
                 return handler
             guarded = grpc.unary_unary_rpc_method_handler(
                 self._guard(handler.unary_unary, method),
-                request_deserializer=self._parse_or_explain(handler.request_deserializer),
+                request_deserializer=getattr(handler.unary_unary, "takes", None)
+                or parse_or_explain(handler.request_deserializer, self._max_framing_bytes),
                 response_serializer=handler.response_serializer,
             )
             self._guarded[method] = guarded
@@ -126,7 +143,7 @@ class Boundary(grpc.aio.ServerInterceptor):
                 # If a stray CancelledError left the handler, gRPC would send no status, and the client would hang.
                 code, text, metadata = UnavailableError("the work was cancelled").status()
             except Exception as error:
-                code, text, metadata = grpc.StatusCode.INTERNAL, f"internal error {_log_error(error, name)}", ()
+                code, text, metadata = grpc.StatusCode.INTERNAL, f"internal error {log_error(error, name)}", ()
             finally:
                 seconds.observe(time.perf_counter() - started)
             self._metrics.requests.labels(name, code.name).inc()
@@ -149,27 +166,29 @@ class Boundary(grpc.aio.ServerInterceptor):
         # Of a unary handler gRPC would read the message first.
         return grpc.stream_unary_rpc_method_handler(refuse)
 
-    def _parse_or_explain(self, parse: Callable[[bytes], Message]) -> Callable[[bytes], Message | InvalidRequestError]:
-        """Parse a request, or return why that is impossible: raised here, the error would not become a status."""
-        message_class: Any = parse.__self__  # type: ignore[attr-defined]  # a class method of the message
-        descriptor = message_class.DESCRIPTOR
-        max_framing_bytes = self._max_framing_bytes
 
-        def parse_or_explain(data: bytes) -> Message | InvalidRequestError:
-            if len(data) >= LOOKED_INTO_FROM_BYTES and has_more_framing(descriptor, data, max_framing_bytes):
-                return InvalidRequestError([Violation("request", "has more fields than any request needs")])
-            try:
-                return parse(data)
-            except DecodeError:
-                field = find_invalid_utf8(descriptor, data)
-            if field is not None:
-                return InvalidRequestError([Violation(field, "is not valid UTF-8")])
-            return InvalidRequestError([Violation("request", "is not a valid message of this method")])
+def parse_or_explain(
+    parse: Callable[[bytes], Parsed], max_framing_bytes: int
+) -> Callable[[bytes], Parsed | InvalidRequestError]:
+    """Parse a request, or return why that is impossible: raised here, the error would not become a status."""
+    message_class: Any = parse.__self__  # type: ignore[attr-defined]  # a class method of the message
+    descriptor = message_class.DESCRIPTOR
 
-        return parse_or_explain
+    def parse_or_explain(data: bytes) -> Parsed | InvalidRequestError:
+        if len(data) >= LOOKED_INTO_FROM_BYTES and has_more_framing(descriptor, data, max_framing_bytes):
+            return InvalidRequestError([Violation(WHOLE_REQUEST, "has more fields than any request needs")])
+        try:
+            return parse(data)
+        except DecodeError:
+            field = find_invalid_utf8(descriptor, data)
+        if field is not None:
+            return InvalidRequestError([Violation(field, "is not valid UTF-8")])
+        return InvalidRequestError([Violation(WHOLE_REQUEST, "is not a valid message of this method")])
+
+    return parse_or_explain
 
 
-def _log_error(error: Exception, method: str) -> str:
+def log_error(error: Exception, method: str) -> str:
     """Log where an error was raised, and return the id under which it stands.
 
     What it says may quote the request, and is logged at debug only.

@@ -42,14 +42,14 @@ def has_more_framing(descriptor: Descriptor, data: bytes, limit_bytes: int) -> b
             if tag < 0x80:
                 position += 1
             else:
-                tag, position = _varint(data, position)
+                tag, position = varint(data, position)
             wire_type = tag & 7
             if wire_type == LENGTH_DELIMITED:
                 size = data[position]
                 if size < 0x80:
                     position += 1
                 else:
-                    size, position = _varint(data, position)
+                    size, position = varint(data, position)
                 limit_bytes -= position - begin
                 if size and tag in fields:
                     around.append((fields, end))
@@ -58,7 +58,7 @@ def has_more_framing(descriptor: Descriptor, data: bytes, limit_bytes: int) -> b
                     position += size
             else:
                 if wire_type == VARINT:
-                    _, position = _varint(data, position)
+                    _, position = varint(data, position)
                 else:
                     position += SIZES[wire_type]
                 limit_bytes -= position - begin
@@ -82,14 +82,14 @@ def find_invalid_utf8(descriptor: Descriptor, data: bytes) -> str | None:
             seen = dict.fromkeys(fields, 0)
             while position < end and count < SEARCHED_FIELDS:
                 count += 1
-                tag, position = _varint(data, position)
+                tag, position = varint(data, position)
                 if tag & 7 == VARINT:
-                    _, position = _varint(data, position)
+                    _, position = varint(data, position)
                     continue
                 if tag & 7 != LENGTH_DELIMITED:
                     position += SIZES[tag & 7]
                     continue
-                size, start = _varint(data, position)
+                size, start = varint(data, position)
                 position = start + size
                 field = fields.get(tag >> 3)
                 if field is None:
@@ -105,8 +105,8 @@ def find_invalid_utf8(descriptor: Descriptor, data: bytes) -> str | None:
     return None
 
 
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Return the number that begins at a position, and where it ends."""
+def varint(data: bytes, position: int) -> tuple[int, int]:
+    """Return the number that begins at a position, and where it ends. Raises IndexError where it has no end."""
     value = data[position]
     if value < 0x80:
         return value, position + 1

@@ -36,6 +36,9 @@ class Metrics:
         self.request_seconds = seconds(
             "winnow_request_seconds", "Time from a call's arrival in its handler to its end.", ["method"]
         )
+        self.batch_requests = counter(
+            "winnow_batch_requests", "Requests of BatchRecommendItems calls that ended, by status.", ["code"]
+        )
         self.requests_in_flight = gauge("winnow_requests_in_flight", "Calls in flight.")
         self.step_seconds = seconds(
             "winnow_step_seconds",

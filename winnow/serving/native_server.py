@@ -46,7 +46,7 @@ class NativeServer:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._stopping = False
         self._behind = grpc.aio.server(interceptors=[interceptor])
-        self._directory = tempfile.TemporaryDirectory(prefix="winnow-")
+        self._directory: tempfile.TemporaryDirectory[str]
         self._front: NativeGrpcFront
         self._receiver: threading.Thread
 
@@ -77,6 +77,7 @@ class NativeServer:
 
     async def start(self) -> None:
         """Accept calls; their handlers run on this event loop."""
+        self._directory = tempfile.TemporaryDirectory(prefix="winnow-")
         path = Path(self._directory.name) / "socket"
         self._behind.add_insecure_port(f"unix:{path}")
         await self._behind.start()
@@ -138,8 +139,9 @@ class NativeServer:
                 text = f"received message larger than max ({len(message)} vs. {self._max_request_bytes})"
                 return self._fail(call_id, grpc.StatusCode.RESOURCE_EXHAUSTED, text)
             # A handler that refuses a call may be of another kind, one that does not read the message.
-            handle, parse = handler.unary_unary or handler.stream_unary, handler.request_deserializer
-            answer = handler.response_serializer(await handle(message if parse is None else parse(message), context))
+            handle = handler.unary_unary or handler.stream_unary
+            parse, serialize = handler.request_deserializer or bytes, handler.response_serializer or bytes
+            answer = serialize(await handle(parse(message), context))
             if len(answer) > self._max_answer_bytes:
                 text = f"sent message larger than max ({len(answer)} vs. {self._max_answer_bytes})"
                 return self._fail(call_id, grpc.StatusCode.RESOURCE_EXHAUSTED, text)

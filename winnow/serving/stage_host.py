@@ -12,7 +12,7 @@ from winnow.batching import BatchingLimits, MicroBatcher
 from winnow.release.golden import GoldenRequests
 from winnow.release.manifest import GOLDEN_FILE, Manifest
 from winnow.release.reader import Release
-from winnow.rpc.errors import InvalidRequestError
+from winnow.rpc.errors import WHOLE_REQUEST, InvalidRequestError
 from winnow.rpc.violations import Violation
 from winnow.serving.boundary import Gatekeeper
 from winnow.serving.device import Device, Work
@@ -124,7 +124,7 @@ class StageHost(ABC, Generic[Settings, Query, Answer]):
                 self.check(query, loaded.model.item_count)
                 await self.prepare(loaded.model, query)
             except ValueError as error:
-                raise InvalidRequestError([Violation("request", str(error))]) from None
+                raise InvalidRequestError([Violation(WHOLE_REQUEST, str(error))]) from None
             if not all(query.work):
                 return None
             return await loaded.batcher.submit(query, deadline=deadline, weight=len(query))

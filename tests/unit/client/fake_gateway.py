@@ -1,8 +1,9 @@
 """A gateway without stages, over real gRPC: keeps what it was asked and answers what a test has prepared."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Event
 from typing import Any, NamedTuple
 
 import grpc
@@ -45,10 +46,16 @@ class FakeGateway(recommendation_pb2_grpc.RecommendationServiceServicer, catalog
     def __init__(self) -> None:
         self.target = ""
         self.requests: list[Any] = []
+        self.on_request: Callable[[], object] = lambda: None
+        """Called for every request, before it is answered."""
+        self.received = Event()
+        """Set by the first request."""
         self.peers: list[str] = []
         """The other end of each call's connection."""
         self.metadata: list[dict[str, str | bytes]] = []
         self.response: Any = None
+        self.status = recommendation_pb2.RequestStatus(code=3, message="bad")
+        """What a bad request of a batch fails with."""
         self.failures: list[Failure] = []
         """Calls fail with these, one after the other, before any is answered."""
         self.items: Sequence[catalogue_pb2.Item] = ()
@@ -64,6 +71,22 @@ class FakeGateway(recommendation_pb2_grpc.RecommendationServiceServicer, catalog
 
     def RankItems(self, request: Any, context: grpc.ServicerContext) -> Any:
         return self._recommendation(request, context, recommendation_pb2.RankItemsResponse())
+
+    def BatchRecommendItems(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._receive(request, context)
+        return recommendation_pb2.BatchRecommendItemsResponse(results=map(self.result, request.requests))
+
+    def result(self, request: recommendation_pb2.RecommendItemsRequest) -> recommendation_pb2.RecommendItemsResult:
+        """Answer with `response` and the ids of the history, or fail where the history holds "bad"."""
+        item_ids = [watch.item_id for watch in request.history]
+        if "bad" in item_ids:
+            return recommendation_pb2.RecommendItemsResult(status=self.status)
+        response = recommendation_pb2.RecommendItemsResponse()
+        if self.response is not None:
+            response.CopyFrom(self.response)
+        if "nothing" not in item_ids:
+            response.items.extend(recommendation_pb2.ScoredItem(item_id=item_id) for item_id in item_ids)
+        return recommendation_pb2.RecommendItemsResult(response=response)
 
     def BatchGetItems(
         self, request: catalogue_pb2.BatchGetItemsRequest, context: grpc.ServicerContext
@@ -106,6 +129,8 @@ class FakeGateway(recommendation_pb2_grpc.RecommendationServiceServicer, catalog
 
     def _receive(self, request: Any, context: grpc.ServicerContext) -> None:
         self.requests.append(request)
+        self.received.set()
+        self.on_request()
         self.peers.append(context.peer())
         self.metadata.append(dict(context.invocation_metadata()))
         if self.failures:

@@ -183,3 +183,31 @@ def test_a_schema_that_cannot_be_asked_for_is_explained(gateway: FakeGateway) ->
     result = CliRunner().invoke(app, ["schema", f"--target={gateway.target}"])
     assert result.exit_code == 1
     assert "winnow schema: RESOURCE_EXHAUSTED: too much work is waiting" in result.stderr
+
+
+def test_every_user_of_a_log_is_written_to_a_file(gateway: FakeGateway, tmp_path: Path) -> None:
+    log, output = tmp_path / "log.csv", tmp_path / "out.parquet"
+    log.write_text("user_id,item_id,timestamp\nann,sku-1,1\nbob,bad,2\nann,sku-2,3\n")
+    result = recommend(gateway, f"--users={log}", f"--output={output}", "--count=7", "--require-ranked")
+    assert result.exit_code == 0, result.output
+    assert f"{output}: 1 users\nINVALID_ARGUMENT: 1 users, see the column `error`\n" in result.stderr
+    (batch,) = gateway.requests
+    assert [(request.item_count, request.require_ranked) for request in batch.requests] == [(7, True)] * 2
+    assert output.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--users=log.csv"], ["--output=out.parquet"], ["--users=log.csv", "--output=out.parquet", "sku-1"]],
+)
+def test_users_and_output_go_together(gateway: FakeGateway, arguments: list[str]) -> None:
+    result = recommend(gateway, *arguments)
+    assert result.exit_code == 2
+    assert "--users and --output go together" in result.stderr
+
+
+def test_a_log_that_cannot_be_read_is_one_line(gateway: FakeGateway, tmp_path: Path) -> None:
+    result = recommend(gateway, f"--users={tmp_path / 'none.csv'}", f"--output={tmp_path / 'out.parquet'}")
+    assert result.exit_code == 1
+    assert "none.csv" in result.stderr
+    assert len(result.stderr.splitlines()) == 1

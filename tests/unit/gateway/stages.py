@@ -22,6 +22,7 @@ from winnow.serving.metrics import Metrics
 from winnow.v1 import candidate_pb2, ranking_pb2
 
 Change = Callable[[Any], None]
+Outcome = grpc.aio.AioRpcError | float | Change | None
 
 
 def rows(*values: int) -> Rows:
@@ -37,7 +38,7 @@ class FakeStage:
     """`outcomes` come first, one a call: an exception, a number of seconds to wait, or a change of the answer."""
 
     item_count: int = 300
-    outcomes: list[grpc.aio.AioRpcError | float | Change | None] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
     requests: list[Any] = field(default_factory=list)
     cancelled_count: int = 0
 

@@ -168,13 +168,15 @@ def restricted_queries(
     return {text: filter_of(rows, item_count) for text, rows in matching.items()}, restrictions, possible
 
 
-@pytest.fixture(params=["rows are scanned", "rows are scanned in blocks", "lists and masks are"])
+@pytest.fixture(params=["rows are scanned", "rows are scanned in blocks", "lists and masks are", "copied lists are"])
 def few_or_many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """In catalogues as small as these every selection is small: both ways to search one are taken nevertheless."""
     if request.param == "rows are scanned in blocks":
         monkeypatch.setattr("winnow.index.selection.BLOCK_SCORES", 42 * 16)
         monkeypatch.setattr("winnow.index.selection.BLOCK_NUMBERS", 20)
     if request.param == "lists and masks are":
+        monkeypatch.setattr("winnow.index.filtered_lists.LARGEST_COPY_BYTES", 0)
+    if request.param in ("lists and masks are", "copied lists are"):
         monkeypatch.setattr("winnow.index.approximate.LARGEST_SCANNED_SELECTION", 0)
         monkeypatch.setattr("winnow.index.exact.LARGEST_GATHERED_SHARE", 0.0)
 

@@ -1,7 +1,6 @@
 """Ranking of one release: batches of calls, and the memory that its table takes."""
 
 import asyncio
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from winnow.release.manifest import ArithmeticEntry
 from winnow.release.models.loader import load_ranking_network
 from winnow.release.reader import Release, ReleaseError, current_release_id, open_release
 from winnow.serving.metrics import Metrics
+from winnow.serving.releases import MEMORY_PER_FILE_BYTE
 
 CPU = torch.device("cpu")
 
@@ -66,7 +66,7 @@ def test_a_release_whose_table_does_not_fit_into_memory_is_refused(
     assert table is not None
     read = {"ranking_network.safetensors", "golden.safetensors"}
     file_bytes = sum(release.manifest.files[name].size_bytes for name in read)
-    needed = math.ceil(1.25 * file_bytes) + table.nbytes
+    needed = MEMORY_PER_FILE_BYTE * file_bytes + table.nbytes
     settings = RankingSettings(releases=tmp_path, item_table_mebibytes=1)
 
     async def start(available_bytes: int) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,7 +15,7 @@ from tests.releases import write_random_release
 from winnow.release.models.writer import point_current_at
 from winnow.release.reader import Release, ReleaseError
 from winnow.serving.metrics import Metrics
-from winnow.serving.releases import ReleaseKeeper, ReleaseState
+from winnow.serving.releases import HeldRelease, ReleaseKeeper, ReleaseState
 from winnow.serving.settings import ServerSettings
 
 
@@ -56,14 +57,23 @@ def _unfreeze() -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def following(
-    releases: Path, loader: Loader, retire_seconds: float = 3600, derived_bytes: int = 0
+    releases: Path,
+    loader: Loader,
+    retire_seconds: float = 3600,
+    derived_bytes: int = 0,
+    waits_for: Callable[[], str] = str,
 ) -> AsyncIterator[ReleaseKeeper[Loaded]]:
     """A keeper that has loaded the current release and looks at CURRENT every few milliseconds."""
+
+    async def waits(_held: HeldRelease[Loaded]) -> str:
+        return waits_for()
+
     keeper = ReleaseKeeper(
         ServerSettings(releases=releases, release_poll_seconds=0.01, release_retire_seconds=retire_seconds),
         frozenset({"golden.safetensors"}),
         loader.load,
         Metrics(),
+        waits_for=waits,
         derived_bytes=lambda _manifest: derived_bytes,
     )
     await keeper.load_current()
@@ -231,3 +241,103 @@ def test_what_is_read_of_a_release_has_to_fit_twice(
             return False
 
     assert asyncio.run(main()) == fits
+
+
+def moved_away(releases: Path, release_id: str) -> Path:
+    """Take a release that CURRENT names away, and return where it is."""
+    elsewhere = releases.parent / "elsewhere"
+    elsewhere.mkdir()
+    return (releases / release_id).rename(elsewhere / release_id)
+
+
+def test_a_release_whose_files_come_after_current_names_it_is_awaited(tmp_path: Path, loader: Loader) -> None:
+    async def main() -> None:
+        releases = tmp_path / "releases"
+        first = write_random_release(releases, seed=1)
+        second = write_random_release(releases, seed=2)
+        source = moved_away(releases, second)
+        point_current_at(releases, first)
+        async with following(releases, loader) as keeper:
+            point_current_at(releases, second)
+            await until(lambda: state_of(keeper, second) is ReleaseState.LOADING)
+            assert reason_of(keeper, second) == f"release {second}: manifest.json is missing"
+            (releases / second).mkdir()
+            names = sorted((path.name for path in source.iterdir()), key=lambda name: name != "manifest.json")
+            for name in names:
+                data = (source / name).read_bytes()
+                for part in (data[: len(data) // 2], data):
+                    (releases / second / name).write_bytes(part)
+                    await some_polls(keeper)
+                    if name != names[-1]:
+                        assert state_of(keeper, second) is ReleaseState.LOADING
+            await until(lambda: keeper.current.release_id == second)
+            assert loader.attempts == [first, second]
+
+    asyncio.run(main())
+
+
+def test_a_release_whose_files_never_come_is_refused_in_the_end(
+    tmp_path: Path, loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("winnow.serving.releases.INCOMPLETE_SECONDS", 0.2)
+
+    async def main() -> None:
+        write_random_release(tmp_path)
+        async with following(tmp_path, loader) as keeper:
+            absent = "20300101T000000Z-0123456789ab"
+            point_current_at(tmp_path, absent)
+            await until(lambda: state_of(keeper, absent) is ReleaseState.LOADING)
+            await until(lambda: state_of(keeper, absent) is ReleaseState.REFUSED)
+            assert reason_of(keeper, absent) == f"release {absent}: manifest.json is missing"
+
+    asyncio.run(main())
+
+
+def test_a_damaged_file_that_is_mended_needs_nobody_to_ask(tmp_path: Path, loader: Loader) -> None:
+    async def main() -> None:
+        first = write_random_release(tmp_path, seed=1)
+        second = write_random_release(tmp_path, seed=2)
+        file = tmp_path / second / "golden.safetensors"
+        good = file.read_bytes()
+        file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        point_current_at(tmp_path, first)
+        async with following(tmp_path, loader) as keeper:
+            point_current_at(tmp_path, second)
+            await until(lambda: state_of(keeper, second) is ReleaseState.REFUSED)
+            file.write_bytes(good)
+            await until(lambda: keeper.current.release_id == second)
+
+    asyncio.run(main())
+
+
+def test_a_pipe_named_current_holds_nobody_up(tmp_path: Path, loader: Loader) -> None:
+    async def main() -> None:
+        first = write_random_release(tmp_path)
+        async with following(tmp_path, loader) as keeper:
+            (tmp_path / "CURRENT").unlink()
+            os.mkfifo(tmp_path / "CURRENT")
+            await some_polls(keeper)
+            assert keeper.current.release_id == first
+            (tmp_path / "CURRENT").unlink()
+            second = write_random_release(tmp_path, seed=2)
+            await until(lambda: keeper.current.release_id == second)
+
+    asyncio.run(main())
+
+
+def test_what_a_loaded_release_waits_for_is_said(tmp_path: Path, loader: Loader) -> None:
+    waits_for = ["ranking: not held by ipv4:10.0.0.3:50052"]
+
+    async def main() -> None:
+        first = write_random_release(tmp_path, seed=1)
+        async with following(tmp_path, loader, waits_for=lambda: waits_for[0]) as keeper:
+            second = write_random_release(tmp_path, seed=2)
+            await until(lambda: reason_of(keeper, second) != "" if state_of(keeper, second) else False)
+            assert state_of(keeper, second) is ReleaseState.WAITING
+            assert reason_of(keeper, second) == waits_for[0]
+            assert keeper.current.release_id == first
+            waits_for[0] = ""
+            await until(lambda: keeper.current.release_id == second)
+            assert reason_of(keeper, second) == ""
+
+    asyncio.run(main())

@@ -1,0 +1,140 @@
+"""One of three replicas of a stage turns bad, in every way there is: soon nobody notices, and nobody gets nonsense.
+
+Callers call as fast as they are answered, first while all is well, then with the fault. The fault begins while they
+call; what is asked of the answers counts from two seconds later on.
+"""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.faults.cluster import HOST, STAGES, Cluster, Replica
+from tests.faults.faulty_stage import MODES
+from tests.faults.ledger import Judge, Ledger, Load
+from tests.faults.proxy import Proxy, Weather
+from winnow.serving.local_stack import free_port
+
+CALLERS = 8
+HEALTHY_SECONDS = 2.0
+NOTICED_AFTER_SECONDS = 2.0
+LARGEST_DEGRADED_SHARE = 0.02
+SMALLEST_RATE_SHARE = 0.6
+FAULTS = (*MODES, "stopped", "black_hole")
+
+
+class FaultyReplica(Replica):
+    """The replica that turns bad; `flags` are the good replica behind it and the mode."""
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.faulty_stage", str(self.port), *self.flags],
+            stderr=self.log, stdout=self.log,
+        )  # fmt: skip
+
+
+@dataclass
+class Faulty:
+    """The third replica of a stage, and the network before it."""
+
+    replica: FaultyReplica
+    proxy: Proxy
+
+    @contextmanager
+    def bad(self, fault: str) -> Iterator[None]:
+        if fault == "black_hole":
+            self.proxy.weather = Weather(black_hole=True)
+        else:
+            self.replica.signal(signal.SIGSTOP if fault == "stopped" else signal.SIGUSR1)
+        try:
+            yield
+        finally:
+            self.proxy.weather = Weather()
+            if fault == "stopped":
+                self.replica.signal(signal.SIGCONT)
+
+
+Whole = tuple[Cluster, dict[str, Faulty]]
+
+
+@pytest.fixture(scope="module")
+def whole(two_releases: tuple[Path, list[str]], cluster_log: Path) -> Iterator[Whole]:
+    """Two good replicas of each stage, and a third one of each that can turn bad."""
+    with ExitStack() as stack:
+        log = stack.enter_context(cluster_log.open("ab"))
+        made = Cluster(two_releases[0], log)
+        stack.callback(made.stop)
+        made.replicas = {stage: [made._replica(stage, []) for _ in range(2)] for stage in STAGES}
+        faulty = {}
+        for stage in STAGES:
+            replica = FaultyReplica(stage, free_port(HOST), [made.replicas[stage][0].target, ""], log)
+            proxy = Proxy(HOST, replica.port)
+            stack.enter_context(proxy.running())
+            faulty[stage] = Faulty(replica, proxy)
+        made.stage_targets = {
+            stage: [*(replica.target for replica in made.replicas[stage]), faulty[stage].proxy.target]
+            for stage in STAGES
+        }
+        made.replicas["gateway"] = [made._replica("gateway", made._targets())]
+        for stage in STAGES:
+            made.replicas[f"faulty {stage}"] = [faulty[stage].replica]
+        for started in made.all():
+            started.start()
+        for started in made.all():
+            started.wait_until_healthy()
+        yield made, faulty
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_of_three(
+    whole: Whole,
+    judge: Judge,
+    ledger: Ledger,
+    load_seconds: float,
+    cluster_log: Path,
+    stage: str,
+    fault: str,
+) -> None:
+    ledger.fault = f"1 of 3 {stage}s: {fault}"
+    cluster, faulty = whole
+    bad = faulty[stage]
+    bad.replica.kill()
+    bad.replica.flags[1] = fault
+    bad.replica.start()
+    bad.replica.wait_until_healthy()
+    healthy = Ledger("healthy")
+    logged_before = len(cluster_log.read_bytes())
+    seconds = NOTICED_AFTER_SECONDS + load_seconds / 2
+
+    async def traffic() -> None:
+        # Longer than the gateway needs to find the replica again that has just been started.
+        await asyncio.sleep(1.5)
+        await Load(cluster.gateway.target, judge, healthy, timeout_seconds=1.0).run_callers(CALLERS, HEALTHY_SECONDS)
+        load = Load(cluster.gateway.target, judge, ledger, timeout_seconds=1.0)
+        with bad.bad(fault):
+            await load.run_callers(CALLERS, seconds)
+
+    asyncio.run(traffic())
+    begun = min(call.finished_at - call.seconds for call in ledger.calls)
+    later = ledger.since(begun + NOTICED_AFTER_SECONDS)
+    degraded_share = later.degraded_count / len(later.calls)
+    rate_share = (later.full_count / (seconds - NOTICED_AFTER_SECONDS)) / (healthy.full_count / HEALTHY_SECONDS)
+    ledger.notes.append(
+        f"after 2 s: {degraded_share:.1%} degraded, full answers at {rate_share:.0%} of the healthy rate"
+    )
+    log = cluster_log.read_bytes()[logged_before:].decode()
+    met = [line for line in log.splitlines() if "replica ejected" in line and bad.proxy.target in line]
+    assert met, "the replica was asked while it was bad"
+    assert healthy.violations == []
+    assert healthy.degraded_count == 0
+    assert ledger.violations == []
+    assert ledger.codes["OK"] >= 0.98 * len(ledger.calls)
+    assert degraded_share <= LARGEST_DEGRADED_SHARE
+    assert rate_share >= SMALLEST_RATE_SHARE

@@ -1,0 +1,94 @@
+"""Many requests in few calls."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import grpc
+
+from winnow.client.answers import Recommendations
+from winnow.client.errors import WinnowError
+from winnow.client.request_messages import recommend_request
+from winnow.client.response_messages import recommendations
+from winnow.client.watches import History, Time
+from winnow.rpc.violations import Violation
+from winnow.v1 import recommendation_pb2
+
+# The contract's maximum.
+MAX_REQUESTS = 256
+# Half of the largest message that a gateway takes by default.
+MAX_BYTES = 2 * 1024 * 1024
+
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendationRequest:
+    """One request of several: the arguments of `recommend`."""
+
+    history: History
+    count: int = 20
+    excluded_item_ids: Iterable[str] = ()
+    include_watched: bool = False
+    require_ranked: bool = False
+    request_time: Time | None = None
+    unclicked_item_ids: Iterable[str] = ()
+    filter: str = ""
+    allowed_item_ids: Iterable[str] | None = None
+
+
+def batch_requests(
+    requests: Iterable[RecommendationRequest],
+) -> list[recommendation_pb2.BatchRecommendItemsRequest]:
+    """Return as few calls as possible, in order. Raise TypeError or ValueError that names request and argument."""
+    return packed([_message(position, request) for position, request in enumerate(requests)])
+
+
+def packed(
+    messages: Sequence[recommendation_pb2.RecommendItemsRequest],
+) -> list[recommendation_pb2.BatchRecommendItemsRequest]:
+    """Return as few batches of these messages, in order, as the limits of a call allow."""
+    batches: list[recommendation_pb2.BatchRecommendItemsRequest] = []
+    size = 0
+    for message in messages:
+        size += message.ByteSize()
+        if not batches or len(batches[-1].requests) == MAX_REQUESTS or size > MAX_BYTES:
+            batches.append(recommendation_pb2.BatchRecommendItemsRequest())
+            size = message.ByteSize()
+        batches[-1].requests.append(message)
+    return batches
+
+
+def outcomes(response: recommendation_pb2.BatchRecommendItemsResponse) -> list[Recommendations | WinnowError]:
+    """Read the answer of BatchRecommendItems."""
+    return [
+        _error(result.status, f"requests[{position}].")
+        if result.WhichOneof("outcome") == "status"
+        else recommendations(result.response)
+        for position, result in enumerate(response.results)
+    ]
+
+
+def _message(position: int, request: RecommendationRequest) -> recommendation_pb2.RecommendItemsRequest:
+    try:
+        return recommend_request(
+            request.history,
+            count=request.count,
+            excluded_item_ids=request.excluded_item_ids,
+            include_watched=request.include_watched,
+            require_ranked=request.require_ranked,
+            request_time=request.request_time,
+            unclicked_item_ids=request.unclicked_item_ids,
+            filter=request.filter,
+            allowed_item_ids=request.allowed_item_ids,
+        )
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"requests[{position}].{error}") from None
+
+
+def _error(status: recommendation_pb2.RequestStatus, prefix: str) -> WinnowError:
+    """The error of one request, as its own call would have raised it: fields are named without the batch's prefix."""
+    violations = tuple(
+        Violation(violation.field.removeprefix(prefix), violation.description) for violation in status.violations
+    )
+    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    return WinnowError(code, status.message.removeprefix(prefix), violations)
