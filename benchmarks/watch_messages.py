@@ -78,7 +78,7 @@ def layouts() -> list[Layout]:
     def fill_watches(watches: Watches) -> Any:
         return recommendation_pb2.RecommendItemsRequest(
             history=[
-                recommendation_pb2.Watch(item_id=item, weight=weight, time_seconds=seconds)
+                recommendation_pb2.Watch(item_id=item, weight=weight, timestamp_seconds=seconds)
                 for item, weight, seconds in _each(watches)
             ]
         )
@@ -161,7 +161,7 @@ def _read_watches(request: recommendation_pb2.RecommendItemsRequest) -> Read:
     return (
         [watch.item_id for watch in watches],
         _known(watches, "weight", attrgetter("weight"), np.float32(np.nan)),
-        _known(watches, "time_seconds", attrgetter("time_seconds"), np.int64(UNKNOWN_TIME)),
+        _known(watches, "timestamp_seconds", attrgetter("timestamp_seconds"), np.int64(UNKNOWN_TIME)),
     )
 
 

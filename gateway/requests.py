@@ -34,7 +34,7 @@ class GivenHistory:
 class GivenContext:
     """What else the caller of a ranking knows."""
 
-    request_time_seconds: int | None
+    request_timestamp_seconds: int | None
     unclicked_item_ids: Sequence[str]
 
 
@@ -125,7 +125,7 @@ class RequestReader:
         request = _candidates(catalogue, deadline, history, item_count, excluded_item_ids, restriction, include_watched)
         request.candidate_count = max(item_count, self._candidate_count)
         request.require_ranked = require_ranked
-        request.context = _context(context.request_time_seconds, unclicked_ids, catalogue)
+        request.context = _context(context.request_timestamp_seconds, unclicked_ids, catalogue)
         return request
 
     def retrieve(
@@ -171,7 +171,7 @@ class RequestReader:
             history=watched,
             rows=_without_duplicates(rows),
             deadline=deadline,
-            context=_context(context.request_time_seconds, unclicked_ids, catalogue),
+            context=_context(context.request_timestamp_seconds, unclicked_ids, catalogue),
             unknown_history_count=unknown_history_count,
             unknown_item_count=unknown_item_count,
         )
@@ -199,7 +199,7 @@ class RequestReader:
             violations.add("history", f"has {history.length} watches: at most {self.max_history_items}")
         violations.check_each_id("history[{}].item_id", history.item_ids)
         violations.check_weights("history[{}].weight", history.weights)
-        violations.check_times("history[{}].time_seconds", history.times)
+        violations.check_times("history[{}].timestamp_seconds", history.times)
 
     def _check_restriction(
         self, given: GivenRestriction, catalogue: ServedCatalogue, violations: Violations
@@ -211,7 +211,7 @@ class RequestReader:
         )
 
     def _check_context(self, context: GivenContext, violations: Violations) -> Sequence[str]:
-        violations.check_times("request_time_seconds", [context.request_time_seconds])
+        violations.check_times("request_timestamp_seconds", [context.request_timestamp_seconds])
         return violations.check_ids("unclicked_item_ids", context.unclicked_item_ids, self.max_history_items)
 
 
@@ -260,11 +260,11 @@ def _history(given: GivenHistory, catalogue: ServedCatalogue) -> tuple[WatchHist
 
 
 def _context(
-    request_time_seconds: int | None, unclicked_ids: Sequence[str], catalogue: ServedCatalogue
+    request_timestamp_seconds: int | None, unclicked_ids: Sequence[str], catalogue: ServedCatalogue
 ) -> RequestContexts | None:
     if not catalogue.ranking_reads_contexts:
         return None
-    now = int(time.time()) if request_time_seconds is None else request_time_seconds
+    now = int(time.time()) if request_timestamp_seconds is None else request_timestamp_seconds
     unclicked, _ = catalogue.vocabulary.rows(unclicked_ids)
     return RequestContexts(np.array([now]), RaggedRows(unclicked, np.array([0, len(unclicked)])))
 

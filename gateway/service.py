@@ -254,7 +254,7 @@ class GatewayService(
             length=len(watches),
             item_ids=[watch.item_id for watch in watches],
             weights=_given(watches, "weight"),
-            times=_given(watches, "time_seconds"),
+            times=_given(watches, "timestamp_seconds"),
         )
 
     def _write_recommended(
@@ -328,7 +328,7 @@ def run_gateway(settings: GatewaySettings) -> int:
     return run_service(GatewayService, settings)
 
 
-def _given(watches: Sequence[recommendation_pb2.Watch], field: Literal["weight", "time_seconds"]) -> Sequence[Any]:
+def _given(watches: Sequence[recommendation_pb2.Watch], field: Literal["weight", "timestamp_seconds"]) -> Sequence[Any]:
     """Return an optional field of every watch, None where it is not set; nothing if no watch has it."""
     if watches and watches[0].HasField(field):
         # Usually all watches have it then, and a value that does not read as 0 is set: no need to ask each watch.
@@ -349,7 +349,7 @@ def _restriction(
 
 def _context(message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RankItemsRequest) -> GivenContext:
     return GivenContext(
-        request_time_seconds=message.request_time_seconds if message.HasField("request_time_seconds") else None,
+        request_timestamp_seconds=message.request_timestamp_seconds if message.HasField("request_timestamp_seconds") else None,
         unclicked_item_ids=message.unclicked_item_ids,
     )
 

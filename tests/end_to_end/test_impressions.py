@@ -105,7 +105,7 @@ def test_when_a_request_is_made_and_what_was_shown_before_matter(client: WinnowC
     [
         (
             {"request_time": 1_700_000_000_000},
-            "request_time_seconds",
+            "request_timestamp_seconds",
             "is 1700000000000: seconds since 1970, before the year 10000, are needed",
         ),
         ({"unclicked_item_ids": ["item 1", ""]}, "unclicked_item_ids[1]", "is empty"),

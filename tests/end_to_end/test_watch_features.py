@@ -126,7 +126,7 @@ def test_winnow_recommend_sends_what_the_log_says_of_the_watches_of_a_user(
         ({"weight": float("inf")}, "weight", "is inf: a finite number of at least 0 is needed"),
         (
             {"time": 1_700_000_000_000},
-            "time_seconds",
+            "timestamp_seconds",
             "is 1700000000000: seconds since 1970, before the year 10000, are needed",
         ),
     ],

@@ -142,9 +142,9 @@ class Ledger:
         self.calls.append(call)
         self.violations += judge.violations(call)
 
-    def since(self, time_seconds: float) -> "Ledger":
+    def since(self, started_at: float) -> "Ledger":
         """The calls that were made from then on, by the monotonic clock."""
-        return Ledger(self.fault, [call for call in self.calls if call.finished_at - call.seconds >= time_seconds])
+        return Ledger(self.fault, [call for call in self.calls if call.finished_at - call.seconds >= started_at])
 
     @property
     def codes(self) -> Counter[str]:

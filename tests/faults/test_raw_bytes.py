@@ -92,7 +92,7 @@ def test_raw_bytes_and_http_1_1(cluster: Cluster, module: str) -> None:
 @pytest.mark.parametrize("module", METHODS)
 def test_malformed_nested_and_oversized_messages(cluster: Cluster, module: str) -> None:
     rng = random.Random(8)
-    watch = recommendation_pb2.Watch(item_id="item-0", weight=3.5, time_seconds=1_700_000_000)
+    watch = recommendation_pb2.Watch(item_id="item-0", weight=3.5, timestamp_seconds=1_700_000_000)
     good = recommendation_pb2.RecommendItemsRequest(history=[watch] * 30, item_count=5).SerializeToString()
     nested = b"\x0a\x00"
     for _ in range(200):  # messages nested far beyond any parser's limit

@@ -42,7 +42,7 @@ def recommend_request(
         excluded_item_ids=_ids("excluded_item_ids", excluded_item_ids),
         include_watched=include_watched,
         require_ranked=require_ranked,
-        request_time_seconds=_seconds("request_time", request_time),
+        request_timestamp_seconds=_seconds("request_time", request_time),
         unclicked_item_ids=_ids("unclicked_item_ids", unclicked_item_ids),
     )
 
@@ -74,7 +74,7 @@ def rank_request(
     return recommendation_pb2.RankItemsRequest(
         history=_watches(history),
         item_ids=_ids("item_ids", item_ids),
-        request_time_seconds=_seconds("request_time", request_time),
+        request_timestamp_seconds=_seconds("request_time", request_time),
         unclicked_item_ids=_ids("unclicked_item_ids", unclicked_item_ids),
     )
 
@@ -112,7 +112,7 @@ def _watch(position: int, watch: object) -> recommendation_pb2.Watch:
     return recommendation_pb2.Watch(
         item_id=watch.item_id,
         weight=watch.weight,
-        time_seconds=_seconds(f"history[{position}].time", watch.time),
+        timestamp_seconds=_seconds(f"history[{position}].time", watch.time),
     )
 
 

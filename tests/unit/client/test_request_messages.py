@@ -26,8 +26,8 @@ def test_an_id_is_a_watch_of_which_nothing_else_is_known(client: WinnowClient, g
         assert list(request.history) == [
             recommendation_pb2.Watch(item_id="sku-1"),
             recommendation_pb2.Watch(item_id="sku-2"),
-            recommendation_pb2.Watch(item_id="sku-3", weight=0, time_seconds=0),
-            recommendation_pb2.Watch(item_id="sku-4", weight=4.5, time_seconds=1_700_000_000),
+            recommendation_pb2.Watch(item_id="sku-3", weight=0, timestamp_seconds=0),
+            recommendation_pb2.Watch(item_id="sku-4", weight=4.5, timestamp_seconds=1_700_000_000),
         ]
 
 
@@ -51,8 +51,8 @@ def test_times_are_sent_in_whole_seconds(
     client: WinnowClient, gateway: FakeGateway, time: float | datetime, seconds: int
 ) -> None:
     client.recommend([Watch("a", time=time)], request_time=time)
-    assert gateway.requests[0].history[0].time_seconds == seconds
-    assert gateway.requests[0].request_time_seconds == seconds
+    assert gateway.requests[0].history[0].timestamp_seconds == seconds
+    assert gateway.requests[0].request_timestamp_seconds == seconds
 
 
 def test_everything_said_is_sent(client: WinnowClient, gateway: FakeGateway) -> None:
@@ -76,14 +76,14 @@ def test_everything_said_is_sent(client: WinnowClient, gateway: FakeGateway) -> 
             excluded_item_ids=["b"],
             include_watched=True,
             require_ranked=True,
-            request_time_seconds=5,
+            request_timestamp_seconds=5,
             unclicked_item_ids=["c", "c"],
         ),
         recommendation_pb2.RetrieveItemsRequest(
             history=history, item_count=8, excluded_item_ids=["b"], include_watched=True
         ),
         recommendation_pb2.RankItemsRequest(
-            history=history, item_ids=["d", "e"], request_time_seconds=5, unclicked_item_ids=["c"]
+            history=history, item_ids=["d", "e"], request_timestamp_seconds=5, unclicked_item_ids=["c"]
         ),
     ]
     assert gateway.requests[3] == catalogue_pb2.SearchItemsRequest(title_contains="text", page_size=9, page_token="40")
@@ -92,7 +92,7 @@ def test_everything_said_is_sent(client: WinnowClient, gateway: FakeGateway) -> 
 def test_what_is_not_said_is_not_sent(client: WinnowClient, gateway: FakeGateway) -> None:
     client.recommend([])
     client.rank([], ["x"])
-    assert not any(request.HasField("request_time_seconds") for request in gateway.requests)
+    assert not any(request.HasField("request_timestamp_seconds") for request in gateway.requests)
 
 
 @pytest.mark.parametrize("history", ["sku-1", None, 5])

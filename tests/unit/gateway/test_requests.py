@@ -26,7 +26,7 @@ def recommend(catalogue: ServedCatalogue, given: GivenHistory, **asked: Any) -> 
         "restriction": GivenRestriction(),
         "include_watched": False,
         "require_ranked": False,
-        "context": GivenContext(request_time_seconds=None, unclicked_item_ids=()),
+        "context": GivenContext(request_timestamp_seconds=None, unclicked_item_ids=()),
     }
     return READER.recommend(catalogue, 1.0, given, **(fields | asked))
 
@@ -75,16 +75,16 @@ def test_counts(catalogue: ServedCatalogue, asked: int, given: int) -> None:
         (history("a", weights=[float("nan")]), {}, "history[0].weight"),
         (history("a", weights=[float("inf")]), {}, "history[0].weight"),
         (history("a", "b", weights=[None, -1.0]), {}, "history[1].weight"),
-        (history("a", times=[1_700_000_000_000]), {}, "history[0].time_seconds"),
-        (history("a", times=[UNKNOWN_TIME]), {}, "history[0].time_seconds"),
+        (history("a", times=[1_700_000_000_000]), {}, "history[0].timestamp_seconds"),
+        (history("a", times=[UNKNOWN_TIME]), {}, "history[0].timestamp_seconds"),
         (GivenHistory(length=51), {}, "history"),
         (history(), {"item_count": -1}, "item_count"),
         (history(), {"excluded_item_ids": ["a"] * 11}, "excluded_item_ids"),
         (history(), {"excluded_item_ids": ["a", ""]}, "excluded_item_ids[1]"),
-        (history(), {"context": GivenContext(request_time_seconds=None, unclicked_item_ids=["a"] * 51)},
+        (history(), {"context": GivenContext(request_timestamp_seconds=None, unclicked_item_ids=["a"] * 51)},
          "unclicked_item_ids"),
-        (history(), {"context": GivenContext(request_time_seconds=1 << 60, unclicked_item_ids=())},
-         "request_time_seconds"),
+        (history(), {"context": GivenContext(request_timestamp_seconds=1 << 60, unclicked_item_ids=())},
+         "request_timestamp_seconds"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(
@@ -122,7 +122,7 @@ def test_items_to_rank_are_scored_once(catalogue: ServedCatalogue) -> None:
         1.0,
         history(item_id(1)),
         item_ids=[item_id(9), item_id(4), item_id(9), "unknown"],
-        context=GivenContext(request_time_seconds=None, unclicked_item_ids=()),
+        context=GivenContext(request_timestamp_seconds=None, unclicked_item_ids=()),
     )
     assert request.rows.tolist() == [9, 4]
     assert request.unknown_item_count == 1
@@ -136,7 +136,7 @@ def test_too_few_or_too_many_items_to_rank(catalogue: ServedCatalogue, item_ids:
             1.0,
             history(),
             item_ids=item_ids,
-            context=GivenContext(request_time_seconds=None, unclicked_item_ids=()),
+            context=GivenContext(request_timestamp_seconds=None, unclicked_item_ids=()),
         )
 
 

@@ -48,7 +48,7 @@ def test_other_damage_is_not_taken_for_it(data: bytes) -> None:
         (RecommendItemsRequest(excluded_item_ids=["b" * 128]), 3),
         (RecommendItemsRequest(history=[Watch()] * 3), 6),
         (RecommendItemsRequest(history=[Watch(item_id="abc")], item_count=5), 6),
-        (RecommendItemsRequest(history=[Watch(item_id="b" * 400, weight=1, time_seconds=-1)] * 2), 44),
+        (RecommendItemsRequest(history=[Watch(item_id="b" * 400, weight=1, timestamp_seconds=-1)] * 2), 44),
     ],
 )
 def test_tags_lengths_and_numbers_are_counted(request_: RecommendItemsRequest, framing_bytes: int) -> None:
@@ -61,7 +61,7 @@ def test_a_request_with_the_most_of_everything_is_taken() -> None:
     settings = GatewaySettings()
     ids = ["x" * 512]
     request = RecommendItemsRequest(
-        history=[Watch(item_id="x" * 512, weight=1, time_seconds=-1)] * settings.max_history_items,
+        history=[Watch(item_id="x" * 512, weight=1, timestamp_seconds=-1)] * settings.max_history_items,
         unclicked_item_ids=ids * settings.max_history_items,
         excluded_item_ids=ids * settings.max_excluded_items,
         allowed_item_ids=ids * settings.max_allowed_items,
@@ -69,7 +69,7 @@ def test_a_request_with_the_most_of_everything_is_taken() -> None:
         item_count=100,
         include_watched=True,
         require_ranked=True,
-        request_time_seconds=-1,
+        request_timestamp_seconds=-1,
     )
     assert not has_more_framing(DESCRIPTOR, request.SerializeToString(), settings.max_framing_bytes)
 
@@ -105,7 +105,7 @@ def test_no_bytes_make_it_fail(data: bytes) -> None:
 
 
 @given(
-    st.lists(st.builds(Watch, item_id=st.text(), weight=st.floats(width=32), time_seconds=st.integers(-9, 2**63 - 1))),
+    st.lists(st.builds(Watch, item_id=st.text(), weight=st.floats(width=32), timestamp_seconds=st.integers(-9, 2**63 - 1))),
     st.lists(st.text()),
 )
 def test_valid_messages_are_taken(history: list[Watch], excluded: list[str]) -> None:
