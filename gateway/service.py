@@ -68,6 +68,7 @@ class GatewayService(
         self._batches = batches.Batches(metrics)
         self._releases = ServedReleases(settings, metrics)
         self.keeper = self._releases.keeper
+        self.start = self._releases.start
         self.watch = self._releases.watch
         self._search = ItemSearch(settings, metrics)
 
@@ -349,7 +350,9 @@ def _restriction(
 
 def _context(message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RankItemsRequest) -> GivenContext:
     return GivenContext(
-        request_timestamp_seconds=message.request_timestamp_seconds if message.HasField("request_timestamp_seconds") else None,
+        request_timestamp_seconds=message.request_timestamp_seconds
+        if message.HasField("request_timestamp_seconds")
+        else None,
         unclicked_item_ids=message.unclicked_item_ids,
     )
 
