@@ -66,9 +66,6 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     A ServiceError becomes its own status. A message that cannot be decoded becomes INVALID_ARGUMENT. Anything else
     becomes INTERNAL with an opaque id; the log says under the same id where it was raised.
-
-    `make_refusal` makes the handler that refuses a call. The default one does not read its message; a transport that
-    reads it anyway may need another.
     """
 
     def __init__(
@@ -77,7 +74,6 @@ class Boundary(grpc.aio.ServerInterceptor):
         metrics: Metrics,
         spans: Spans,
         gatekeepers: Sequence[Gatekeeper],
-        make_refusal: Callable[..., HandlerType] = grpc.stream_unary_rpc_method_handler,
     ) -> None:
         self._max_calls_in_flight = settings.max_calls_in_flight
         self._max_message_fields = settings.max_message_fields
@@ -85,7 +81,6 @@ class Boundary(grpc.aio.ServerInterceptor):
         self._metrics = metrics
         self._spans = spans
         self._gatekeepers = gatekeepers
-        self._make_refusal = make_refusal
         self._guarded: dict[str, HandlerType] = {}
         self._calls_in_flight = 0
         metrics.requests_in_flight.set_function(lambda: self._calls_in_flight)
@@ -172,7 +167,8 @@ class Boundary(grpc.aio.ServerInterceptor):
             counted.inc()
             await context.abort(code, text, metadata)
 
-        return self._make_refusal(refuse)
+        # A handler of a stream: gRPC does not wait for a message that nobody reads.
+        return grpc.stream_unary_rpc_method_handler(refuse)
 
 
 def parse_or_explain(
