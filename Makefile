@@ -25,7 +25,7 @@ test-compose: install  ## Builds the images and tests the stack. Needs a contain
 test-faults: install  ## Faults under load: kills, stops, bad networks, swaps, overload. Longer: `ARGS="--load-seconds 60"`.
 	$(BIN)/pytest tests/faults --timeout 1800 $(ARGS)
 
-bench: install  ## Benchmarks, about 12 minutes; writes benchmarks/RESULTS.md.
+bench: install  ## Benchmarks, about 15 minutes; writes benchmarks/RESULTS.md.
 	$(BIN)/python -m benchmarks
 
 ablations: install  ## Writes docs/ablations.md. Hours on 2 cores; continues where it stopped. `ARGS="movielens --epochs 5"`.
