@@ -36,8 +36,8 @@ def ensure_release(preset: Preset, root: Path) -> Path:
     return directory
 
 
-def write(preset: Preset, directory: Path) -> None:
-    """Make the networks and write their release."""
+def write(preset: Preset, directory: Path, attributes: Attributes | None = None) -> None:
+    """Make the networks and write their release; without other attributes, items have titles."""
     networks = make_networks(preset)
     tuning = networks.catalogue.histories(TUNING_HISTORIES, preset.history_length, TUNING_SEED)
     load = networks.catalogue.histories(LOAD_HISTORIES, preset.history_length, LOAD_SEED)
@@ -50,7 +50,7 @@ def write(preset: Preset, directory: Path) -> None:
             candidate_network=networks.candidate,
             ranking_network=networks.ranking,
             popularity=networks.catalogue.popularity,
-            attributes=titles(preset.item_count),
+            attributes=attributes or titles(preset.item_count),
             sample_histories=tuning.slice(0, 8),
             training={"synthetic": preset.name, "torch": torch.__version__, "python": platform.python_version()},
             figures={},

@@ -1,6 +1,7 @@
 """Batches of requests: each is parsed, answered and, where it fails, explained by itself."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from winnow.rpc.errors import WHOLE_REQUEST, InvalidRequestError, OverloadedError, ServiceError, UnavailableError
@@ -11,9 +12,8 @@ from winnow.serving.metrics import Metrics
 from winnow.v1 import recommendation_pb2
 
 MAX_REQUESTS = 256
-# Reading this many bytes of requests takes a few milliseconds, and a single request that is larger as long as it takes
-# alone. Whatever else is ready runs in between.
-BYTES_PER_TURN = 64 * 1024
+# Requests are taken up for this long at a time, and a single one that takes longer as long as it takes alone.
+SECONDS_PER_TURN = 0.004
 
 _REQUESTS = recommendation_pb2.BatchRecommendItemsRequest.DESCRIPTOR.fields_by_name["requests"].number
 # Of later versions.
@@ -56,30 +56,45 @@ def split(data: bytes) -> list[bytes] | InvalidRequestError:
     return requests or _wrong("requests", "is empty: there is nothing to answer")
 
 
+class Turns:
+    """Divides the reading of all batches, so that whatever else is ready on the event loop runs in between."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._number = 0
+        self._ends_at = 0.0
+
+    async def wait(self) -> None:
+        """Return while the turn lasts, or else when the event loop has run what was ready and the next turn begins."""
+        while self._clock() >= self._ends_at:
+            number = self._number
+            await asyncio.sleep(0)
+            if number == self._number:
+                self._number += 1
+                self._ends_at = self._clock() + SECONDS_PER_TURN
+
+
 class Batches:
     """Answers the requests of batches."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, turns: Turns | None = None) -> None:
         self._counted = metrics.batch_requests
         self._succeeded = metrics.batch_requests.labels("OK")
+        self._turns = turns or Turns()
 
     async def answer(self, requests: Sequence[bytes], answer: Answer) -> recommendation_pb2.BatchRecommendItemsResponse:
         """Return the result of each request. `answer` gets its bytes; what it raises becomes the status."""
         response = recommendation_pb2.BatchRecommendItemsResponse()
-        unread = 0
         async with asyncio.TaskGroup() as group:
             for position, data in enumerate(requests):
                 group.create_task(self._answer_one(response.results.add(), position, data, answer))
-                unread += len(data)
-                if unread >= BYTES_PER_TURN:
-                    unread = 0
-                    await asyncio.sleep(0)
         return response
 
     async def _answer_one(
         self, result: recommendation_pb2.RecommendItemsResult, position: int, data: bytes, answer: Answer
     ) -> None:
         failure: ServiceError
+        await self._turns.wait()
         try:
             result.response.CopyFrom(await answer(data))
             self._succeeded.inc()

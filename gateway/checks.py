@@ -18,7 +18,8 @@ class Violations:
 
     def add(self, field: str, description: str) -> bool:
         """Note what is wrong with a field and return whether to look further."""
-        self._found.append(Violation(field, description))
+        if len(self._found) < MAX_VIOLATIONS:
+            self._found.append(Violation(field, description))
         return len(self._found) < MAX_VIOLATIONS
 
     def refuse(self) -> None:

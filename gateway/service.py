@@ -61,7 +61,7 @@ class GatewayService(
         self._settings = settings
         self._metrics = metrics
         self._parse_recommend = parse_or_explain(
-            recommendation_pb2.RecommendItemsRequest.FromString, settings.max_message_fields
+            recommendation_pb2.RecommendItemsRequest.FromString, settings.max_framing_bytes
         )
         self._reader = RequestReader(settings)
         self._ids = RecommendationIds()

@@ -6,11 +6,15 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from winnow.serving.settings import SETTINGS_CONFIG, MessageBytes, Port, PositiveInt, PositiveSeconds, ServerSettings
+from winnow.serving.settings import SETTINGS_CONFIG, Port, PositiveInt, PositiveSeconds, ServerSettings
 
 MAX_LOOKED_UP_ITEMS = 1000
+# A tag and a length, of up to 512.
+FRAMING_BYTES_PER_ID = 3
+# Those of the watch and of its id, a weight with its tag, a time of up to ten bytes with its tag.
+FRAMING_BYTES_PER_WATCH = 22
 # Fields that are not repeated, and those of later versions.
-OTHER_FIELDS = 100
+OTHER_FRAMING_BYTES = 1_000
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -22,8 +26,6 @@ class GatewaySettings(ServerSettings):
 
     port: Port = 50050
     """Port to listen on; 0 lets the system choose, and the log says which."""
-    max_request_bytes: MessageBytes = 4 * 1024 * 1024
-    """Largest request that is taken, in bytes, decompressed."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes behind the one port, for more cores than one; metrics of the n-th are on `metrics_port` + n."""
     candidate_target: str = "localhost:50051"
@@ -75,13 +77,12 @@ class GatewaySettings(ServerSettings):
         return self.workers > 1
 
     @property
-    def max_message_fields(self) -> int:
-        """See ServerSettings.max_message_fields: every id is a field, and a watch holds three more."""
-        return (
-            4 * self.max_history_items
-            + self.max_history_items  # unclicked_item_ids
+    def max_framing_bytes(self) -> int:
+        """See ServerSettings.max_framing_bytes: a request that has the most of everything takes as many."""
+        id_count = (
+            self.max_history_items  # unclicked_item_ids
             + self.max_excluded_items
             + self.max_allowed_items
             + max(self.max_ranked_items, MAX_LOOKED_UP_ITEMS)
-            + OTHER_FIELDS
         )
+        return FRAMING_BYTES_PER_WATCH * self.max_history_items + FRAMING_BYTES_PER_ID * id_count + OTHER_FRAMING_BYTES

@@ -95,6 +95,29 @@ def test_a_broken_message_is_an_invalid_argument(channel: grpc.Channel) -> None:
     assert failure.value.details() == "request: is not a valid message of this method"
 
 
+# A watch whose weight is not a number.
+BAD_WATCH = b"\x0a\x05\x15\x00\x00\xc0\x7f"
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+def test_a_request_with_half_a_million_violations_is_not_parsed(
+    channel: grpc.Channel, compression: grpc.Compression
+) -> None:
+    method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(RECOMMEND)
+    with pytest.raises(grpc.RpcError) as failure:
+        method(BAD_WATCH * 500_000, timeout=5, compression=compression)
+    assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.value.details() == "request: has more fields than any request needs"
+
+
+def test_a_small_request_that_is_large_once_it_is_inflated_is_rejected(channel: grpc.Channel) -> None:
+    """28 MB of violations are some kilobytes on the wire."""
+    method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(RECOMMEND)
+    with pytest.raises(grpc.RpcError) as failure:
+        method(BAD_WATCH * 4_000_000, timeout=5, compression=grpc.Compression.Gzip)
+    assert failure.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 def test_ranking_nothing_is_refused(client: WinnowClient) -> None:
     with pytest.raises(WinnowError, match="item_ids: is empty"):
         client.rank(["item-0"], [])

@@ -223,6 +223,12 @@ class Load:
         async with self._stub() as stub:
             await asyncio.gather(*(call_on(stub) for _ in range(caller_count)))
 
+    async def burst(self, count: int, connections: int) -> None:
+        """Make so many calls at once."""
+        async with contextlib.AsyncExitStack() as stack:
+            stubs = [await stack.enter_async_context(self._stub()) for _ in range(connections)]
+            await asyncio.gather(*(self._call(stubs[number % connections]) for number in range(count)))
+
     @contextlib.asynccontextmanager
     async def _stub(self) -> "AsyncIterator[recommendation_pb2_grpc.RecommendationServiceAsyncStub]":
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 500)]

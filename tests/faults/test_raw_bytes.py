@@ -1,5 +1,6 @@
 """Input that is not a request, sent to every port, is refused, and the next good call is answered."""
 
+import gzip
 import random
 import socket
 from pathlib import Path
@@ -9,9 +10,9 @@ import pytest
 
 from tests.faults.cluster import Cluster
 from tests.faults.ledger import Judge
+from tests.faults.rapid_reset import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame, headers
 from winnow.v1 import candidate_pb2, packed_pb2, recommendation_pb2, recommendation_pb2_grpc
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 METHODS = {
     "gateway": "/winnow.v1.RecommendationService/RecommendItems",
     "candidate_service": "/winnow.v1.CandidateService/RetrieveCandidates",
@@ -32,6 +33,17 @@ def frames(rng: random.Random) -> bytes:
         body = rng.randbytes(rng.randint(0, 64))
         made += len(body).to_bytes(3, "big") + rng.randbytes(2) + rng.randbytes(4) + body
     return made
+
+
+def falsely_compressed(method: str, body: bytes) -> bytes:
+    """A call whose message is said to be compressed."""
+    message = b"\x01" + len(body).to_bytes(4, "big") + body
+    return (
+        PREFACE
+        + frame(SETTINGS, 0, 0, b"")
+        + frame(HEADERS, END_HEADERS, 1, headers(method.encode(), (b"grpc-encoding", b"gzip")))
+        + frame(DATA, END_STREAM, 1, message)
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,6 +70,10 @@ def test_raw_bytes_and_http_1_1(cluster: Cluster, module: str) -> None:
         b"POST /winnow.v1.RecommendationService/RecommendItems HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # the beginning of a TLS handshake
         PREFACE,
+        *(
+            falsely_compressed(METHODS[module], body)
+            for body in (b"", b"\x1f\x8b", b"no gzip at all", gzip.compress(b"")[:9])
+        ),
         *(rng.randbytes(rng.randint(1, 400)) for _ in range(40)),
         *(PREFACE + frames(rng) for _ in range(60)),
     ]
@@ -104,6 +120,24 @@ def test_malformed_nested_and_oversized_messages(cluster: Cluster, module: str) 
             except grpc.RpcError as error:
                 assert error.code() in REFUSALS, error
                 assert "Traceback" not in (error.details() or "")
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+@pytest.mark.parametrize("module", METHODS)
+def test_messages_that_are_large_once_they_are_inflated(
+    cluster: Cluster, module: str, compression: grpc.Compression
+) -> None:
+    replica = cluster.replicas[module][0]
+    before = replica.rss_bytes()
+    options = [("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(replica.target, options=options) as channel:
+        method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHODS[module])
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError) as failure:
+                method(bytes(256 * 1024 * 1024), timeout=30, compression=compression)
+            # Stages take nothing compressed.
+            assert failure.value.code().name == ("RESOURCE_EXHAUSTED" if module == "gateway" else "UNIMPLEMENTED")
+    assert replica.peak_rss_bytes() < before + 128 * 1024 * 1024
 
 
 @pytest.mark.parametrize("module", METHODS)

@@ -14,7 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from tests.hung_mount import hung_mount
+from tests.mounts import hung_mount
 from tests.releases import write_random_release
 from tests.service.process import running, start
 from winnow.rpc.health import healthy

@@ -18,6 +18,9 @@ def serve(
     ranking_port: Annotated[int, typer.Option(help="Port of the ranking service.")] = 50052,
     candidate_device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     ranking_device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    start_timeout_seconds: Annotated[
+        float, typer.Option(min=0, help="How long the services may take to load the release.")
+    ] = 60.0,
 ) -> None:
     """Start candidate service, ranking service and gateway, and stop them together.
 
@@ -33,6 +36,7 @@ def serve(
         gateway_port=port,
         candidate_port=candidate_port,
         ranking_port=ranking_port,
+        start_timeout_seconds=start_timeout_seconds,
         flags={
             "candidate_service": [f"--device={candidate_device}"],
             "ranking_service": [f"--device={ranking_device}"],

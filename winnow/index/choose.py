@@ -43,7 +43,9 @@ class Choice:
 
 
 def choose_index(item_vectors_IH: Tensor, tuning_user_BH: Tensor, target_recall: float = TARGET_RECALL) -> Choice:
-    """Return a full scan for a small catalogue, else inverted lists that reach the target recall on the given queries.
+    """Return inverted lists that reach the target recall on the given queries; a full scan for a small catalogue.
+
+    A full scan too where all lists together do not reach it.
 
     The mean recall exceeds the target by two standard errors, so that other queries reach it too. Give a few hundred
     queries: the fewer there are, the more lists are scanned. Raises ValueError where a large catalogue comes without
@@ -58,6 +60,9 @@ def choose_index(item_vectors_IH: Tensor, tuning_user_BH: Tensor, target_recall:
     width_of_lists = narrowest_width(item_vectors_IH, tuning_user_BH, target_recall)
     index = ApproximateIndex.build(item_vectors_IH, list_count(item_count), width_of_lists)
     recall = tune(index, item_vectors_IH, tuning_user_BH, target_recall)
+    if recall < target_recall:
+        # All lists together do not find enough: eight bits a dimension are too few for these vectors.
+        return Choice(index=ExactIndex(item_vectors_IH), recall_at_200=1.0)
     return Choice(index=index, recall_at_200=recall, tuned_on_query_count=len(tuning_user_BH))
 
 

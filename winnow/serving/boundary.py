@@ -23,7 +23,7 @@ from winnow.rpc.errors import (
     UnavailableError,
 )
 from winnow.rpc.violations import Violation
-from winnow.serving.decoding import find_violation
+from winnow.serving.decoding import find_invalid_utf8, has_more_framing
 from winnow.serving.metrics import Metrics
 from winnow.serving.settings import ServerSettings
 from winnow.serving.tls import certificate_names
@@ -35,8 +35,8 @@ Handle = TypeVar("Handle", bound=Callable[..., Awaitable[Message]])
 Parsed = TypeVar("Parsed", bound=Message)
 HandlerType = Any  # grpc.RpcMethodHandler; its type parameters exist in its stub only
 
-# Parsing takes up to 2 ms for this many bytes, whatever they are. Of larger messages the fields are counted first.
-COUNTED_FROM_BYTES = 256 * 1024
+# Parsing takes up to 4 ms for this many bytes, whatever they are. What larger messages consist of is looked at first.
+LOOKED_INTO_FROM_BYTES = 256 * 1024
 # As long as it takes to answer the calls in flight, under overload.
 RETRY_AFTER_SECONDS = 0.5
 
@@ -69,14 +69,10 @@ class Boundary(grpc.aio.ServerInterceptor):
     """
 
     def __init__(
-        self,
-        settings: ServerSettings,
-        metrics: Metrics,
-        spans: Spans,
-        gatekeepers: Sequence[Gatekeeper],
+        self, settings: ServerSettings, metrics: Metrics, spans: Spans, gatekeepers: Sequence[Gatekeeper]
     ) -> None:
         self._max_calls_in_flight = settings.max_calls_in_flight
-        self._max_message_fields = settings.max_message_fields
+        self._max_framing_bytes = settings.max_framing_bytes
         self._client_names = settings.allowed_client_names
         self._metrics = metrics
         self._spans = spans
@@ -101,7 +97,7 @@ class Boundary(grpc.aio.ServerInterceptor):
             guarded = grpc.unary_unary_rpc_method_handler(
                 self._guard(handler.unary_unary, method),
                 request_deserializer=getattr(handler.unary_unary, "takes", None)
-                or parse_or_explain(handler.request_deserializer, self._max_message_fields),
+                or parse_or_explain(handler.request_deserializer, self._max_framing_bytes),
                 response_serializer=handler.response_serializer,
             )
             self._guarded[method] = guarded
@@ -167,26 +163,27 @@ class Boundary(grpc.aio.ServerInterceptor):
             counted.inc()
             await context.abort(code, text, metadata)
 
-        # A handler of a stream: gRPC does not wait for a message that nobody reads.
+        # Of a unary handler gRPC would read the message first.
         return grpc.stream_unary_rpc_method_handler(refuse)
 
 
 def parse_or_explain(
-    parse: Callable[[bytes], Parsed], max_fields: int
+    parse: Callable[[bytes], Parsed], max_framing_bytes: int
 ) -> Callable[[bytes], Parsed | InvalidRequestError]:
     """Parse a request, or return why that is impossible: raised here, the error would not become a status."""
     message_class: Any = parse.__self__  # type: ignore[attr-defined]  # a class method of the message
     descriptor = message_class.DESCRIPTOR
 
     def parse_or_explain(data: bytes) -> Parsed | InvalidRequestError:
-        large = len(data) >= COUNTED_FROM_BYTES
-        violation = find_violation(descriptor, data, max_fields) if large else None
-        if violation is None:
-            try:
-                return parse(data)
-            except DecodeError:
-                violation = None if large else find_violation(descriptor, data, max_fields)
-        return InvalidRequestError([violation or Violation(WHOLE_REQUEST, "is not a valid message of this method")])
+        if len(data) >= LOOKED_INTO_FROM_BYTES and has_more_framing(descriptor, data, max_framing_bytes):
+            return InvalidRequestError([Violation(WHOLE_REQUEST, "has more fields than any request needs")])
+        try:
+            return parse(data)
+        except DecodeError:
+            field = find_invalid_utf8(descriptor, data)
+        if field is not None:
+            return InvalidRequestError([Violation(field, "is not valid UTF-8")])
+        return InvalidRequestError([Violation(WHOLE_REQUEST, "is not a valid message of this method")])
 
     return parse_or_explain
 

@@ -37,9 +37,15 @@ class CompiledFilters(Generic[Compiled]):
                 raise OverloadedError("too many new filters are waiting", retry_after_seconds=RETRY_AFTER_SECONDS)
             loop = asyncio.get_running_loop()
             waiting = self._waiting[canonical] = loop.run_in_executor(self._thread, self._cache.get, canonical)
-            waiting.add_done_callback(lambda _: self._waiting.pop(canonical, None))
+            waiting.add_done_callback(lambda done: self._on_done(canonical, done))
         # A caller that gives up must not take the filter from the others.
         return await asyncio.shield(waiting)
+
+    def _on_done(self, canonical: str, done: "asyncio.Future[Compiled]") -> None:
+        self._waiting.pop(canonical, None)
+        if not done.cancelled():
+            # Looked at here, lest it is logged, filter and all, where every caller has left.
+            done.exception()
 
     def get_here(self, canonical: str) -> Compiled:
         """Return a compiled filter, compiled in the calling thread if it is not kept; from any thread."""

@@ -29,6 +29,8 @@ Settings = TypeVar("Settings", bound=ServerSettings)
 
 _log = structlog.get_logger(__name__)
 
+# A bit for each algorithm of gRPC; the lowest one stands for none.
+ALL_COMPRESSIONS = 0b111
 # A call that waits to be taken costs gRPC 16 kB, and up to 64 kB of its message.
 MAX_PENDING_CALLS = 10_000
 # Threads that end by themselves have done so by then.
@@ -193,6 +195,7 @@ def _server_options(settings: ServerSettings) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", int(settings.shares_port)),
         # gRPC stops inflating a compressed message at this length too.
         ("grpc.max_receive_message_length", settings.max_request_bytes),
+        ("grpc.compression_enabled_algorithms_bitset", ALL_COMPRESSIONS if settings.takes_compressed_requests else 1),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.max_concurrent_streams", settings.max_calls_per_connection),
         # Counts calls that have ended but are not freed yet, and so refuses calls of clients that keep to the limit.

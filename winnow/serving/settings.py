@@ -43,8 +43,8 @@ class ServerSettings(BaseSettings):
     """Offer gRPC server reflection, so that tools such as grpcurl can list and call methods."""
     max_message_bytes: MessageBytes = 16 * 1024 * 1024
     """Largest message between the services, in bytes."""
-    max_request_bytes: MessageBytes = 16 * 1024 * 1024
-    """Largest request that is taken, in bytes, decompressed."""
+    max_request_bytes: MessageBytes = 4 * 1024 * 1024
+    """Largest request that is taken, in bytes, inflated. Each MiB holds the event loop for a few milliseconds."""
     max_calls_in_flight: PositiveInt = 1024
     """Most calls in flight; further ones are rejected unread with RESOURCE_EXHAUSTED. Health checks are not counted."""
     max_calls_per_connection: PositiveInt = 256
@@ -73,8 +73,8 @@ class ServerSettings(BaseSettings):
     """PEM private key of the certificate."""
     tls_client_ca_file: Path | None = None
     """PEM certificates of the authorities that must have signed callers' certificates (mutual TLS)."""
-    tls_client_names: str = ""
-    """With mutual TLS, names that callers' certificates may have, separated by commas. Empty: any that is signed."""
+    tls_client_names: str = "*"
+    """With mutual TLS, names that callers' certificates may have, separated by commas; `*` for any that is signed."""
     log_format: LogFormat = "human"
     """`human` for aligned text, `json` for one JSON object per line."""
     log_level: LogLevel = "info"
@@ -86,16 +86,20 @@ class ServerSettings(BaseSettings):
         return False
 
     @property
-    def max_message_fields(self) -> int:
-        """Most fields that a request may hold: what no message needs is not parsed."""
-        return 1000
+    def takes_compressed_requests(self) -> bool:
+        """Whether callers may compress their requests: they are inflated on the event loop."""
+        return True
+
+    @property
+    def max_framing_bytes(self) -> int:
+        """Most bytes of tags, lengths and numbers in a large request. Stage calls carry few fields, but large ones."""
+        return 10_000
 
     @property
     def allowed_client_names(self) -> frozenset[str]:
         """The names of `tls_client_names`; empty where every caller is taken."""
-        if self.tls_client_ca_file is None:
-            return frozenset()
-        return frozenset(name.strip() for name in self.tls_client_names.split(",") if name.strip())
+        names = frozenset(name.strip() for name in self.tls_client_names.split(","))
+        return frozenset() if self.tls_client_ca_file is None or "*" in names else names
 
     @classmethod
     def from_command_line(cls, arguments: list[str]) -> Self:
@@ -115,6 +119,8 @@ class ServerSettings(BaseSettings):
 class StageSettings(ServerSettings):
     """Settings of both stages."""
 
+    max_request_bytes: MessageBytes = 8 * 1024 * 1024
+    """Largest request that is taken, in bytes. Each MiB holds the event loop for a few milliseconds."""
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = "cpu"
     """Where the network runs: `cpu`, `cuda`, or one GPU of several, `cuda:1`."""
     torch_threads: PositiveInt = 1
@@ -126,4 +132,9 @@ class StageSettings(ServerSettings):
     stuck_seconds: PositiveSeconds = 30.0
     """A computation that takes longer than this fails the liveness check."""
     tls_client_names: str = "winnow-gateway"
-    """With mutual TLS, names that callers' certificates may have, separated by commas. Empty: any that is signed."""
+    """With mutual TLS, names that callers' certificates may have, separated by commas; `*` for any that is signed."""
+
+    @property
+    def takes_compressed_requests(self) -> bool:
+        """See ServerSettings.takes_compressed_requests: gateways do not compress."""
+        return False

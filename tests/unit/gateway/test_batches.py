@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.batches import BYTES_PER_TURN, MAX_REQUESTS, Batches, split
+from gateway.batches import MAX_REQUESTS, SECONDS_PER_TURN, Batches, Turns, split
 from winnow.rpc.errors import InvalidRequestError, OverloadedError, StageUnavailableError
 from winnow.rpc.violations import Violation
 from winnow.serving.metrics import Metrics
@@ -168,23 +168,36 @@ def test_one_that_fails_fails_no_other() -> None:
     assert count("winnow_batch_requests_total", {"code": "UNAVAILABLE"}) == 2
 
 
+class Clock:
+    """Time passes only while requests are taken up."""
+
+    def __init__(self) -> None:
+        self.now = 1.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def test_a_hang_up_ends_the_requests_in_flight_and_begins_no_other() -> None:
     begun: list[bytes] = []
     ended: list[bytes] = []
+    clock = Clock()
 
     async def main() -> None:
         async def answer(data: bytes) -> RecommendItemsResponse:
-            begun.append(data[:1])
+            begun.append(data)
             try:
-                if data[:1] == b"b":
+                if data == b"b":
+                    # The third is not taken up yet when the caller leaves.
+                    clock.now += SECONDS_PER_TURN
                     call.cancel()
                 await asyncio.sleep(60)
             finally:
-                ended.append(data[:1])
+                ended.append(data)
             return RecommendItemsResponse()
 
-        # The second is large: the third is not taken up yet when the caller leaves.
-        call = asyncio.create_task(Batches(Metrics()).answer([b"a", b"b" * BYTES_PER_TURN, b"c"], answer))
+        batches = Batches(Metrics(), Turns(clock))
+        call = asyncio.create_task(batches.answer([b"a", b"b", b"c"], answer))
         await asyncio.wait([call])
         assert call.cancelled()
 
@@ -193,22 +206,42 @@ def test_a_hang_up_ends_the_requests_in_flight_and_begins_no_other() -> None:
     assert sorted(ended) == begun
 
 
-def test_other_work_runs_between_the_requests_of_a_large_batch() -> None:
+def log_of_turns(batch_count: int, seconds_per_request: float) -> str:
+    """What runs on the event loop, in order: r takes up a request of some batch, . is other work."""
     log: list[str] = []
+    clock = Clock()
 
     async def answer(data: bytes) -> RecommendItemsResponse:
-        log.append("read")
+        log.append("r")
+        clock.now += seconds_per_request
         return RecommendItemsResponse()
 
     async def main() -> None:
         async def other() -> None:
             while True:
-                log.append("other")
+                log.append(".")
                 await asyncio.sleep(0)
 
         beside = asyncio.create_task(other())
-        await Batches(Metrics()).answer([b"x" * (BYTES_PER_TURN // 2)] * MAX_REQUESTS, answer)
+        batches = Batches(Metrics(), Turns(clock))
+        await asyncio.gather(*(batches.answer([b"x"] * MAX_REQUESTS, answer) for _ in range(batch_count)))
         beside.cancel()
 
     asyncio.run(main())
-    assert "".join(word[0] for word in log).count("rrr") == 0
+    assert log.count("r") == batch_count * MAX_REQUESTS
+    return "".join(log)
+
+
+@pytest.mark.parametrize("batch_count", [1, 3])
+def test_other_work_runs_between_the_requests_of_batches(batch_count: int) -> None:
+    quarter_of_a_turn = SECONDS_PER_TURN / 4 * 1.01
+    longest = max(map(len, log_of_turns(batch_count, quarter_of_a_turn).split(".")))
+    assert longest == 4
+
+
+def test_a_request_that_takes_longer_than_a_turn_has_one_alone() -> None:
+    assert "rr" not in log_of_turns(2, 2 * SECONDS_PER_TURN)
+
+
+def test_requests_that_take_no_time_are_taken_up_together() -> None:
+    assert "r" * MAX_REQUESTS in log_of_turns(1, 0.0)

@@ -85,6 +85,20 @@ def test_an_index_of_other_vectors_is_refused(clustered: tuple[torch.Tensor, tor
         ApproximateIndex.open(tmp_path / "index.faiss", items[1:], probe_count=1)
 
 
+def test_vectors_that_eight_bits_cannot_tell_apart_are_scanned_as_they_are(
+    clustered: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("winnow.index.choose.LARGEST_EXACT_TABLE", 0)
+    items, users = clustered
+    assert isinstance(choose_index(items, users).index, ApproximateIndex)
+    # A few items far off: between them and the rest there are 255 steps, and the rest is within one of them.
+    far = items.clone()
+    far[:16] = 1e4 * torch.eye(16)
+    choice = choose_index(far, users)
+    assert isinstance(choice.index, ExactIndex)
+    assert choice.recall_at_200 == 1
+
+
 def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
     (tmp_path / "index.faiss").write_bytes(b"not an index at all")
     with pytest.raises(ValueError, match="not an index"):

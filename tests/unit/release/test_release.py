@@ -1,8 +1,10 @@
 """A release is written whole or not at all, and what is damaged is refused with a reason."""
 
 import dataclasses
+import fcntl
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from tests.mounts import small_disk
 from tests.releases import ITEM_COUNT, item_id, reseal, write_random_release
+from winnow.index.choose import Choice, choose_index
 from winnow.networks.options import RankingOptions
 from winnow.release.golden import check_scores
 from winnow.release.golden_filters import GoldenMismatchError
 from winnow.release.models.loader import load_candidate_network, load_ranking_network
-from winnow.release.models.writer import ReleaseContents, write_release
+from winnow.release.models.writer import LEFTOVER_SECONDS, ReleaseContents, write_release
 from winnow.release.reader import ReleaseError, current_release_id, open_release
 
 
@@ -78,6 +82,7 @@ def test_two_releases_stand_side_by_side_and_current_names_the_newer(tmp_path: P
         "vocabulary.safetensors",
         "popularity.safetensors",
         "attributes.safetensors",
+        "title_index.bin",
         "candidate_network.safetensors",
         "ranking_network.safetensors",
         "golden.safetensors",
@@ -228,6 +233,58 @@ def test_a_full_disk_is_an_error_of_the_system(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(OSError, match=f"{tmp_path} cannot be written: .*No space left"):
         write_random_release(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size_kib", [4, 16, 40, 80])
+def test_a_disk_that_is_really_full_is_named_and_left_as_it_was(tmp_path: Path, size_kib: int) -> None:
+    """80 KiB hold the release, but not the pointer to it."""
+    with small_disk(tmp_path, size_kib):
+        with pytest.raises(OSError, match=r"No space left on device") as failure:
+            write_random_release(tmp_path)
+        assert str(tmp_path) in str(failure.value)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_writer_has_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    def left(name: str, age_seconds: float) -> Path:
+        directory = tmp_path / name
+        directory.mkdir()
+        (directory / "index.faiss").write_text("half of it")
+        for path in (directory / "index.faiss", directory):
+            os.utime(path, times=(time.time() - age_seconds,) * 2)
+        return directory
+
+    old, young = left(".writing-old", 1.1 * LEFTOVER_SECONDS), left(".writing-young", 0.9 * LEFTOVER_SECONDS)
+    in_use, pointer = left(".writing-in-use", 1.1 * LEFTOVER_SECONDS), tmp_path / ".current-old"
+    pointer.write_text("a release")
+    os.utime(pointer, times=(0, 0))
+    lock = os.open(in_use, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        release_id = write_random_release(tmp_path)
+    finally:
+        os.close(lock)
+    assert {path.name for path in tmp_path.iterdir()} == {young.name, in_use.name, release_id, "CURRENT"}
+    assert not old.exists()
+
+
+def test_a_writer_locks_what_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = []
+
+    def look(*_: object) -> Choice:
+        (directory,) = tmp_path.glob(".writing-*")
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            locked.append(directory)
+        finally:
+            os.close(descriptor)
+        return choose_index(*_)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("winnow.release.models.writer.choose_index", look)
+    write_random_release(tmp_path)
+    assert locked
 
 
 def test_a_pickle_in_disguise_is_refused(release: Path) -> None:

@@ -1,6 +1,7 @@
 """Filters are compiled beside the event loop, each once."""
 
 import asyncio
+import gc
 import threading
 from dataclasses import dataclass, field
 
@@ -82,3 +83,24 @@ def test_no_more_than_a_bounded_number_of_new_filters_wait() -> None:
         assert (await filters.get("one more")).text == "one more"
 
     asyncio.run(main())
+
+
+def test_what_cannot_be_compiled_is_not_logged_where_its_callers_have_left() -> None:
+    """It used to be: as an exception that was never retrieved, with a part of the filter in it."""
+    compiler = Compiler()
+    logged: list[dict[str, object]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: logged.append(context))
+        filters = CompiledFilters(compiler, max_bytes=10_000)
+        caller = asyncio.ensure_future(filters.get("wrong"))
+        await asyncio.sleep(0.01)
+        caller.cancel()
+        await asyncio.gather(caller, return_exceptions=True)
+        del caller
+        compiler.may_go_on.set()
+        await filters.get("right")  # compiled after the other one
+        gc.collect()
+
+    asyncio.run(main())
+    assert logged == []

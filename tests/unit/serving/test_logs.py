@@ -3,33 +3,13 @@
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import structlog
 
-from winnow.serving.logs import (
-    EQUAL_EVENTS,
-    EQUAL_EVENTS_SECONDS,
-    MAX_KEYS,
-    EqualEvents,
-    LogFormat,
-    LogLevel,
-    configure_logs,
-)
-
-Configure = Callable[[LogFormat, LogLevel], None]
-
-
-@pytest.fixture
-def configure() -> Iterator[Configure]:
-    """Configures logs until the test ends."""
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level)
-    yield lambda log_format, level: configure_logs("test", log_format, level)
-    root.handlers[:], root.level = before
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
+from tests.unit.serving.conftest import Configure
+from winnow.serving.logs import EQUAL_EVENTS, EQUAL_EVENTS_SECONDS, MAX_KEYS, EqualEvents, LogFormat
 
 
 @pytest.fixture

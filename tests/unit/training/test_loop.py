@@ -1,7 +1,8 @@
 """The same seed gives the same network, resumed or not, and the best epoch is kept."""
 
+import contextlib
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -86,19 +87,20 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         train(candidate_trainee(of_epochs(1)), context_in(tmp_path, resume=True))
 
 
-@pytest.fixture
-def limit_file_size() -> Iterator[Callable[[int], None]]:
-    """Make a disk look full: no file may become larger."""
+@contextlib.contextmanager
+def full_disk(free_bytes: int) -> Iterator[None]:
+    """Make a disk look full: no file may become larger. Ends before pytest writes, since that may be to a file too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_checkpoint_that_cannot_be_written_is_an_error_of_the_system(
-    tmp_path: Path, limit_file_size: Callable[[int], None]
-) -> None:
-    limit_file_size(10_000)
-    with pytest.raises(OSError, match=r"candidate\.safetensors cannot be written: .*File too large"):
+def test_a_checkpoint_that_cannot_be_written_is_an_error_of_the_system(tmp_path: Path) -> None:
+    message = r"candidate\.safetensors cannot be written: .*File too large"
+    with full_disk(free_bytes=10_000), pytest.raises(OSError, match=message):
         train(candidate_trainee(of_epochs(1)), context_in(tmp_path))
     assert list(tmp_path.iterdir()) == []
 

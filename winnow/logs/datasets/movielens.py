@@ -63,11 +63,15 @@ class DataSet:
         return self.interactions.is_file() and self.items.is_file()
 
     def write(self, frames: Mapping[Path, pl.DataFrame]) -> None:
-        """Write each file under another name, then rename it."""
+        """Write each file under another name, then rename it. Raises OSError."""
         self.directory.mkdir(parents=True, exist_ok=True)
         for path, frame in frames.items():
             partial = path.with_suffix(".partial")
-            frame.write_parquet(partial)
+            try:
+                frame.write_parquet(partial)
+            except pl.exceptions.PolarsError as error:
+                partial.unlink(missing_ok=True)
+                raise OSError(f"{path} cannot be written: {error}") from error
             partial.replace(path)
 
 

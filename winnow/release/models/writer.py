@@ -1,10 +1,13 @@
 """Writes a release into a temporary directory and renames it into place, so no reader ever sees half of one."""
 
+import fcntl
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +44,11 @@ from winnow.release.reader import check_popularity, describe_file, digest_of_fil
 # Enough to notice a broken tower or table, few enough to be checked in milliseconds.
 GOLDEN_CANDIDATES = 50
 
+WRITING_PREFIX = ".writing-"
+POINTER_PREFIX = ".current-"
+# What has been changed since is left alone: some file systems know no locks between machines.
+LEFTOVER_SECONDS = 6 * 3600.0
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReleaseContents:
@@ -71,11 +79,11 @@ def write_release(releases: Path, contents: ReleaseContents) -> str:
     """Write a release below `releases`, point CURRENT at it, and return its id.
 
     Raises OSError where the directory cannot be written, and ValueError where the contents are not valid; nothing is
-    left behind then.
+    left behind then. What an earlier writer has left that was killed is removed.
     """
     releases.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=releases))
-    try:
+    _remove_leftovers(releases)
+    with _one_kind_of_error(releases), _temporary_directory(releases) as temporary:
         _write_files(temporary, contents)
         index, arithmetic = _write_index(temporary, contents)
         entries = {path.name: describe_file(path) for path in sorted(temporary.iterdir())}
@@ -101,29 +109,87 @@ def write_release(releases: Path, contents: ReleaseContents) -> str:
             path.chmod(0o644)
             _flush_to_disk(path)
         temporary.chmod(0o755)
-        if (releases / release_id).exists():
-            # The same files in the same second: it is this release.
-            shutil.rmtree(temporary)
-        else:
-            temporary.rename(releases / release_id)
-    except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, SafetensorError):
-            raise OSError(f"{releases} cannot be written: {error}") from error
-        raise
-    point_current_at(releases, release_id)
+        with _pointer(releases, release_id) as pointer:
+            # Where there is one of this id, it has the same files.
+            if not (releases / release_id).exists():
+                temporary.rename(releases / release_id)
+            pointer.replace(releases / files.CURRENT_FILE)
+            _flush_to_disk(releases)
     return release_id
 
 
 def point_current_at(releases: Path, release_id: str) -> None:
     """Replace the CURRENT pointer atomically."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".current-", dir=releases)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(release_id + "\n")
-    Path(temporary).chmod(0o644)
-    _flush_to_disk(Path(temporary))
-    Path(temporary).replace(releases / files.CURRENT_FILE)
-    _flush_to_disk(releases)
+    with _pointer(releases, release_id) as pointer:
+        pointer.replace(releases / files.CURRENT_FILE)
+        _flush_to_disk(releases)
+
+
+@contextmanager
+def _pointer(releases: Path, release_id: str) -> Iterator[Path]:
+    """Yield a file that can take the place of CURRENT; where it does not, it is removed."""
+    descriptor, name = tempfile.mkstemp(prefix=POINTER_PREFIX, dir=releases)
+    pointer = Path(name)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(release_id + "\n")
+        pointer.chmod(0o644)
+        _flush_to_disk(pointer)
+        yield pointer
+    finally:
+        pointer.unlink(missing_ok=True)
+
+
+@contextmanager
+def _temporary_directory(releases: Path) -> Iterator[Path]:
+    """Yield a directory that is locked while it is written; what has not been renamed in the end is removed."""
+    directory = Path(tempfile.mkdtemp(prefix=WRITING_PREFIX, dir=releases))
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # where there are no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield directory
+    finally:
+        os.close(descriptor)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _remove_leftovers(releases: Path) -> None:
+    """Remove what writers have left that were killed: what nobody holds a lock on, and nobody has changed of late."""
+    youngest = time.time() - LEFTOVER_SECONDS
+    for path in [*releases.glob(f"{WRITING_PREFIX}*"), *releases.glob(f"{POINTER_PREFIX}*")]:
+        # Another writer may be removing it too.
+        with suppress(OSError):
+            if max(found.stat().st_mtime for found in (path, *path.glob("*"))) > youngest or _is_locked(path):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+
+
+def _is_locked(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@contextmanager
+def _one_kind_of_error(releases: Path) -> Iterator[None]:
+    """Make an OSError that names the directory of what the libraries raise where the disk is full."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(f"{releases} cannot be written: {error}") from error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(releases)) from error
 
 
 def _write_files(directory: Path, contents: ReleaseContents) -> None:

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from tests.mounts import small_disk
 from winnow.commands.data import data_app
 from winnow.logs.datasets import fetch, movielens
 
@@ -94,6 +95,17 @@ def test_the_command_converts_once_and_prints_the_licence(tmp_path: Path, groupl
     assert second.exit_code == 0
     assert "is there and complete" in second.output
     assert written.stat().st_mtime_ns == changed_at
+
+
+@pytest.mark.usefixtures("_any_archive_is_right")
+def test_a_full_disk_is_explained_and_no_half_of_a_file_is_left_behind(tmp_path: Path, grouplens_zip: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with small_disk(tmp_path / "data", 4):
+        arguments = ["movielens-1m", "--directory", str(tmp_path / "data"), "--archive", str(grouplens_zip)]
+        failed = CliRunner().invoke(data_app, arguments)
+        assert failed.exit_code == 1
+        assert "No space left on device" in failed.output
+        assert not list((tmp_path / "data").glob("*/*.partial"))
 
 
 def test_the_command_fails_with_a_reason(tmp_path: Path, grouplens_zip: Path) -> None:
