@@ -16,7 +16,7 @@ test: install lint types  ## Lint, types and all tests, some also on the native 
 		tests/end_to_end/test_bad_requests.py
 
 test-native: install  ## The service, end-to-end and fault tests on the native transport. `ARGS` as for test-faults.
-	$(BIN)/pytest --transport native tests/service tests/end_to_end
+	$(BIN)/pytest --transport native --ignore tests/end_to_end/test_benchmarks.py tests/service tests/end_to_end
 	$(BIN)/pytest --transport native tests/faults --timeout 1800 $(ARGS)
 
 test-compose: install  ## Builds the images and tests the stack. Needs a container engine, or root on Debian.
