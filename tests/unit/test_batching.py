@@ -349,7 +349,7 @@ def test_a_failed_batch_does_not_count_as_a_measure_of_how_long_batches_take() -
             await batcher.submit(1, deadline=FOREVER)
         waiting = [asyncio.ensure_future(batcher.submit(0, deadline=FOREVER)) for _ in range(2)]
         await asyncio.sleep(0.5)
-        assert batcher.expected_wait_seconds() == pytest.approx(3), "two batches ahead, and its own"
+        assert batcher.expected_seconds() == pytest.approx(3), "two batches ahead, and its own"
         await asyncio.gather(*waiting)
 
     simulate(main)
