@@ -171,8 +171,8 @@ class MicroBatcher(Generic[Item, Result]):
     def expected_seconds(self, weight: int = 1) -> float:
         """How long a new item would take until its result is there: as long as all that is ahead of it, and itself.
 
-        0 where little is ahead. If that were judged too, one slow batch could lock everybody out for good: without
-        further batches, the judgement would never change.
+        0 where little is ahead or nothing is known. If little were judged too, one slow batch could lock everybody out
+        for good: without further batches, the judgement would never change.
         """
         ahead = self._queued_weight + self._in_flight_weight
         return self._throughput.seconds(ahead + weight) if ahead > self._further_weight else 0.0
@@ -237,8 +237,6 @@ class MicroBatcher(Generic[Item, Result]):
         while self._may_dispatch(now):
             batch = self._next_batch(now)
             if batch.waiting:
-                if not self._in_flight:
-                    self._throughput.began(now)
                 # In the context of its oldest item, not of whatever happens to dispatch it: calls belong to its trace.
                 self._in_flight[batch] = loop.create_task(self._run(batch), context=batch.waiting[0].context)
         self._watch_for_overdue(loop)
@@ -285,10 +283,10 @@ class MicroBatcher(Generic[Item, Result]):
         finally:
             del self._in_flight[batch]
             self._in_flight_weight -= batch.weight
-            if not self._in_flight:
-                self._throughput.ended(loop.time())
             # Before the callers are woken: the next batch is in flight while they build their answers.
             self._dispatch_waiting(loop)
+            if not self._in_flight:
+                self._throughput.forget()
             _deliver(batch, failure)
 
     async def _collect(self, batch: _Batch[Item, Result]) -> None:

@@ -1,4 +1,4 @@
-"""How much is done in a second, as observed of late."""
+"""How long work takes where there is much of it, as observed of late."""
 
 # Each batch counts this much less than the one after it: about twenty are remembered.
 REMEMBERED = 0.95
@@ -8,50 +8,32 @@ LONGEST = 10.0
 
 
 class Throughput:
-    """Learns from batches how long a given amount of work takes. Times are in seconds.
+    """Learns from the times between completions of batches how long a given amount of work takes. Times are in seconds.
 
-    While there is sometimes nothing to do, or batches weigh less than `large_weight`, more could be done than is.
+    Only batches of `large_weight` or more count: smaller ones say little about how much can be done.
     """
 
     def __init__(self, large_weight: float) -> None:
         self._large_weight = large_weight
         self._weight = 0.0
-        self._busy_seconds = 0.0
-        self._saturated_seconds = 0.0
-        self._idle_seconds = 0.0
-        # Since the latest batch that was completed. Failed ones say nothing, but take time from others.
         self._seconds = 0.0
-        self._changed_at = 0.0
+        self._completed_at: float | None = None
 
-    def began(self, now: float) -> None:
-        """There is something to do again."""
-        if self._weight:
-            self._idle_seconds += now - self._changed_at
-        self._changed_at = now
+    def forget(self) -> None:
+        """There is nothing to do any more. What comes next is taken as it comes, until it is known how long it takes."""
+        self._weight = self._seconds = 0.0
+        self._completed_at = None
 
     def completed(self, weight: int, now: float) -> None:
-        """A batch of that weight has been completed."""
-        seconds = self._seconds + now - self._changed_at
-        if self._weight:
-            seconds = min(seconds, LONGEST * weight * self._busy_seconds / self._weight)
-        self._weight = REMEMBERED * self._weight + weight
-        self._busy_seconds = REMEMBERED * self._busy_seconds + seconds
-        self._saturated_seconds = REMEMBERED * self._saturated_seconds + seconds * min(1.0, weight / self._large_weight)
-        self._idle_seconds *= REMEMBERED
-        self._seconds = 0.0
-        self._changed_at = now
+        """A batch of that weight has been completed. Failed ones say nothing, but take time from the next."""
+        if self._completed_at is not None and weight >= self._large_weight:
+            seconds = now - self._completed_at
+            if self._seconds:
+                seconds = min(seconds, LONGEST * self.seconds(weight))
+            self._weight = REMEMBERED * self._weight + weight
+            self._seconds = REMEMBERED * self._seconds + seconds
+        self._completed_at = now
 
-    def ended(self, now: float) -> None:
-        """There is nothing to do any more."""
-        self._seconds += now - self._changed_at
-        self._changed_at = now
-
-    def seconds(self, weight: int) -> float:
-        """Return how long it takes to do that much; 0 before anything is known.
-
-        As long as it took, where as much was done as can be; half of that, where hardly anything was to do.
-        """
-        if not self._busy_seconds:
-            return 0.0
-        saturated_share = self._saturated_seconds / (self._busy_seconds + self._idle_seconds)
-        return weight * self._busy_seconds / self._weight * (1 + saturated_share) / 2
+    def seconds(self, weight: float) -> float:
+        """Return how long it takes to do that much; 0 where nothing is known."""
+        return weight * self._seconds / self._weight if self._weight else 0.0
