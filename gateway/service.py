@@ -344,7 +344,9 @@ def _restriction(
 
 def _context(message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RankItemsRequest) -> GivenContext:
     return GivenContext(
-        request_timestamp_seconds=message.request_timestamp_seconds if message.HasField("request_timestamp_seconds") else None,
+        request_timestamp_seconds=message.request_timestamp_seconds
+        if message.HasField("request_timestamp_seconds")
+        else None,
         unclicked_item_ids=message.unclicked_item_ids,
     )
 
