@@ -171,11 +171,14 @@ class MicroBatcher(Generic[Item, Result]):
     def expected_seconds(self, weight: int = 1) -> float:
         """How long a new item would take until its result is there: as long as all that is ahead of it, and itself.
 
-        0 where little is ahead or nothing is known. If little were judged too, one slow batch could lock everybody out
-        for good: without further batches, the judgement would never change.
+        As long as a batch of late at least; 0 while none is in flight. If what finds nothing in flight were judged too,
+        one slow batch could lock everybody out for good: without further batches, the judgement would never change.
         """
+        if not self._in_flight:
+            return 0.0
         ahead = self._queued_weight + self._in_flight_weight
-        return self._throughput.seconds(ahead + weight) if ahead > self._further_weight else 0.0
+        by_throughput = self._throughput.seconds(ahead + weight) if ahead > self._further_weight else 0.0
+        return max(self._usual_seconds, by_throughput)
 
     async def close(self) -> None:
         """Refuse new items, fail those that wait, and return when no batch is in flight."""
