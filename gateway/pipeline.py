@@ -6,7 +6,7 @@ returns values. A request whose deadline passes on the way is answered with what
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
 import grpc
@@ -175,17 +175,17 @@ class Pipeline:
         ]
         ranked = await self._ranking.rank(requests, rows, deadline)
         yield list(zip(gathered, ranked, strict=True))
-        _report([found.failure for found in gathered] + [outcome.failure for outcome in ranked])
+        _report([found.failure or outcome.failure for found, outcome in zip(gathered, ranked, strict=True)])
 
     async def _retrieve(self, requests: Sequence[CandidateRequest], deadline: float) -> AsyncIterator[list[Gathered]]:
         gathered = await self._gather(requests, deadline)
         yield gathered
-        _report(found.failure for found in gathered)
+        _report([found.failure for found in gathered])
 
     async def _rank(self, requests: Sequence[RankRequest], deadline: float) -> AsyncIterator[list[Ranked]]:
         ranked = await self._ranking.rank(requests, [request.rows for request in requests], deadline)
         yield ranked
-        _report(outcome.failure for outcome in ranked)
+        _report([outcome.failure for outcome in ranked])
 
     async def _gather(self, requests: Sequence[CandidateRequest], deadline: float) -> list[Gathered]:
         """Candidates for each request: the network's, or popular items where a history holds no known item."""
@@ -213,8 +213,10 @@ def _try_other_release(failure: StageFailure, *, other_release: bool) -> None:
         raise failure
 
 
-def _report(failures: Iterable[StageFailure | None]) -> None:
-    """Raise IncompleteBatchError if there is any failure."""
-    for failure in failures:
-        if failure is not None:
-            raise IncompleteBatchError(failure.reason)
+def _report(failures: Sequence[StageFailure | None]) -> None:
+    """Raise IncompleteBatchError if a stage has failed or every request was late. Some may be late in any batch."""
+    reasons = [failure for failure in failures if failure is not None]
+    of_stages = [failure for failure in reasons if failure is not NOT_IN_TIME.failure]
+    if of_stages or len(reasons) == len(failures):
+        overloaded = any(failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED for failure in of_stages)
+        raise IncompleteBatchError(reasons[0].reason, overloaded=overloaded)

@@ -38,6 +38,11 @@ class IncompleteBatchError(Exception):
     The callers get their results. How long the batch took says nothing about the time of others.
     """
 
+    def __init__(self, reason: str = "", *, overloaded: bool = False) -> None:
+        """`overloaded` if the step has refused the work because it had too much of it."""
+        super().__init__(reason)
+        self.overloaded = overloaded
+
 
 @dataclass(frozen=True, kw_only=True)
 class BatchingLimits:
@@ -171,14 +176,11 @@ class MicroBatcher(Generic[Item, Result]):
     def expected_seconds(self, weight: int = 1) -> float:
         """How long a new item would take until its result is there: as long as all that is ahead of it, and itself.
 
-        As long as a batch of late at least; 0 while none is in flight. If what finds nothing in flight were judged too,
-        one slow batch could lock everybody out for good: without further batches, the judgement would never change.
+        0 where little is ahead or nothing is known. If little were judged too, one slow batch could lock everybody out
+        for good: without further batches, the judgement would never change.
         """
-        if not self._in_flight:
-            return 0.0
         ahead = self._queued_weight + self._in_flight_weight
-        by_throughput = self._throughput.seconds(ahead + weight) if ahead > self._further_weight else 0.0
-        return max(self._usual_seconds, by_throughput)
+        return self._throughput.seconds(ahead + weight) if ahead > self._further_weight else 0.0
 
     async def close(self) -> None:
         """Refuse new items, fail those that wait, and return when no batch is in flight."""
@@ -277,6 +279,8 @@ class MicroBatcher(Generic[Item, Result]):
             self._learn(batch, loop.time())
         except IncompleteBatchError as error:
             failure = None if batch.results else error
+            if error.overloaded:
+                self._throughput.refused(loop.time())
         except asyncio.CancelledError:
             # Re-raised in the callers, it would end their calls without a status.
             failure = UnavailableError("shutting down")

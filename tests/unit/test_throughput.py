@@ -30,6 +30,32 @@ def test_small_batches_say_nothing_about_large_ones() -> None:
     assert after(50, weight=LARGE - 1).seconds(LARGE) == 0
 
 
+def test_a_small_batch_says_how_much_can_be_done_at_least() -> None:
+    throughput = after(50)
+    for number in range(100):
+        throughput.completed(LARGE // 2, now=50 + 0.1 * (number + 1))
+    assert throughput.seconds(LARGE) == pytest.approx(0.2, rel=0.1)
+
+
+def test_those_who_refuse_batches_do_less_and_are_known_to() -> None:
+    throughput = after(50)
+    for number in range(20):
+        throughput.refused(now=50.5 + number)
+        throughput.completed(LARGE, now=51.0 + number)
+        throughput.refused(now=51.5 + number)
+    assert throughput.seconds(LARGE) == pytest.approx(1, rel=0.3)
+    for number in range(20):
+        throughput.refused(now=71.0 + number)
+    assert throughput.seconds(LARGE) > 1.5
+
+
+def test_where_nothing_is_done_nothing_more_is_expected() -> None:
+    throughput = Throughput(LARGE)
+    for number in range(5):
+        throughput.refused(now=float(number))
+    assert throughput.seconds(LARGE) == 4 * LARGE
+
+
 def test_nothing_is_known_after_a_quiet_time() -> None:
     throughput = after(50)
     throughput.forget()

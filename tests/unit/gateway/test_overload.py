@@ -34,13 +34,15 @@ class Stage:
             NoMetrics(),
         )
 
-    async def ask(self, request_count: int, deadline: float) -> bool:
-        """Whether there is an answer in time."""
+    async def ask(self, request_count: int, deadline: float) -> str:
+        """How that ended: `answered`, `late` or `refused`."""
         try:
             await self._batcher.submit(request_count, deadline=deadline, weight=request_count)
-        except (DeadlineError, OverloadedError):
-            return False
-        return True
+        except DeadlineError:
+            return "late"
+        except OverloadedError:
+            return "refused"
+        return "answered"
 
     async def _compute(self, request_counts: Sequence[int], _deadline: float) -> Sequence[int]:
         seconds_per_batch, seconds_per_request = self._seconds
@@ -79,10 +81,11 @@ class Gateway:
         retrieved = await self._candidate.ask(len(deadlines), now + 0.5 * (latest - now))
         yield ["not ranked"] * len(deadlines)
         in_time = sum(deadline > loop.time() for deadline in deadlines)
-        ranked = bool(in_time) and await self._ranking.ask(in_time, latest)
-        yield ["full" if retrieved and ranked else "not ranked"] * len(deadlines)
-        if not (retrieved and ranked):
-            raise IncompleteBatchError
+        ranked = await self._ranking.ask(in_time, latest) if in_time else "late"
+        full = retrieved == ranked == "answered"
+        yield ["full" if full else "not ranked"] * len(deadlines)
+        if not full:
+            raise IncompleteBatchError(overloaded="refused" in (retrieved, ranked))
 
 
 def outcomes(seed: int, load: Callable[[Gateway, random.Random], Coroutine[Any, Any, None]]) -> Counter[str]:
@@ -147,3 +150,17 @@ def test_three_times_the_load_leaves_goodput_where_it_was() -> None:
     goodput = [one["full"] / seconds / CAPACITY for one in found]
     assert sum(goodput) / len(goodput) >= 0.9
     assert min(goodput) >= 0.8
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_burst_at_the_start_does_not_keep_everything_late_for_ever(seed: int) -> None:
+    """What is too much for the stages fills their queues before anything is known; then nothing is done in time."""
+    seconds = 24.0
+
+    async def load(gateway: Gateway, rng: random.Random) -> None:
+        async with asyncio.TaskGroup() as calls:
+            for _ in range(1000):
+                calls.create_task(gateway.call())
+            await call_at(3 * CAPACITY, seconds, gateway, rng)
+
+    assert outcomes(seed, load)["full"] / seconds / CAPACITY >= 0.7
