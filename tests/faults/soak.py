@@ -201,7 +201,8 @@ def plot(curves: dict[str, Curves], path: Path) -> None:
         panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
     panels[-1].set_xlabel("minutes")
-    panels[0].legend(fontsize="small", ncols=3)
+    curves_and_names = panels[0].get_legend_handles_labels()
+    figure.legend(*curves_and_names, loc="outside upper center", fontsize="small", ncols=len(curves))
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -214,7 +215,8 @@ def table(curves: dict[str, Curves], restarted: Sequence[str]) -> list[str]:
         cells = [process + (" (restarted)" if process in restarted else "")]
         for name in QUANTITIES:
             slope, noise = curve.growth(name)
-            cells += [f"{curve.values[name][-1]:.0f}", f"{slope:+.1f} ± {noise:.1f}"]
+            # Of several processes, one after the other, it says nothing.
+            cells += [f"{curve.values[name][-1]:.0f}", "" if process in restarted else f"{slope:+.1f} ± {noise:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
