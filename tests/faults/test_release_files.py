@@ -52,10 +52,7 @@ def apart(two_releases: tuple[Path, list[str]], cluster_log: Path, tmp_path: Pat
             cluster.replicas = {stage: [cluster._replica(stage, []) for _ in range(3)] for stage in STAGES}
             cluster.replicas["ranking_service"][2].flags[0] = f"--releases={tmp_path / 'apart'}"
             cluster.replicas["gateway"] = [cluster._replica("gateway", cluster._targets())]
-            for replica in cluster.all():
-                replica.start()
-            for replica in cluster.all():
-                replica.wait_until_healthy()
+            cluster.start_all()
             yield OwnDirectories(cluster, tmp_path / "shared", tmp_path / "apart")
         finally:
             cluster.stop()
