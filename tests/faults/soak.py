@@ -138,10 +138,9 @@ class Soak:
         targets = [replica.target for replica in replicas["ranking_service"]]
         self.cluster.stage_targets = {"ranking_service": [*targets, self._slow.target]}
         replicas["gateway"] = [self.cluster._replica("gateway", self.cluster._targets())]
-        for replica in self.cluster.all():
-            replica.start()
-        for replica in self.cluster.all():
-            replica.wait_until_healthy()
+        self._slow.start()
+        self._slow.wait_until_healthy()
+        self.cluster.start_all()
         self.curves: dict[str, Curves] = {}
         self._ended = threading.Event()
 

@@ -26,10 +26,7 @@ def weathered(two_releases: tuple[Path, list[str]], cluster_log: Path) -> Iterat
             stack.enter_context(proxy.running())
         made.stage_targets = {stage: [proxy.target] for stage, proxy in proxies.items()}
         made.replicas["gateway"] = [made._replica("gateway", made._targets())]
-        for replica in made.all():
-            replica.start()
-        for replica in made.all():
-            replica.wait_until_healthy()
+        made.start_all()
         yield made, list(proxies.values())
 
 

@@ -88,10 +88,9 @@ def whole(two_releases: tuple[Path, list[str]], cluster_log: Path) -> Iterator[W
         made.replicas["gateway"] = [made._replica("gateway", made._targets())]
         for stage in STAGES:
             made.replicas[f"faulty {stage}"] = [faulty[stage].replica]
-        for started in made.all():
-            started.start()
-        for started in made.all():
-            started.wait_until_healthy()
+            faulty[stage].replica.start()
+            faulty[stage].replica.wait_until_healthy()
+        made.start_all()
         yield made, faulty
 
 

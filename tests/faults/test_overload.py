@@ -53,11 +53,10 @@ def paced_cluster(two_releases: tuple[Path, list[str]], cluster_log: Path) -> It
                 paced = PacedReplica(f"paced {stage}", free_port(HOST), [made.replicas[stage][0].target], log)
                 made.replicas[paced.module] = [paced]
                 made.stage_targets[stage] = [paced.target]
+                paced.start()
+                paced.wait_until_healthy()
             made.replicas["gateway"] = [made._replica("gateway", made._targets())]
-            for replica in made.all():
-                replica.start()
-            for replica in made.all():
-                replica.wait_until_healthy()
+            made.start_all()
             yield made
         finally:
             made.stop()
