@@ -10,14 +10,16 @@ PROTOS := $(shell find protos -name '*.proto')
 demo: install  ## Everything on real data: fetch, train, release, serve, recommend. Under 8 minutes on 2 cores.
 	$(BIN)/python -m examples.movielens
 
-test: install lint types  ## Lint, types and all tests, some also on the native transport; prints the slowest ones.
+test: install lint types  ## Lint, types and all tests; prints the slowest ones.
 	$(BIN)/pytest --durations=15
-	$(BIN)/pytest --transport native tests/service/test_lifecycle.py tests/service/test_tokens.py \
-		tests/end_to_end/test_bad_requests.py
+
+# Training is no matter of the transport, and the benchmark chooses its transports itself.
+NOT_NATIVE := end_to_end/test_benchmarks end_to_end/test_impressions end_to_end/test_movielens \
+	end_to_end/test_watch_features faults/test_corrupted_releases
 
 test-native: install  ## The service, end-to-end and fault tests on the native transport. `ARGS` as for test-faults.
-	$(BIN)/pytest --transport native --ignore tests/end_to_end/test_benchmarks.py tests/service tests/end_to_end
-	$(BIN)/pytest --transport native tests/faults --timeout 1800 $(ARGS)
+	$(BIN)/pytest --transport native tests/service tests/end_to_end $(NOT_NATIVE:%=--ignore=tests/%.py)
+	$(BIN)/pytest --transport native tests/faults --timeout 1800 $(NOT_NATIVE:%=--ignore=tests/%.py) $(ARGS)
 
 test-compose: install  ## Builds the images and tests the stack. Needs a container engine, or root on Debian.
 	tests/compose/with_engine.sh $(BIN)/pytest --timeout=1500 --maxfail=2 --capture=no tests/compose

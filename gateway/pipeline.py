@@ -6,12 +6,13 @@ returns values. A request whose deadline passes on the way is answered with what
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
 
 import grpc
 
 from gateway import ladder
-from gateway.admission import check_wait
+from gateway.admission import check_time
 from gateway.answers import Recommendation, RetrievedRows, ScoredRows, Timing
 from gateway.ranking import NOT_IN_TIME, Ranked, RankingStep
 from gateway.requests import CandidateRequest, RankRequest
@@ -27,6 +28,9 @@ from gateway.steps import Steps
 from winnow.batching import BatchingLimits, IncompleteBatchError, MicroBatcher
 from winnow.rpc.errors import DeadlineError, StageUnavailableError
 from winnow.serving.metrics import Metrics
+
+Request = TypeVar("Request", CandidateRequest, RankRequest)
+Result = TypeVar("Result")
 
 
 class Pipeline:
@@ -60,9 +64,9 @@ class Pipeline:
         )
         self._rank_batches = MicroBatcher[RankRequest, Ranked](self._rank, limits, metrics.queue("rank"))
 
-    def check_wait(self, deadline: float) -> None:
-        """Raise OverloadedError where what waits for recommendations already leaves too little time for another."""
-        check_wait(self._recommend_batches.expected_wait_seconds(), deadline)
+    def check_time(self, deadline: float) -> None:
+        """Raise OverloadedError where the recommendations under way leave too little time for another."""
+        check_time(self._recommend_batches.expected_seconds(), deadline)
 
     async def recommend(self, request: CandidateRequest, *, other_release: bool) -> Recommendation:
         """Retrieve, rank, select. Falls back step by step where a stage gives no answer, and says so.
@@ -70,11 +74,10 @@ class Pipeline:
         Raises StageUnavailableError where the caller refuses a degraded answer, OverloadedError where too much work is
         waiting, and StageFailure where a replica does not hold the release and there is an `other_release` to try.
         """
-        self.check_wait(request.deadline)
         request.permitted = await self._filters.permitted(request.restriction)
         submitted_at = time.perf_counter_ns()
         try:
-            gathered, ranked = await self._recommend_batches.submit(request, deadline=request.deadline)
+            gathered, ranked = await _submit(self._recommend_batches, request)
         except DeadlineError:
             gathered, ranked = self._popular.gather(request, _NO_CANDIDATES_IN_TIME), NOT_IN_TIME
         wait = _wait(submitted_at, gathered.microseconds, ranked.microseconds)
@@ -110,7 +113,7 @@ class Pipeline:
         request.permitted = await self._filters.permitted(request.restriction)
         submitted_at = time.perf_counter_ns()
         try:
-            gathered = await self._retrieve_batches.submit(request, deadline=request.deadline)
+            gathered = await _submit(self._retrieve_batches, request)
         except DeadlineError:
             raise StageUnavailableError(_NO_CANDIDATES_IN_TIME.reason) from None
         if gathered.failure is not None:
@@ -132,7 +135,7 @@ class Pipeline:
         """Score the caller's items. Raises StageUnavailableError where the ranking stage gives none; else as above."""
         submitted_at = time.perf_counter_ns()
         try:
-            ranked = await self._rank_batches.submit(request, deadline=request.deadline)
+            ranked = await _submit(self._rank_batches, request)
         except DeadlineError:
             ranked = NOT_IN_TIME
         if ranked.scores is None:
@@ -172,17 +175,17 @@ class Pipeline:
         ]
         ranked = await self._ranking.rank(requests, rows, deadline)
         yield list(zip(gathered, ranked, strict=True))
-        _report([found.failure for found in gathered] + [outcome.failure for outcome in ranked])
+        _report([found.failure or outcome.failure for found, outcome in zip(gathered, ranked, strict=True)])
 
     async def _retrieve(self, requests: Sequence[CandidateRequest], deadline: float) -> AsyncIterator[list[Gathered]]:
         gathered = await self._gather(requests, deadline)
         yield gathered
-        _report(found.failure for found in gathered)
+        _report([found.failure for found in gathered])
 
     async def _rank(self, requests: Sequence[RankRequest], deadline: float) -> AsyncIterator[list[Ranked]]:
         ranked = await self._ranking.rank(requests, [request.rows for request in requests], deadline)
         yield ranked
-        _report(outcome.failure for outcome in ranked)
+        _report([outcome.failure for outcome in ranked])
 
     async def _gather(self, requests: Sequence[CandidateRequest], deadline: float) -> list[Gathered]:
         """Candidates for each request: the network's, or popular items where a history holds no known item."""
@@ -190,6 +193,11 @@ class Pipeline:
         asking = [request for request in requests if len(request.history.rows)]
         found = iter(await self._network.gather(asking, deadline) if asking else ())
         return [next(found) if len(request.history.rows) else self._popular.gather(request) for request in requests]
+
+
+async def _submit(batches: MicroBatcher[Request, Result], request: Request) -> Result:
+    check_time(batches.expected_seconds(), request.deadline)
+    return await batches.submit(request, deadline=request.deadline)
 
 
 _NO_CANDIDATES_IN_TIME = StageFailure("candidate", grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -205,8 +213,10 @@ def _try_other_release(failure: StageFailure, *, other_release: bool) -> None:
         raise failure
 
 
-def _report(failures: Iterable[StageFailure | None]) -> None:
-    """Raise IncompleteBatchError if there is any failure."""
-    for failure in failures:
-        if failure is not None:
-            raise IncompleteBatchError(failure.reason)
+def _report(failures: Sequence[StageFailure | None]) -> None:
+    """Raise IncompleteBatchError if a stage has failed or every request was late. Some may be late in any batch."""
+    reasons = [failure for failure in failures if failure is not None]
+    of_stages = [failure for failure in reasons if failure is not NOT_IN_TIME.failure]
+    if of_stages or len(reasons) == len(failures):
+        overloaded = any(failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED for failure in of_stages)
+        raise IncompleteBatchError(reasons[0].reason, overloaded=overloaded)

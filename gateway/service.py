@@ -90,11 +90,10 @@ class GatewayService(
         await self._search.close()
         await self._releases.close()
 
-    async def RecommendItems(
-        self, message: recommendation_pb2.RecommendItemsRequest, context: Context
-    ) -> recommendation_pb2.RecommendItemsResponse:
-        """Retrieve candidates for the history, rank them, return the best."""
-        return await self._recommend(message, self._deadline(context))
+    @takes(bytes)
+    async def RecommendItems(self, data: Any, context: Context) -> recommendation_pb2.RecommendItemsResponse:
+        """Retrieve candidates for the history, rank them, return the best. `data` are the bytes of the request."""
+        return await self._recommend(data, self._deadline(context))
 
     async def RetrieveItems(
         self, message: recommendation_pb2.RetrieveItemsRequest, context: Context
@@ -116,16 +115,9 @@ class GatewayService(
     ) -> recommendation_pb2.BatchRecommendItemsResponse:
         """Answer each request as RecommendItems does. `requests` are the bytes of each of them."""
         deadline = self._deadline(context)
-        # Before anything is read. Each request is admitted by itself too, since those before it wait then.
-        self._releases.current.pipeline.check_wait(deadline)
-
-        async def recommend(data: bytes) -> recommendation_pb2.RecommendItemsResponse:
-            message = self._parse_recommend(data)
-            if isinstance(message, InvalidRequestError):
-                raise message
-            return await self._recommend(message, deadline)
-
-        return await self._batches.answer(requests, recommend)
+        # Each request is admitted by itself too, since those before it are under way then.
+        self._releases.current.pipeline.check_time(deadline)
+        return await self._batches.answer(requests, lambda data: self._recommend(data, deadline))
 
     async def BatchGetItems(
         self, message: catalogue_pb2.BatchGetItemsRequest, context: Context
@@ -180,9 +172,12 @@ class GatewayService(
     def _deadline(self, context: Context) -> float:
         return stage_deadline(remaining_seconds(context, self._settings), self._settings)
 
-    async def _recommend(
-        self, message: recommendation_pb2.RecommendItemsRequest, deadline: float
-    ) -> recommendation_pb2.RecommendItemsResponse:
+    async def _recommend(self, data: bytes, deadline: float) -> recommendation_pb2.RecommendItemsResponse:
+        # What is rejected is not even parsed: under overload most of the work would be for that.
+        self._releases.current.pipeline.check_time(deadline)
+        message = self._parse_recommend(data)
+        if isinstance(message, InvalidRequestError):
+            raise message
         return await self._respond(message, deadline, self._read_recommend, Pipeline.recommend, self._write_recommended)
 
     async def _respond(

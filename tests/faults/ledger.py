@@ -7,11 +7,12 @@ degraded. An answer that is not degraded equals, item for item, the answer of th
 
 import asyncio
 import contextlib
+import itertools
 import math
 import random
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from winnow.v1 import recommendation_pb2, recommendation_pb2_grpc
 COUNT = 10
 GRACE_SECONDS = 0.1
 # If the event loop wakes up later than this, the machine kept it from running, not its own work.
-LAG_SECONDS = 0.02
+LAG_SECONDS = 0.005
 ALLOWED = {
     grpc.StatusCode.OK,
     grpc.StatusCode.UNAVAILABLE,
@@ -146,6 +147,13 @@ class Ledger:
         """The calls that were made from then on, by the monotonic clock."""
         return Ledger(self.fault, [call for call in self.calls if call.finished_at - call.seconds >= started_at])
 
+    def all_full_of_late(self, seconds: float = 0.5) -> bool:
+        """Whether all answers of the last seconds were full."""
+        calls = list(self.calls)
+        since = calls[-1].finished_at - seconds if calls else 0.0
+        late = itertools.takewhile(lambda call: call.finished_at > since, reversed(calls))
+        return all(call.response is not None and not degraded(call.response) for call in late)
+
     @property
     def codes(self) -> Counter[str]:
         return Counter(call.code.name for call in self.calls)
@@ -185,27 +193,31 @@ class Load:
         rate: float = 0.0,
         timeout_seconds: float = 2.0,
         cancel_share: float = 0.0,
+        connections: int = 1,
         seed: int = 0,
     ) -> None:
         self._target = target
         self._judge = judge
-        self._ledger = ledger
+        self.ledger = ledger
         self._rate = rate
         self._timeout_seconds = timeout_seconds
         self._cancel_share = cancel_share
+        self._connections = connections
         self._random = random.Random(seed)
         self._lags: deque[tuple[float, float]] = deque(maxlen=1000)
         """Moments at which the client's event loop was late, and by how much; a thousand cover more than a deadline."""
+        self._on_time_until = math.inf
+        """The event loop is late if it is later than this and it has not noticed."""
 
     async def run(self, seconds: float, go_on: Callable[[], bool] = lambda: False) -> None:
         """Call for `seconds` and for as long as `go_on` returns true, then wait for the calls in flight."""
-        async with self._stub() as stub:
+        async with self._stubs() as stubs:
             calls: set[asyncio.Task[None]] = set()
             end = time.monotonic() + seconds
             due = time.monotonic()
             while due < end or go_on():
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-                call = asyncio.create_task(self._call(stub))
+                call = asyncio.create_task(self._call(next(stubs)))
                 calls.add(call)
                 call.add_done_callback(calls.discard)
                 due += self._random.expovariate(self._rate)
@@ -220,21 +232,24 @@ class Load:
             while time.monotonic() < end:
                 await self._call(stub)
 
-        async with self._stub() as stub:
-            await asyncio.gather(*(call_on(stub) for _ in range(caller_count)))
+        async with self._stubs() as stubs:
+            await asyncio.gather(*(call_on(next(stubs)) for _ in range(caller_count)))
 
-    async def burst(self, count: int, connections: int) -> None:
+    async def burst(self, count: int) -> None:
         """Make so many calls at once."""
-        async with contextlib.AsyncExitStack() as stack:
-            stubs = [await stack.enter_async_context(self._stub()) for _ in range(connections)]
-            await asyncio.gather(*(self._call(stubs[number % connections]) for number in range(count)))
+        async with self._stubs() as stubs:
+            await asyncio.gather(*(self._call(next(stubs)) for _ in range(count)))
 
     @contextlib.asynccontextmanager
-    async def _stub(self) -> "AsyncIterator[recommendation_pb2_grpc.RecommendationServiceAsyncStub]":
+    async def _stubs(self) -> "AsyncIterator[Iterator[recommendation_pb2_grpc.RecommendationServiceAsyncStub]]":
+        """Stubs with a connection each, in turn, for ever."""
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 500)]
-        async with grpc.aio.insecure_channel(self._target, options=options) as channel:
+        async with contextlib.AsyncExitStack() as stack:
+            channels = [grpc.aio.insecure_channel(self._target, options=options) for _ in range(self._connections)]
+            for channel in channels:
+                await stack.enter_async_context(channel)
             watch = asyncio.create_task(self._watch_lag())
-            yield recommendation_pb2_grpc.RecommendationServiceStub(channel)
+            yield itertools.cycle([recommendation_pb2_grpc.RecommendationServiceStub(channel) for channel in channels])
             watch.cancel()
 
     async def _call(self, stub: "recommendation_pb2_grpc.RecommendationServiceAsyncStub") -> None:
@@ -258,12 +273,13 @@ class Load:
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
         finished_at = time.monotonic()
-        self._ledger.add(
+        self.ledger.add(
             Call(
                 query=query,
                 seconds=finished_at - started,
                 timeout_seconds=self._timeout_seconds,
-                lag_seconds=sum(lag for at, lag in self._lags if at >= started),
+                lag_seconds=sum(lag for at, lag in self._lags if at >= started)
+                + max(0.0, finished_at - self._on_time_until),
                 code=code,
                 cancelled_by_us=cancel,
                 response=response,
@@ -274,7 +290,7 @@ class Load:
 
     async def _watch_lag(self) -> None:
         while True:
-            asked = time.monotonic() + 0.02
+            asked = self._on_time_until = time.monotonic() + 0.02
             await asyncio.sleep(0.02)
             now = time.monotonic()
             if now - asked > LAG_SECONDS:
