@@ -81,6 +81,7 @@ def test_two_releases_stand_side_by_side_and_current_names_the_newer(tmp_path: P
     [
         "vocabulary.safetensors",
         "popularity.safetensors",
+        "trending.safetensors",
         "attributes.safetensors",
         "title_index.bin",
         "candidate_network.safetensors",
