@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+import grpc
 import numpy as np
 import structlog
 from google.protobuf.message import DecodeError
@@ -25,14 +26,18 @@ CIRCUIT_OPEN = "CIRCUIT_OPEN"
 
 
 class ExternalSourceClient:
-    """Asks for the candidates of a batch. One a source for the life of the gateway, shared by all releases."""
+    """Asks for the candidates of a batch. One a source for the life of the gateway, shared by all releases.
+
+    A source that keeps failing is left alone. Whether it fails is judged by calls that had the whole of its timeout:
+    callers in a hurry cannot take it away from the others.
+    """
 
     def __init__(self, settings: ExternalSourceSettings, caller: StageCaller, metrics: Metrics) -> None:
         self.settings = settings
         self._caller = caller
         self._failures = metrics.source_failures
         self._breaker = CircuitBreaker()
-        self._probe: asyncio.Task[None] | None = None
+        self._unhurried: asyncio.Task[None] | None = None
 
     async def propose(self, histories: Sequence[Sequence[str]], deadline: float) -> list[list[str]] | None:
         """Return item ids for each history, best first; None where there is no usable answer in time.
@@ -40,38 +45,60 @@ class ExternalSourceClient:
         The deadline is event-loop time; the source's own timeout may end sooner.
         """
         now = asyncio.get_running_loop().time()
-        request = source_pb2.ProposeCandidatesRequest(
-            queries=[
-                source_pb2.CandidateQuery(history_item_ids=history, candidate_count=self.settings.candidate_count)
-                for history in histories
-            ]
-        )
         timeout_ends = now + self.settings.timeout_seconds
         if self._breaker.open:
-            self._failures.labels(self.settings.name, CIRCUIT_OPEN).inc()
+            self._count(CIRCUIT_OPEN)
             if self._breaker.take_probe(now):
-                self._probe = asyncio.create_task(self._run_probe(request, timeout_ends))
+                self._try_unhurried(self._request(histories))
             return None
+        request = self._request(histories)
         try:
             answer = await self._ask(request, min(deadline, timeout_ends))
         except StageFailure as failure:
-            self._failures.labels(self.settings.name, failure.code.name).inc()
-            if self._breaker.failed(asyncio.get_running_loop().time()):
-                _log.warning("candidate source is left alone", source=self.settings.name, reason=failure.reason)
+            self._count(failure.code.name)
+            if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED and deadline < timeout_ends:
+                self._try_unhurried(request)
+            else:
+                self._failed(failure)
             return None
         self._breaker.answered()
         return answer
 
-    async def _run_probe(self, request: source_pb2.ProposeCandidatesRequest, deadline: float) -> None:
-        good = False
+    def _request(self, histories: Sequence[Sequence[str]]) -> source_pb2.ProposeCandidatesRequest:
+        count = self.settings.candidate_count
+        return source_pb2.ProposeCandidatesRequest(
+            queries=[
+                source_pb2.CandidateQuery(history_item_ids=history, candidate_count=count) for history in histories
+            ]
+        )
+
+    def _count(self, reason: str) -> None:
+        self._failures.labels(self.settings.name, reason).inc()
+
+    def _failed(self, failure: StageFailure) -> None:
+        if self._breaker.failed(asyncio.get_running_loop().time()):
+            _log.warning("candidate source is left alone", source=self.settings.name, reason=failure.reason)
+
+    def _try_unhurried(self, request: source_pb2.ProposeCandidatesRequest) -> None:
+        """Ask with the whole timeout while nobody waits, unless that is under way."""
+        if self._unhurried is None or self._unhurried.done():
+            self._unhurried = asyncio.create_task(self._judge(request))
+
+    async def _judge(self, request: source_pb2.ProposeCandidatesRequest) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            await self._ask(request, deadline)
-            good = True
-            _log.info("candidate source is asked again", source=self.settings.name)
+            await self._ask(request, loop.time() + self.settings.timeout_seconds)
         except StageFailure as failure:
-            _log.debug("candidate source fails still", source=self.settings.name, reason=failure.reason)
-        finally:
-            self._breaker.probed(asyncio.get_running_loop().time(), good=good)
+            if self._breaker.open:
+                self._breaker.probed(loop.time(), good=False)
+            else:
+                self._failed(failure)
+            return
+        if self._breaker.open:
+            self._breaker.probed(loop.time(), good=True)
+            _log.info("candidate source is asked again", source=self.settings.name)
+        else:
+            self._breaker.answered()
 
     async def _ask(self, request: source_pb2.ProposeCandidatesRequest, deadline: float) -> list[list[str]]:
         """Raise StageFailure where there is no usable answer."""

@@ -32,7 +32,7 @@ class ExternalSourceSettings(BaseModel):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
     """What answers and metrics call it."""
-    target: str
+    target: Annotated[str, Field(min_length=1)]
     """Its gRPC target; each address of a name is taken for a replica. TLS is as for the stages."""
     candidate_count: Annotated[int, Field(ge=1, le=500)] = 100
     """How many candidates are taken from it."""

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from examples.also_watched import read_followers
 from tests.conftest import stack_settings
-from tests.end_to_end.test_stack import assert_same, random_history
+from tests.end_to_end.test_stack import assert_same, eventually, random_history, stop
 from tests.reference import DirectRecommender
 from tests.releases import ITEM_COUNT, attributes_of, item_id, trending_items
 from winnow.cli import app
@@ -172,24 +172,6 @@ def test_sources_are_in_batches_and_in_the_asynchronous_client_too(stack_of_sour
     assert [answer.items for answer in together] == [alone.items] * 3
 
 
-def test_without_the_network_other_sources_still_propose_and_the_answer_says_that_it_is_degraded(
-    releases: Path,
-) -> None:
-    settings = stack_settings(releases)
-    flags = {**settings.flags, "gateway": ["--trending-count=5"]}
-    with (
-        LocalStack(replace(settings, flags=flags)) as stack,
-        WinnowClient(stack.gateway_target, timeout_seconds=5) as client,
-    ):
-        stack.processes["candidate_service"].kill()
-        stack.processes["candidate_service"].wait()
-        answer = client.recommend([item_id(1)], count=100, candidate_item_ids=[item_id(250)])
-        assert answer.degradation.step is DegradationStep.POPULAR_RANKED
-        assert places(answer, "popular")
-        assert set(places(answer, "network")) == set()
-        assert places(answer, "trending") or places(answer, "caller")
-
-
 def test_the_command_line_sends_candidates_and_shows_sources(stack_of_sources: LocalStack) -> None:
     result = CliRunner().invoke(
         app,
@@ -213,3 +195,16 @@ def test_without_further_sources_nothing_is_said_of_any(stack: LocalStack) -> No
         assert answer.timing.sources_milliseconds is None
         own = client.recommend([item_id(1)], candidate_item_ids=[item_id(9)], count=100)
         assert places(own, "network")
+
+
+def test_without_the_network_other_sources_still_propose_and_the_answer_says_that_it_is_degraded(
+    stack_of_sources: LocalStack, client: WinnowClient
+) -> None:
+    """The last test of these services."""
+    stop(stack_of_sources, "candidate_service")
+    eventually(client, [item_id(1)], DegradationStep.POPULAR_RANKED)
+    answer = client.recommend([item_id(1)], count=100, candidate_item_ids=[item_id(250)])
+    assert answer.degradation.step is DegradationStep.POPULAR_RANKED
+    assert not places(answer, "network")
+    for source in ("popular", "trending", "fresh", "also_watched"):
+        assert places(answer, source)

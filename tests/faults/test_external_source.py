@@ -119,7 +119,7 @@ def test_external_source(
     assert healthy.violations == []
     assert sum(map(has_its_candidates, healthy.calls)) >= 0.5 * len(healthy.calls), "they make a difference"
     assert ledger.violations == []
-    assert ledger.codes.keys() == {"OK"}
+    assert ledger.codes["OK"] >= 0.98 * len(ledger.calls)
     assert ledger.degraded_count == 0
     assert rate_share >= SMALLEST_RATE_SHARE
     assert left_alone is (fault != "wrong_ids")

@@ -108,6 +108,31 @@ def test_the_time_left_may_be_shorter_than_the_timeout() -> None:
     assert run(lambda: propose(client_of(FakeExternalSource(outcomes=[0.03])), seconds=0.01)) is None
 
 
+def test_callers_in_a_hurry_do_not_take_a_source_away_from_others() -> None:
+    async def main() -> None:
+        # Each call takes most of the source's timeout, and more than a caller in a hurry has.
+        client = client_of(FakeExternalSource(outcomes=[0.03] * 100, item_ids=["x"]))
+        for _ in range(20):
+            assert await propose(client, seconds=0.005) is None
+        await asyncio.sleep(0.1)
+        assert await propose(client) == [["x"], ["x"]]
+
+    asyncio.run(main())
+
+
+def test_a_source_that_hangs_is_left_alone_even_if_all_callers_are_in_a_hurry() -> None:
+    async def main() -> None:
+        metrics = Metrics()
+        client = client_of(FakeExternalSource(outcomes=[9.0] * 100), metrics)
+        labels = {"source": "editors", "reason": "CIRCUIT_OPEN"}
+        give_up = asyncio.get_running_loop().time() + 30
+        while not metrics.registry.get_sample_value("winnow_source_failures_total", labels):
+            assert await propose(client, seconds=0.005) is None
+            assert asyncio.get_running_loop().time() < give_up
+
+    asyncio.run(main())
+
+
 def test_a_source_that_keeps_failing_is_only_probed_until_it_answers_again() -> None:
     metrics = Metrics()
     server = FakeExternalSource(outcomes=[INTERNAL] * 3, item_ids=["x"])
