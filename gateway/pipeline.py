@@ -51,7 +51,7 @@ class Pipeline:
         self._steps = Steps(metrics)
         self._popular = PopularSource(catalogue)
         self._network = NetworkSource(candidate_stage, self._popular, self._steps)
-        self._further = FurtherSources(further_sources, metrics)
+        self._further = FurtherSources(further_sources, catalogue, metrics)
         self._ranking = RankingStep(ranking_stage, self._steps)
         limits = BatchingLimits(
             max_batch_weight=settings.max_batch_queries,

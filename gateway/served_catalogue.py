@@ -92,3 +92,8 @@ class ServedCatalogue:
         else:
             head = permitted.most_popular(enough, self.popularity, self.popular_rows)
         return head[~np.isin(head, excluded_rows)][:count]
+
+    @staticmethod
+    def permits(rows: Rows, permitted: PermittedRows | None) -> NDArray[np.bool_]:
+        """Whether each row may be in an answer, exclusions apart. None permits all rows."""
+        return np.ones(len(rows), dtype=np.bool_) if permitted is None else permitted.includes(rows)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from gateway.requests import CandidateRequest
+from gateway.served_catalogue import ServedCatalogue
 from gateway.sources.proposed import Inspection, Proposed
 from winnow.serving.metrics import Metrics
 
@@ -12,8 +13,8 @@ class CallerSource:
 
     name = "caller"
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._inspection = Inspection(self.name, metrics)
+    def __init__(self, catalogue: ServedCatalogue, metrics: Metrics) -> None:
+        self._inspection = Inspection(self.name, catalogue, metrics)
 
     async def propose(self, requests: Sequence[CandidateRequest], deadline: float) -> Sequence[Proposed | None]:
         """See Source.propose."""

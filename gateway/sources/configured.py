@@ -25,12 +25,12 @@ def configured_sources(
     """Return them for one release. One that the release has nothing for is left out, and the log says so."""
     sources: list[Source] = []
     if settings.trending_count:
-        sources.append(TrendingSource(catalogue.trending_rows, settings.trending_count, metrics))
+        sources.append(TrendingSource(catalogue, settings.trending_count, metrics))
     if settings.fresh_count and settings.fresh_attribute is not None:
         moments = _moments(catalogue, settings.fresh_attribute)
         if moments is not None:
-            sources.append(FreshSource(NewestRows(moments.values), settings.fresh_count, metrics))
-    sources += [ExternalSource(client, catalogue.vocabulary, metrics) for client in external]
+            sources.append(FreshSource(NewestRows(moments.values), settings.fresh_count, catalogue, metrics))
+    sources += [ExternalSource(client, catalogue, metrics) for client in external]
     return sources
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.requests import CandidateRequest
+from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import ExternalSourceSettings
 from gateway.sources.proposed import Inspection, Proposed, numbered
-from winnow.catalogue.vocabulary import Vocabulary
 from winnow.serving.metrics import Metrics
 
 
@@ -22,11 +22,11 @@ class ProposingClient(Protocol):
 class ExternalSource:
     """Turns what the server proposes into rows of one release. Where it gives no usable answer, it proposes nothing."""
 
-    def __init__(self, client: ProposingClient, vocabulary: Vocabulary, metrics: Metrics) -> None:
+    def __init__(self, client: ProposingClient, catalogue: ServedCatalogue, metrics: Metrics) -> None:
         self.name = client.settings.name
         self._client = client
-        self._vocabulary = vocabulary
-        self._inspection = Inspection(self.name, metrics)
+        self._vocabulary = catalogue.vocabulary
+        self._inspection = Inspection(self.name, catalogue, metrics)
 
     async def propose(self, requests: Sequence[CandidateRequest], deadline: float) -> Sequence[Proposed | None]:
         """See Source.propose."""

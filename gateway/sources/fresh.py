@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.requests import CandidateRequest
+from gateway.served_catalogue import ServedCatalogue
 from gateway.sources.proposed import Inspection, Proposed
 from winnow.catalogue.value_columns import MISSING_TIMESTAMP
 from winnow.history import Rows
@@ -47,11 +48,11 @@ class FreshSource:
 
     name = "fresh"
 
-    def __init__(self, newest: NewestRows, count: int, metrics: Metrics) -> None:
+    def __init__(self, newest: NewestRows, count: int, catalogue: ServedCatalogue, metrics: Metrics) -> None:
         """Propose the `count` newest rows that may be in an answer."""
         self._newest = newest
         self._count = count
-        self._inspection = Inspection(self.name, metrics)
+        self._inspection = Inspection(self.name, catalogue, metrics)
 
     async def propose(self, requests: Sequence[CandidateRequest], deadline: float) -> Sequence[Proposed | None]:
         """See Source.propose."""

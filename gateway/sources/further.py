@@ -8,6 +8,7 @@ import numpy as np
 
 from gateway.answers import CandidateSource, SourcePlaces
 from gateway.requests import CandidateRequest
+from gateway.served_catalogue import ServedCatalogue
 from gateway.sources.caller import CallerSource
 from gateway.sources.gathered import Gathered
 from gateway.sources.proposed import Proposed, Source, numbered
@@ -23,10 +24,10 @@ _NAMES = {CandidateSource.NETWORK: "network", CandidateSource.POPULAR: "popular"
 class FurtherSources:
     """Asks every source at once."""
 
-    def __init__(self, sources: Sequence[Source], metrics: Metrics) -> None:
+    def __init__(self, sources: Sequence[Source], catalogue: ServedCatalogue, metrics: Metrics) -> None:
         """Ask these for every request, and take the candidates that callers send."""
         self._sources = sources
-        self._caller = CallerSource(metrics)
+        self._caller = CallerSource(catalogue, metrics)
 
     def ask(self, requests: Sequence[CandidateRequest], deadline: float) -> "asyncio.Task[list[Proposals]] | None":
         """Ask for candidates for each request, by the deadline (event-loop time); None where no source takes part."""

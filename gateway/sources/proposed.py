@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.requests import CandidateRequest
+from gateway.served_catalogue import ServedCatalogue
 from winnow.history import Rows
 from winnow.serving.metrics import Metrics
 
@@ -38,8 +39,9 @@ class Source(Protocol):
 class Inspection:
     """Drops candidates of a source that may not be in the answer, and counts what becomes of them all."""
 
-    def __init__(self, source: str, metrics: Metrics) -> None:
+    def __init__(self, source: str, catalogue: ServedCatalogue, metrics: Metrics) -> None:
         self._source = source
+        self._permits = catalogue.permits
         used, unknown, excluded, filtered = (
             metrics.source_candidates.labels(source, outcome) for outcome in ("used", "unknown", "excluded", "filtered")
         )
@@ -52,7 +54,7 @@ class Inspection:
 
     def admit(self, request: CandidateRequest, rows: Rows, places: Places) -> Proposed:
         """Return what may be in the answer, in the order given."""
-        permitted = _permitted(request, rows)
+        permitted = self._permits(rows, request.permitted)
         kept = permitted & ~np.isin(rows, request.excluded)
         permitted_count, kept_count = int(permitted.sum()), int(kept.sum())
         self._filtered(len(rows) - permitted_count)
@@ -68,7 +70,8 @@ class Inspection:
         missing = count
         for start in range(0, len(rows), BLOCK_ROWS):
             block = rows[start : start + BLOCK_ROWS]
-            found.append(block[_permitted(request, block) & ~np.isin(block, request.excluded)][:missing])
+            kept = self._permits(block, request.permitted) & ~np.isin(block, request.excluded)
+            found.append(block[kept][:missing])
             missing -= len(found[-1])
             if not missing:
                 break
@@ -80,7 +83,3 @@ class Inspection:
 def numbered(count: int) -> Places:
     """The places from 1 to `count`."""
     return np.arange(1, count + 1, dtype=np.int32)
-
-
-def _permitted(request: CandidateRequest, rows: Rows) -> NDArray[np.bool_]:
-    return np.ones(len(rows), dtype=np.bool_) if request.permitted is None else request.permitted.includes(rows)

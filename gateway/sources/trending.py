@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from gateway.requests import CandidateRequest
+from gateway.served_catalogue import ServedCatalogue
 from gateway.sources.proposed import Inspection, Proposed
-from winnow.history import Rows
 from winnow.serving.metrics import Metrics
 
 
@@ -13,11 +13,11 @@ class TrendingSource:
 
     name = "trending"
 
-    def __init__(self, rows: Rows, count: int, metrics: Metrics) -> None:
-        """Propose the first `count` of these rows that may be in an answer."""
-        self._rows = rows
+    def __init__(self, catalogue: ServedCatalogue, count: int, metrics: Metrics) -> None:
+        """Propose the first `count` of the release's trending rows that may be in an answer."""
+        self._rows = catalogue.trending_rows
         self._count = count
-        self._inspection = Inspection(self.name, metrics)
+        self._inspection = Inspection(self.name, catalogue, metrics)
 
     async def propose(self, requests: Sequence[CandidateRequest], deadline: float) -> Sequence[Proposed | None]:
         """See Source.propose."""

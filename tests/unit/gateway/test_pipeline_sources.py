@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -45,12 +45,12 @@ def places(answer: Recommendation) -> dict[str, list[int]]:
     return {source: of_source.tolist() for source, of_source in answer.places}
 
 
-def trending(*listed: int) -> Source:
-    return TrendingSource(rows(*listed), len(listed), Metrics())
+def trending(catalogue: ServedCatalogue, *listed: int) -> Source:
+    return TrendingSource(replace(catalogue, trending_rows=rows(*listed)), len(listed), Metrics())
 
 
 def test_the_union_is_ranked_together_and_says_who_proposed_what(catalogue: ServedCatalogue) -> None:
-    chain = Chain(catalogue, further_sources=[trending(290, 5)])
+    chain = Chain(catalogue, further_sources=[trending(catalogue, 290, 5)])
     # The network proposes 1 to 10.
     answer = recommend(chain, 0, own_candidates=[280, 0, 10], item_count=4)
     assert answer.rows.tolist() == [290, 280, 10, 9]
@@ -96,7 +96,7 @@ def test_popular_items_of_an_empty_history_are_joined_too(catalogue: ServedCatal
 
 
 def test_where_the_network_fails_the_answer_is_degraded_whatever_others_propose(catalogue: ServedCatalogue) -> None:
-    chain = Chain(catalogue, further_sources=[trending(290)])
+    chain = Chain(catalogue, further_sources=[trending(catalogue, 290)])
     chain.candidate.outcomes = [INTERNAL] * 2
     answer = recommend(chain, 0)
     assert answer.rows.tolist() == [290, 10, 9]
@@ -109,7 +109,7 @@ def test_where_the_network_fails_the_answer_is_degraded_whatever_others_propose(
 
 
 def test_without_ranking_the_answer_is_that_of_the_network_alone(catalogue: ServedCatalogue) -> None:
-    chain = Chain(catalogue, further_sources=[trending(290)])
+    chain = Chain(catalogue, further_sources=[trending(catalogue, 290)])
     chain.ranking.outcomes = [INTERNAL]
     answer = recommend(chain, 0, own_candidates=[280])
     assert answer.rows.tolist() == [1, 2, 3]
@@ -120,7 +120,7 @@ def test_without_ranking_the_answer_is_that_of_the_network_alone(catalogue: Serv
 
 
 def test_a_source_that_is_late_costs_its_own_candidates(catalogue: ServedCatalogue) -> None:
-    answer = recommend(Chain(catalogue, further_sources=[LateSource(9.0), trending(290)]), 0, seconds=0.2)
+    answer = recommend(Chain(catalogue, further_sources=[LateSource(9.0), trending(catalogue, 290)]), 0, seconds=0.2)
     assert answer.rows.tolist() == [290, 10, 9]
     assert answer.degradation is DegradationStep.NONE
     assert places(answer)["late"] == [0, 0, 0]
@@ -151,7 +151,7 @@ def test_a_deadline_that_passes_while_a_source_hangs_leaves_what_the_network_fou
 
 
 def test_the_wait_for_sources_is_a_step_of_its_own(catalogue: ServedCatalogue) -> None:
-    chain = Chain(catalogue, further_sources=[trending(290)])
+    chain = Chain(catalogue, further_sources=[trending(catalogue, 290)])
     recommend(chain, 0)
     labels = {"step": "sources", "outcome": "completed"}
     assert chain.metrics.registry.get_sample_value("winnow_step_seconds_count", labels) == 1

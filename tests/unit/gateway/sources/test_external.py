@@ -24,7 +24,7 @@ class Client:
 
 def propose(client: Client, catalogue: ServedCatalogue, metrics: Metrics) -> list[tuple[list[int], list[int]]]:
     async def ask() -> list[tuple[list[int], list[int]]]:
-        source = ExternalSource(client, catalogue.vocabulary, metrics)
+        source = ExternalSource(client, catalogue, metrics)
         found = await source.propose([candidate_request(1, 2, 3), candidate_request()], deadline=1e9)
         return [(proposed.rows.tolist(), proposed.places.tolist()) for proposed in found if proposed is not None]
 

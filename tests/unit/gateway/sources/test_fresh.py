@@ -3,6 +3,7 @@ import asyncio
 import numpy as np
 import pytest
 
+from gateway.served_catalogue import ServedCatalogue
 from gateway.sources import fresh
 from gateway.sources.fresh import FreshSource, NewestRows
 from tests.unit.gateway.stages import candidate_request
@@ -49,9 +50,9 @@ def test_of_many_rows_those_around_the_present_are_kept(monkeypatch: pytest.Monk
     assert rows.rows().tolist() == [13, 12, 11, 10, 9, 8]
 
 
-def test_fresh_items_up_to_the_quota() -> None:
+def test_fresh_items_up_to_the_quota(catalogue: ServedCatalogue) -> None:
     async def propose() -> list[list[int]]:
-        source = FreshSource(newest(1, 4, 3, 2, clock=Clock()), 2, Metrics())
+        source = FreshSource(newest(1, 4, 3, 2, clock=Clock()), 2, catalogue, Metrics())
         found = await source.propose([candidate_request(), candidate_request(1)], deadline=0)
         return [proposed.rows.tolist() for proposed in found if proposed is not None]
 
