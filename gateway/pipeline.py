@@ -1,4 +1,4 @@
-"""The path of a request: retrieve -> rank -> select.
+"""The path of a request: gather -> rank -> select.
 
 Requests that arrive together travel together: one call to each stage for all of them. Every step takes a batch and
 returns values. A request whose deadline passes on the way is answered with what its batch has until then.
@@ -7,6 +7,7 @@ returns values. A request whose deadline passes on the way is answered with what
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import grpc
@@ -19,9 +20,11 @@ from gateway.requests import CandidateRequest, RankRequest
 from gateway.selection import best, select
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
+from gateway.sources.further import FurtherSources, Proposals, places_of, unite
 from gateway.sources.gathered import Gathered
 from gateway.sources.network import NetworkSource
 from gateway.sources.popular import PopularSource
+from gateway.sources.proposed import Source
 from gateway.stage_calls import StageFailure
 from gateway.stage_clients import CandidateStageClient, RankingStageClient
 from gateway.steps import Steps
@@ -43,13 +46,16 @@ class Pipeline:
         ranking_stage: RankingStageClient,
         settings: GatewaySettings,
         metrics: Metrics,
+        further_sources: Sequence[Source] = (),
     ) -> None:
+        """`further_sources` are asked beside the candidate stage, for every recommendation."""
         self._score_type = catalogue.ranking_score_type
         self._filters = catalogue.filters
         self._candidate_timeout_share = settings.candidate_timeout_share
         self._steps = Steps(metrics)
         self._popular = PopularSource(catalogue)
         self._network = NetworkSource(candidate_stage, self._popular, self._steps)
+        self._further = FurtherSources(further_sources, catalogue, metrics)
         self._ranking = RankingStep(ranking_stage, self._steps)
         limits = BatchingLimits(
             max_batch_weight=settings.max_batch_queries,
@@ -69,7 +75,7 @@ class Pipeline:
         check_time(self._recommend_batches.expected_seconds(), deadline)
 
     async def recommend(self, request: CandidateRequest, *, other_release: bool) -> Recommendation:
-        """Retrieve, rank, select. Falls back step by step where a stage gives no answer, and says so.
+        """Gather, rank, select. Falls back step by step where a stage gives no answer, and says so.
 
         Raises StageUnavailableError where the caller refuses a degraded answer, OverloadedError where too much work is
         waiting, and StageFailure where a replica does not hold the release and there is an `other_release` to try.
@@ -80,7 +86,7 @@ class Pipeline:
             gathered, ranked = await _submit(self._recommend_batches, request)
         except DeadlineError:
             gathered, ranked = self._popular.gather(request, _NO_CANDIDATES_IN_TIME), NOT_IN_TIME
-        wait = _wait(submitted_at, gathered.microseconds, ranked.microseconds)
+        wait = _wait(submitted_at, gathered.microseconds, gathered.sources_microseconds, ranked.microseconds)
         failures = [failure for failure in (gathered.failure, ranked.failure) if failure is not None]
         for failure in failures:
             _try_other_release(failure, other_release=other_release)
@@ -105,7 +111,9 @@ class Pipeline:
                 rank=ranked.microseconds,
                 rank_compute=ranked.compute_microseconds,
                 select=clock.microseconds,
+                sources=gathered.sources_microseconds,
             ),
+            places=places_of(rows, gathered.proposed),
         )
 
     async def retrieve(self, request: CandidateRequest, *, other_release: bool) -> RetrievedRows:
@@ -165,16 +173,23 @@ class Pipeline:
     async def _recommend(
         self, requests: Sequence[CandidateRequest], deadline: float
     ) -> AsyncIterator[list[tuple[Gathered, Ranked]]]:
-        """Take a batch through both stages. The first result is what a request has whose deadline passes in ranking."""
+        """Take a batch through both stages. The first result is what a request has whose deadline passes after it."""
         now = asyncio.get_running_loop().time()
-        gathered = await self._gather(requests, now + self._candidate_timeout_share * (deadline - now))
+        gathering_ends = now + self._candidate_timeout_share * (deadline - now)
+        further = self._further.ask(requests, gathering_ends)
+        gathered = await self._gather(requests, gathering_ends)
         yield [(found, NOT_IN_TIME) for found in gathered]
+        candidates = gathered if further is None else await self._unite(gathered, further)
         rows = [
             self._ranking.affordable(request, found.rows, deadline)
-            for request, found in zip(requests, gathered, strict=True)
+            for request, found in zip(requests, candidates, strict=True)
         ]
         ranked = await self._ranking.rank(requests, rows, deadline)
-        yield list(zip(gathered, ranked, strict=True))
+        yield [
+            # Only ranking can compare what different sources have found.
+            (first if outcome.scores is None else united, outcome)
+            for first, united, outcome in zip(gathered, candidates, ranked, strict=True)
+        ]
         _report([found.failure or outcome.failure for found, outcome in zip(gathered, ranked, strict=True)])
 
     async def _retrieve(self, requests: Sequence[CandidateRequest], deadline: float) -> AsyncIterator[list[Gathered]]:
@@ -193,6 +208,17 @@ class Pipeline:
         asking = [request for request in requests if len(request.history.rows)]
         found = iter(await self._network.gather(asking, deadline) if asking else ())
         return [next(found) if len(request.history.rows) else self._popular.gather(request) for request in requests]
+
+    async def _unite(self, gathered: Sequence[Gathered], further: "asyncio.Task[list[Proposals]]") -> list[Gathered]:
+        """Add what further sources propose to the candidates of each request in whose answer one takes part."""
+        with self._steps("sources") as clock:
+            united = [
+                unite(found, proposals) if proposals else found
+                for found, proposals in zip(gathered, await further, strict=True)
+            ]
+        return [
+            replace(found, sources_microseconds=clock.microseconds) if found.proposed else found for found in united
+        ]
 
 
 async def _submit(batches: MicroBatcher[Request, Result], request: Request) -> Result:

@@ -9,10 +9,12 @@ import structlog
 
 from gateway.adoption import Adoption
 from gateway.channels import StageChannels
+from gateway.external_sources import PROPOSE_METHOD, ExternalSourceClient
 from gateway.pipeline import Pipeline
 from gateway.replicas import Replicas
 from gateway.served_catalogue import RELEASE_FILES, ServedCatalogue
 from gateway.settings import GatewaySettings
+from gateway.sources.configured import configured_sources
 from gateway.stage_calls import StageCaller, StageFailure
 from gateway.stage_clients import CandidateStageClient, RankingStageClient
 from winnow.release.reader import Release
@@ -55,6 +57,10 @@ class ServedReleases:
         self._channels: list[StageChannels] = []
         self._candidate_caller = self._caller("candidate", settings.candidate_target, CANDIDATE_METHOD)
         self._ranking_caller = self._caller("ranking", settings.ranking_target, RANKING_METHOD)
+        self._external_sources = [
+            ExternalSourceClient(source, self._caller(source.name, source.target, PROPOSE_METHOD), metrics)
+            for source in settings.external_sources
+        ]
         self._adoption = Adoption()
         self.keeper: ReleaseKeeper[ServedRelease] = ReleaseKeeper(
             settings,
@@ -123,7 +129,14 @@ class ServedReleases:
             catalogue=catalogue,
             candidate_stage=candidate_stage,
             ranking_stage=ranking_stage,
-            pipeline=Pipeline(catalogue, candidate_stage, ranking_stage, self._settings, self._metrics),
+            pipeline=Pipeline(
+                catalogue,
+                candidate_stage,
+                ranking_stage,
+                self._settings,
+                self._metrics,
+                configured_sources(catalogue, self._settings, self._external_sources, self._metrics),
+            ),
         )
 
     async def _waits_for(self, held: HeldRelease[ServedRelease]) -> str:

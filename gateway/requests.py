@@ -3,8 +3,10 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gateway.checks import Violations
 from gateway.filters import PermittedRows
@@ -50,6 +52,14 @@ class GivenRestriction:
 NO_RESTRICTION = Restriction()
 
 
+class OwnCandidates(NamedTuple):
+    """The candidates that a request brings along, as far as they are known."""
+
+    rows: Rows
+    places: NDArray[np.int32]
+    """In the list as it was given, from 1."""
+
+
 @dataclass(kw_only=True, eq=False, slots=True)
 class CandidateRequest:
     """A request for candidates, ranked or not. Rows are int32."""
@@ -71,9 +81,12 @@ class CandidateRequest:
     """Which rows may be in the answer, as the caller says."""
     permitted: PermittedRows | None = None
     """These rows; None are all. Found when the request enters the pipeline."""
+    own_candidates: OwnCandidates | None = None
+    """Checked against neither the exclusions nor the permitted rows; None where there are none."""
     unknown_history_count: int
     unknown_excluded_count: int
     unknown_allowed_count: int = 0
+    unknown_candidate_count: int = 0
 
 
 @dataclass(kw_only=True, eq=False, slots=True)
@@ -100,6 +113,7 @@ class RequestReader:
         self._candidate_count = settings.candidate_count
         self._max_excluded_items = settings.max_excluded_items
         self._max_allowed_items = settings.max_allowed_items
+        self._max_candidate_items = settings.max_candidate_items
         self._max_ranked_items = settings.max_ranked_items
 
     def recommend(
@@ -114,6 +128,7 @@ class RequestReader:
         include_watched: bool,
         require_ranked: bool,
         context: GivenContext,
+        candidate_item_ids: Sequence[str] = (),
     ) -> CandidateRequest:
         """Read a request for recommendations."""
         violations = Violations()
@@ -122,11 +137,15 @@ class RequestReader:
         excluded_item_ids = violations.check_ids("excluded_item_ids", excluded_item_ids, self._max_excluded_items)
         restriction = self._check_restriction(restriction, catalogue, violations)
         unclicked_ids = self._check_context(context, violations)
+        candidate_item_ids = violations.check_ids("candidate_item_ids", candidate_item_ids, self._max_candidate_items)
         violations.refuse()
         request = _candidates(catalogue, deadline, history, item_count, excluded_item_ids, restriction, include_watched)
         request.candidate_count = max(item_count, self._candidate_count)
         request.require_ranked = require_ranked
         request.context = _context(context.request_timestamp_seconds, unclicked_ids, catalogue)
+        if candidate_item_ids:
+            request.own_candidates = OwnCandidates(*catalogue.vocabulary.rows_and_places(candidate_item_ids))
+            request.unknown_candidate_count = len(candidate_item_ids) - len(request.own_candidates.rows)
         return request
 
     def retrieve(

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from gateway.answers import ScoreType
 from gateway.filters import PermittedRows, RequestFilters
+from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.items import ItemCatalogue
 from winnow.catalogue.schema import Schema
 from winnow.catalogue.title_index import TitleIndex
@@ -18,11 +19,14 @@ from winnow.release.manifest import (
     GOLDEN_FILE,
     POPULARITY_FILE,
     TITLE_INDEX_FILE,
+    TRENDING_FILE,
     VOCABULARY_FILE,
 )
 from winnow.release.reader import Release, popular_rows
 
-RELEASE_FILES = frozenset({VOCABULARY_FILE, POPULARITY_FILE, ATTRIBUTES_FILE, GOLDEN_FILE, TITLE_INDEX_FILE})
+RELEASE_FILES = frozenset(
+    {VOCABULARY_FILE, POPULARITY_FILE, TRENDING_FILE, ATTRIBUTES_FILE, GOLDEN_FILE, TITLE_INDEX_FILE}
+)
 """What is read of a release."""
 
 DEFAULT_FILTER_CACHE_BYTES = 64 * 2**20
@@ -43,8 +47,11 @@ class ServedCatalogue:
     """Each item's share of all watches, by row."""
     popular_rows: Rows
     """All rows, the most popular first."""
+    trending_rows: Rows
+    """Rows that were watched more of late than usual, those that rose the most first."""
     schema: Schema
     """The attributes of the items."""
+    attributes: Attributes
     filters: RequestFilters
     items: ItemCatalogue
     title_index: TitleIndex
@@ -63,7 +70,9 @@ class ServedCatalogue:
             vocabulary=vocabulary,
             popularity=popularity,
             popular_rows=popular_rows(popularity),
+            trending_rows=release.trending().rows,
             schema=attributes.schema,
+            attributes=attributes,
             filters=RequestFilters(attributes, filter_cache_bytes),
             items=ItemCatalogue(attributes, vocabulary),
             title_index=release.title_index(),
@@ -83,3 +92,8 @@ class ServedCatalogue:
         else:
             head = permitted.most_popular(enough, self.popularity, self.popular_rows)
         return head[~np.isin(head, excluded_rows)][:count]
+
+    @staticmethod
+    def permits(rows: Rows, permitted: PermittedRows | None) -> NDArray[np.bool_]:
+        """Whether each row may be in an answer, exclusions apart. None permits all rows."""
+        return np.ones(len(rows), dtype=np.bool_) if permitted is None else permitted.includes(rows)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
@@ -214,6 +214,7 @@ class GatewayService(
             include_watched=message.include_watched,
             require_ranked=message.require_ranked,
             context=_context(message),
+            candidate_item_ids=message.candidate_item_ids,
         )
 
     def _read_retrieve(
@@ -259,6 +260,7 @@ class GatewayService(
         self._count_unknown("history", request.unknown_history_count)
         self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
         self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
+        self._count_unknown("candidate_item_ids", request.unknown_candidate_count)
         if answer.degradation is not DegradationStep.NONE:
             self._metrics.degraded.labels(answer.degradation.name, answer.degradation_reason).inc()
         if answer.ranked_count < answer.retrieved_count:
@@ -272,6 +274,7 @@ class GatewayService(
             unknown_history_count=request.unknown_history_count,
             unknown_excluded_count=request.unknown_excluded_count,
             unknown_allowed_count=request.unknown_allowed_count,
+            unknown_candidate_count=request.unknown_candidate_count,
             degradation=recommendation_pb2.Degradation(
                 step=cast("recommendation_pb2.DegradationStep.ValueType", answer.degradation),
                 reason=answer.degradation_reason,
@@ -279,6 +282,8 @@ class GatewayService(
             timing=_timing(answer.timing),
         )
         _add_items(response.items, answer, catalogue)
+        for source, places in answer.places:
+            _add_source(response.items, source, places.tolist())
         return response
 
     def _write_retrieved(
@@ -359,6 +364,13 @@ def _add_items(items: _ScoredItems, answer: ScoredRows, catalogue: ServedCatalog
         add(item_id=item_id, score=score)
 
 
+def _add_source(items: Iterable[recommendation_pb2.ScoredItem], source: str, places: Sequence[int]) -> None:
+    """Name a source in the items that it has proposed: those whose place is not 0."""
+    for item, place in zip(items, places, strict=True):
+        if place:
+            item.sources.add(source=source, place=place)
+
+
 def _items(catalogue: ServedCatalogue, rows: Sequence[int]) -> list[catalogue_pb2.Item]:
     item_ids = catalogue.vocabulary.item_ids(rows)
     return [
@@ -375,4 +387,5 @@ def _timing(timing: Timing) -> recommendation_pb2.Timing:
         rank_microseconds=timing.rank,
         rank_compute_microseconds=timing.rank_compute,
         select_microseconds=timing.select,
+        sources_microseconds=timing.sources,
     )

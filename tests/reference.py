@@ -26,10 +26,12 @@ class DirectRecommender:
         candidate_count: int = 200,
         excluded: Sequence[str] = (),
         matches: Callable[[int], bool] = lambda _row: True,
+        further: Sequence[str] = (),
     ) -> list[tuple[str, float]]:
         """Return the `count` best items that match and are neither watched nor excluded, and their probabilities.
 
-        `matches` says of a row whether it may be in the answer.
+        `matches` says of a row whether it may be in the answer. `further` are candidates of other sources: ids that are
+        unknown or may not be in the answer, or are among the other candidates, make no difference.
         """
         watched, _ = self.vocabulary.rows(history)
         rows = torch.from_numpy(watched).long()
@@ -38,6 +40,8 @@ class DirectRecommender:
         probabilities[self.vocabulary.rows(excluded)[0].tolist()] = -1
         probabilities[[row for row in range(len(self.vocabulary)) if not matches(row)]] = -1
         candidates = probabilities.argsort(descending=True)[: min(candidate_count, int((probabilities >= 0).sum()))]
+        added = [row for row in self.vocabulary.rows(further)[0].tolist() if probabilities[row] >= 0]
+        candidates = torch.tensor(list(dict.fromkeys([*candidates.tolist(), *added])), dtype=torch.long)
         scores = self.ranking_network(_last(rows, self.ranking_network.config.history_length), candidates)[:, 0]
         best = scores.argsort(descending=True, stable=True)[:count]
         item_ids = self.vocabulary.item_ids(candidates[best].tolist())

@@ -12,6 +12,7 @@ import torch
 
 from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.schema import AttributeType
+from winnow.catalogue.trending import TrendingItems
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
@@ -54,6 +55,12 @@ def attributes_of(item_count: int) -> Attributes:
     return Attributes.from_values(values, ATTRIBUTE_TYPES, item_count)
 
 
+def trending_items(item_count: int) -> TrendingItems:
+    """Every 13th item from the least popular one on."""
+    rows = np.arange(item_count - 1, 0, -13, dtype=np.int32)
+    return TrendingItems(rows=rows, ratios=np.linspace(4, 1.5, len(rows), dtype=np.float32))
+
+
 def write_random_release(
     releases: Path,
     seed: int = 0,
@@ -81,6 +88,7 @@ def write_random_release(
             candidate_network=candidate_network,
             ranking_network=ranking_network,
             popularity=np.linspace(0.01, 0.001, item_count, dtype=np.float32),
+            trending=trending_items(item_count),
             attributes=attributes_of(item_count) if with_attributes else Attributes({}, item_count),
             sample_histories=RaggedRows.from_lists([rng.integers(0, item_count, 7).tolist() for _ in range(4)]),
             training={"seed": seed},

@@ -109,6 +109,7 @@ class AsyncWinnowClient:
         unclicked_item_ids: Iterable[str] = (),
         filter: str = "",  # noqa: A002 - as in the contract
         allowed_item_ids: Iterable[str] | None = None,
+        candidate_item_ids: Iterable[str] = (),
     ) -> Recommendations:
         """See WinnowClient.recommend."""
         request = recommend_request(
@@ -121,6 +122,7 @@ class AsyncWinnowClient:
             unclicked_item_ids=unclicked_item_ids,
             filter=filter,
             allowed_item_ids=allowed_item_ids,
+            candidate_item_ids=candidate_item_ids,
         )
         if self._coalesced is None:
             return recommendations(await self._call(self._recommendation.RecommendItems, request))

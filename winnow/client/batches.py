@@ -34,6 +34,7 @@ class RecommendationRequest:
     unclicked_item_ids: Iterable[str] = ()
     filter: str = ""
     allowed_item_ids: Iterable[str] | None = None
+    candidate_item_ids: Iterable[str] = ()
 
 
 def batch_requests(
@@ -80,6 +81,7 @@ def _message(position: int, request: RecommendationRequest) -> recommendation_pb
             unclicked_item_ids=request.unclicked_item_ids,
             filter=request.filter,
             allowed_item_ids=request.allowed_item_ids,
+            candidate_item_ids=request.candidate_item_ids,
         )
     except (TypeError, ValueError) as error:
         raise type(error)(f"requests[{position}].{error}") from None

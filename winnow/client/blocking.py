@@ -90,6 +90,7 @@ class WinnowClient:
         require_ranked: bool = False,
         request_time: Time | None = None,
         unclicked_item_ids: Iterable[str] = (),
+        candidate_item_ids: Iterable[str] = (),
     ) -> Recommendations:
         """Return the `count` best items, 1 to 100, for a watch history, oldest watch first.
 
@@ -97,6 +98,7 @@ class WinnowClient:
         `allowed_item_ids`, up to 10,000; None allows all. Watched items are left out unless `include_watched`.
         `require_ranked` makes a degraded answer an error (UNAVAILABLE). `request_time` is now unless given, and
         `unclicked_item_ids` is what the user was shown before without clicking on it: some releases rank by them.
+        `candidate_item_ids`, up to 1,000, best first, are ranked together with the candidates that the gateway finds.
         """
         request = recommend_request(
             history,
@@ -108,6 +110,7 @@ class WinnowClient:
             require_ranked=require_ranked,
             request_time=request_time,
             unclicked_item_ids=unclicked_item_ids,
+            candidate_item_ids=candidate_item_ids,
         )
         return recommendations(self._call(self._recommendation.RecommendItems, request))
 

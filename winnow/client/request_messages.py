@@ -32,6 +32,7 @@ def recommend_request(
     require_ranked: bool,
     request_time: Time | None,
     unclicked_item_ids: Iterable[str],
+    candidate_item_ids: Iterable[str],
 ) -> recommendation_pb2.RecommendItemsRequest:
     """Raise TypeError or ValueError that names the argument."""
     return recommendation_pb2.RecommendItemsRequest(
@@ -44,6 +45,7 @@ def recommend_request(
         require_ranked=require_ranked,
         request_timestamp_seconds=_seconds("request_time", request_time),
         unclicked_item_ids=_ids("unclicked_item_ids", unclicked_item_ids),
+        candidate_item_ids=_ids("candidate_item_ids", candidate_item_ids),
     )
 
 

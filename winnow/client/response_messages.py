@@ -12,6 +12,7 @@ from winnow.client.answers import (
     DegradationStep,
     Item,
     Items,
+    ItemSource,
     RankedItems,
     Recommendations,
     ReleaseSchema,
@@ -49,6 +50,7 @@ def recommendations(response: recommendation_pb2.RecommendItemsResponse) -> Reco
         unknown_history_count=response.unknown_history_count,
         unknown_excluded_count=response.unknown_excluded_count,
         unknown_allowed_count=response.unknown_allowed_count,
+        unknown_candidate_count=response.unknown_candidate_count,
         degradation=Degradation(
             step=_DEGRADATION_STEPS.get(response.degradation.step, DegradationStep.UNKNOWN),
             reason=response.degradation.reason,
@@ -122,7 +124,14 @@ def release_schema(response: catalogue_pb2.GetReleaseSchemaResponse) -> ReleaseS
 
 
 def _scored(scored: Iterable[recommendation_pb2.ScoredItem]) -> tuple[ScoredItem, ...]:
-    return tuple(ScoredItem(item_id=item.item_id, score=item.score) for item in scored)
+    return tuple(
+        ScoredItem(item_id=item.item_id, score=item.score, sources=_sources(item) if item.sources else ())
+        for item in scored
+    )
+
+
+def _sources(item: recommendation_pb2.ScoredItem) -> tuple[ItemSource, ...]:
+    return tuple(ItemSource(source=named.source, place=named.place) for named in item.sources)
 
 
 def _item(item: catalogue_pb2.Item) -> Item:
@@ -139,4 +148,5 @@ def _timing(timing: recommendation_pb2.Timing) -> Timing:
         rank_milliseconds=sent.get("rank_microseconds"),
         rank_compute_milliseconds=sent.get("rank_compute_microseconds"),
         select_milliseconds=sent.get("select_microseconds"),
+        sources_milliseconds=sent.get("sources_microseconds"),
     )

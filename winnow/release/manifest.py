@@ -13,6 +13,7 @@ CURRENT_FILE = "CURRENT"
 
 VOCABULARY_FILE = "vocabulary.safetensors"
 POPULARITY_FILE = "popularity.safetensors"
+TRENDING_FILE = "trending.safetensors"
 ATTRIBUTES_FILE = "attributes.safetensors"
 TITLE_INDEX_FILE = "title_index.bin"
 CANDIDATE_NETWORK_FILE = "candidate_network.safetensors"

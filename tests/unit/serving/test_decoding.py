@@ -65,6 +65,7 @@ def test_a_request_with_the_most_of_everything_is_taken() -> None:
         unclicked_item_ids=ids * settings.max_history_items,
         excluded_item_ids=ids * settings.max_excluded_items,
         allowed_item_ids=ids * settings.max_allowed_items,
+        candidate_item_ids=ids * settings.max_candidate_items,
         filter="x" * 2000,
         item_count=100,
         include_watched=True,

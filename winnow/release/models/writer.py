@@ -24,6 +24,7 @@ from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.filters.compiler import compile_canonical
 from winnow.catalogue.items import ItemCatalogue
 from winnow.catalogue.title_index import indexed_titles
+from winnow.catalogue.trending import TrendingItems
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, WatchHistories
@@ -43,6 +44,7 @@ from winnow.release.reader import check_popularity, describe_file, digest_of_fil
 
 # Enough to notice a broken tower or table, few enough to be checked in milliseconds.
 GOLDEN_CANDIDATES = 50
+NO_TRENDING = TrendingItems.none()
 
 WRITING_PREFIX = ".writing-"
 POINTER_PREFIX = ".current-"
@@ -71,6 +73,8 @@ class ReleaseContents:
     """Evaluation figures; JSON values."""
     tuning_histories: RaggedRows | None = None
     """A few hundred held-out histories, on which an approximate index is tuned; None takes the sample histories."""
+    trending: TrendingItems = NO_TRENDING
+    """Items that were watched more of late than usual."""
     target_recall: float = TARGET_RECALL
     """The recall@200 that an approximate index has to reach on them."""
 
@@ -196,6 +200,7 @@ def _write_files(directory: Path, contents: ReleaseContents) -> None:
     contents.vocabulary.save(directory / files.VOCABULARY_FILE)
     popularity = check_popularity(contents.popularity.astype(np.float32), len(contents.vocabulary))
     save_file({"popularity": popularity}, directory / files.POPULARITY_FILE)
+    contents.trending.save(directory / files.TRENDING_FILE)
     contents.attributes.save(directory / files.ATTRIBUTES_FILE)
     items = ItemCatalogue(contents.attributes, contents.vocabulary)
     titles = [items.title(row) for row in range(len(contents.vocabulary))]
