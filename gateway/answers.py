@@ -44,6 +44,7 @@ class Timing:
     rank: int | None = None
     rank_compute: int | None = None
     select: int | None = None
+    explain: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

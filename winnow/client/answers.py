@@ -93,6 +93,8 @@ class Timing:
     """Of `rank_milliseconds`, the computation."""
     select_milliseconds: float | None
     """Sorting and choosing what is answered."""
+    explain_milliseconds: float | None = None
+    """Scoring the explained item with the whole history and without each watch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

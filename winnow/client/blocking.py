@@ -11,21 +11,26 @@ from winnow.client.answers import Items, RankedItems, Recommendations, ReleaseSc
 from winnow.client.batches import RecommendationRequest, batch_requests, outcomes
 from winnow.client.connection import call_metadata, channel_options
 from winnow.client.errors import WinnowError, error_of
+from winnow.client.explanations import Explanation, SimilarItems
 from winnow.client.request_messages import (
     MAX_PAGE_SIZE,
+    explain_request,
     items_requests,
     rank_request,
     recommend_request,
     retrieve_request,
     search_request,
+    similar_request,
 )
 from winnow.client.response_messages import (
+    explanation,
     items,
     ranked_items,
     recommendations,
     release_schema,
     retrieved_items,
     search_page,
+    similar_items,
 )
 from winnow.client.watches import History, Time
 from winnow.rpc.credentials import channel_credentials
@@ -157,6 +162,60 @@ class WinnowClient:
         """
         request = rank_request(history, item_ids, request_time=request_time, unclicked_item_ids=unclicked_item_ids)
         return ranked_items(self._call(self._recommendation.RankItems, request))
+
+    def similar(
+        self,
+        item_ids: Iterable[str],
+        *,
+        count: int = 20,
+        filter: str = "",  # noqa: A002 - as in the contract
+        allowed_item_ids: Iterable[str] | None = None,
+        excluded_item_ids: Iterable[str] = (),
+    ) -> SimilarItems:
+        """Return the `count` items, 1 to 100, that are watched after the given ones: for the page of an item.
+
+        Of several items, up to 100, the last ones count most. Popular items are returned if the release knows none of
+        them. See `recommend` for the other arguments.
+        """
+        request = similar_request(
+            item_ids,
+            count=count,
+            filter=filter,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
+        )
+        return similar_items(self._call(self._recommendation.SimilarItems, request))
+
+    def explain(
+        self,
+        history: History,
+        item_id: str,
+        *,
+        watch_count: int = 20,
+        filter: str = "",  # noqa: A002 - as in the contract
+        allowed_item_ids: Iterable[str] | None = None,
+        excluded_item_ids: Iterable[str] = (),
+        include_watched: bool = False,
+        request_time: Time | None = None,
+        unclicked_item_ids: Iterable[str] = (),
+    ) -> Explanation:
+        """Say why an item is, or is not, among the recommendations, and what each watch contributed.
+
+        The arguments are those of `recommend`. Contributions are of the most recent watches, up to `watch_count`, 1 to
+        50. A stage that gives no answer is an error (UNAVAILABLE).
+        """
+        request = explain_request(
+            history,
+            item_id,
+            watch_count=watch_count,
+            filter=filter,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
+            include_watched=include_watched,
+            request_time=request_time,
+            unclicked_item_ids=unclicked_item_ids,
+        )
+        return explanation(self._call(self._recommendation.ExplainItem, request))
 
     def items(self, item_ids: Iterable[str]) -> Items:
         """Look up titles and attributes. More than 1,000 ids take several calls."""
