@@ -27,6 +27,8 @@ MAX_BATCHES_IN_FLIGHT = 2
 # Of the watches before those that a network reads: the one that moves up when another is left out, and the one before
 # that, which says how long the gap between the two was.
 EARLIER_WATCHES = 2
+# In all histories of one request together: where networks read the whole of a long history, less is left out.
+MAX_WATCHES = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,12 +80,13 @@ class LeaveOneOut:
     async def scores(self, request: CandidateRequest, row: int, watch_count: int) -> ItemScores | StageFailure:
         """Return the item's scores without up to `watch_count` watches, or why there are none.
 
-        There are fewer where the history has fewer, where the networks read fewer, or where a batch holds fewer
-        histories. Raises OverloadedError and DeadlineError as MicroBatcher does.
+        There are fewer where the history has fewer, where the networks read fewer, where a batch holds fewer histories, or
+        where these would have more than MAX_WATCHES. Raises OverloadedError and DeadlineError as MicroBatcher does.
         """
         length = self._history_length
         history = request.history if length is None else request.history.last(length + EARLIER_WATCHES)
-        known = min(watch_count, len(history.rows), self._max_histories - 1)
+        history_count = min(self._max_histories, max(MAX_WATCHES // max(len(history.rows), 1), 1))
+        known = min(watch_count, len(history.rows), history_count - 1)
         count = known if length is None else min(known, length)
         histories = without_each(history, count)
         query = _Query(row=row, histories=histories, context=request.context)

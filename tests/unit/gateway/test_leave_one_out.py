@@ -109,6 +109,12 @@ def test_no_explanation_asks_for_more_than_one_call_carries(catalogue: ServedCat
     assert len(scores.candidate_logits) == max_batch_queries
 
 
+def test_long_histories_are_asked_for_less_often(catalogue: ServedCatalogue) -> None:
+    stages = Stages(catalogue)
+    stages.scores(*[1] * 30_000)
+    assert [len(history) for history in stages.histories_asked()] == [30_000, 29_999, 29_999]
+
+
 def test_explanations_wait_for_each_other_and_the_queue_is_bounded(catalogue: ServedCatalogue) -> None:
     stages = Stages(catalogue, GatewaySettings(max_queued_queries=64))
     most_in_flight = 0
