@@ -61,7 +61,7 @@ def main() -> int:
             titles = winnow.items(item.item_id for item in comedies.items).by_id.values()
             console.print(f"\nUser {user}, {FILTER}: {', '.join(item.title for item in titles)}", markup=False)
             explained = comedies.items[0].item_id
-            why = winnow.explain(history, explained, watch_count=EXPLAINED_WATCHES)
+            why = winnow.explain(history, explained, filter=FILTER, watch_count=EXPLAINED_WATCHES)
             shown = winnow.items([explained, *(watch.item_id for watch in why.contributions)]).by_id
             console.print(f"\n[bold]Why that comedy for user {user}[/bold]")
             print_explanation(console, explained, why, shown)

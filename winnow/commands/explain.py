@@ -93,8 +93,8 @@ def print_explanation(console: Console, item_id: str, answer: Explanation, title
         for watch in answer.contributions:
             table.add_row(
                 Text(shown(watch.item_id)),
-                f"{watch.candidate_logit:+.4f}",
-                f"{watch.ranking_score:+.4f}",
+                f"{watch.candidate_logit:+.3g}",
+                f"{watch.ranking_score:+.3g}",
                 Text(watch.item_id),
             )
         console.print(table)
