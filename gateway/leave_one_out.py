@@ -80,8 +80,8 @@ class LeaveOneOut:
     async def scores(self, request: CandidateRequest, row: int, watch_count: int) -> ItemScores | StageFailure:
         """Return the item's scores without up to `watch_count` watches, or why there are none.
 
-        There are fewer where the history has fewer, where the networks read fewer, where a batch holds fewer histories, or
-        where these would have more than MAX_WATCHES. Raises OverloadedError and DeadlineError as MicroBatcher does.
+        There are fewer where the history has fewer, where the networks read fewer, where a batch holds fewer histories,
+        or where these would have more than MAX_WATCHES. Raises OverloadedError and DeadlineError as MicroBatcher does.
         """
         length = self._history_length
         history = request.history if length is None else request.history.last(length + EARLIER_WATCHES)

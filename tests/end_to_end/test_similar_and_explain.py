@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import stack_settings
-from tests.end_to_end.test_stack import random_history, stop
+from tests.end_to_end.test_stack import assert_same, random_history, stop
 from tests.reference import DirectRecommender
 from tests.releases import FIRST_YEAR, ITEM_COUNT, YEARS, item_id, write_random_release
 from winnow.client import AbsenceReason, CandidateSource, Explanation, ScoreType, Watch, WinnowClient, WinnowError
@@ -320,6 +321,31 @@ def test_every_explanation_is_valid_or_an_invalid_argument(
     assert np.isfinite(numbers).all()
     assert all(history[watch.position] == watch.item_id for watch in answer.contributions)
     assert answer.recommendation_id
+
+
+def test_many_explanations_at_once_do_not_change_what_others_get(client: WinnowClient, releases: Path) -> None:
+    direct = DirectRecommender(releases)
+
+    def explain(number: int) -> None:
+        history = [item_id(row) for row in range(number, number + 60)]
+        try:
+            answer = client.explain(history, item_id(250), watch_count=50)
+        except WinnowError as error:
+            assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            return
+        logits = direct.logits(WatchHistories.of_one(direct.vocabulary.rows(history)[0]))
+        assert answer.retrieval.score == pytest.approx(float(logits[250]), abs=TOLERANCE)
+        assert len(answer.contributions) == 50
+
+    def recommend(number: int) -> None:
+        history = random_history(number)
+        assert_same(client.recommend(history, count=10), direct.recommend(history, 10))
+
+    with ThreadPoolExecutor(max_workers=64) as callers:
+        explained = [callers.submit(explain, number) for number in range(64)]
+        recommended = [callers.submit(recommend, number) for number in range(64)]
+        for call in (*explained, *recommended):
+            call.result()
 
 
 def test_without_a_stage_callers_are_told_which(releases: Path) -> None:
