@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from winnow.client import Watch, WinnowClient
+from winnow.client import RecommendationRequest, Watch, WinnowClient
 from winnow.logs.interactions import read_interactions
 from winnow.serving.local_stack import LocalStack, StackSettings
 
@@ -66,7 +66,9 @@ def measure(winnow: WinnowClient, histories: list[list[Watch]], watch_count: int
     for history in histories:
         seconds, answer = timed(partial(winnow.recommend, history))
         recommending.append(seconds)
-        explain = partial(winnow.explain, history, answer.items[-1].item_id, watch_count=watch_count)
+        explain = partial(
+            winnow.explain, RecommendationRequest(history), answer.items[-1].item_id, watch_count=watch_count
+        )
         explaining.append(timed(explain)[0])
     recommending, explaining = recommending[WARM_UP_USERS:], explaining[WARM_UP_USERS:]
     ratios = [after / before for before, after in zip(recommending, explaining, strict=True)]

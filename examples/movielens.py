@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from winnow.client import Watch, WinnowClient
+from winnow.client import RecommendationRequest, Watch, WinnowClient
 from winnow.commands.data import movielens_1m
 from winnow.commands.explain import print_explanation
 from winnow.commands.recommend import print_answer
@@ -61,7 +61,9 @@ def main() -> int:
             titles = winnow.items(item.item_id for item in comedies.items).by_id.values()
             console.print(f"\nUser {user}, {FILTER}: {', '.join(item.title for item in titles)}", markup=False)
             explained = comedies.items[0].item_id
-            why = winnow.explain(history, explained, filter=FILTER, watch_count=EXPLAINED_WATCHES)
+            why = winnow.explain(
+                RecommendationRequest(history, filter=FILTER), explained, watch_count=EXPLAINED_WATCHES
+            )
             shown = winnow.items([explained, *(watch.item_id for watch in why.contributions)]).by_id
             console.print(f"\n[bold]Why that comedy for user {user}[/bold]")
             print_explanation(console, explained, why, shown)

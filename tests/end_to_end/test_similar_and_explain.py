@@ -18,7 +18,16 @@ from tests.conftest import stack_settings
 from tests.end_to_end.test_stack import assert_same, random_history, stop
 from tests.reference import DirectRecommender
 from tests.releases import FIRST_YEAR, ITEM_COUNT, YEARS, item_id, write_random_release
-from winnow.client import AbsenceReason, CandidateSource, Explanation, ScoreType, Watch, WinnowClient, WinnowError
+from winnow.client import (
+    AbsenceReason,
+    CandidateSource,
+    Explanation,
+    RecommendationRequest,
+    ScoreType,
+    Watch,
+    WinnowClient,
+    WinnowError,
+)
 from winnow.history import WatchHistories
 from winnow.networks.options import HistoryOptions
 from winnow.networks.watch_features import WatchFeatures
@@ -107,7 +116,7 @@ def test_an_explanation_is_that_of_the_plain_computation(client: WinnowClient, r
     watches = [Watch(watched) for watched in random_history(seed)]
     unwatched = [row for row in range(ITEM_COUNT) if item_id(row) not in {watch.item_id for watch in watches}]
     for row in unwatched[seed::60]:
-        answer = client.explain(watches, item_id(row), watch_count=50)
+        answer = client.explain(RecommendationRequest(watches), item_id(row), watch_count=50)
         assert answer.release_id == direct.release_id
         assert answer.retrieval.candidate_source is CandidateSource.NETWORK
         assert answer.retrieval.score_type is ScoreType.CANDIDATE_LOGIT
@@ -123,7 +132,7 @@ def test_what_is_known_of_watches_is_part_of_what_they_contribute(
     weights, times = rng.uniform(0, 6, length).astype(np.float32).tolist(), rng.integers(1, 9000, length).cumsum()
     rows = rng.permutation(ITEM_COUNT - 1)[:length].tolist()
     watches = list(map(Watch, map(item_id, rows), weights, times.tolist()))
-    answer = featured_client.explain(watches, item_id(ITEM_COUNT - 1), watch_count=50)
+    answer = featured_client.explain(RecommendationRequest(watches), item_id(ITEM_COUNT - 1), watch_count=50)
     assert_explains(answer, direct, watches, ITEM_COUNT - 1, read_count=12)
 
 
@@ -133,7 +142,7 @@ def test_the_place_is_that_in_the_lists_that_callers_get(client: WinnowClient) -
     candidates = [item.item_id for item in client.retrieve(history, count=RETRIEVED, **asked).items]
     ranked = client.recommend(history, count=100, **asked).items
     for number in (0, 7, 60):
-        answer = client.explain(history, ranked[number].item_id, **asked)
+        answer = client.explain(RecommendationRequest(history, **asked), ranked[number].item_id)
         assert answer.ranking is not None
         assert answer.ranking.place == number + 1
         assert answer.ranking.score == pytest.approx(ranked[number].score, abs=TOLERANCE)
@@ -145,7 +154,7 @@ def test_why_not(client: WinnowClient) -> None:
     history = [item_id(3), "no such item", item_id(8)]
 
     def reasons(explained: str, **asked: Any) -> tuple[AbsenceReason, ...]:
-        answer = client.explain(history, explained, **asked)
+        answer = client.explain(RecommendationRequest(history, **asked), explained)
         assert (answer.retrieval.place is None) is bool(answer.retrieval.absence_reasons)
         assert answer.known is (answer.retrieval.score is not None)
         assert answer.unknown_history_count == 1
@@ -163,7 +172,7 @@ def test_why_not(client: WinnowClient) -> None:
     )
     candidates = {item.item_id for item in client.retrieve(history, count=RETRIEVED).items}
     below = next(item_id(row) for row in range(ITEM_COUNT) if item_id(row) not in {*candidates, *history})
-    answer = client.explain(history, below)
+    answer = client.explain(RecommendationRequest(history), below)
     assert answer.retrieval.absence_reasons == (AbsenceReason.BELOW_CUT,)
     assert answer.retrieval.score is not None
     assert answer.retrieval.cut_score is not None
@@ -171,24 +180,27 @@ def test_why_not(client: WinnowClient) -> None:
 
 
 def test_the_conditions_that_are_not_met_are_named(client: WinnowClient) -> None:
-    answer = client.explain([item_id(1)], item_id(4), filter="genres:Comedy AND year >= 2000 AND NOT adult = true")
+    text = "genres:Comedy AND year >= 2000 AND NOT adult = true"
+    answer = client.explain(RecommendationRequest([item_id(1)], filter=text), item_id(4))
     assert answer.retrieval.absence_reasons == (AbsenceReason.FILTERED,)
     assert answer.retrieval.unmet_conditions == ("NOT adult = true", "year >= 2000")
 
 
 def test_positions_are_those_of_the_history_that_was_sent(client: WinnowClient) -> None:
     history = ["no such item", item_id(3), "nor this", item_id(3), item_id(8)]
-    answer = client.explain(history, item_id(5), watch_count=2)
+    answer = client.explain(RecommendationRequest(history), item_id(5), watch_count=2)
     assert [(found.position, found.item_id) for found in answer.contributions] == [(3, item_id(3)), (4, item_id(8))]
 
 
 def test_an_item_for_an_empty_history_is_explained_by_popularity(client: WinnowClient) -> None:
-    answer = client.explain([], item_id(17))
+    answer = client.explain(RecommendationRequest([]), item_id(17))
     assert answer.retrieval.place == 18
     assert answer.retrieval.candidate_source is CandidateSource.POPULAR
     assert answer.retrieval.score_type is ScoreType.POPULARITY
     assert answer.contributions == ()
-    assert client.explain([], item_id(250)).retrieval.absence_reasons == (AbsenceReason.BELOW_CUT,)
+    assert client.explain(RecommendationRequest([]), item_id(250)).retrieval.absence_reasons == (
+        AbsenceReason.BELOW_CUT,
+    )
 
 
 @pytest.mark.parametrize("given_rows", [[5], [9, 4], [3, 8, 3, 200]])
@@ -329,7 +341,7 @@ def test_many_explanations_at_once_do_not_change_what_others_get(client: WinnowC
     def explain(number: int) -> None:
         history = [item_id(row) for row in range(number, number + 60)]
         try:
-            answer = client.explain(history, item_id(250), watch_count=50)
+            answer = client.explain(RecommendationRequest(history), item_id(250), watch_count=50)
         except WinnowError as error:
             assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
             return
@@ -349,7 +361,7 @@ def test_many_explanations_at_once_do_not_change_what_others_get(client: WinnowC
 
 
 def test_without_a_stage_callers_are_told_which(releases: Path) -> None:
-    history = random_history(7)
+    asked = RecommendationRequest(random_history(7))
     with (
         LocalStack(stack_settings(releases)) as stack,
         WinnowClient(stack.gateway_target, timeout_seconds=5) as client,
@@ -358,15 +370,15 @@ def test_without_a_stage_callers_are_told_which(releases: Path) -> None:
         stop(stack, "ranking_service")
         assert client.similar([item_id(3)]).items == similar
         with pytest.raises(WinnowError, match="ranking: UNAVAILABLE") as failure:
-            client.explain(history, item_id(3))
+            client.explain(asked, item_id(3))
         assert failure.value.code is grpc.StatusCode.UNAVAILABLE
         stop(stack, "candidate_service")
-        for ask in (lambda: client.explain(history, item_id(3)), lambda: client.similar([item_id(3)])):
+        for ask in (lambda: client.explain(asked, item_id(3)), lambda: client.similar([item_id(3)])):
             with pytest.raises(WinnowError, match="candidate: UNAVAILABLE") as failure:
                 ask()
             assert failure.value.code is grpc.StatusCode.UNAVAILABLE
         # Nothing that a stage would have to compute.
-        assert client.explain(history, "no such item").retrieval.absence_reasons == (AbsenceReason.UNKNOWN,)
+        assert client.explain(asked, "no such item").retrieval.absence_reasons == (AbsenceReason.UNKNOWN,)
 
 
 def winnow(stack: LocalStack, *arguments: str) -> "subprocess.CompletedProcess[str]":

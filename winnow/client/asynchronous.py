@@ -10,13 +10,12 @@ import grpc
 
 from winnow.batching import BatchingLimits, MicroBatcher, NoMetrics
 from winnow.client.answers import Items, RankedItems, Recommendations, ReleaseSchema, RetrievedItems, SearchPage
-from winnow.client.batches import RecommendationRequest, batch_requests, outcomes, packed
+from winnow.client.batches import RecommendationRequest, batch_requests, explain_request, outcomes, packed
 from winnow.client.connection import call_metadata, channel_options
 from winnow.client.errors import WinnowError, error_of
 from winnow.client.explanations import Explanation, SimilarItems
 from winnow.client.request_messages import (
     MAX_PAGE_SIZE,
-    explain_request,
     items_requests,
     rank_request,
     recommend_request,
@@ -194,32 +193,10 @@ class AsyncWinnowClient:
         )
         return similar_items(await self._call(self._recommendation.SimilarItems, request))
 
-    async def explain(
-        self,
-        history: History,
-        item_id: str,
-        *,
-        watch_count: int = 20,
-        filter: str = "",  # noqa: A002 - as in the contract
-        allowed_item_ids: Iterable[str] | None = None,
-        excluded_item_ids: Iterable[str] = (),
-        include_watched: bool = False,
-        request_time: Time | None = None,
-        unclicked_item_ids: Iterable[str] = (),
-    ) -> Explanation:
+    async def explain(self, request: RecommendationRequest, item_id: str, *, watch_count: int = 20) -> Explanation:
         """See WinnowClient.explain."""
-        request = explain_request(
-            history,
-            item_id,
-            watch_count=watch_count,
-            filter=filter,
-            allowed_item_ids=allowed_item_ids,
-            excluded_item_ids=excluded_item_ids,
-            include_watched=include_watched,
-            request_time=request_time,
-            unclicked_item_ids=unclicked_item_ids,
-        )
-        return explanation(await self._call(self._recommendation.ExplainItem, request))
+        message = explain_request(request, item_id, watch_count=watch_count)
+        return explanation(await self._call(self._recommendation.ExplainItem, message))
 
     async def schema(self) -> ReleaseSchema:
         """See WinnowClient.schema."""

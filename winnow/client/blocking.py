@@ -8,13 +8,12 @@ from typing import Self, TypeVar
 import grpc
 
 from winnow.client.answers import Items, RankedItems, Recommendations, ReleaseSchema, RetrievedItems, SearchPage
-from winnow.client.batches import RecommendationRequest, batch_requests, outcomes
+from winnow.client.batches import RecommendationRequest, batch_requests, explain_request, outcomes
 from winnow.client.connection import call_metadata, channel_options
 from winnow.client.errors import WinnowError, error_of
 from winnow.client.explanations import Explanation, SimilarItems
 from winnow.client.request_messages import (
     MAX_PAGE_SIZE,
-    explain_request,
     items_requests,
     rank_request,
     recommend_request,
@@ -186,36 +185,14 @@ class WinnowClient:
         )
         return similar_items(self._call(self._recommendation.SimilarItems, request))
 
-    def explain(
-        self,
-        history: History,
-        item_id: str,
-        *,
-        watch_count: int = 20,
-        filter: str = "",  # noqa: A002 - as in the contract
-        allowed_item_ids: Iterable[str] | None = None,
-        excluded_item_ids: Iterable[str] = (),
-        include_watched: bool = False,
-        request_time: Time | None = None,
-        unclicked_item_ids: Iterable[str] = (),
-    ) -> Explanation:
+    def explain(self, request: RecommendationRequest, item_id: str, *, watch_count: int = 20) -> Explanation:
         """Say why an item is, or is not, among the recommendations, and what each watch contributed.
 
-        The arguments are those of `recommend`. Contributions are of the most recent watches, up to `watch_count`, 1 to
-        50. A stage that gives no answer is an error (UNAVAILABLE).
+        `request` is what was, or would be, asked with `recommend`. Contributions are of the most recent watches, up to
+        `watch_count`, 1 to 50. If a stage gives no answer, that is an error (UNAVAILABLE).
         """
-        request = explain_request(
-            history,
-            item_id,
-            watch_count=watch_count,
-            filter=filter,
-            allowed_item_ids=allowed_item_ids,
-            excluded_item_ids=excluded_item_ids,
-            include_watched=include_watched,
-            request_time=request_time,
-            unclicked_item_ids=unclicked_item_ids,
-        )
-        return explanation(self._call(self._recommendation.ExplainItem, request))
+        message = explain_request(request, item_id, watch_count=watch_count)
+        return explanation(self._call(self._recommendation.ExplainItem, message))
 
     def items(self, item_ids: Iterable[str]) -> Items:
         """Look up titles and attributes. More than 1,000 ids take several calls."""

@@ -17,7 +17,6 @@ MAX_ITEMS = 100
 MAX_CANDIDATES = 1_000
 MAX_LOOKED_UP_ITEMS = 1_000
 MAX_PAGE_SIZE = 100
-MAX_EXPLAINED_WATCHES = 50
 
 Element = TypeVar("Element")
 
@@ -114,39 +113,6 @@ def similar_request(
     )
 
 
-def explain_request(
-    history: History,
-    item_id: str,
-    *,
-    watch_count: int,
-    filter: str,  # noqa: A002 - as in the contract
-    allowed_item_ids: Iterable[str] | None,
-    excluded_item_ids: Iterable[str],
-    include_watched: bool,
-    request_time: Time | None,
-    unclicked_item_ids: Iterable[str],
-) -> recommendation_pb2.ExplainItemRequest:
-    """Raise TypeError or ValueError that names the argument."""
-    if not isinstance(item_id, str):
-        raise TypeError(f"item_id is of type {type(item_id).__name__}: str is needed")
-    request = recommend_request(
-        history,
-        count=MAX_ITEMS,
-        filter=filter,
-        allowed_item_ids=allowed_item_ids,
-        excluded_item_ids=excluded_item_ids,
-        include_watched=include_watched,
-        require_ranked=True,
-        request_time=request_time,
-        unclicked_item_ids=unclicked_item_ids,
-    )
-    return recommendation_pb2.ExplainItemRequest(
-        item_id=item_id,
-        request=request,
-        watch_count=_count(watch_count, MAX_EXPLAINED_WATCHES, "watch_count"),
-    )
-
-
 def _watches(history: History) -> list[recommendation_pb2.Watch]:
     return [
         _watch(position, watch)
@@ -213,7 +179,7 @@ def _seconds(name: str, time: Time | None) -> int | None:
     return math.floor(time)
 
 
-def _count(count: int, maximum: int, name: str = "count") -> int:
+def _count(count: int, maximum: int) -> int:
     if not 1 <= count <= maximum:
-        raise ValueError(f"{name} is {count}: it has to be from 1 to {maximum}")
+        raise ValueError(f"count is {count}: it has to be from 1 to {maximum}")
     return count

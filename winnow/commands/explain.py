@@ -9,7 +9,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from winnow.client import AbsenceReason, Explanation, Item, ScoreType, Watch, WinnowClient, WinnowError
+from winnow.client import (
+    AbsenceReason,
+    Explanation,
+    Item,
+    RecommendationRequest,
+    ScoreType,
+    Watch,
+    WinnowClient,
+    WinnowError,
+)
 from winnow.commands.recommend import find_by_title, print_failure, watches_of
 
 _REASONS = {
@@ -62,15 +71,14 @@ def explain(
                 found = [find_by_title(winnow, text, errors, "explain").item_id for text in title or ()]
                 history = [Watch(item_id) for item_id in (*(item_ids or ()), *found)]
             explained = item if item_title is None else find_by_title(winnow, item_title, errors, "explain").item_id
-            answer = winnow.explain(
+            request = RecommendationRequest(
                 history,
-                explained or "",
-                watch_count=watches,
                 filter=filter_,
                 allowed_item_ids=allow,
                 excluded_item_ids=exclude or (),
                 include_watched=include_watched,
             )
+            answer = winnow.explain(request, explained or "", watch_count=watches)
             shown = [explained or "", *(contribution.item_id for contribution in answer.contributions)]
             titles = winnow.items(shown).by_id
     except WinnowError as error:

@@ -12,6 +12,7 @@ from winnow.client import (
     CandidateSource,
     Explanation,
     RankingExplanation,
+    RecommendationRequest,
     RetrievalExplanation,
     ScoredItem,
     ScoreType,
@@ -40,7 +41,6 @@ SIMILAR_ASKED: dict[str, Any] = {
     "excluded_item_ids": ["b"],
 }
 EXPLAIN_ASKED: dict[str, Any] = {
-    "watch_count": 3,
     "filter": "year > 1990",
     "allowed_item_ids": ["a", "b"],
     "excluded_item_ids": ["b"],
@@ -48,7 +48,8 @@ EXPLAIN_ASKED: dict[str, Any] = {
     "request_time": 5,
     "unclicked_item_ids": ["c"],
 }
-HISTORY = ["x", Watch("y", weight=2.0, time=9)]
+NOTHING = RecommendationRequest([])
+HISTORY: list[str | Watch] = ["x", Watch("y", weight=2.0, time=9)]
 
 
 def ask_both(client: WinnowClient, gateway: FakeGateway, method: str, *given: Any, **asked: Any) -> list[Any]:
@@ -75,7 +76,7 @@ def test_everything_said_of_similar_items_is_sent(client: WinnowClient, gateway:
 
 
 def test_everything_said_of_an_explanation_is_sent(client: WinnowClient, gateway: FakeGateway) -> None:
-    ask_both(client, gateway, "explain", HISTORY, "z", **EXPLAIN_ASKED)
+    ask_both(client, gateway, "explain", RecommendationRequest(HISTORY, **EXPLAIN_ASKED), "z", watch_count=3)
     for sent in gateway.requests:
         assert (sent.item_id, sent.watch_count) == ("z", 3)
         assert [watch.item_id for watch in sent.request.history] == ["x", "y"]
@@ -86,6 +87,7 @@ def test_everything_said_of_an_explanation_is_sent(client: WinnowClient, gateway
         assert list(sent.request.unclicked_item_ids) == ["c"]
         assert sent.request.include_watched
         assert sent.request.request_timestamp_seconds == 5
+        assert sent.request.item_count == 20
 
 
 @pytest.mark.parametrize(
@@ -94,9 +96,10 @@ def test_everything_said_of_an_explanation_is_sent(client: WinnowClient, gateway
         ("similar", ("x",), {}, "item_ids is 'x': a list of item ids is needed"),
         ("similar", (["x"],), {"count": 101}, "count is 101: it has to be from 1 to 100"),
         ("similar", (["x"],), {"allowed_item_ids": []}, "allowed_item_ids is empty"),
-        ("explain", (["x"], 5), {}, "item_id is of type int: str is needed"),
-        ("explain", (["x"], "y"), {"watch_count": 51}, "watch_count is 51: it has to be from 1 to 50"),
-        ("explain", (["x"], "y"), {"filter": None}, "filter is of type NoneType: str is needed"),
+        ("explain", (["x"], "y"), {}, "request is of type list: a RecommendationRequest is needed"),
+        ("explain", (NOTHING, 5), {}, "item_id is of type int: str is needed"),
+        ("explain", (NOTHING, "y"), {"watch_count": 51}, "watch_count is 51: it has to be from 1 to 50"),
+        ("explain", (RecommendationRequest("x"), "y"), {}, "history is 'x': a list of item ids or of Watch objects"),
     ],
 )
 def test_what_makes_no_sense_is_not_sent(
@@ -185,7 +188,7 @@ def test_an_explanation_is_wholly_filled(client: WinnowClient, gateway: FakeGate
         timing=TIMING,
         recommendation_id="id-1",
     )
-    assert ask_both(client, gateway, "explain", ["x"], "y") == [expected, expected]
+    assert ask_both(client, gateway, "explain", NOTHING, "y") == [expected, expected]
     assert expected.known
 
 
@@ -193,7 +196,7 @@ def test_of_an_unknown_item_nothing_else_is_known(client: WinnowClient, gateway:
     gateway.response = recommendation_pb2.ExplainItemResponse(
         retrieval=recommendation_pb2.RetrievalExplanation(absence_reasons=[recommendation_pb2.ABSENCE_REASON_UNKNOWN])
     )
-    answer = client.explain([], "y")
+    answer = client.explain(NOTHING, "y")
     assert not answer.known
     found = answer.retrieval
     assert (found.score, found.cut_score, found.score_type, found.candidate_source) == (None, None, None, None)
