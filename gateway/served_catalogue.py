@@ -19,7 +19,6 @@ from winnow.release.manifest import (
     POPULARITY_FILE,
     TITLE_INDEX_FILE,
     VOCABULARY_FILE,
-    Manifest,
 )
 from winnow.release.reader import Release, popular_rows
 
@@ -70,7 +69,7 @@ class ServedCatalogue:
             filters=RequestFilters(attributes, filter_cache_bytes),
             items=ItemCatalogue(attributes, vocabulary),
             title_index=release.title_index(),
-            history_length=_history_length(release.manifest),
+            history_length=release.manifest.history_length,
             ranking_reads_contexts=release.manifest.ranking_reads_contexts,
             ranking_score_type=RANKING_SCORE_TYPES[release.manifest.ranking_score],
         )
@@ -87,9 +86,3 @@ class ServedCatalogue:
         else:
             head = permitted.most_popular(enough, self.popularity, self.popular_rows)
         return head[~np.isin(head, excluded_rows)][:count]
-
-
-def _history_length(manifest: Manifest) -> int | None:
-    lengths = (manifest.candidate_network.history_length, manifest.ranking_network.history_length)
-    known = [length for length in lengths if length is not None]
-    return max(known) if len(known) == len(lengths) else None

@@ -41,7 +41,7 @@ def batch_requests(
     requests: Iterable[RecommendationRequest],
 ) -> list[recommendation_pb2.BatchRecommendItemsRequest]:
     """Return as few calls as possible, in order. Raise TypeError or ValueError that names request and argument."""
-    return packed([_message(position, request) for position, request in enumerate(requests)])
+    return packed([_message(f"requests[{position}].", request) for position, request in enumerate(requests)])
 
 
 def packed(
@@ -69,21 +69,6 @@ def outcomes(response: recommendation_pb2.BatchRecommendItemsResponse) -> list[R
     ]
 
 
-def message_of(request: RecommendationRequest) -> recommendation_pb2.RecommendItemsRequest:
-    """Return the message of one request. Raise TypeError or ValueError that names the argument."""
-    return recommend_request(
-        request.history,
-        count=request.count,
-        excluded_item_ids=request.excluded_item_ids,
-        include_watched=request.include_watched,
-        require_ranked=request.require_ranked,
-        request_time=request.request_time,
-        unclicked_item_ids=request.unclicked_item_ids,
-        filter=request.filter,
-        allowed_item_ids=request.allowed_item_ids,
-    )
-
-
 def explain_request(
     request: RecommendationRequest, item_id: str, *, watch_count: int
 ) -> recommendation_pb2.ExplainItemRequest:
@@ -94,14 +79,26 @@ def explain_request(
         raise TypeError(f"item_id is of type {type(item_id).__name__}: str is needed")
     if not 1 <= watch_count <= MAX_EXPLAINED_WATCHES:
         raise ValueError(f"watch_count is {watch_count}: it has to be from 1 to {MAX_EXPLAINED_WATCHES}")
-    return recommendation_pb2.ExplainItemRequest(item_id=item_id, request=message_of(request), watch_count=watch_count)
+    return recommendation_pb2.ExplainItemRequest(
+        item_id=item_id, request=_message("", request), watch_count=watch_count
+    )
 
 
-def _message(position: int, request: RecommendationRequest) -> recommendation_pb2.RecommendItemsRequest:
+def _message(prefix: str, request: RecommendationRequest) -> recommendation_pb2.RecommendItemsRequest:
     try:
-        return message_of(request)
+        return recommend_request(
+            request.history,
+            count=request.count,
+            excluded_item_ids=request.excluded_item_ids,
+            include_watched=request.include_watched,
+            require_ranked=request.require_ranked,
+            request_time=request.request_time,
+            unclicked_item_ids=request.unclicked_item_ids,
+            filter=request.filter,
+            allowed_item_ids=request.allowed_item_ids,
+        )
     except (TypeError, ValueError) as error:
-        raise type(error)(f"requests[{position}].{error}") from None
+        raise type(error)(f"{prefix}{error}") from None
 
 
 def _error(status: recommendation_pb2.RequestStatus, prefix: str) -> WinnowError:
