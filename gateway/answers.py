@@ -47,6 +47,7 @@ class Timing:
     rank_compute: int | None = None
     select: int | None = None
     sources: int | None = None
+    explain: int | None = None
 
 
 class SourcePlaces(NamedTuple):

@@ -10,6 +10,7 @@ from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.filters.checker import read_filter
 from winnow.catalogue.filters.compiler import CompiledFilter, compile_canonical
 from winnow.catalogue.filters.error import FilterError
+from winnow.catalogue.filters.unmet import unmet_conditions
 from winnow.history import Rows
 from winnow.queries import Restriction
 from winnow.serving.filters import CompiledFilters
@@ -25,6 +26,7 @@ class RequestFilters:
     """Reads filters, and says which rows they permit. All methods are called on the event loop."""
 
     def __init__(self, attributes: Attributes, cache_bytes: int) -> None:
+        self._attributes = attributes
         self._schema = attributes.schema
         self._canonical: OrderedDict[str, str] = OrderedDict()
         self._compiled = CompiledFilters(lambda canonical: compile_canonical(canonical, attributes), cache_bytes)
@@ -56,6 +58,10 @@ class RequestFilters:
             return PermittedRows(compiled)
         rows = np.unique(restriction.allowed)
         return PermittedRows(compiled, rows if compiled is None else rows[compiled.matches(rows)])
+
+    def unmet_conditions(self, canonical: str, row: int) -> list[str]:
+        """Return which conditions of a filter, empty where there is none, an item does not meet."""
+        return unmet_conditions(canonical, self._attributes, row) if canonical else []
 
 
 class PermittedRows:

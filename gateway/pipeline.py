@@ -15,6 +15,8 @@ import grpc
 from gateway import ladder
 from gateway.admission import check_time
 from gateway.answers import Recommendation, RetrievedRows, ScoredRows, Timing
+from gateway.explanation import Explainer, ExplainRequest, Explanation
+from gateway.leave_one_out import LeaveOneOut
 from gateway.ranking import NOT_IN_TIME, Ranked, RankingStep
 from gateway.requests import CandidateRequest, RankRequest
 from gateway.selection import best, select
@@ -69,6 +71,10 @@ class Pipeline:
             self._retrieve, limits, metrics.queue("retrieve")
         )
         self._rank_batches = MicroBatcher[RankRequest, Ranked](self._rank, limits, metrics.queue("rank"))
+        leave_one_out = LeaveOneOut(
+            candidate_stage, ranking_stage, catalogue.history_length, self._steps, settings, metrics
+        )
+        self._explainer = Explainer(catalogue, leave_one_out)
 
     def check_time(self, deadline: float) -> None:
         """Raise OverloadedError where the recommendations under way leave too little time for another."""
@@ -82,10 +88,7 @@ class Pipeline:
         """
         request.permitted = await self._filters.permitted(request.restriction)
         submitted_at = time.perf_counter_ns()
-        try:
-            gathered, ranked = await _submit(self._recommend_batches, request)
-        except DeadlineError:
-            gathered, ranked = self._popular.gather(request, _NO_CANDIDATES_IN_TIME), NOT_IN_TIME
+        gathered, ranked = await self._gather_and_rank(request)
         wait = _wait(submitted_at, gathered.microseconds, gathered.sources_microseconds, ranked.microseconds)
         failures = [failure for failure in (gathered.failure, ranked.failure) if failure is not None]
         for failure in failures:
@@ -165,10 +168,23 @@ class Pipeline:
             ),
         )
 
+    async def explain(self, request: ExplainRequest, *, other_release: bool) -> Explanation:
+        """Say why an item is or is not recommended: see Explainer.explain."""
+        self.check_wait(request.recommendation.deadline)
+        return await self._explainer.explain(request, self._gather_and_rank, other_release=other_release)
+
     async def close(self) -> None:
         """Wait for batches in flight."""
+        await self._explainer.close()
         for batches in (self._recommend_batches, self._retrieve_batches, self._rank_batches):
             await batches.close()
+
+    async def _gather_and_rank(self, request: CandidateRequest) -> tuple[Gathered, Ranked]:
+        """Take a request through both stages, in a batch with others."""
+        try:
+            return await _submit(self._recommend_batches, request)
+        except DeadlineError:
+            return self._popular.gather(request, _NO_CANDIDATES_IN_TIME), NOT_IN_TIME
 
     async def _recommend(
         self, requests: Sequence[CandidateRequest], deadline: float

@@ -19,6 +19,8 @@ from winnow.queries import Restriction
 
 DEFAULT_ITEMS, MAX_ITEMS = 20, 100
 DEFAULT_CANDIDATES, MAX_CANDIDATES = 200, 1000
+MAX_SIMILAR_TO = 100
+DEFAULT_EXPLAINED_WATCHES, MAX_EXPLAINED_WATCHES = 20, 50
 
 
 @dataclass(kw_only=True, slots=True)
@@ -195,6 +197,41 @@ class RequestReader:
             unknown_history_count=unknown_history_count,
             unknown_item_count=unknown_item_count,
         )
+
+    def similar(
+        self,
+        catalogue: ServedCatalogue,
+        deadline: float,
+        *,
+        item_ids: Sequence[str],
+        item_count: int,
+        excluded_item_ids: Sequence[str],
+        restriction: GivenRestriction,
+    ) -> CandidateRequest:
+        """Read a request for similar items: one for the candidates of who watched the given items, and nothing else."""
+        violations = Violations()
+        if not item_ids:
+            violations.add("item_ids", "is empty: there is nothing to be similar to")
+        item_ids = violations.check_ids("item_ids", item_ids, MAX_SIMILAR_TO)
+        item_count = violations.check_count("item_count", item_count, DEFAULT_ITEMS, MAX_ITEMS)
+        excluded_item_ids = violations.check_ids("excluded_item_ids", excluded_item_ids, self._max_excluded_items)
+        restriction = self._check_restriction(restriction, catalogue, violations)
+        violations.refuse()
+        watched = GivenHistory(length=len(item_ids), item_ids=item_ids)
+        return _candidates(
+            catalogue, deadline, watched, item_count, excluded_item_ids, restriction, include_watched=False
+        )
+
+    @staticmethod
+    def explained(item_id: str, watch_count: int) -> int:
+        """Check the item of an explanation and return of how many watches to tell the contribution."""
+        violations = Violations()
+        violations.check_each_id("item_id", [item_id])
+        watch_count = violations.check_count(
+            "watch_count", watch_count, DEFAULT_EXPLAINED_WATCHES, MAX_EXPLAINED_WATCHES
+        )
+        violations.refuse()
+        return watch_count
 
     @staticmethod
     def look_up(item_ids: Sequence[str]) -> Sequence[str]:

@@ -56,6 +56,8 @@ class ServedCatalogue:
     items: ItemCatalogue
     title_index: TitleIndex
     """Its positions are those of `popular_rows`."""
+    history_length: int | None
+    """How many of the latest watches either network reads; None is all of them."""
     ranking_reads_contexts: bool
     """Whether ranking depends on when a request is made and on what was shown before it."""
     ranking_score_type: ScoreType
@@ -76,6 +78,7 @@ class ServedCatalogue:
             filters=RequestFilters(attributes, filter_cache_bytes),
             items=ItemCatalogue(attributes, vocabulary),
             title_index=release.title_index(),
+            history_length=release.manifest.history_length,
             ranking_reads_contexts=release.manifest.ranking_reads_contexts,
             ranking_score_type=RANKING_SCORE_TYPES[release.manifest.ranking_score],
         )

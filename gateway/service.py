@@ -11,6 +11,8 @@ import grpc
 from gateway import batches
 from gateway.admission import stage_deadline
 from gateway.answers import DegradationStep, Recommendation, RetrievedRows, ScoredRows, Timing
+from gateway.explanation import ExplainRequest, Explanation
+from gateway.explanation_messages import read_explained, write_explanation
 from gateway.item_search import ItemSearch, first_position
 from gateway.pipeline import Pipeline
 from gateway.recommendation_ids import RecommendationIds
@@ -33,6 +35,8 @@ Response = TypeVar(
     recommendation_pb2.RecommendItemsResponse,
     recommendation_pb2.RetrieveItemsResponse,
     recommendation_pb2.RankItemsResponse,
+    recommendation_pb2.SimilarItemsResponse,
+    recommendation_pb2.ExplainItemResponse,
 )
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -108,6 +112,22 @@ class GatewayService(
     ) -> recommendation_pb2.RankItemsResponse:
         """Score the caller's items."""
         return await self._respond(message, self._deadline(context), self._read_rank, Pipeline.rank, self._write_ranked)
+
+    async def SimilarItems(
+        self, message: recommendation_pb2.SimilarItemsRequest, context: Context
+    ) -> recommendation_pb2.SimilarItemsResponse:
+        """Find items that are watched after the given ones."""
+        return await self._respond(
+            message, self._deadline(context), self._read_similar, Pipeline.retrieve, self._write_similar
+        )
+
+    async def ExplainItem(
+        self, message: recommendation_pb2.ExplainItemRequest, context: Context
+    ) -> recommendation_pb2.ExplainItemResponse:
+        """Say why an item is or is not recommended."""
+        return await self._respond(
+            message, self._deadline(context), self._read_explain, Pipeline.explain, self._write_explained
+        )
 
     @takes(batches.split)
     async def BatchRecommendItems(
@@ -241,6 +261,28 @@ class GatewayService(
             context=_context(message),
         )
 
+    def _read_similar(
+        self, message: recommendation_pb2.SimilarItemsRequest, catalogue: ServedCatalogue, deadline: float
+    ) -> CandidateRequest:
+        return self._reader.similar(
+            catalogue,
+            deadline,
+            item_ids=message.item_ids,
+            item_count=message.item_count,
+            excluded_item_ids=message.excluded_item_ids,
+            restriction=_restriction(message),
+        )
+
+    def _read_explain(
+        self, message: recommendation_pb2.ExplainItemRequest, catalogue: ServedCatalogue, deadline: float
+    ) -> ExplainRequest:
+        watch_count = self._reader.explained(message.item_id, message.watch_count)
+        try:
+            recommendation = self._read_recommend(message.request, catalogue, deadline)
+        except InvalidRequestError as error:
+            raise error.within("request") from None
+        return read_explained(message, recommendation, watch_count, catalogue)
+
     def _history(self, watches: Sequence[recommendation_pb2.Watch]) -> GivenHistory:
         """Read the watches once; none of them where there are too many."""
         if len(watches) > self._reader.max_history_items:
@@ -257,10 +299,7 @@ class GatewayService(
     def _write_recommended(
         self, catalogue: ServedCatalogue, request: CandidateRequest, answer: Recommendation
     ) -> recommendation_pb2.RecommendItemsResponse:
-        self._count_unknown("history", request.unknown_history_count)
-        self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
-        self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
-        self._count_unknown("candidate_item_ids", request.unknown_candidate_count)
+        self._count_unknown_of(request)
         if answer.degradation is not DegradationStep.NONE:
             self._metrics.degraded.labels(answer.degradation.name, answer.degradation_reason).inc()
         if answer.ranked_count < answer.retrieved_count:
@@ -289,9 +328,7 @@ class GatewayService(
     def _write_retrieved(
         self, catalogue: ServedCatalogue, request: CandidateRequest, answer: RetrievedRows
     ) -> recommendation_pb2.RetrieveItemsResponse:
-        self._count_unknown("history", request.unknown_history_count)
-        self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
-        self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
+        self._count_unknown_of(request)
         response = recommendation_pb2.RetrieveItemsResponse(
             release_id=catalogue.release_id,
             score_type=cast("recommendation_pb2.ScoreType.ValueType", answer.score_type),
@@ -319,6 +356,39 @@ class GatewayService(
         _add_items(response.items, answer, catalogue)
         return response
 
+    def _write_similar(
+        self, catalogue: ServedCatalogue, request: CandidateRequest, answer: RetrievedRows
+    ) -> recommendation_pb2.SimilarItemsResponse:
+        self._count_unknown("item_ids", request.unknown_history_count)
+        self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
+        self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
+        response = recommendation_pb2.SimilarItemsResponse(
+            release_id=catalogue.release_id,
+            score_type=cast("recommendation_pb2.ScoreType.ValueType", answer.score_type),
+            candidate_source=cast("recommendation_pb2.CandidateSource.ValueType", answer.source),
+            unknown_item_count=request.unknown_history_count,
+            unknown_excluded_count=request.unknown_excluded_count,
+            unknown_allowed_count=request.unknown_allowed_count,
+            timing=_timing(answer.timing),
+        )
+        _add_items(response.items, answer, catalogue)
+        return response
+
+    def _write_explained(
+        self, catalogue: ServedCatalogue, request: ExplainRequest, answer: Explanation
+    ) -> recommendation_pb2.ExplainItemResponse:
+        self._count_unknown_of(request.recommendation)
+        self._count_unknown("item_id", int(request.row is None))
+        response = write_explanation(catalogue, request, answer)
+        response.timing.CopyFrom(_timing(answer.timing))
+        return response
+
+    def _count_unknown_of(self, request: CandidateRequest) -> None:
+        self._count_unknown("history", request.unknown_history_count)
+        self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
+        self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
+        self._count_unknown("candidate_item_ids", request.unknown_candidate_count)
+
     def _count_unknown(self, field: str, count: int) -> None:
         if count:
             self._metrics.unknown_ids.labels(field).inc(count)
@@ -343,7 +413,9 @@ def _given(watches: Sequence[recommendation_pb2.Watch], field: Literal["weight",
 
 
 def _restriction(
-    message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RetrieveItemsRequest,
+    message: recommendation_pb2.RecommendItemsRequest
+    | recommendation_pb2.RetrieveItemsRequest
+    | recommendation_pb2.SimilarItemsRequest,
 ) -> GivenRestriction:
     return GivenRestriction(filter=message.filter, allowed_item_ids=message.allowed_item_ids)
 
@@ -388,4 +460,5 @@ def _timing(timing: Timing) -> recommendation_pb2.Timing:
         rank_compute_microseconds=timing.rank_compute,
         select_microseconds=timing.select,
         sources_microseconds=timing.sources,
+        explain_microseconds=timing.explain,
     )

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+from winnow.history import RaggedRows, WatchHistories
+from winnow.networks.packed import pack
 from winnow.release.models.loader import load_candidate_network, load_ranking_network
 from winnow.release.reader import current_release_id, open_release
 
@@ -46,6 +48,18 @@ class DirectRecommender:
         best = scores.argsort(descending=True, stable=True)[:count]
         item_ids = self.vocabulary.item_ids(candidates[best].tolist())
         return list(zip(item_ids, scores[best].tolist(), strict=True))
+
+    @torch.inference_mode()
+    def logits(self, history: WatchHistories) -> torch.Tensor:
+        """Return the candidate network's logit of every item for one history."""
+        packed = self.candidate_network.pack(history)
+        return self.candidate_network.logits(self.candidate_network.user_vectors(packed))[0]
+
+    @torch.inference_mode()
+    def scores(self, history: WatchHistories, rows: Sequence[int]) -> torch.Tensor:
+        """Return the ranking network's score of some rows for one history."""
+        candidates = pack(RaggedRows.from_lists([rows]), torch.device("cpu"))
+        return self.ranking_network.scores(self.ranking_network.logits(self.ranking_network.pack(history), candidates))
 
 
 def _last(rows: torch.Tensor, limit: int | None) -> torch.Tensor:

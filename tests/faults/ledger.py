@@ -15,6 +15,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -26,6 +27,11 @@ COUNT = 10
 GRACE_SECONDS = 0.1
 # If the event loop wakes up later than this, the machine kept it from running, not its own work.
 LAG_SECONDS = 0.005
+Stub: TypeAlias = "recommendation_pb2_grpc.RecommendationServiceAsyncStub"
+Ask: TypeAlias = "Callable[[Stub, Query, float], Any]"
+"""Makes a call with a deadline."""
+Response: TypeAlias = Any
+"""Of RecommendItems, unless the load asks for something else."""
 ALLOWED = {
     grpc.StatusCode.OK,
     grpc.StatusCode.UNAVAILABLE,
@@ -60,7 +66,7 @@ class Call:
     """How late the client's own event loop was during the call; the server is not to blame for it."""
     code: grpc.StatusCode
     cancelled_by_us: bool
-    response: recommendation_pb2.RecommendItemsResponse | None
+    response: Response | None
     finished_at: float
 
 
@@ -113,34 +119,42 @@ class Judge:
             if call.code not in ALLOWED and not (call.cancelled_by_us and call.code is grpc.StatusCode.CANCELLED):
                 found.append(f"status {call.code.name}")
             return found
-        item_ids = [item.item_id for item in call.response.items]
-        scores = [item.score for item in call.response.items]
+        return found + self.answer_violations(call.query, call.response)
+
+    def answer_violations(self, query: Query, response: Response) -> list[str]:
+        """Return what is wrong with an answer."""
+        found = []
+        item_ids = [item.item_id for item in response.items]
+        scores = [item.score for item in response.items]
         if len(item_ids) != COUNT:
             found.append(f"{len(item_ids)} items")
         if len(set(item_ids)) != len(item_ids):
             found.append("an item appears twice")
-        if {*call.query.history, *call.query.excluded} & set(item_ids):
+        if {*query.history, *query.excluded} & set(item_ids):
             found.append("an excluded item")
-        if not all(call.query.matches(self._rows[item_id]) for item_id in item_ids):
+        if not all(query.matches(self._rows[item_id]) for item_id in item_ids):
             found.append("an item that does not match the filter")
         if not all(map(math.isfinite, scores)):
             found.append("a score that is not finite")
         if scores != sorted(scores, reverse=True):
             found.append("not sorted")
-        expected = self._expected.get((call.response.release_id, call.query))
+        expected = self._expected.get((response.release_id, query))
         if expected is None:
-            found.append(f"unknown release {call.response.release_id!r}")
-        elif not _flagged(call.response) and item_ids not in expected:
+            found.append(f"unknown release {response.release_id!r}")
+        elif not _flagged(response) and item_ids not in expected:
             found.append("not what the release gives, and not flagged")
         return found
 
 
-def degraded(response: recommendation_pb2.RecommendItemsResponse) -> bool:
-    """Whether the full chain has not answered."""
-    return response.degradation.step != recommendation_pb2.DEGRADATION_STEP_NONE
+def degraded(response: Response) -> bool:
+    """Whether the full chain has not answered. Other calls than recommendations fail then."""
+    return (
+        isinstance(response, recommendation_pb2.RecommendItemsResponse)
+        and response.degradation.step != recommendation_pb2.DEGRADATION_STEP_NONE
+    )
 
 
-def _flagged(response: recommendation_pb2.RecommendItemsResponse) -> bool:
+def _flagged(response: Response) -> bool:
     """Whether the answer says that it is less than the full chain gives: degraded, or fewer candidates ranked."""
     return degraded(response) or response.ranked_count < response.retrieved_count
 
@@ -198,6 +212,21 @@ class Ledger:
         return ordered[min(len(ordered) - 1, int(percentile / 100 * len(ordered)))] if ordered else 0.0
 
 
+def recommendation_of(query: Query) -> recommendation_pb2.RecommendItemsRequest:
+    """The request for recommendations."""
+    return recommendation_pb2.RecommendItemsRequest(
+        history=[recommendation_pb2.Watch(item_id=item_id) for item_id in query.history],
+        excluded_item_ids=query.excluded,
+        filter=query.filter,
+        item_count=COUNT,
+    )
+
+
+def recommend(stub: Stub, query: Query, timeout_seconds: float) -> Any:
+    """Ask for recommendations."""
+    return stub.RecommendItems(recommendation_of(query), timeout=timeout_seconds)
+
+
 class Load:
     """Calls to a gateway: at a rate, whether earlier ones have ended or not, or by callers who wait for each answer."""
 
@@ -212,8 +241,10 @@ class Load:
         cancel_share: float = 0.0,
         connections: int = 1,
         seed: int = 0,
+        ask: Ask = recommend,
     ) -> None:
         self._target = target
+        self._ask = ask
         self._judge = judge
         self.ledger = ledger
         self._rate = rate
@@ -272,17 +303,12 @@ class Load:
     async def _call(self, stub: "recommendation_pb2_grpc.RecommendationServiceAsyncStub") -> None:
         query = self._random.choice(self._judge.queries)
         cancel = self._random.random() < self._cancel_share
-        request = recommendation_pb2.RecommendItemsRequest(
-            history=[recommendation_pb2.Watch(item_id=item_id) for item_id in query.history],
-            excluded_item_ids=query.excluded,
-            filter=query.filter,
-            item_count=COUNT,
-        )
         started = time.monotonic()
-        call = stub.RecommendItems(request, timeout=self._timeout_seconds)
+        call = self._ask(stub, query, self._timeout_seconds)
         if cancel:
             asyncio.get_running_loop().call_later(self._random.random() * 0.02, call.cancel)
-        response, code = None, grpc.StatusCode.OK
+        response: Response | None = None
+        code = grpc.StatusCode.OK
         try:
             response = await call
         except grpc.aio.AioRpcError as error:

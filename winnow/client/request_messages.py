@@ -97,6 +97,24 @@ def search_request(title_contains: str, *, count: int, page_token: str | None) -
     )
 
 
+def similar_request(
+    item_ids: Iterable[str],
+    *,
+    count: int,
+    filter: str,  # noqa: A002 - as in the contract
+    allowed_item_ids: Iterable[str] | None,
+    excluded_item_ids: Iterable[str],
+) -> recommendation_pb2.SimilarItemsRequest:
+    """Raise TypeError or ValueError that names the argument."""
+    return recommendation_pb2.SimilarItemsRequest(
+        item_ids=_ids("item_ids", item_ids),
+        item_count=_count(count, MAX_ITEMS),
+        filter=_filter(filter),
+        allowed_item_ids=_allowed(allowed_item_ids),
+        excluded_item_ids=_ids("excluded_item_ids", excluded_item_ids),
+    )
+
+
 def _watches(history: History) -> list[recommendation_pb2.Watch]:
     return [
         _watch(position, watch)

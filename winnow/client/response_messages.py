@@ -22,6 +22,14 @@ from winnow.client.answers import (
     SearchPage,
     Timing,
 )
+from winnow.client.explanations import (
+    AbsenceReason,
+    Explanation,
+    RankingExplanation,
+    RetrievalExplanation,
+    SimilarItems,
+    WatchContribution,
+)
 from winnow.v1 import catalogue_pb2, recommendation_pb2
 
 Member = TypeVar("Member", bound=StrEnum)
@@ -35,6 +43,7 @@ def _by_number(members: type[Member], numbers: Any, prefix: str) -> dict[int, Me
 _SCORE_TYPES = _by_number(ScoreType, recommendation_pb2.ScoreType, "SCORE_TYPE_")
 _CANDIDATE_SOURCES = _by_number(CandidateSource, recommendation_pb2.CandidateSource, "CANDIDATE_SOURCE_")
 _ATTRIBUTE_TYPES = _by_number(AttributeType, catalogue_pb2.AttributeType, "ATTRIBUTE_TYPE_")
+_ABSENCE_REASONS = _by_number(AbsenceReason, recommendation_pb2.AbsenceReason, "ABSENCE_REASON_")
 _DEGRADATION_STEPS = _by_number(DegradationStep, recommendation_pb2.DegradationStep, "DEGRADATION_STEP_")
 
 
@@ -88,6 +97,44 @@ def ranked_items(response: recommendation_pb2.RankItemsResponse) -> RankedItems:
     )
 
 
+def similar_items(response: recommendation_pb2.SimilarItemsResponse) -> SimilarItems:
+    """Read the answer of SimilarItems."""
+    return SimilarItems(
+        items=_scored(response.items),
+        release_id=response.release_id,
+        score_type=_SCORE_TYPES.get(response.score_type, ScoreType.UNKNOWN),
+        candidate_source=_CANDIDATE_SOURCES.get(response.candidate_source, CandidateSource.UNKNOWN),
+        unknown_item_count=response.unknown_item_count,
+        unknown_excluded_count=response.unknown_excluded_count,
+        unknown_allowed_count=response.unknown_allowed_count,
+        timing=_timing(response.timing),
+        recommendation_id=response.recommendation_id,
+    )
+
+
+def explanation(response: recommendation_pb2.ExplainItemResponse) -> Explanation:
+    """Read the answer of ExplainItem."""
+    return Explanation(
+        release_id=response.release_id,
+        retrieval=_retrieval_explanation(response.retrieval),
+        ranking=_ranking_explanation(response.ranking) if response.HasField("ranking") else None,
+        contributions=tuple(
+            WatchContribution(
+                position=contribution.position,
+                item_id=contribution.item_id,
+                candidate_logit=contribution.candidate_logit,
+                ranking_score=contribution.ranking_score,
+            )
+            for contribution in response.contributions
+        ),
+        unknown_history_count=response.unknown_history_count,
+        unknown_excluded_count=response.unknown_excluded_count,
+        unknown_allowed_count=response.unknown_allowed_count,
+        timing=_timing(response.timing),
+        recommendation_id=response.recommendation_id,
+    )
+
+
 def items(responses: Sequence[catalogue_pb2.BatchGetItemsResponse]) -> Items:
     """Read the answers of BatchGetItems to all requests of one look-up."""
     return Items(
@@ -134,6 +181,29 @@ def _sources(item: recommendation_pb2.ScoredItem) -> tuple[ItemSource, ...]:
     return tuple(ItemSource(source=named.source, place=named.place) for named in item.sources)
 
 
+def _retrieval_explanation(found: recommendation_pb2.RetrievalExplanation) -> RetrievalExplanation:
+    known = found.HasField("score")
+    return RetrievalExplanation(
+        place=found.place if found.HasField("place") else None,
+        absence_reasons=tuple(_ABSENCE_REASONS.get(reason, AbsenceReason.OTHER) for reason in found.absence_reasons),
+        unmet_conditions=tuple(found.unmet_conditions),
+        score=found.score if known else None,
+        cut_score=found.cut_score if found.HasField("cut_score") else None,
+        score_type=_SCORE_TYPES.get(found.score_type, ScoreType.UNKNOWN) if known else None,
+        candidate_source=_CANDIDATE_SOURCES.get(found.candidate_source, CandidateSource.UNKNOWN) if known else None,
+        retrieved_count=found.retrieved_count,
+    )
+
+
+def _ranking_explanation(found: recommendation_pb2.RankingExplanation) -> RankingExplanation:
+    return RankingExplanation(
+        score=found.score,
+        score_type=_SCORE_TYPES.get(found.score_type, ScoreType.UNKNOWN),
+        place=found.place,
+        ranked_count=found.ranked_count,
+    )
+
+
 def _item(item: catalogue_pb2.Item) -> Item:
     return Item(item_id=item.item_id, title=item.title, attributes=dict(item.attributes))
 
@@ -149,4 +219,5 @@ def _timing(timing: recommendation_pb2.Timing) -> Timing:
         rank_compute_milliseconds=sent.get("rank_compute_microseconds"),
         select_milliseconds=sent.get("select_microseconds"),
         sources_milliseconds=sent.get("sources_microseconds"),
+        explain_milliseconds=sent.get("explain_microseconds"),
     )

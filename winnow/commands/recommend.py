@@ -84,9 +84,9 @@ def recommend(
     try:
         with WinnowClient(target, timeout_seconds=timeout_seconds) as winnow:
             if interactions is not None and user is not None:
-                history = _watches_of(interactions, user)
+                history = watches_of(interactions, user)
             else:
-                found = [_find(winnow, text, errors).item_id for text in title or ()]
+                found = [find_by_title(winnow, text, errors).item_id for text in title or ()]
                 history = [Watch(item_id) for item_id in (*(item_ids or ()), *found)]
             answer = winnow.recommend(
                 history,
@@ -175,10 +175,11 @@ def choose_by_title(text: str, pages: Iterable[SearchPage]) -> list[Item]:
     return [item for item in found if item.title.casefold().startswith(wanted)] or found
 
 
-def _find(winnow: WinnowClient, text: str, errors: Console) -> Item:
+def find_by_title(winnow: WinnowClient, text: str, errors: Console, command: str = "recommend") -> Item:
+    """Return the item that matches a text best; say which others do. Exit where none does."""
     matches = choose_by_title(text, winnow.search_pages(text))
     if not matches:
-        raise SystemExit(f"winnow recommend: no title contains {text!r}")
+        raise SystemExit(f"winnow {command}: no title contains {text!r}")
     chosen, *others = (f"{item.title!r} ({item.item_id})" for item in matches)
     if others:
         named = ", ".join(others[:NAMED_OTHERS]) + (", ..." if len(others) > NAMED_OTHERS else "")
@@ -206,14 +207,14 @@ def _times(timing: Timing) -> str:
     return f"{timing.total_milliseconds:.1f} ms: {', '.join(taken)}"
 
 
-def _watches_of(interactions: Path, user: str) -> list[Watch]:
-    """Read the latest watches of a user from a log as `winnow train` reads it."""
+def watches_of(interactions: Path, user: str, command: str = "recommend") -> list[Watch]:
+    """Read the latest watches of a user from a log as `winnow train` reads it. Exit where that is impossible."""
     from winnow.logs.interactions import read_interactions
 
     try:
         log = read_interactions(interactions, vocabulary_size=LARGEST_VOCABULARY, min_item_count=1)
         watches = log.of_user(user)
     except ValueError as error:
-        raise SystemExit(f"winnow recommend: {error}") from None
+        raise SystemExit(f"winnow {command}: {error}") from None
     known = list(map(Watch, watches.item_ids, watches.weights, watches.timestamps))
     return known[-MAX_HISTORY_ITEMS:]

@@ -75,18 +75,20 @@ class FakeStage:
 
 
 class FakeCandidateStage(FakeStage):
-    """Returns the smallest rows that are not excluded; the logit of a row is minus the row."""
+    """Returns the smallest rows that are allowed and not excluded; the logit of a row is minus the row."""
+
+    heeds_allowed: bool = True
 
     def parse(self, data: bytes) -> candidate_pb2.RetrieveCandidatesRequest:
         return candidate_pb2.RetrieveCandidatesRequest.FromString(data)
 
     def answer(self, request: candidate_pb2.RetrieveCandidatesRequest) -> candidate_pb2.RetrieveCandidatesResponse:
-        exclusions = wire.unpack_rows(request.exclusions, "exclusions")
-        counts = wire.unpack_array(request.counts, wire.INT32, "counts")
-        lists = [
-            np.setdiff1d(np.arange(self.item_count), exclusions[query])[:count]
-            for query, count in enumerate(counts.tolist())
-        ]
+        query = wire.unpack_retrieval_query(request)
+        lists = []
+        for position, count in enumerate(query.counts.tolist()):
+            allowed = query.restrictions.get(position, NO_RESTRICTION).allowed
+            possible = allowed if allowed is not None and self.heeds_allowed else np.arange(self.item_count)
+            lists.append(np.setdiff1d(possible, query.exclusions[position])[:count])
         found = RaggedRows.from_lists([list_.astype(np.int32) for list_ in lists])
         return wire.pack_candidates(Candidates(found, -found.rows.astype(np.float32)), compute_microseconds=7)
 

@@ -270,7 +270,9 @@ def test_a_restriction_goes_along_to_the_stage_and_its_candidates_are_checked(ca
 
 
 def test_a_stage_that_takes_no_notice_of_an_allow_list_gives_no_usable_answer(catalogue: ServedCatalogue) -> None:
-    answer = recommend(Chain(catalogue), 2, restriction=Restriction(allowed=rows(250, 4)))
+    chain = Chain(catalogue)
+    chain.candidate.heeds_allowed = False
+    answer = recommend(chain, 2, restriction=Restriction(allowed=rows(250, 4)))
     assert answer.degradation_reason == "candidate: INTERNAL"
     assert answer.rows.tolist() == [250, 4]
 
