@@ -12,7 +12,7 @@ from typing import NoReturn
 import numpy as np
 
 from gateway import ladder
-from gateway.admission import check_wait
+from gateway.admission import check_time
 from gateway.answers import CandidateSource, ScoreType, Timing
 from gateway.leave_one_out import ItemScores, LeaveOneOut
 from gateway.ranking import Ranked
@@ -73,6 +73,9 @@ class RetrievalExplanation:
     score_type: ScoreType | None = None
     source: CandidateSource | None = None
     retrieved_count: int = 0
+    """How many candidates `source` gave."""
+    further: Sequence[tuple[str, int]] = ()
+    """The other sources that proposed the item, each with its place in their list."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -120,7 +123,7 @@ class Explainer:
         row, asked = request.row, request.recommendation
         if row is None:
             return Explanation(retrieval=RetrievalExplanation(reasons=[AbsenceReason.UNKNOWN]), timing=Timing())
-        check_wait(self._leave_one_out.expected_wait_seconds(), asked.deadline)
+        check_time(self._leave_one_out.expected_seconds(), asked.deadline)
         asked.permitted = await self._catalogue.filters.permitted(asked.restriction)
         gathered, ranked = await recommend(asked)
         for failure in (gathered.failure, ranked.failure):
@@ -139,6 +142,7 @@ class Explainer:
             timing=Timing(
                 retrieve=gathered.microseconds,
                 retrieve_compute=gathered.compute_microseconds,
+                sources=gathered.sources_microseconds,
                 rank=ranked.microseconds,
                 rank_compute=ranked.compute_microseconds,
                 explain=scores.microseconds,
@@ -150,9 +154,11 @@ class Explainer:
         await self._leave_one_out.close()
 
     def _retrieval(self, request: ExplainRequest, row: int, gathered: Gathered, logit: float) -> RetrievalExplanation:
-        found = np.flatnonzero(gathered.rows == row)
+        rows = gathered.proposed[0].rows if gathered.proposed else gathered.rows
+        found = np.flatnonzero(rows == row)
         score = float(self._catalogue.popularity[row]) if gathered.source is CandidateSource.POPULAR else logit
-        cut_score = float(gathered.scores[-1]) if len(gathered.scores) else None
+        # Candidates of other sources have no score of this kind.
+        cut_score = float(np.nanmin(gathered.scores)) if len(rows) else None
         unmet_conditions = self._catalogue.filters.unmet_conditions(request.recommendation.restriction.filter, row)
         reasons: Sequence[AbsenceReason] = ()
         if not len(found):
@@ -165,7 +171,12 @@ class Explainer:
             cut_score=cut_score,
             score_type=ladder.unranked_score_type(gathered.source),
             source=gathered.source,
-            retrieved_count=len(gathered.rows),
+            retrieved_count=len(rows),
+            further=[
+                (proposed.source, int(proposed.places[position]))
+                for proposed in gathered.proposed[1:]
+                for position in np.flatnonzero(proposed.rows == row)[:1]
+            ],
         )
 
     def _ranking(self, row: int, gathered: Gathered, ranked: Ranked, score: float) -> RankingExplanation:

@@ -66,6 +66,7 @@ def _retrieval(explained: RetrievalExplanation) -> recommendation_pb2.RetrievalE
         score_type=cast("recommendation_pb2.ScoreType.ValueType", explained.score_type or 0),
         candidate_source=cast("recommendation_pb2.CandidateSource.ValueType", explained.source or 0),
         retrieved_count=explained.retrieved_count,
+        sources=[recommendation_pb2.ItemSource(source=source, place=place) for source, place in explained.further],
     )
 
 

@@ -73,9 +73,9 @@ class LeaveOneOut:
         )
         self._batches = MicroBatcher[_Query, ItemScores | StageFailure](self._score, limits, metrics.queue("explain"))
 
-    def expected_wait_seconds(self) -> float:
-        """See MicroBatcher.expected_wait_seconds."""
-        return self._batches.expected_wait_seconds()
+    def expected_seconds(self) -> float:
+        """See MicroBatcher.expected_seconds."""
+        return self._batches.expected_seconds()
 
     async def scores(self, request: CandidateRequest, row: int, watch_count: int) -> ItemScores | StageFailure:
         """Return the item's scores without up to `watch_count` watches, or why there are none.

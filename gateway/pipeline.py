@@ -170,7 +170,7 @@ class Pipeline:
 
     async def explain(self, request: ExplainRequest, *, other_release: bool) -> Explanation:
         """Say why an item is or is not recommended: see Explainer.explain."""
-        self.check_wait(request.recommendation.deadline)
+        self.check_time(request.recommendation.deadline)
         return await self._explainer.explain(request, self._gather_and_rank, other_release=other_release)
 
     async def close(self) -> None:

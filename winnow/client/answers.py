@@ -105,9 +105,9 @@ class Timing:
     """Of `rank_milliseconds`, the computation."""
     select_milliseconds: float | None
     """Sorting and choosing what is answered."""
-    sources_milliseconds: float | None = None
+    sources_milliseconds: float | None
     """Waiting for further candidate sources after candidate generation, beside which they run."""
-    explain_milliseconds: float | None = None
+    explain_milliseconds: float | None
     """Scoring the explained item with the whole history and without each watch."""
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from winnow.client.answers import CandidateSource, ScoredItem, ScoreType, Timing
+from winnow.client.answers import CandidateSource, ItemSource, ScoredItem, ScoreType, Timing
 
 
 class AbsenceReason(StrEnum):
@@ -53,7 +53,7 @@ class RetrievalExplanation:
     """The item in retrieval."""
 
     place: int | None
-    """Its place among the candidates, from 1; None if it is not one of them."""
+    """Its place among the candidates of `candidate_source`, from 1; None if it is not one of them."""
     absence_reasons: tuple[AbsenceReason, ...]
     """Why it is not one of them: every reason that holds."""
     unmet_conditions: tuple[str, ...]
@@ -67,7 +67,9 @@ class RetrievalExplanation:
     candidate_source: CandidateSource | None
     """None if the release does not know the item."""
     retrieved_count: int
-    """How many candidates were retrieved."""
+    """How many candidates `candidate_source` gave."""
+    sources: tuple[ItemSource, ...]
+    """The further sources that proposed the item: it is ranked then, even if it is not among those candidates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

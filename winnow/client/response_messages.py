@@ -172,13 +172,13 @@ def release_schema(response: catalogue_pb2.GetReleaseSchemaResponse) -> ReleaseS
 
 def _scored(scored: Iterable[recommendation_pb2.ScoredItem]) -> tuple[ScoredItem, ...]:
     return tuple(
-        ScoredItem(item_id=item.item_id, score=item.score, sources=_sources(item) if item.sources else ())
+        ScoredItem(item_id=item.item_id, score=item.score, sources=_sources(item.sources) if item.sources else ())
         for item in scored
     )
 
 
-def _sources(item: recommendation_pb2.ScoredItem) -> tuple[ItemSource, ...]:
-    return tuple(ItemSource(source=named.source, place=named.place) for named in item.sources)
+def _sources(sources: Iterable[recommendation_pb2.ItemSource]) -> tuple[ItemSource, ...]:
+    return tuple(ItemSource(source=named.source, place=named.place) for named in sources)
 
 
 def _retrieval_explanation(found: recommendation_pb2.RetrievalExplanation) -> RetrievalExplanation:
@@ -192,6 +192,7 @@ def _retrieval_explanation(found: recommendation_pb2.RetrievalExplanation) -> Re
         score_type=_SCORE_TYPES.get(found.score_type, ScoreType.UNKNOWN) if known else None,
         candidate_source=_CANDIDATE_SOURCES.get(found.candidate_source, CandidateSource.UNKNOWN) if known else None,
         retrieved_count=found.retrieved_count,
+        sources=_sources(found.sources),
     )
 
 

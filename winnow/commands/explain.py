@@ -116,6 +116,8 @@ def _retrieval(answer: Explanation) -> str:
         where = f"place {found.place} of {found.retrieved_count} candidates"
     else:
         where = "no candidate: " + ", ".join(_REASONS[reason] for reason in found.absence_reasons)
+    if found.sources:
+        where += "; proposed by " + ", ".join(f"{named.source} (place {named.place})" for named in found.sources)
     if found.unmet_conditions:
         where += f" ({', '.join(found.unmet_conditions)})"
     if found.score is None:
@@ -129,5 +131,5 @@ def _ranking(answer: Explanation) -> str:
     found = answer.ranking
     if found is None:
         return ""
-    would = "" if answer.retrieval.place is not None else "would be "
+    would = "" if answer.retrieval.place is not None or answer.retrieval.sources else "would be "
     return f"Ranking: {would}place {found.place} of {found.ranked_count}; {_SCORES[found.score_type]} {found.score:.4g}"

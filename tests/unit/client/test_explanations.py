@@ -11,6 +11,7 @@ from winnow.client import (
     AsyncWinnowClient,
     CandidateSource,
     Explanation,
+    ItemSource,
     RankingExplanation,
     RecommendationRequest,
     RetrievalExplanation,
@@ -32,6 +33,7 @@ TIMING = Timing(
     rank_milliseconds=None,
     rank_compute_milliseconds=None,
     select_milliseconds=None,
+    sources_milliseconds=None,
     explain_milliseconds=5.0,
 )
 SIMILAR_ASKED: dict[str, Any] = {
@@ -125,7 +127,7 @@ def test_similar_items_are_wholly_filled(client: WinnowClient, gateway: FakeGate
         recommendation_id="id-1",
     )
     expected = SimilarItems(
-        items=(ScoredItem(item_id="a", score=0.75),),
+        items=(ScoredItem(item_id="a", score=0.75, sources=()),),
         release_id="release-1",
         score_type=ScoreType.CANDIDATE_LOGIT,
         candidate_source=CandidateSource.NETWORK,
@@ -153,6 +155,7 @@ def test_an_explanation_is_wholly_filled(client: WinnowClient, gateway: FakeGate
             score_type=recommendation_pb2.SCORE_TYPE_CANDIDATE_LOGIT,
             candidate_source=recommendation_pb2.CANDIDATE_SOURCE_NETWORK,
             retrieved_count=200,
+            sources=[recommendation_pb2.ItemSource(source="fresh", place=4)],
         ),
         ranking=recommendation_pb2.RankingExplanation(
             score=0.5, score_type=recommendation_pb2.SCORE_TYPE_WATCH_SECONDS, place=7, ranked_count=150
@@ -179,6 +182,7 @@ def test_an_explanation_is_wholly_filled(client: WinnowClient, gateway: FakeGate
             score_type=ScoreType.CANDIDATE_LOGIT,
             candidate_source=CandidateSource.NETWORK,
             retrieved_count=200,
+            sources=(ItemSource(source="fresh", place=4),),
         ),
         ranking=RankingExplanation(score=0.5, score_type=ScoreType.WATCH_SECONDS, place=7, ranked_count=150),
         contributions=(WatchContribution(position=3, item_id="a", candidate_logit=0.5, ranking_score=-0.25),),

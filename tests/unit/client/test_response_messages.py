@@ -77,6 +77,7 @@ def test_recommendations_are_wholly_filled(client: WinnowClient, gateway: FakeGa
             rank_compute_milliseconds=1.0,
             select_milliseconds=0.1,
             sources_milliseconds=0.3,
+            explain_milliseconds=None,
         ),
         recommendation_id="id-1",
     )

@@ -1,6 +1,7 @@
 """Why an item is not a candidate, where it would rank, and what a failing stage makes of an explanation."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -24,12 +25,15 @@ def explain(
     *watched: int,
     restriction: Restriction | None = None,
     other_release: bool = False,
+    own_candidates: Sequence[int] | None = None,
     **known: Any,
 ) -> Explanation:
     async def ask() -> Explanation:
         request = ExplainRequest(
             row=row,
-            recommendation=candidate_request(*watched, restriction=restriction or Restriction()),
+            recommendation=candidate_request(
+                *watched, restriction=restriction or Restriction(), own_candidates=own_candidates
+            ),
             positions=range(len(watched)),
             **({"excluded": False, "watched": row in watched, "watch_count": 20} | known),
         )
@@ -57,6 +61,16 @@ def test_below_the_cut_it_is_told_by_how_much_and_where_it_would_rank(catalogue:
     assert (answer.retrieval.score, answer.retrieval.cut_score) == (-40, -11)
     assert answer.ranking is not None
     assert (answer.ranking.place, answer.ranking.ranked_count) == (1, 10)
+
+
+def test_what_another_source_proposed_is_ranked_though_it_is_below_the_cut(catalogue: ServedCatalogue) -> None:
+    answer = explain(Chain(catalogue), 40, 0, 2, own_candidates=[30, 40])
+    assert (answer.retrieval.place, answer.retrieval.reasons) == (None, [AbsenceReason.BELOW_CUT])
+    assert (answer.retrieval.retrieved_count, answer.retrieval.cut_score) == (10, -11)
+    assert answer.retrieval.further == [("caller", 2)]
+    assert answer.ranking is not None
+    assert (answer.ranking.place, answer.ranking.ranked_count) == (1, 12)
+    assert explain(Chain(catalogue), 4, 0, 2, own_candidates=[30]).retrieval.place == 3
 
 
 def test_every_reason_that_holds_is_given(catalogue: ServedCatalogue) -> None:
