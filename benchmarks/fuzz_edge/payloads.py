@@ -126,6 +126,8 @@ class PayloadMaker:
             if field.name == "filter":
                 if rng.random() < 0.3:
                     setattr(message, field.name, _filter(rng))
+            elif field.message_type is not None and not field.is_repeated:
+                self._fill(rng, getattr(message, field.name), scale)
             elif field.message_type is not None:
                 for _ in range(rng.randint(0, scale)):
                     self._fill(rng, getattr(message, field.name).add(), scale)
