@@ -128,6 +128,8 @@ class PayloadMaker:
             if field.name == "filter":
                 if rng.random() < 0.3:
                     setattr(message, field.name, _filter(rng))
+            elif field.message_type is not None and not field.is_repeated:
+                self._fill(rng, getattr(message, field.name), scale)
             elif field.message_type is not None:
                 count = rng.randint(0, scale)
                 for _ in range(count):
