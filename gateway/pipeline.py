@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 import grpc
+import numpy as np
 
 from gateway import ladder
 from gateway.admission import check_wait
@@ -16,6 +17,7 @@ from gateway.answers import Recommendation, RetrievedRows, ScoredRows, Timing
 from gateway.ranking import NOT_IN_TIME, Ranked, RankingStep
 from gateway.requests import CandidateRequest, RankRequest
 from gateway.selection import best, select
+from gateway.selection_rules import NO_ROWS
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from gateway.sources.gathered import Gathered
@@ -25,6 +27,7 @@ from gateway.stage_calls import StageFailure
 from gateway.stage_clients import CandidateStageClient, RankingStageClient
 from gateway.steps import Steps
 from winnow.batching import BatchingLimits, IncompleteBatchError, MicroBatcher
+from winnow.history import Rows
 from winnow.rpc.errors import DeadlineError, StageUnavailableError
 from winnow.serving.metrics import Metrics
 
@@ -40,6 +43,7 @@ class Pipeline:
         settings: GatewaySettings,
         metrics: Metrics,
     ) -> None:
+        self._catalogue = catalogue
         self._score_type = catalogue.ranking_score_type
         self._filters = catalogue.filters
         self._candidate_timeout_share = settings.candidate_timeout_share
@@ -72,6 +76,7 @@ class Pipeline:
         """
         self.check_wait(request.deadline)
         request.permitted = await self._filters.permitted(request.restriction)
+        excluded_pinned_count = _leave_out_excluded_pins(request)
         submitted_at = time.perf_counter_ns()
         try:
             gathered, ranked = await self._recommend_batches.submit(request, deadline=request.deadline)
@@ -84,17 +89,19 @@ class Pipeline:
             if request.require_ranked:
                 raise StageUnavailableError(f"the full chain gave no answer ({failure.reason})") from failure
         with self._steps("select") as clock:
-            rows, scores = select(gathered, ranked, request.item_count)
+            selected = select(gathered, ranked, request.item_count, request.rules, self._catalogue)
         has_scores = ranked.scores is not None
         return Recommendation(
-            rows=rows,
-            scores=scores,
+            rows=selected.rows,
+            scores=selected.scores,
             score_type=self._score_type if has_scores else ladder.unranked_score_type(gathered.source),
             source=gathered.source,
             retrieved_count=len(gathered.rows),
-            ranked_count=0 if ranked.scores is None else len(ranked.scores),
+            ranked_count=0 if ranked.scores is None else len(ranked.scores) - len(_pinned(request)),
             degradation=ladder.degradation(gathered.source, ranked=has_scores, failed=bool(failures)),
             degradation_reason=", ".join(failure.reason for failure in failures),
+            moves=selected.moves,
+            excluded_pinned_count=excluded_pinned_count,
             timing=Timing(
                 wait=wait,
                 retrieve=gathered.microseconds,
@@ -167,7 +174,7 @@ class Pipeline:
         gathered = await self._gather(requests, now + self._candidate_timeout_share * (deadline - now))
         yield [(found, NOT_IN_TIME) for found in gathered]
         rows = [
-            self._ranking.affordable(request, found.rows, deadline)
+            _with_pinned(request, self._ranking.affordable(request, found.rows, deadline))
             for request, found in zip(requests, gathered, strict=True)
         ]
         ranked = await self._ranking.rank(requests, rows, deadline)
@@ -193,6 +200,28 @@ class Pipeline:
 
 
 _NO_CANDIDATES_IN_TIME = StageFailure("candidate", grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+def _pinned(request: CandidateRequest) -> Rows:
+    return NO_ROWS if request.rules is None else request.rules.pinned
+
+
+def _with_pinned(request: CandidateRequest, rows: Rows) -> Rows:
+    """Append the pinned rows, which are ranked whether or not they are candidates."""
+    pinned = _pinned(request)
+    return np.concatenate([rows, pinned]) if len(pinned) else rows
+
+
+def _leave_out_excluded_pins(request: CandidateRequest) -> int:
+    """Unpin rows that are excluded or not permitted, and return how many there are."""
+    pinned = _pinned(request)
+    if request.rules is None or not len(pinned):
+        return 0
+    kept = ~np.isin(pinned, request.excluded)
+    if request.permitted is not None:
+        kept &= request.permitted.includes(pinned)
+    request.rules = request.rules.keep_pinned(kept)
+    return len(pinned) - int(np.count_nonzero(kept))
 
 
 def _wait(submitted_at: int, *step_microseconds: int | None) -> int:

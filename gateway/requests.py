@@ -8,6 +8,7 @@ import numpy as np
 
 from gateway.checks import MAX_ID_BYTES, Violations
 from gateway.filters import PermittedRows
+from gateway.selection_rules import NOTHING_SELECTED, GivenSelection, SelectionReader, SelectionRules
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import MAX_LOOKED_UP_ITEMS, GatewaySettings
 from winnow.contexts import RequestContexts
@@ -70,9 +71,13 @@ class CandidateRequest:
     """Which rows may be in the answer, as the caller says."""
     permitted: PermittedRows | None = None
     """These rows; None are all. Found when the request enters the pipeline."""
+    rules: SelectionRules | None = None
+    """Caps, pinned items and diversity; None where there are none. Ruled out items are still among the pinned ones when
+    the request enters the pipeline."""
     unknown_history_count: int
     unknown_excluded_count: int
     unknown_allowed_count: int = 0
+    unknown_pinned_count: int = 0
 
 
 @dataclass(kw_only=True, eq=False, slots=True)
@@ -100,6 +105,7 @@ class RequestReader:
         self._max_excluded_items = settings.max_excluded_items
         self._max_allowed_items = settings.max_allowed_items
         self._max_ranked_items = settings.max_ranked_items
+        self._selection = SelectionReader(settings.default_caps, settings.default_diversity)
 
     def recommend(
         self,
@@ -113,6 +119,7 @@ class RequestReader:
         include_watched: bool,
         require_ranked: bool,
         context: GivenContext,
+        selection: GivenSelection = NOTHING_SELECTED,
     ) -> CandidateRequest:
         """Read a request for recommendations."""
         violations = Violations()
@@ -121,11 +128,15 @@ class RequestReader:
         excluded_item_ids = violations.check_ids("excluded_item_ids", excluded_item_ids, self._max_excluded_items)
         restriction = self._check_restriction(restriction, catalogue, violations)
         unclicked_ids = self._check_context(context, violations)
+        if selection is not NOTHING_SELECTED:
+            positions = item_count if item_count > 0 else MAX_ITEMS
+            self._selection.check(selection, positions, catalogue.schema, violations)
         violations.refuse()
         request = _candidates(catalogue, deadline, history, item_count, excluded_item_ids, restriction, include_watched)
         request.candidate_count = max(item_count, self._candidate_count)
         request.require_ranked = require_ranked
         request.context = _context(context.request_timestamp_seconds, unclicked_ids, catalogue)
+        request.rules, request.unknown_pinned_count = self._selection.read(selection, catalogue.vocabulary)
         return request
 
     def retrieve(

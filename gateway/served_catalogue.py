@@ -1,4 +1,4 @@
-"""What the gateway holds of a release: ids, popularity, titles and attributes; no network."""
+"""What the gateway holds of a release: ids, popularity, titles, attributes and similarity; no network."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from gateway.answers import ScoreType
 from gateway.filters import PermittedRows, RequestFilters
+from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.items import ItemCatalogue
 from winnow.catalogue.schema import Schema
 from winnow.catalogue.title_index import TitleIndex
@@ -17,12 +18,15 @@ from winnow.release.manifest import (
     ATTRIBUTES_FILE,
     GOLDEN_FILE,
     POPULARITY_FILE,
+    SIMILARITY_FILE,
     TITLE_INDEX_FILE,
     VOCABULARY_FILE,
 )
 from winnow.release.reader import Release, popular_rows
 
-RELEASE_FILES = frozenset({VOCABULARY_FILE, POPULARITY_FILE, ATTRIBUTES_FILE, GOLDEN_FILE, TITLE_INDEX_FILE})
+RELEASE_FILES = frozenset(
+    {VOCABULARY_FILE, POPULARITY_FILE, ATTRIBUTES_FILE, SIMILARITY_FILE, GOLDEN_FILE, TITLE_INDEX_FILE}
+)
 """What is read of a release."""
 
 DEFAULT_FILTER_CACHE_BYTES = 64 * 2**20
@@ -44,7 +48,11 @@ class ServedCatalogue:
     popular_rows: Rows
     """All rows, the most popular first."""
     schema: Schema
+    """Name and type of each attribute."""
+    attributes: Attributes
     """The attributes of the items."""
+    similarity_vectors: NDArray[np.int8]
+    """Vectors whose products say how alike two items are, by row."""
     filters: RequestFilters
     items: ItemCatalogue
     title_index: TitleIndex
@@ -64,6 +72,8 @@ class ServedCatalogue:
             popularity=popularity,
             popular_rows=popular_rows(popularity),
             schema=attributes.schema,
+            attributes=attributes,
+            similarity_vectors=release.similarity_vectors(),
             filters=RequestFilters(attributes, filter_cache_bytes),
             items=ItemCatalogue(attributes, vocabulary),
             title_index=release.title_index(),

@@ -10,12 +10,13 @@ import grpc
 
 from gateway import batches
 from gateway.admission import stage_deadline
-from gateway.answers import DegradationStep, Recommendation, RetrievedRows, ScoredRows, Timing
+from gateway.answers import DegradationStep, Move, Recommendation, RetrievedRows, ScoredRows, Timing
 from gateway.item_search import ItemSearch, first_position
 from gateway.pipeline import Pipeline
 from gateway.recommendation_ids import RecommendationIds
 from gateway.releases import ServedRelease, ServedReleases
 from gateway.requests import CandidateRequest, GivenContext, GivenHistory, GivenRestriction, RankRequest, RequestReader
+from gateway.selection_rules import MAX_CAPS, MAX_PINNED_ITEMS, NOTHING_SELECTED, GivenSelection
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from gateway.tokens import TokenCheck
@@ -218,6 +219,7 @@ class GatewayService(
             include_watched=message.include_watched,
             require_ranked=message.require_ranked,
             context=_context(message),
+            selection=_selection(message),
         )
 
     def _read_retrieve(
@@ -263,6 +265,7 @@ class GatewayService(
         self._count_unknown("history", request.unknown_history_count)
         self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
         self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
+        self._count_unknown("pinned_items", request.unknown_pinned_count)
         if answer.degradation is not DegradationStep.NONE:
             self._metrics.degraded.labels(answer.degradation.name, answer.degradation_reason).inc()
         if answer.ranked_count < answer.retrieved_count:
@@ -276,6 +279,8 @@ class GatewayService(
             unknown_history_count=request.unknown_history_count,
             unknown_excluded_count=request.unknown_excluded_count,
             unknown_allowed_count=request.unknown_allowed_count,
+            unknown_pinned_count=request.unknown_pinned_count,
+            excluded_pinned_count=answer.excluded_pinned_count,
             degradation=recommendation_pb2.Degradation(
                 step=cast("recommendation_pb2.DegradationStep.ValueType", answer.degradation),
                 reason=answer.degradation_reason,
@@ -283,6 +288,8 @@ class GatewayService(
             timing=_timing(answer.timing),
         )
         _add_items(response.items, answer, catalogue)
+        for place, move in answer.moves.items():
+            response.items[place].move.CopyFrom(_move(move))
         return response
 
     def _write_retrieved(
@@ -347,9 +354,23 @@ def _restriction(
     return GivenRestriction(filter=message.filter, allowed_item_ids=message.allowed_item_ids)
 
 
+def _selection(message: recommendation_pb2.RecommendItemsRequest) -> GivenSelection:
+    """Read what is asked of selection; no more of it than shows that there is too much."""
+    has_diversity = message.HasField("diversity")
+    if not (message.caps or message.pinned_items or has_diversity):
+        return NOTHING_SELECTED
+    return GivenSelection(
+        caps=[(cap.attribute, cap.max_count) for cap in message.caps[: MAX_CAPS + 1]],
+        pinned_items=[(pinned.item_id, pinned.position) for pinned in message.pinned_items[: MAX_PINNED_ITEMS + 1]],
+        diversity=message.diversity if has_diversity else None,
+    )
+
+
 def _context(message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RankItemsRequest) -> GivenContext:
     return GivenContext(
-        request_timestamp_seconds=message.request_timestamp_seconds if message.HasField("request_timestamp_seconds") else None,
+        request_timestamp_seconds=message.request_timestamp_seconds
+        if message.HasField("request_timestamp_seconds")
+        else None,
         unclicked_item_ids=message.unclicked_item_ids,
     )
 
@@ -359,6 +380,13 @@ def _add_items(items: _ScoredItems, answer: ScoredRows, catalogue: ServedCatalog
     add = items.add
     for item_id, score in zip(catalogue.vocabulary.item_ids(answer.rows.tolist()), answer.scores.tolist(), strict=True):
         add(item_id=item_id, score=score)
+
+
+def _move(move: Move) -> recommendation_pb2.Move:
+    return recommendation_pb2.Move(
+        reasons=cast("list[recommendation_pb2.MoveReason.ValueType]", list(move.reasons)),
+        ranked_position=move.ranked_position,
+    )
 
 
 def _items(catalogue: ServedCatalogue, rows: Sequence[int]) -> list[catalogue_pb2.Item]:

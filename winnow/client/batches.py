@@ -1,6 +1,6 @@
 """Many requests in few calls."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -34,6 +34,9 @@ class RecommendationRequest:
     unclicked_item_ids: Iterable[str] = ()
     filter: str = ""
     allowed_item_ids: Iterable[str] | None = None
+    caps: Mapping[str, int] | None = None
+    pinned_items: Mapping[str, int] | None = None
+    diversity: float | None = None
 
 
 def batch_requests(
@@ -80,6 +83,9 @@ def _message(position: int, request: RecommendationRequest) -> recommendation_pb
             unclicked_item_ids=request.unclicked_item_ids,
             filter=request.filter,
             allowed_item_ids=request.allowed_item_ids,
+            caps=request.caps,
+            pinned_items=request.pinned_items,
+            diversity=request.diversity,
         )
     except (TypeError, ValueError) as error:
         raise type(error)(f"requests[{position}].{error}") from None

@@ -11,6 +11,7 @@ import numpy as np
 from gateway.pipeline import Pipeline
 from gateway.replicas import Replica, Replicas
 from gateway.requests import NO_RESTRICTION, CandidateRequest, RankRequest
+from gateway.selection_rules import SelectionRules
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from gateway.stage_calls import StageCaller
@@ -139,6 +140,7 @@ def candidate_request(
     candidate_count: int = 10,
     require_ranked: bool = False,
     restriction: Restriction = NO_RESTRICTION,
+    rules: SelectionRules | None = None,
 ) -> CandidateRequest:
     """A request that is made within the running event loop."""
     return CandidateRequest(
@@ -149,6 +151,7 @@ def candidate_request(
         deadline=asyncio.get_running_loop().time() + seconds,
         require_ranked=require_ranked,
         restriction=restriction,
+        rules=rules,
         unknown_history_count=0,
         unknown_excluded_count=0,
     )
