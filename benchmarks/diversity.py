@@ -38,10 +38,11 @@ from winnow.release.models.loader import load_candidate_network, load_ranking_ne
 from winnow.release.reader import current_release_id, open_release
 
 ATTRIBUTE = "genres"
-DIVERSITIES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+DIVERSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+COMPARED_DIVERSITIES = (0.1, 0.2, 0.3, 0.4)
 CAPS = (1, 2, 3, 4, 5)
-SHOWN = ("ndcg_at_10", "hr_at_10", "ild_by_genres", "ild_by_watches", "coverage_at_10")
-SERVED = "item vectors, places"
+SHOWN = ("ndcg_at_10", "hr_at_10", "ild_genres", "ild_watches", "coverage_at_10", "full_answers")
+SERVED = "item vectors"
 SECTION = "movielens_1m_diversity"
 
 Figures = Mapping[str, float]
@@ -120,10 +121,10 @@ class Bench:
         )
         full = (lists_BL >= 0).all(axis=1)
         found = measure(answers, self._watch_counts, seed=SEED)
-        found = {name: found[name] for name in found if name.startswith(("ndcg_at_10", "hr_at_10"))}
-        return found | {
-            "ild_by_genres": intra_list_diversity(lists_BL[full], self._same_genres_II),
-            "ild_by_watches": intra_list_diversity(lists_BL[full], self._watched_together_II),
+        hits = [f"{name}{bound}" for name in ("ndcg_at_10", "hr_at_10") for bound in ("", "_low", "_high")]
+        return {name: found[name] for name in hits} | {
+            "ild_genres": intra_list_diversity(lists_BL[full], self._same_genres_II),
+            "ild_watches": intra_list_diversity(lists_BL[full], self._watched_together_II),
             "coverage_at_10": len(np.unique(lists_BL[lists_BL >= 0])) / len(self._watch_counts),
             "full_answers": float(full.mean()),
         }
@@ -169,10 +170,17 @@ def rank_part(
     return RankedPart(held_out=held_out, rows=np.concatenate(rows), scores=np.concatenate(scores))
 
 
-def curve(bench: Bench, part: RankedPart, rule: Rule, diversities: Sequence[float]) -> Iterator[tuple[str, Figures]]:
-    """Yield the figures for each diversity."""
-    for diversity in diversities:
-        yield f"{diversity:g}", bench.figures(part, bench.answers(part, rule=rule, diversity=diversity))
+def measured(
+    bench: Bench, part: RankedPart, rules: Mapping[str, Rule], diversities: Sequence[float]
+) -> Iterator[tuple[str, Figures]]:
+    """Yield the figures of ranking alone, of every rule at each diversity, and of each cap, under their names."""
+    yield "ranking", bench.figures(part, bench.answers(part))
+    for name, rule in rules.items():
+        for diversity in diversities:
+            answers = bench.answers(part, rule=rule, diversity=diversity)
+            yield f"{name}, {diversity:g}", bench.figures(part, answers)
+    for cap in CAPS:
+        yield f"at most {cap} of a genre", bench.figures(part, bench.answers(part, cap=cap))
 
 
 def main() -> None:
@@ -195,23 +203,19 @@ def main() -> None:
     similarity = release.similarity_vectors()
     rules = {
         SERVED: Rule(vectors=similarity),
-        "item vectors, scores": Rule(vectors=similarity, by_score=True),
-        "full item vectors, places": Rule(vectors=candidate.item_vectors_IH.numpy()),
-        "genres, places": Rule(vectors=bench.genres_IC),
+        "item vectors by score": Rule(vectors=similarity, by_score=True),
+        "full item vectors": Rule(vectors=centred(candidate.item_vectors_IH.numpy())),
+        "genres": Rule(vectors=bench.genres_IC),
     }
-    parts = {
-        name: rank_part(log.held_out(name), candidate, ranking, candidate_count) for name in ("validation", "test")
-    }
-    found: dict[str, dict[str, dict[str, Figures]]] = {"validation": {}, "test": {}}
-    for name, rule in rules.items():
-        found["validation"][name] = dict(curve(bench, parts["validation"], rule, DIVERSITIES))
-        print_table(f"validation, {name}", found["validation"][name])
-    found["test"]["diversity"] = dict(curve(bench, parts["test"], rules[SERVED], DIVERSITIES))
-    print_table("test, diversity", found["test"]["diversity"])
-    found["test"]["caps"] = {
-        str(cap): bench.figures(parts["test"], bench.answers(parts["test"], cap=cap)) for cap in CAPS
-    }
-    print_table(f"test, caps of {ATTRIBUTE}", found["test"]["caps"])
+    compared = {"validation": (rules, COMPARED_DIVERSITIES), "test": ({SERVED: rules[SERVED]}, DIVERSITIES)}
+    found: dict[str, dict[str, Figures]] = {}
+    for name, (of_part, diversities) in compared.items():
+        print(f"\n{name:30}" + "".join(f"{heading:>16}" for heading in SHOWN))
+        part = rank_part(log.held_out(name), candidate, ranking, candidate_count)
+        found[name] = {}
+        for row, figures in measured(bench, part, of_part, diversities):
+            found[name][row] = figures
+            print(f"{row:30}" + "".join(f"{figures[heading]:>16.4f}" for heading in SHOWN), flush=True)
     if arguments.figures:
         kept = json.loads(arguments.figures.read_text()) if arguments.figures.exists() else {}
         arguments.figures.write_text(json.dumps(kept | {SECTION: found}, indent=1) + "\n")
@@ -219,14 +223,13 @@ def main() -> None:
         arguments.plot.write_bytes(plot(found["test"]))
 
 
-def print_table(title: str, rows: Mapping[str, Figures]) -> None:
-    """Print SHOWN of each row."""
-    print(f"\n{title}\n{'':>6}" + "".join(f"{name:>16}" for name in (*SHOWN, "full_answers")))
-    for row, figures in rows.items():
-        print(f"{row:>6}" + "".join(f"{figures[name]:>16.4f}" for name in (*SHOWN, "full_answers")), flush=True)
+def centred(vectors_IC: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the directions from the mean of all."""
+    found: NDArray[np.float32] = vectors_IC - vectors_IC.mean(axis=0)
+    return found
 
 
-def plot(found: Mapping[str, Mapping[str, Figures]]) -> bytes:
+def plot(found: Mapping[str, Figures]) -> bytes:
     """Draw NDCG@10 over each kind of diversity, a point for each setting."""
     import matplotlib as mpl
 
@@ -234,22 +237,27 @@ def plot(found: Mapping[str, Mapping[str, Figures]]) -> bytes:
     from matplotlib import pyplot as plt
 
     headings = {
-        "ild_by_genres": "differing genres (ILD@10)",
-        "ild_by_watches": "differing watchers (ILD@10)",
+        "ild_genres": "genres of two items differ (ILD genres)",
+        "ild_watches": "viewers of two items differ (ILD watches)",
         "coverage_at_10": "coverage@10",
+    }
+    curves = {
+        "diversity": {row.removeprefix(f"{SERVED}, "): found[row] for row in found if row.startswith(SERVED)},
+        "most items of a genre": {row.split()[2]: found[row] for row in found if row.startswith("at most")},
     }
     figure, all_axes = plt.subplots(1, len(headings), figsize=(12, 4), layout="constrained", sharey=True)
     for axes, (name, heading) in zip(all_axes, headings.items(), strict=True):
-        for kind, rows in found.items():
-            label = {"diversity": "diversity", "caps": f"most items of one of the {ATTRIBUTE}"}[kind]
-            xs, ys = [figures[name] for figures in rows.values()], [figures["ndcg_at_10"] for figures in rows.values()]
-            axes.plot(xs, ys, "o-" if kind == "diversity" else "s--", label=label)
-            for row, x, y in zip(rows, xs, ys, strict=True):
+        for (label, rows), style in zip(curves.items(), ("o-", "s--"), strict=True):
+            points = [(row, figures[name], figures["ndcg_at_10"]) for row, figures in rows.items()]
+            axes.plot([x for _, x, _ in points], [y for *_, y in points], style, label=label)
+            for row, x, y in points:
                 axes.annotate(row, (x, y), textcoords="offset points", xytext=(4, 4), fontsize=7)
+        axes.plot(found["ranking"][name], found["ranking"]["ndcg_at_10"], "k*", label="ranking")
         axes.set(xlabel=heading)
         axes.grid(alpha=0.3)
     all_axes[0].set(ylabel="NDCG@10")
-    all_axes[0].legend()
+    handles, labels = all_axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     plt.close(figure)

@@ -27,7 +27,7 @@ PRESET = "demo"
 # Any users would do; these are spread over the log, so that their histories differ.
 USERS = ("1", "1000", "5000")
 FILTER = "genres:Comedy AND year >= 1990"
-CAPS = {"genres": 1}
+MOST_OF_A_GENRE = 2
 
 
 def main() -> int:
@@ -59,11 +59,10 @@ def main() -> int:
             comedies = winnow.recommend(history, count=5, filter=FILTER)
             titles = winnow.items(item.item_id for item in comedies.items).by_id.values()
             console.print(f"\nUser {user}, {FILTER}: {', '.join(item.title for item in titles)}", markup=False)
-            capped = winnow.recommend(history, count=5, caps=CAPS)
+            capped = winnow.recommend(history, count=5, caps={"genres": MOST_OF_A_GENRE})
             titles = winnow.items(item.item_id for item in capped.items).by_id.values()
-            console.print(
-                f"User {user}, at most {CAPS} alike: {', '.join(item.title for item in titles)}", markup=False
-            )
+            shown = ", ".join(item.title for item in titles)
+            console.print(f"User {user}, at most {MOST_OF_A_GENRE} films of a genre: {shown}", markup=False)
     for part, figures in release.manifest.figures.items():
         console.print(figures_table(f"held-out {part}: leave-last-out, all items ranked, seen filtered", figures))
     console.print(f"Done in {time.monotonic() - started:.0f} seconds. `winnow serve` keeps the services running.")

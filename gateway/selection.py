@@ -16,8 +16,6 @@ from gateway.served_catalogue import ServedCatalogue
 from gateway.sources.gathered import Gathered
 from winnow.history import Rows
 
-NO_CANDIDATE = -1
-
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Selected:
@@ -25,8 +23,6 @@ class Selected:
 
     rows: Rows
     scores: NDArray[np.float32]
-    candidates: NDArray[np.intp]
-    """Which candidate each of them is, by its place in candidate order; NO_CANDIDATE for a pinned row that is none."""
     moves: Mapping[int, Move] = field(default_factory=lambda: NO_MOVES)
     """Why items stand elsewhere than ranking had put them, by their place in the answer, from 0."""
 
@@ -41,10 +37,9 @@ def select(
     if rules is not None:
         return _select_by_rules(gathered, ranked, count, rules, catalogue)
     if ranked.scores is None:
-        first = np.arange(min(count, len(gathered.rows)))
-        return Selected(rows=gathered.rows[:count], scores=gathered.scores[:count], candidates=first)
+        return Selected(rows=gathered.rows[:count], scores=gathered.scores[:count])
     chosen = best(ranked.scores, count)
-    return Selected(rows=gathered.rows[chosen], scores=ranked.scores[chosen], candidates=chosen)
+    return Selected(rows=gathered.rows[chosen], scores=ranked.scores[chosen])
 
 
 def best(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
@@ -92,6 +87,5 @@ def _select_by_rules(
     return Selected(
         rows=rows[items],
         scores=np.concatenate([scores, pinned_scores[is_other]])[items],
-        candidates=np.concatenate([order, np.full(len(others), NO_CANDIDATE)])[items],
         moves=arrangement.moves,
     )

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from gateway.answers import CandidateSource, Move, MoveReason
 from gateway.ranking import NOT_IN_TIME, Ranked
-from gateway.selection import NO_CANDIDATE, best, select
+from gateway.selection import best, select
 from gateway.selection_rules import SelectionRules
 from gateway.served_catalogue import ServedCatalogue
 from gateway.sources.gathered import Gathered
@@ -40,12 +40,10 @@ def ranked(*scores: float) -> Ranked:
 def test_without_rules_sorted_and_cut(catalogue: ServedCatalogue) -> None:
     selected = select(gathered(3, 5, 7), ranked(0.1, 0.3, 0.2), 2, None, catalogue)
     assert selected.rows.tolist() == [5, 7]
-    assert selected.candidates.tolist() == [1, 2]
     assert selected.moves == {}
     selected = select(gathered(3, 5, 7), NOT_IN_TIME, 2, None, catalogue)
     assert selected.rows.tolist() == [3, 5]
     assert selected.scores.tolist() == [-3, -5]
-    assert selected.candidates.tolist() == [0, 1]
 
 
 def test_caps_count_the_attributes_of_the_release(catalogue: ServedCatalogue) -> None:
@@ -63,7 +61,6 @@ def test_pinned_rows_have_their_scores_whether_or_not_they_are_candidates(catalo
     selected = select(gathered(3, 4, 5), ranked(0.2, 0.4, 0.9, 0.3, 0.2), 4, rules, catalogue)
     assert selected.rows.tolist() == [9, 5, 4, 3]
     assert selected.scores.tolist() == pytest.approx([0.9, 0.3, 0.4, 0.2])
-    assert selected.candidates.tolist() == [NO_CANDIDATE, NO_CANDIDATE, 1, 0]
     assert [selected.moves[place].ranked_position for place in (0, 1, 3)] == [None, None, 2]
 
 

@@ -23,15 +23,12 @@ def similarity_vectors(item_vectors_IH: Tensor, components: int = COMPONENTS) ->
     """
     vectors_IH = item_vectors_IH.detach().cpu()
     mean_H = vectors_IH.mean(dim=0, dtype=torch.float64)
-    covariance_HH = torch.zeros(len(mean_H), len(mean_H), dtype=torch.float64)
-    blocks = torch.split(vectors_IH, BLOCK_ITEMS)
-    for block in blocks:
-        centred = block.double() - mean_H
-        covariance_HH += centred.T @ centred
+    # Spread over the catalogue, whose rows are ordered by popularity. More items hardly change the components.
+    sample = vectors_IH[:: -(-len(vectors_IH) // BLOCK_ITEMS)].double() - mean_H
     # Eigenvalues ascend.
-    directions_HC = torch.linalg.eigh(covariance_HH).eigenvectors[:, -components:]
+    directions_HC = torch.linalg.eigh(sample.T @ sample).eigenvectors[:, -components:]
     found = []
-    for block in blocks:
+    for block in torch.split(vectors_IH, BLOCK_ITEMS):
         projected = (block.double() - mean_H) @ directions_HC
         lengths = projected.norm(dim=1, keepdim=True)
         unit = torch.where(lengths > 1e-9 * (1 + mean_H.norm()), projected / lengths, torch.zeros_like(projected))
