@@ -16,7 +16,7 @@ from gateway.admission import check_wait
 from gateway.answers import Recommendation, RetrievedRows, ScoredRows, Timing
 from gateway.ranking import NOT_IN_TIME, Ranked, RankingStep
 from gateway.requests import CandidateRequest, RankRequest
-from gateway.selection import best, select
+from gateway.selection import best, enough_for_caps, select
 from gateway.selection_rules import NO_ROWS
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
@@ -174,12 +174,21 @@ class Pipeline:
         gathered = await self._gather(requests, now + self._candidate_timeout_share * (deadline - now))
         yield [(found, NOT_IN_TIME) for found in gathered]
         rows = [
-            _with_pinned(request, self._ranking.affordable(request, found.rows, deadline))
-            for request, found in zip(requests, gathered, strict=True)
+            self._rows_to_rank(request, found.rows, deadline) for request, found in zip(requests, gathered, strict=True)
         ]
         ranked = await self._ranking.rank(requests, rows, deadline)
         yield list(zip(gathered, ranked, strict=True))
         _report([found.failure for found in gathered] + [outcome.failure for outcome in ranked])
+
+    def _rows_to_rank(self, request: CandidateRequest, candidates: Rows, deadline: float) -> Rows:
+        """As many candidates as the time left allows, and the pinned rows, whether or not they are candidates."""
+        rows = self._ranking.affordable(request, candidates, deadline)
+        if request.rules is None:
+            return rows
+        if len(rows) < len(candidates):
+            enough = enough_for_caps(candidates, request.item_count, request.rules, self._catalogue)
+            rows = candidates[: max(len(rows), enough)]
+        return np.concatenate([rows, request.rules.pinned])
 
     async def _retrieve(self, requests: Sequence[CandidateRequest], deadline: float) -> AsyncIterator[list[Gathered]]:
         gathered = await self._gather(requests, deadline)
@@ -204,12 +213,6 @@ _NO_CANDIDATES_IN_TIME = StageFailure("candidate", grpc.StatusCode.DEADLINE_EXCE
 
 def _pinned(request: CandidateRequest) -> Rows:
     return NO_ROWS if request.rules is None else request.rules.pinned
-
-
-def _with_pinned(request: CandidateRequest, rows: Rows) -> Rows:
-    """Append the pinned rows, which are ranked whether or not they are candidates."""
-    pinned = _pinned(request)
-    return np.concatenate([rows, pinned]) if len(pinned) else rows
 
 
 def _leave_out_excluded_pins(request: CandidateRequest) -> int:

@@ -42,6 +42,18 @@ def select(
     return Selected(rows=gathered.rows[chosen], scores=ranked.scores[chosen])
 
 
+def enough_for_caps(candidates: Rows, count: int, rules: SelectionRules, catalogue: ServedCatalogue) -> int:
+    """Return how many of the first candidates fill an answer of `count` items under the caps; all where they do not.
+
+    They fill it in their own order; in any other order too, if there is one cap, of an attribute with one value.
+    """
+    if not rules.caps:
+        return min(count, len(candidates))
+    caps = _cap_counts(rules, candidates, catalogue)
+    items = arrange(ranked_count=len(candidates), count=count, pinned={}, caps=caps, relevance=None).items
+    return len(candidates) if len(items) < count else max(items) + 1
+
+
 def best(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     """Return the positions of the `count` highest scores, descending; equal scores keep their order."""
     negative = -scores
@@ -80,7 +92,7 @@ def _select_by_rules(
         ranked_count=len(order),
         count=count,
         pinned={place: item_of_row[row] for place, row in zip(rules.places, rules.pinned.tolist(), strict=True)},
-        caps=CapCounts([(catalogue.attributes[name], max_count) for name, max_count in rules.caps], rows),
+        caps=_cap_counts(rules, rows, catalogue),
         relevance=relevance,
     )
     items = np.array(arrangement.items, dtype=np.intp)
@@ -89,3 +101,7 @@ def _select_by_rules(
         scores=np.concatenate([scores, pinned_scores[is_other]])[items],
         moves=arrangement.moves,
     )
+
+
+def _cap_counts(rules: SelectionRules, rows: Rows, catalogue: ServedCatalogue) -> CapCounts:
+    return CapCounts([(catalogue.attributes[name], max_count) for name, max_count in rules.caps], rows)

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.answers import CandidateSource, DegradationStep, Move, MoveReason, Recommendation, ScoreType
 from gateway.checks import Violations
+from gateway.pace import RankingPace
 from gateway.pipeline import Pipeline
 from gateway.selection_rules import SelectionRules
 from gateway.served_catalogue import ServedCatalogue
@@ -312,6 +313,19 @@ def test_pinned_items_of_one_request_do_not_change_another_in_its_batch(catalogu
     assert plain.rows.tolist() == [10, 9, 8]
     assert plain.moves == {}
     assert len(chain.ranking.requests) == 1
+
+
+def test_a_capped_answer_is_full_where_little_time_is_left_for_ranking(
+    catalogue: ServedCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RankingPace, "affordable", lambda *_: 0)
+    # Row and year go together up to row 29; row 30 is of the same year as row 0.
+    asked: dict[str, Any] = {"item_count": 30, "candidate_count": 200}
+    assert recommend(Chain(catalogue), 0, **asked).ranked_count == 30
+    capped = recommend(Chain(catalogue), 0, rules=SelectionRules(caps=[("year", 1)]), **asked)
+    assert len(capped.rows) == 30
+    capped = recommend(Chain(catalogue), 29, 30, rules=SelectionRules(caps=[("year", 1)]), **asked)
+    assert (len(capped.rows), capped.ranked_count) == (30, 58)
 
 
 @pytest.mark.parametrize(

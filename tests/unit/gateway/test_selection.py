@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from gateway.answers import CandidateSource, Move, MoveReason
 from gateway.ranking import NOT_IN_TIME, Ranked
-from gateway.selection import best, select
+from gateway.selection import best, enough_for_caps, select
 from gateway.selection_rules import SelectionRules
 from gateway.served_catalogue import ServedCatalogue
 from gateway.sources.gathered import Gathered
@@ -53,6 +53,13 @@ def test_caps_count_the_attributes_of_the_release(catalogue: ServedCatalogue) ->
     assert selected.rows.tolist() == [0, 1]
     assert selected.scores.tolist() == pytest.approx([0.5, 0.2])
     assert selected.moves == {1: Move(reasons=(MoveReason.OTHERS_CAPPED,), ranked_position=4)}
+
+
+def test_enough_candidates_are_ranked_to_fill_a_capped_answer(catalogue: ServedCatalogue) -> None:
+    rules = SelectionRules(caps=[("year", 1)])
+    assert enough_for_caps(rows(0, 30, 60, 1, 31, 2, 3), 3, rules, catalogue) == 6
+    assert enough_for_caps(rows(0, 30, 60, 1, 31), 3, rules, catalogue) == 5
+    assert enough_for_caps(rows(0, 30, 60, 1, 31), 3, SelectionRules(diversity=0.5), catalogue) == 3
 
 
 def test_pinned_rows_have_their_scores_whether_or_not_they_are_candidates(catalogue: ServedCatalogue) -> None:
