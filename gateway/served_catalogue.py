@@ -1,4 +1,4 @@
-"""What the gateway holds of a release: ids, popularity, titles and attributes; no network."""
+"""What the gateway holds of a release: ids, popularity, titles, attributes and similarity; no network."""
 
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from winnow.release.manifest import (
     ATTRIBUTES_FILE,
     GOLDEN_FILE,
     POPULARITY_FILE,
+    SIMILARITY_FILE,
     TITLE_INDEX_FILE,
     TRENDING_FILE,
     VOCABULARY_FILE,
@@ -25,7 +26,15 @@ from winnow.release.manifest import (
 from winnow.release.reader import Release, popular_rows
 
 RELEASE_FILES = frozenset(
-    {VOCABULARY_FILE, POPULARITY_FILE, TRENDING_FILE, ATTRIBUTES_FILE, GOLDEN_FILE, TITLE_INDEX_FILE}
+    {
+        VOCABULARY_FILE,
+        POPULARITY_FILE,
+        TRENDING_FILE,
+        ATTRIBUTES_FILE,
+        SIMILARITY_FILE,
+        GOLDEN_FILE,
+        TITLE_INDEX_FILE,
+    }
 )
 """What is read of a release."""
 
@@ -50,8 +59,11 @@ class ServedCatalogue:
     trending_rows: Rows
     """Rows that were watched more of late than usual, those that rose the most first."""
     schema: Schema
-    """The attributes of the items."""
+    """Name and type of each attribute."""
     attributes: Attributes
+    """The attributes of the items."""
+    similarity_vectors: NDArray[np.int8]
+    """Vectors whose products say how alike two items are, by row."""
     filters: RequestFilters
     items: ItemCatalogue
     title_index: TitleIndex
@@ -75,6 +87,7 @@ class ServedCatalogue:
             trending_rows=release.trending().rows,
             schema=attributes.schema,
             attributes=attributes,
+            similarity_vectors=release.similarity_vectors(),
             filters=RequestFilters(attributes, filter_cache_bytes),
             items=ItemCatalogue(attributes, vocabulary),
             title_index=release.title_index(),

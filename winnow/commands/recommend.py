@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from winnow.client import Item, Recommendations, SearchPage, Timing, Watch, WinnowClient, WinnowError
+from winnow.client import Item, Move, Recommendations, SearchPage, Timing, Watch, WinnowClient, WinnowError
 from winnow.commands.failures import one_line_errors
 
 # The gateway's default limit of watches in a request.
@@ -20,6 +20,8 @@ LARGEST_VOCABULARY = 2**31 - 1
 SHOWN_WATCHES = 8
 # A title is looked for among this many pages of items that contain it, and this many of the others are named.
 MAX_SEARCH_PAGES, NAMED_OTHERS = 10, 3
+# Of a cap or a position.
+MAX_DIGITS = 9
 
 
 def recommend(
@@ -55,6 +57,19 @@ def recommend(
         list[str] | None,
         typer.Option(help="Rank this item id too. May be given several times, for several ids, the best first."),
     ] = None,
+    cap: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="At most so many items with the same value of an attribute: 'genres=2'. Several times for more."
+        ),
+    ] = None,
+    pin: Annotated[
+        list[str] | None,
+        typer.Option(help="An item id and the position where it stands: 'ID@1'. May be given several times."),
+    ] = None,
+    diversity: Annotated[
+        float | None, typer.Option(min=0, max=1, help="How much the items should differ; the gateway has a default.")
+    ] = None,
     include_watched: Annotated[bool, typer.Option(help="Do not leave out watched items.")] = False,
     require_ranked: Annotated[bool, typer.Option(help="Refuse a degraded answer.")] = False,
     target: Annotated[str, typer.Option(envvar="WINNOW_TARGET", help="Address of the gateway.")] = "localhost:50050",
@@ -71,6 +86,7 @@ def recommend(
         )
     if (interactions is None) is not (user is None) or (user is not None and (item_ids or title)):
         raise typer.BadParameter("--interactions and --user go together, without item ids and titles")
+    caps, pinned_items = _numbers("--cap", cap, "="), _numbers("--pin", pin, "@")
     if users is not None and output is not None:
         asked = {
             "count": count,
@@ -78,6 +94,9 @@ def recommend(
             "require_ranked": require_ranked,
             "filter": filter_,
             "allowed_item_ids": tuple(allow) if allow else None,
+            "caps": caps,
+            "pinned_items": pinned_items,
+            "diversity": diversity,
         }
         _recommend_users(users, output, asked, target, timeout_seconds, errors)
         return
@@ -97,6 +116,9 @@ def recommend(
                 include_watched=include_watched,
                 require_ranked=require_ranked,
                 candidate_item_ids=candidate or (),
+                caps=caps,
+                pinned_items=pinned_items,
+                diversity=diversity,
             )
             watched = [watch.item_id for watch in history]
             titles = winnow.items([*watched[-SHOWN_WATCHES:], *(item.item_id for item in answer.items)]).by_id
@@ -142,11 +164,13 @@ def print_answer(console: Console, watched: Sequence[str], answer: Recommendatio
     latest = ", ".join(map(shown, watched[-SHOWN_WATCHES:]))
     more = f"{len(watched) - SHOWN_WATCHES} more, then " if len(watched) > SHOWN_WATCHES else ""
     console.print(f"Watched: {more}{latest or 'nothing'}", markup=False, highlight=False)
-    with_sources = any(item.sources for item in answer.items)
-    table = Table("", "title", "score", "item id", *(["sources"] if with_sources else []))
+    with_sources, moved = any(item.sources for item in answer.items), any(item.move for item in answer.items)
+    further = [name for name, shown_too in (("sources", with_sources), ("moved", moved)) if shown_too]
+    table = Table("", "title", "score", "item id", *further)
     for position, item in enumerate(answer.items, start=1):
-        sources = [", ".join(f"{named.source} {named.place}" for named in item.sources)] if with_sources else []
-        table.add_row(str(position), Text(shown(item.item_id)), f"{item.score:.4f}", Text(item.item_id), *sources)
+        more_cells = [", ".join(f"{named.source} {named.place}" for named in item.sources)] if with_sources else []
+        more_cells += [describe_move(item.move)] if moved else []
+        table.add_row(str(position), Text(shown(item.item_id)), f"{item.score:.4f}", Text(item.item_id), *more_cells)
     console.print(table)
     ranked = f"{answer.ranked_count} of {answer.retrieved_count} candidates ranked"
     console.print(f"Release {answer.release_id}, {ranked}", highlight=False)
@@ -156,8 +180,20 @@ def print_answer(console: Console, watched: Sequence[str], answer: Recommendatio
         console.print(f"{answer.unknown_history_count} watched ids are unknown to the release and were skipped.")
     if answer.unknown_candidate_count:
         console.print(f"{answer.unknown_candidate_count} candidate ids are unknown to the release and were skipped.")
+    if answer.unknown_pinned_count:
+        console.print(f"{answer.unknown_pinned_count} pinned ids are unknown to the release and were skipped.")
+    if answer.excluded_pinned_count:
+        console.print(f"{answer.excluded_pinned_count} pinned items are watched, excluded or do not match the filter.")
     if answer.degraded:
         console.print(f"[yellow]Degraded:[/yellow] {answer.degradation.step} ({answer.degradation.reason})")
+
+
+def describe_move(move: Move | None) -> str:
+    """Say where ranking had put an item, and why it does not stand there; nothing where it does."""
+    if move is None:
+        return ""
+    reasons = ", ".join(reason.lower().replace("_", " ") for reason in move.reasons)
+    return f"{reasons} (no candidate)" if move.ranked_position is None else f"{reasons} (ranked {move.ranked_position})"
 
 
 def choose_by_title(text: str, pages: Iterable[SearchPage]) -> list[Item]:
@@ -173,6 +209,21 @@ def choose_by_title(text: str, pages: Iterable[SearchPage]) -> list[Item]:
         if equal:
             return equal
     return [item for item in found if item.title.casefold().startswith(wanted)] or found
+
+
+def _numbers(option: str, given: list[str] | None, separator: str) -> dict[str, int] | None:
+    """Read options like `genres=2`; the name may hold the separator too."""
+    if not given:
+        return None
+    numbers = {}
+    for text in given:
+        name, found, number = text.rpartition(separator)
+        if not found or not name or not number.isdecimal() or len(number) > MAX_DIGITS:
+            raise typer.BadParameter(f"{option} {text!r}: a name, {separator!r} and a whole number are needed")
+        if name in numbers:
+            raise typer.BadParameter(f"{option} names {name!r} twice")
+        numbers[name] = int(number)
+    return numbers
 
 
 def find_by_title(winnow: WinnowClient, text: str, errors: Console, command: str = "recommend") -> Item:

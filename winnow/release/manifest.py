@@ -19,6 +19,7 @@ TITLE_INDEX_FILE = "title_index.bin"
 CANDIDATE_NETWORK_FILE = "candidate_network.safetensors"
 RANKING_NETWORK_FILE = "ranking_network.safetensors"
 GOLDEN_FILE = "golden.safetensors"
+SIMILARITY_FILE = "similarity.safetensors"
 INDEX_FILE = "index.faiss"
 """Only where the index is approximate: an exact one needs nothing but the candidate network."""
 

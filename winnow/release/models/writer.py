@@ -40,6 +40,7 @@ from winnow.release.golden import GoldenRequests
 from winnow.release.golden_filters import golden_filters
 from winnow.release.manifest import FORMAT_VERSION, MANIFEST_FILE, ArithmeticEntry, IndexEntry, Manifest
 from winnow.release.models.arithmetic import compare_arithmetic
+from winnow.release.models.similarity_vectors import similarity_vectors
 from winnow.release.reader import check_popularity, describe_file, digest_of_files, popular_rows
 
 # Enough to notice a broken tower or table, few enough to be checked in milliseconds.
@@ -212,6 +213,8 @@ def _write_files(directory: Path, contents: ReleaseContents) -> None:
     ):
         weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
         save_tensors(weights, directory / name)
+    vectors = similarity_vectors(contents.candidate_network.item_vectors_IH)
+    save_file({"vectors": vectors}, directory / files.SIMILARITY_FILE)
     _golden_requests(contents).save(directory / files.GOLDEN_FILE)
 
 
