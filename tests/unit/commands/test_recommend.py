@@ -137,7 +137,7 @@ def test_another_failure_is_printed_as_the_gateway_tells_it(gateway: FakeGateway
 
 
 @pytest.mark.parametrize("count", ["0", "101"])
-def test_a_count_that_the_gateway_would_change_is_refused(gateway: FakeGateway, count: str) -> None:
+def test_a_count_that_no_answer_can_have_is_refused(gateway: FakeGateway, count: str) -> None:
     result = recommend(gateway, f"--count={count}")
     assert result.exit_code == 2
     assert "Invalid value for '--count'" in result.stderr
