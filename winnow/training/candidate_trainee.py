@@ -158,9 +158,12 @@ class CandidateTrainee:
         return codes_BSF.masked_fill(withheld, UNKNOWN_CODE)
 
     def _watched_before(self, chunks: ChunkBatch, labelled_BC: Tensor) -> Tensor:
-        first_BI = self._to_device(self._chunks.first_watches(chunks.users, self.network.n_items))
-        positions_BC = self._to_device(chunks.history_lengths).to(first_BI.dtype)
-        return (first_BI.unsqueeze(1) < positions_BC.unsqueeze(2))[labelled_BC]
+        watched = self._chunks.watched_before(chunks)
+        examples = np.repeat(np.arange(len(watched)), watched.lengths)
+        at = self._to_device(np.stack([examples, watched.rows]))
+        return torch.sparse_coo_tensor(
+            at, at.new_ones(1).bool().expand(at.shape[1]), (len(watched), self.network.n_items), check_invariants=False
+        )
 
     def _to_device(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self._context.device)

@@ -16,7 +16,8 @@ LOGISTIC_WEIGHT = 0.1
 def full_softmax_loss(user_NH: Tensor, items_IH: Tensor, targets_N: Tensor, excluded_NI: Tensor | None) -> Tensor:
     """Return the mean cross entropy of the targets among all items, a scalar.
 
-    `targets_N` is int64. `excluded_NI` (bool) removes items from the softmax of an example; a target always stays.
+    `targets_N` is int64. `excluded_NI`, a sparse COO tensor, has an element for each item that is not in the softmax of
+    an example; a target always stays.
     """
     loss: Tensor = _FullSoftmax.apply(user_NH, items_IH, targets_N, excluded_NI)  # type: ignore[no-untyped-call]
     return loss
@@ -36,7 +37,8 @@ class _FullSoftmax(torch.autograd.Function):
         logits_NI = user_NH @ items_IH.T
         if excluded_NI is not None:
             target_logits_N = logits_NI[at_targets]
-            logits_NI.masked_fill_(excluded_NI, -torch.inf)
+            # A few hundred elements of each row: a mask would be as large as the logits, and cost more than the softmax.
+            logits_NI[tuple(excluded_NI._indices())] = -torch.inf
             logits_NI[at_targets] = target_logits_N
         probabilities_NI = torch.softmax(logits_NI, dim=1, out=logits_NI)
         # A bfloat16 probability can underflow to zero.
