@@ -21,7 +21,7 @@ from winnow.logs.split import LogSplit, held_back
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.options import AttributeShape, CandidateOptions
 from winnow.networks.watch_features import UNKNOWN_CODE, quantile_edges
-from winnow.training.losses import full_softmax_loss, sampled_softmax_loss
+from winnow.training.losses import LogitMemory, full_softmax_loss, sampled_softmax_loss
 from winnow.training.negatives import MixedSampler, NegativeSampler
 from winnow.training.presets import CandidateSettings
 from winnow.training.rollback_chunks import ChunkBatch, RollbackChunks, example_ages
@@ -72,6 +72,7 @@ class CandidateTrainee:
             targets=~self.held_back,
         )
         self._watch_counts = watch_counts
+        self._logits = LogitMemory()
         self._sampled = settings.softmax == "sampled" or (
             settings.softmax == "auto" and item_count > FULL_SOFTMAX_ITEM_LIMIT
         )
@@ -131,7 +132,7 @@ class CandidateTrainee:
                 user_NH, targets_NH, targets_N, negatives_SH, negatives_S, log_expected_counts_S
             )
         excluded_NI = self._watched_before(chunks, labelled_BC) if self.settings.exclude_watched else None
-        return full_softmax_loss(user_NH, items_IH.to(user_NH.dtype), targets_N, excluded_NI)
+        return full_softmax_loss(user_NH, items_IH.to(user_NH.dtype), targets_N, excluded_NI, self._logits)
 
     def _user_vectors(self, chunks: ChunkBatch, rows_BS: Tensor, labelled_BC: Tensor) -> Tensor:
         bags = self.network.bags
