@@ -37,7 +37,7 @@ def recommend_users(
         raise OutputError(f"{output}: the name must end in .parquet")
     log = read_interactions(log_path, vocabulary_size=LARGEST_VOCABULARY, min_item_count=1, log_format=log_format)
     for remark in log.rows.remarks():
-        console.print(remark, markup=False, highlight=False)
+        console.print(remark, markup=False, highlight=False, soft_wrap=True)
     part_count = -(-len(log.user_ids) // pace.users_per_part)
     job = {"log": log.fingerprint, "users_per_part": pace.users_per_part, **vars(asked)}
     file = PartedFile(output, part_count, job)

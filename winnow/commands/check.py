@@ -116,17 +116,17 @@ def _used(selected: "Interactions", settings: "TrainingSettings") -> Iterator[st
         reason = f"fewer than {settings.min_item_count} watches (--min-item-count)"
         if len(selected.vocabulary) == settings.vocabulary_size:
             reason += f" or beyond the {settings.vocabulary_size:,} most frequent items (--vocabulary-size)"
-        yield f"{rows.dropped_item_count:,} items are left out, with {rows.dropped_row_count:,} watches: {reason}"
+        yield f"items that are left out: {rows.dropped_item_count:,}, with {rows.dropped_row_count:,} watches: {reason}"
 
 
 def _unmatched(compared: "ItemsInspection") -> Iterator[str]:
     for ids, what in (
-        (compared.unwatched, "ids have no watch in the log"),
-        (compared.undescribed, "items of the log are not in this file"),
+        (compared.unwatched, "ids without a watch in the log"),
+        (compared.undescribed, "items of the log that are not in this file"),
     ):
         if ids:
             shown = ", ".join(map(repr, ids[:SHOWN_IDS])) + (", ..." if len(ids) > SHOWN_IDS else "")
-            yield f"{len(ids):,} {what}: {shown}"
+            yield f"{what}: {len(ids):,} ({shown})"
 
 
 def _options(items: Path | None, preset: str, log_format: LogFormat) -> Iterator[str]:

@@ -15,6 +15,7 @@ OPTIONS: dict[str, Any] = {
     "item_column": Annotated[str, typer.Option(help="What the log, and perhaps the items file, calls item_id.")],
     "time_column": Annotated[str, typer.Option(help="What the log calls the column timestamp.")],
     "weight_column": Annotated[str, typer.Option(help="What the log calls the optional column weight.")],
+    "title_column": Annotated[str, typer.Option(help="What the items file calls the column title.")],
     "time_unit": Annotated[TimeUnit, typer.Option(help="Of the log's times that are numbers.")],
     "skip_bad_rows": Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave out rows of the log that cannot be read, and count them.")

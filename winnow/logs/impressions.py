@@ -15,7 +15,7 @@ from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, WatchHistories
 from winnow.logs.fingerprint import fingerprint
 from winnow.logs.input_table import InputFileError, InputTable
-from winnow.logs.interactions import Interactions
+from winnow.logs.interactions import Interactions, check_columns
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
 from winnow.logs.skipped_rows import RowsRead
 from winnow.logs.timestamps import MICROSECONDS_PER_SECOND, read_microseconds
@@ -85,6 +85,7 @@ def read_impressions(path: Path, interactions: Interactions, log_format: LogForm
     at fault.
     """
     table = InputTable.read(path, log_format.column_names, skip_bad_rows=log_format.skip_bad_rows)
+    check_columns(table)
     clicked = table.text("clicked").str.to_lowercase().replace_strict(BOOLEANS, default=None, return_dtype=pl.Boolean)
     table.check("clicked", clicked.is_not_null(), "must be true, false, 1 or 0")
     logged = pl.DataFrame(

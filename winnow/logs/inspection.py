@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from winnow.logs.input_table import InputTable
-from winnow.logs.interactions import WatchTable, watches_of
+from winnow.logs.interactions import WatchTable, check_columns, watches_of
 from winnow.logs.items_file import items_table
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
 from winnow.logs.split import HELD_OUT_COUNT
@@ -78,7 +78,7 @@ class LogInspection:
             yield f"the times look like {unit}: --time-unit {unit}"
         skipped = self.watches.rows.skipped_count
         if skipped and not self.given_format.skip_bad_rows:
-            yield f"{skipped:,} rows cannot be read; --skip-bad-rows leaves them out. {self._first_skipped()}"
+            yield f"rows that cannot be read: {skipped:,}; --skip-bad-rows leaves them out. {self._first_skipped()}"
 
     def remarks(self) -> Iterator[str]:
         """Say what may surprise."""
@@ -86,16 +86,16 @@ class LogInspection:
         if not FIRST_YEAR <= self.first.year <= self.last.year < LAST_YEAR:
             yield f"the times are of the years {self.first.year} to {self.last.year}"
         if rows.skipped_count and self.given_format.skip_bad_rows:
-            yield f"{rows.skipped_count:,} rows are left out. {self._first_skipped()}"
+            yield f"rows that cannot be read and are left out: {rows.skipped_count:,}. {self._first_skipped()}"
         if rows.repeated_count:
-            yield f"{rows.repeated_count:,} rows repeat the user, item and time of another row; all of them count"
-        if self.tied_share:
+            yield f"rows that repeat the user, item and time of another row: {rows.repeated_count:,}; all of them count"
+        if self.tied_share >= 0.01:
             so = "" if self.order_known else ": only the order of the rows says what came first"
             yield f"{self.tied_share:.0%} of the watches have the same time as the one before by their user{so}"
         if self.short_user_count:
             yield (
-                f"{self.short_user_count:,} users have fewer than {HELD_OUT_COUNT + 1} watches, and none to hold out "
-                "for validation and test"
+                f"users with fewer than {HELD_OUT_COUNT + 1} watches, and none to hold out for validation and test: "
+                f"{self.short_user_count:,}"
             )
 
     def _first_skipped(self) -> str:
@@ -108,6 +108,7 @@ def inspect_log(path: Path, log_format: LogFormat = PLAIN_LOG) -> LogInspection:
     Raises InputFileError where nothing can be read.
     """
     table = InputTable.read(path, log_format.column_names, skip_bad_rows=True)
+    check_columns(table)
     read_format = replace(
         log_format, skip_bad_rows=True, time_unit=likely_unit(table.column("timestamp")) or log_format.time_unit
     )

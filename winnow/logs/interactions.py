@@ -76,6 +76,7 @@ def read_watches(path: Path, log_format: LogFormat = PLAIN_LOG) -> WatchTable:
 
 def watches_of(table: InputTable, log_format: LogFormat) -> WatchTable:
     """Return the watches of a file in memory, as `read_watches` does."""
+    check_columns(table)
     frame = pl.DataFrame(
         {
             "user_id": table.text("user_id"),
@@ -89,6 +90,19 @@ def watches_of(table: InputTable, log_format: LogFormat) -> WatchTable:
         raise InputFileError(f"{table.path}: no row can be used; {rows.first_skipped[0]}")
     repeated_count = frame.height - frame.n_unique(["user_id", "item_id", "microseconds"])
     return WatchTable(path=table.path, frame=frame, rows=replace(rows, repeated_count=repeated_count))
+
+
+def check_columns(table: InputTable) -> None:
+    """Raise InputFileError that names all columns of a log that are missing, and what helps."""
+    options = {"user_id": "--user-column", "item_id": "--item-column", "timestamp": "--time-column"}
+    missing = [name for name in options if table.find(name) is None]
+    if missing:
+        names = ", ".join(table.names.get(name, name) for name in missing)
+        are = "column {} is" if len(missing) == 1 else "columns {} are"
+        raise InputFileError(
+            f"{table.path}: {are.format(names)} missing; the file has {', '.join(table.frame.columns)} "
+            f"({', '.join(options[name] for name in missing)})"
+        )
 
 
 def read_interactions(

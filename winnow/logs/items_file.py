@@ -91,8 +91,15 @@ def read_items(
 
 def items_table(path: Path, log_format: LogFormat) -> InputTable:
     """Read an items file, whose ids are called item_id or as in the log."""
-    table = InputTable.read(path, {"item_id": log_format.item_column})
-    return table if table.find("item_id") else replace(table, names={})
+    title = {"title": log_format.title_column}
+    table = InputTable.read(path, {"item_id": log_format.item_column, **title})
+    table = table if table.find("item_id") else replace(table, names=title)
+    if table.find("title") is None:
+        columns = ", ".join(table.frame.columns)
+        raise InputFileError(
+            f"{path}: column {log_format.title_column} is missing; the file has {columns} (--title-column)"
+        )
+    return table
 
 
 def _values(column: pl.Series) -> list[Any]:

@@ -15,6 +15,8 @@ class LogFormat:
     item_column: str = "item_id"
     time_column: str = "timestamp"
     weight_column: str = "weight"
+    title_column: str = "title"
+    """Of the items file, whose ids may also be called as in the log."""
     time_unit: TimeUnit = "seconds"
     """Of times that are numbers."""
     skip_bad_rows: bool = False

@@ -57,9 +57,9 @@ class RowsRead:
     def remarks(self) -> Iterator[str]:
         """Say what a person should know of it, line by line."""
         if self.skipped_count:
-            yield f"{self.skipped_count:,} of {self.row_count:,} rows were skipped; the first are"
+            yield f"Rows that cannot be read and are left out: {self.skipped_count:,} of {self.row_count:,}. The first:"
             yield from (f"  {row}" for row in self.first_skipped)
         if self.repeated_count:
-            yield f"{self.repeated_count:,} rows repeat the user, item and time of another row; all of them count"
+            yield f"Rows that repeat the user, item and time of another: {self.repeated_count:,}. All of them count."
         if self.dropped_item_count:
-            yield f"{self.dropped_item_count:,} rare items were left out, with {self.dropped_row_count:,} watches"
+            yield f"Rare items that are left out: {self.dropped_item_count:,}, with {self.dropped_row_count:,} watches."

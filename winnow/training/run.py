@@ -73,7 +73,7 @@ def run(
         log_format=paths.log_format,
     )
     for remark in interactions.rows.remarks():
-        console.print(remark, markup=False)
+        console.print(remark, markup=False, soft_wrap=True)
     descriptions = read_items(paths.items, interactions.vocabulary, attribute_types, paths.log_format)
     console.print(
         f"{len(interactions.histories.rows):,} watches of {len(interactions.vocabulary):,} items "
@@ -111,7 +111,7 @@ def run(
             log_format=paths.log_format,
         )
         for remark in log.rows_read.remarks():
-            console.print(f"impressions: {remark}", markup=False)
+            console.print(f"impressions: {remark}", markup=False, soft_wrap=True)
         impressions_sha256 = log.fingerprint
         facts = read_item_facts(paths.items, interactions.vocabulary, log.popularity, paths.log_format)
         _check_writable(paths)

@@ -37,13 +37,13 @@ def test_a_good_log_is_described_and_the_training_measured(log: Path) -> None:
         "12 watches a user (median), from 1970-01-01 to 1970-01-01",
         "no weights: all watches count the same",
         "note: the times are of the years 1970 to 1970",
-        "note: 1 rows repeat the user, item and time of another row; all of them count",
-        "note: 1 users have fewer than 3 watches, and none to hold out for validation and test",
+        "note: rows that repeat the user, item and time of another row: 1; all of them count",
+        "note: users with fewer than 3 watches, and none to hold out for validation and test: 1",
         "With the preset demo",
         "40 items are learned, from 961 watches",
-        "1 items are left out, with 2 watches: fewer than 5 watches (--min-item-count)",
-        "Plan: about 1 second of training, ",
-        "candidate network: 5 epochs of 3 steps, about 1 second each",
+        "items that are left out: 1, with 2 watches: fewer than 5 watches (--min-item-count)",
+        " of memory, measured on a few steps",
+        "candidate network: 5 epochs of 3 steps, about ",
         "ranking network: 2 epochs of ",
         f"Train with: winnow train --interactions {log} --preset demo",
     ):
@@ -64,11 +64,11 @@ def test_bad_rows_are_counted_and_refused_unless_they_are_to_be_skipped(log: Pat
         file.write("user 1,,5\nuser 1,item 1,soon\n")
     result = check(log)
     assert result.exit_code == 1
-    assert "error: 2 rows cannot be read; --skip-bad-rows leaves them out. The first are:" in result.stdout
+    assert "error: rows that cannot be read: 2; --skip-bad-rows leaves them out. The first are:" in result.stdout
     assert "line 962: column item_id: None must not be empty" in result.stdout
     result = check(log, "--skip-bad-rows")
     assert result.exit_code == 0
-    assert "note: 2 rows are left out. The first are:" in result.stdout
+    assert "note: rows that cannot be read and are left out: 2. The first are:" in result.stdout
     assert "--preset demo --skip-bad-rows" in result.stdout
 
 
@@ -97,15 +97,18 @@ def test_times_that_say_no_order_ask_for_the_preset_that_needs_none(log: Path) -
 
 def test_items_are_compared_with_the_log(log: Path, tmp_path: Path) -> None:
     items = tmp_path / "items.csv"
-    items.write_text("\n".join(["Item ID,title,shelf", *(f"item {row},Title {row},{row}" for row in range(2, 45))]))
+    items.write_text("\n".join(["Item ID,Name,shelf", *(f"item {row},Title {row},{row}" for row in range(2, 45))]))
     result = check(log, "--items", str(items))
+    assert result.exit_code == 1
+    assert "column title is missing; the file has Item ID, Name, shelf (--title-column)" in result.stderr
+    result = check(log, "--items", str(items), "--title-column", "name")
     assert result.exit_code == 0, result.output
     for line in (
         "43 items",
         "attribute shelf: number (43 of 43 values are numbers)",
-        "note: 5 ids have no watch in the log: 'item 40', 'item 41', 'item 42', ...",
-        "note: 2 items of the log are not in this file: ",
-        f"--items {items} --preset demo",
+        "note: ids without a watch in the log: 5 ('item 40', 'item 41', 'item 42', ...)",
+        "note: items of the log that are not in this file: 2 (",
+        f"--items {items} --preset demo --title-column name",
     ):
         assert line in result.stdout
 

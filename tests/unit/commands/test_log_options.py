@@ -44,7 +44,7 @@ def test_what_was_trained_on_in_a_format_of_its_own_is_evaluated_so(tmp_path: Pa
              f"--checkpoints={tmp_path / 'runs'}", *options, "--skip-bad-rows"]  # fmt: skip
     result = CliRunner().invoke(app, train)
     assert result.exit_code == 0, result.output
-    assert "1 of 961 rows were skipped; the first are" in result.output
+    assert "Rows that cannot be read and are left out: 1 of 961. The first:" in result.output
     evaluate = ["evaluate", f"--release={tmp_path / 'releases'}", f"--interactions={log}", "--baseline=none"]
     result = CliRunner().invoke(app, [*evaluate, *options])
     assert result.exit_code == 1

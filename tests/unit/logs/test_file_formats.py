@@ -74,7 +74,11 @@ def test_columns_may_have_other_names(tmp_path: Path, expected: str) -> None:
     names = {"user_column": "customer", "item_column": "sku", "time_column": "ordered_at"}
     assert read(log, **names, weight_column="quantity").fingerprint == expected
     assert read(log, **names).histories.weights.tolist() == [1, 1, 1]
-    with pytest.raises(InputFileError, match=r"column user_id is missing; the file has customer, SKU, ordered at"):
+    message = (
+        r"columns user_id, item_id, timestamp are missing; the file has customer, SKU, ordered at, quantity "
+        r"\(--user-column, --item-column, --time-column\)"
+    )
+    with pytest.raises(InputFileError, match=message):
         read(log)
     with pytest.raises(InputFileError, match="column amount is missing"):
         read(log, **names, weight_column="amount")
@@ -148,7 +152,7 @@ def test_bad_rows_are_skipped_counted_and_the_first_ten_are_shown(tmp_path: Path
         "line 8: column timestamp: None must be seconds since 1970 or ISO 8601 text, before the year 10000",
     ]
     assert [row.split(":")[0] for row in log.rows.first_skipped[6:]] == ["line 9", "line 10", "line 11", "line 12"]
-    assert next(log.rows.remarks()) == "27 of 30 rows were skipped; the first are"
+    assert next(log.rows.remarks()) == "Rows that cannot be read and are left out: 27 of 30. The first:"
     with pytest.raises(InputFileError, match="line 6: 5 values, but the header has 3"):
         read(path)
 
@@ -178,8 +182,8 @@ def test_repeated_and_rare_rows_are_counted_and_used_as_before(tmp_path: Path) -
     found = read_interactions(log, vocabulary_size=100, min_item_count=3)
     assert len(found.histories.rows) == 4
     assert list(found.rows.remarks()) == [
-        "2 rows repeat the user, item and time of another row; all of them count",
-        "1 rare items were left out, with 2 watches",
+        "Rows that repeat the user, item and time of another: 2. All of them count.",
+        "Rare items that are left out: 1, with 2 watches.",
     ]
 
 
