@@ -81,7 +81,7 @@ def recommend(
     try:
         with WinnowClient(target, timeout_seconds=timeout_seconds) as winnow:
             if interactions is not None and user is not None:
-                history = _watches_of(interactions, user, log_format)
+                history = _watches_of(interactions, user, log_format, errors)
             else:
                 found = [_find(winnow, text, errors).item_id for text in title or ()]
                 history = [Watch(item_id) for item_id in (*(item_ids or ()), *found)]
@@ -209,7 +209,7 @@ def _times(timing: Timing) -> str:
     return f"{timing.total_milliseconds:.1f} ms: {', '.join(taken)}"
 
 
-def _watches_of(interactions: Path, user: str, log_format: LogFormat) -> list[Watch]:
+def _watches_of(interactions: Path, user: str, log_format: LogFormat, errors: Console) -> list[Watch]:
     """Read the latest watches of a user from a log as `winnow train` reads it."""
     from winnow.logs.interactions import read_interactions
 
@@ -217,6 +217,8 @@ def _watches_of(interactions: Path, user: str, log_format: LogFormat) -> list[Wa
         log = read_interactions(
             interactions, vocabulary_size=LARGEST_VOCABULARY, min_item_count=1, log_format=log_format
         )
+        for remark in log.rows.remarks():
+            errors.print(remark, markup=False, highlight=False, soft_wrap=True)
         watches = log.of_user(user)
     except ValueError as error:
         raise SystemExit(f"winnow recommend: {error}") from None
