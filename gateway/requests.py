@@ -256,7 +256,7 @@ class RequestReader:
     def search(title_contains: str, page_size: int) -> int:
         """Check a search and return the size of its page."""
         violations = Violations()
-        page_size = violations.check_count("page_size", page_size, DEFAULT_ITEMS, MAX_ITEMS)
+        page_size = violations.check_page_size("page_size", page_size, DEFAULT_ITEMS, MAX_ITEMS)
         if not 1 <= len(title_contains.encode()) <= MAX_ITEM_ID_BYTES:
             violations.add("title_contains", f"has to be 1 to {MAX_ITEM_ID_BYTES} bytes long")
         violations.refuse()

@@ -1,7 +1,7 @@
 """From a caller's arguments to request messages.
 
-Only what the gateway could not tell is checked here: arguments of a wrong type, and counts that it would cut without a
-word. Everything else it checks itself.
+Only what the gateway could not tell is checked here: arguments of a wrong type, and a count of 0, which would be its
+default. Everything else it checks itself.
 """
 
 import math

@@ -13,6 +13,8 @@ from rich.text import Text
 
 from winnow.client import Item, Move, Recommendations, SearchPage, Timing, Watch, WinnowClient, WinnowError
 from winnow.commands.failures import one_line_errors
+from winnow.commands.log_options import reads_a_log
+from winnow.logs.log_format import LogFormat
 
 # The gateway's default limit of watches in a request.
 MAX_HISTORY_ITEMS = 1000
@@ -24,7 +26,9 @@ MAX_SEARCH_PAGES, NAMED_OTHERS = 10, 3
 MAX_DIGITS = 9
 
 
+@reads_a_log
 def recommend(
+    log_format: LogFormat,
     item_ids: Annotated[list[str] | None, typer.Argument(help="Watched item ids, oldest first.")] = None,
     title: Annotated[
         list[str] | None,
@@ -98,12 +102,12 @@ def recommend(
             "pinned_items": pinned_items,
             "diversity": diversity,
         }
-        _recommend_users(users, output, asked, target, timeout_seconds, errors)
+        _recommend_users(users, output, asked, target, timeout_seconds, errors, log_format)
         return
     try:
         with WinnowClient(target, timeout_seconds=timeout_seconds) as winnow:
             if interactions is not None and user is not None:
-                history = watches_of(interactions, user)
+                history = watches_of(interactions, user, log_format, errors)
             else:
                 found = [find_by_title(winnow, text, errors).item_id for text in title or ()]
                 history = [Watch(item_id) for item_id in (*(item_ids or ()), *found)]
@@ -137,7 +141,13 @@ def print_failure(command: str, error: WinnowError) -> None:
 
 
 def _recommend_users(
-    log: Path, output: Path, asked: dict[str, Any], target: str, timeout_seconds: float, console: Console
+    log: Path,
+    output: Path,
+    asked: dict[str, Any],
+    target: str,
+    timeout_seconds: float,
+    console: Console,
+    log_format: LogFormat,
 ) -> None:
     with one_line_errors(ValueError, ImportError):
         from winnow.bulk.run import recommend_users
@@ -145,7 +155,13 @@ def _recommend_users(
 
         try:
             statuses = recommend_users(
-                log, output, Asked(**asked), target=target, timeout_seconds=timeout_seconds, console=console
+                log,
+                output,
+                Asked(**asked),
+                target=target,
+                timeout_seconds=timeout_seconds,
+                console=console,
+                log_format=log_format,
             )
         except WinnowError as error:
             raise ValueError(f"winnow recommend: {error}. The same command continues.") from None
@@ -258,12 +274,18 @@ def _times(timing: Timing) -> str:
     return f"{timing.total_milliseconds:.1f} ms: {', '.join(taken)}"
 
 
-def watches_of(interactions: Path, user: str, command: str = "recommend") -> list[Watch]:
+def watches_of(
+    interactions: Path, user: str, log_format: LogFormat, errors: Console, command: str = "recommend"
+) -> list[Watch]:
     """Read the latest watches of a user from a log as `winnow train` reads it. Exit where that is impossible."""
     from winnow.logs.interactions import read_interactions
 
     try:
-        log = read_interactions(interactions, vocabulary_size=LARGEST_VOCABULARY, min_item_count=1)
+        log = read_interactions(
+            interactions, vocabulary_size=LARGEST_VOCABULARY, min_item_count=1, log_format=log_format
+        )
+        for remark in log.rows.remarks():
+            errors.print(remark, markup=False, highlight=False, soft_wrap=True)
         watches = log.of_user(user)
     except ValueError as error:
         raise SystemExit(f"winnow {command}: {error}") from None

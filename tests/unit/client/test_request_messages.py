@@ -182,8 +182,8 @@ def test_a_time_that_says_no_second_is_named(client: WinnowClient, time: float |
         client.recommend([], request_time=time)
 
 
-def test_a_count_that_the_gateway_would_change_is_refused(client: WinnowClient, gateway: FakeGateway) -> None:
-    """It would cut what is above the maximum, and answer its default for 0."""
+def test_a_count_that_no_answer_can_have_is_refused(client: WinnowClient, gateway: FakeGateway) -> None:
+    """The gateway would take 0 for its default."""
     calls: list[tuple[Callable[..., object], int]] = [
         (lambda count: client.recommend([], count=count), 100),
         (lambda count: client.retrieve([], count=count), 1000),

@@ -132,6 +132,24 @@ def test_the_history_of_a_user_of_any_length_is_sent_with_weights_and_times(
     assert "Watched: 992 more, then sku-1192 (unknown)" in result.stdout
 
 
+def test_a_log_of_another_format_is_read_for_one_user_and_for_all(gateway: FakeGateway, tmp_path: Path) -> None:
+    log = tmp_path / "orders.tsv"
+    log.write_text("Customer\tSKU\tWhen\nann\tsku-1\t5000\nann\tsku-2\tsoon\nbob\tsku-3\t6000\n")
+    options = ["--user-column=customer", "--item-column=sku", "--time-column=when", "--time-unit=milliseconds"]
+    options.append("--skip-bad-rows")
+    skipped = "Rows that cannot be read and are left out: 1 of 3. The first:\n  line 3: column When: 'soon' must be"
+    one = recommend(gateway, f"--interactions={log}", "--user=ann", *options)
+    assert one.exit_code == 0, one.output
+    assert skipped in one.stderr
+    assert list(gateway.requests[0].history) == [
+        recommendation_pb2.Watch(item_id="sku-1", weight=1, timestamp_seconds=5)
+    ]
+    everyone = recommend(gateway, f"--users={log}", f"--output={tmp_path / 'out.parquet'}", *options)
+    assert everyone.exit_code == 0, everyone.output
+    assert skipped in everyone.stderr
+    assert "2 users" in everyone.stderr
+
+
 def test_each_violation_is_printed_once(gateway: FakeGateway) -> None:
     gateway.failures = [
         invalid_argument([Violation("history[0].item_id", "is empty"), Violation("history[2].item_id", "is empty")])
@@ -150,7 +168,7 @@ def test_another_failure_is_printed_as_the_gateway_tells_it(gateway: FakeGateway
 
 
 @pytest.mark.parametrize("count", ["0", "101"])
-def test_a_count_that_the_gateway_would_change_is_refused(gateway: FakeGateway, count: str) -> None:
+def test_a_count_that_no_answer_can_have_is_refused(gateway: FakeGateway, count: str) -> None:
     result = recommend(gateway, f"--count={count}")
     assert result.exit_code == 2
     assert "Invalid value for '--count'" in result.stderr
