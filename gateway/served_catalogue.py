@@ -17,12 +17,15 @@ from winnow.release.manifest import (
     ATTRIBUTES_FILE,
     GOLDEN_FILE,
     POPULARITY_FILE,
+    RETIRED_FILE,
     TITLE_INDEX_FILE,
     VOCABULARY_FILE,
 )
 from winnow.release.reader import Release, popular_rows
 
-RELEASE_FILES = frozenset({VOCABULARY_FILE, POPULARITY_FILE, ATTRIBUTES_FILE, GOLDEN_FILE, TITLE_INDEX_FILE})
+RELEASE_FILES = frozenset(
+    {VOCABULARY_FILE, POPULARITY_FILE, ATTRIBUTES_FILE, GOLDEN_FILE, TITLE_INDEX_FILE, RETIRED_FILE}
+)
 """What is read of a release."""
 
 DEFAULT_FILTER_CACHE_BYTES = 64 * 2**20
@@ -42,7 +45,7 @@ class ServedCatalogue:
     popularity: NDArray[np.float32]
     """Each item's share of all watches, by row."""
     popular_rows: Rows
-    """All rows, the most popular first."""
+    """All rows that are not retired, the most popular first."""
     schema: Schema
     """The attributes of the items."""
     filters: RequestFilters
@@ -57,14 +60,15 @@ class ServedCatalogue:
     def load(cls, release: Release, filter_cache_bytes: int = DEFAULT_FILTER_CACHE_BYTES) -> "ServedCatalogue":
         """Load what the gateway needs. Raises ValueError that says what is wrong with it."""
         popularity, vocabulary, attributes = release.popularity(), release.vocabulary(), release.attributes()
+        retired = release.retired()
         check_filters(release.golden_requests().filters, attributes)
         return cls(
             release_id=release.release_id,
             vocabulary=vocabulary,
             popularity=popularity,
-            popular_rows=popular_rows(popularity),
+            popular_rows=popular_rows(popularity, retired),
             schema=attributes.schema,
-            filters=RequestFilters(attributes, filter_cache_bytes),
+            filters=RequestFilters(attributes, filter_cache_bytes, retired),
             items=ItemCatalogue(attributes, vocabulary),
             title_index=release.title_index(),
             ranking_reads_contexts=release.manifest.ranking_reads_contexts,
@@ -74,7 +78,7 @@ class ServedCatalogue:
     def popular(self, count: int, excluded_rows: Rows, permitted: PermittedRows | None = None) -> Rows:
         """Return the `count` most popular rows that are permitted and not excluded; fewer where there are no more.
 
-        None permits all rows.
+        None permits all rows that are not retired.
         """
         # Enough of the list that `count` remain even if every excluded row is among them.
         enough = count + len(excluded_rows)

@@ -1,10 +1,11 @@
-"""The command line: `winnow data | train | evaluate | serve | recommend | schema | health | loadtest`."""
+"""The command line: `winnow data | train | items | evaluate | serve | recommend | schema | health | loadtest`."""
 
 import typer
 
 from winnow.commands.data import data_app
 from winnow.commands.evaluate import evaluate
 from winnow.commands.health import health
+from winnow.commands.items import items
 from winnow.commands.loadtest import loadtest
 from winnow.commands.recommend import recommend
 from winnow.commands.schema import schema
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.command()(train)
+app.command()(items)
 app.command()(evaluate)
 app.command()(serve)
 app.command()(recommend)

@@ -69,6 +69,25 @@ class Attributes:
                 raise ValueError(f"attribute {name}, {error}") from None
         return cls(columns, item_count)
 
+    def replaced(self, item_count: int, rows: NDArray[np.int64], changes: "Attributes") -> "Attributes":
+        """Return the attributes of `item_count` items, at least as many as before, with other values in some rows [N].
+
+        `changes` has the new values of these rows, of some of the attributes. The others stay as they are, and have no
+        value in new rows. Raises ValueError for changes of another type.
+        """
+        no_rows = np.empty(0, dtype=np.int64)
+        columns = {}
+        for name, column in self._columns.items():
+            changed: Any = changes.get(name)
+            if changed is None:
+                changed = COLUMN_TYPES[column.type].from_values(())
+                columns[name] = column.replaced(item_count, no_rows, changed)
+            elif isinstance(changed, type(column)):
+                columns[name] = column.replaced(item_count, rows, changed)
+            else:
+                raise ValueError(f"attribute {name} is of the type {column.type}, not {changed.type}")
+        return Attributes(columns, item_count)
+
     @property
     def schema(self) -> Schema:
         """Name, type and counts of each attribute."""
@@ -87,6 +106,10 @@ class Attributes:
 
     def __contains__(self, name: str) -> bool:
         return name in self._columns
+
+    def get(self, name: str) -> Column | None:
+        """The column of this name; None where there is none."""
+        return self._columns.get(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)

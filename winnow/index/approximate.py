@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from winnow.catalogue.filters.compiler import CompiledFilter
-from winnow.history import RaggedRows, Rows
+from winnow.history import NO_ROWS, RaggedRows, Rows
 from winnow.index.exact import ExactIndex
 from winnow.index.filtered_lists import FilteredLists
-from winnow.index.selection import Selection, cut_to_counts
+from winnow.index.selection import Selection, cut_to_counts, without
 from winnow.queries import Candidates, RetrievalQuery
 
 # FAISS's k-means asks for at least 39 vectors a list. More take longer and gain nothing measurable.
@@ -39,10 +39,10 @@ class ApproximateIndex:
     full scan. So no list is shorter than asked while items remain.
     """
 
-    def __init__(self, index: Any, item_vectors_IH: Tensor, probe_count: int) -> None:
+    def __init__(self, index: Any, item_vectors_IH: Tensor, probe_count: int, retired: Rows = NO_ROWS) -> None:
         """Wrap what `build` made from `item_vectors_IH`; a query scans `probe_count` lists.
 
-        Raises ValueError where index and vectors do not fit together.
+        Rows that are `retired`, ascending, are skipped. Raises ValueError where index and vectors do not fit together.
         """
         if (index.ntotal, index.d) != tuple(item_vectors_IH.shape):
             raise ValueError(f"the index holds {index.ntotal} vectors of width {index.d}, "
@@ -52,7 +52,11 @@ class ApproximateIndex:
         self._projection: Any = faiss.downcast_VectorTransform(index.chain.at(0))
         self._rows_scored_for_each = OVERSAMPLING if self._lists.d < index.d else 1
         self._item_vectors_IH = item_vectors_IH.detach()
-        self._exact = ExactIndex(item_vectors_IH)
+        self._exact = ExactIndex(item_vectors_IH, retired)
+        self._retired = retired
+        self._served: _Served | None = None
+        if len(retired):
+            self._served = _Served(len(item_vectors_IH), retired)
         self.probe_count = probe_count
 
     @classmethod
@@ -77,7 +81,7 @@ class ApproximateIndex:
         return cls(index, item_vectors_IH, list_count)
 
     @classmethod
-    def open(cls, path: Path, item_vectors_IH: Tensor, probe_count: int) -> "ApproximateIndex":
+    def open(cls, path: Path, item_vectors_IH: Tensor, probe_count: int, retired: Rows = NO_ROWS) -> "ApproximateIndex":
         """Map a file that `save` wrote into memory: pages are read when searched. Raises ValueError for any other file.
 
         FAISS does not defend itself against a file made to harm it: check the file's hash first.
@@ -94,14 +98,26 @@ class ApproximateIndex:
         lists: Any = inner.invlists
         mapped: Any = faiss.downcast_InvertedLists(lists)
         mapped.prefetch_nthread = 0
-        return cls(index, item_vectors_IH, probe_count)
+        return cls(index, item_vectors_IH, probe_count, retired)
 
     def save(self, path: Path) -> None:
         """Write the lists, without the float32 vectors: the network's file has them. Raises OSError."""
+        _write(self._index, path)
+
+    @staticmethod
+    def update(path: Path, target: Path, rows: NDArray[np.int64], vectors_NH: Tensor) -> None:
+        """Write to `target` what `save` wrote to `path`, with other vectors for some rows, which may be new.
+
+        The lists stay as they are: each vector goes to the nearest one. Raises ValueError for any other file, and
+        OSError.
+        """
         try:
-            faiss.write_index(self._index, str(path))
+            index: Any = faiss.read_index(str(path))
         except RuntimeError as error:
-            raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
+            raise ValueError(f"not an index: {error}") from error
+        index.remove_ids(rows)
+        index.add_with_ids(vectors_NH.detach().contiguous().numpy(), rows)
+        _write(index, target)
 
     @property
     def list_count(self) -> int:
@@ -122,6 +138,7 @@ class ApproximateIndex:
 
     def select(self, compiled: CompiledFilter) -> Selection:
         """See CandidateIndex.select."""
+        compiled = compiled.without(self._retired)
         if compiled.match_count <= LARGEST_SCANNED_SELECTION:
             return Selection(compiled=compiled, rows=compiled.rows())
         return self._filtered_lists.select(compiled)
@@ -130,7 +147,7 @@ class ApproximateIndex:
     def search_selected(self, user_BH: Tensor, query: RetrievalQuery, selection: Selection) -> Candidates:
         """See CandidateIndex.search_selected."""
         if selection.rows is not None:
-            return self.search_rows(user_BH, query, selection.rows)
+            return self._exact.search_selected(user_BH.cpu(), query, selection)
         user_BH = user_BH.cpu()
         counts = query.counts * self._rows_scored_for_each + query.exclusions.lengths
         user_BW = torch.from_numpy(self._projection.apply(user_BH.numpy()))
@@ -169,6 +186,8 @@ class ApproximateIndex:
         most = min(int(wanted_B.max(initial=1)), self._index.ntotal)
         of_lists: Any = faiss.SearchParametersIVF()
         of_lists.nprobe = self.probe_count
+        if self._served is not None:
+            of_lists.sel = self._served.selector
         parameters: Any = faiss.SearchParametersPreTransform()
         parameters.index_params = of_lists
         _, found_BK = self._index.search(user_BH.numpy(), most, params=parameters)
@@ -204,13 +223,30 @@ class ApproximateIndex:
             excluded = query.exclusions.slice(position, position + 1)
             one = RetrievalQuery.without_histories(query.counts[position : position + 1], excluded)
             user_1H = user_BH[position : position + 1]
-            rows = np.unique(excluded.rows)
+            rows = without(np.unique(excluded.rows), self._retired)
             if selection is None:
-                if len(parts[position].scores) < self._index.ntotal - len(rows):
+                if len(parts[position].scores) < self._index.ntotal - len(self._retired) - len(rows):
                     parts[position] = self._exact.search(user_1H, one)
             elif len(parts[position].scores) < selection.compiled.match_count - selection.compiled.matches(rows).sum():
                 parts[position] = self._exact.search_selected(user_1H, one, selection)
         return Candidates.concatenate(parts)
+
+
+def _write(index: Any, path: Path) -> None:
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:
+        raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
+
+
+class _Served:
+    """Selects the rows that are not retired, for FAISS, which does not keep the bitmap."""
+
+    def __init__(self, item_count: int, retired: Rows) -> None:
+        mask = np.ones(item_count, dtype=np.bool_)
+        mask[retired] = False
+        self._bitmap = np.packbits(mask, bitorder="little")
+        self.selector = faiss.IDSelectorBitmap(len(self._bitmap), faiss.swig_ptr(self._bitmap))
 
 
 def principal_components(vectors_NH: Tensor) -> Tensor:

@@ -54,7 +54,9 @@ def read_items(
     ids = table.item_ids()
     table.check("item_id", ids.is_first_distinct(), "occurs twice")
     titles = table.text("title").to_list()
-    further = {name: _values(table.frame[name]) for name in table.frame.columns if name not in ("item_id", "title")}
+    further = {
+        name: column_values(table.frame[name]) for name in table.frame.columns if name not in ("item_id", "title")
+    }
     line_of = {item_id: line for line, item_id in enumerate(ids)}
     lines = [line_of.get(item_id) for item_id in vocabulary.item_ids(range(len(vocabulary)))]
 
@@ -77,7 +79,7 @@ def read_items(
     return ItemDescriptions(columns=columns, types=chosen, attributes=attributes)
 
 
-def _values(column: pl.Series) -> list[Any]:
+def column_values(column: pl.Series) -> list[Any]:
     """The values of a column as Python has them."""
     if column.dtype.is_decimal():
         return column.cast(pl.Float64).to_list()

@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from winnow.catalogue.attribute_codes import AttributeCodes, ItemCodes
 from winnow.catalogue.schema import AttributeType
 from winnow.logs.impression_log import ImpressionLog
 from winnow.logs.interactions import Interactions, read_interactions
 from winnow.logs.items_file import NO_TYPES, read_item_facts, read_items
-from winnow.logs.side_values import side_values
+from winnow.logs.side_values import coded_values, fit_codes, side_values
 from winnow.logs.split import SPLITS, checked
 from winnow.release.models.writer import ReleaseContents, write_release
 from winnow.training.presets import TrainingSettings
@@ -74,9 +75,11 @@ def run(
     for name, column_type in descriptions.types.items():
         console.print(f"attribute {name}: {column_type}", markup=False)
     sides = [side_values(descriptions.columns, column) for column in settings.candidate.attribute_columns]
+    part_codes = fit_codes(descriptions.attributes, settings.candidate.new_items_by)
+    parts = [coded_values(codes, descriptions.attributes) for codes in part_codes]
     context = RunContext(
         seed=settings.seed,
-        data=" ".join([interactions.fingerprint, *(side.fingerprint for side in sides), settings.split]),
+        data=" ".join([interactions.fingerprint, *(side.fingerprint for side in (*sides, *parts)), settings.split]),
         checkpoints=paths.checkpoints,
         console=console,
         resume=resume,
@@ -87,7 +90,7 @@ def run(
     if paths.impressions is None:
         split = checked(SPLITS[settings.split](interactions.histories), str(paths.interactions))
         _check_writable(paths)
-        trained = train_on_watches(split, len(interactions.vocabulary), sides, settings, context)
+        trained = train_on_watches(split, len(interactions.vocabulary), sides, settings, context, parts=parts)
     else:
         learning = settings.impressions
         if learning is None:
@@ -102,7 +105,7 @@ def run(
         facts = read_item_facts(paths.items, interactions.vocabulary, log.popularity)
         _check_writable(paths)
         context = context.also_from(log.fingerprint)
-        trained = train_on_impressions(log, facts, sides, settings.candidate, learning, context)
+        trained = train_on_impressions(log, facts, sides, settings.candidate, learning, context, parts=parts)
     release_id = write_release(
         paths.releases,
         ReleaseContents(
@@ -111,6 +114,13 @@ def run(
             ranking_network=trained.ranking_network.cpu(),
             popularity=_popularity(interactions),
             attributes=descriptions.attributes,
+            codes=ItemCodes(
+                watched=tuple(
+                    AttributeCodes(name=name, texts=side.texts)
+                    for name, side in zip(settings.candidate.attribute_columns, sides, strict=True)
+                ),
+                parts=tuple(part_codes),
+            ),
             sample_histories=trained.sample_histories,
             sample_contexts=trained.sample_contexts,
             tuning_histories=trained.tuning_histories,
