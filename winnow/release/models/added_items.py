@@ -23,7 +23,7 @@ from winnow.networks.ranking import DeepRankingModel
 MICROSECONDS_PER_SECOND = 1_000_000
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def candidate_rows(
     network: DeepCandidateGenerationModel, codes: ItemCodes, attributes: Attributes, rows: NDArray[np.int64]
 ) -> dict[str, Tensor]:
@@ -47,7 +47,7 @@ def candidate_rows(
     return {name: tensor.contiguous() for name, tensor in found.items()}
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def ranking_rows(
     network: DeepRankingModel,
     of_candidate: dict[str, Tensor],
