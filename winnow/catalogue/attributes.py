@@ -75,17 +75,17 @@ class Attributes:
         `changes` has the new values of these rows, of some of the attributes. The others stay as they are, and have no
         value in new rows. Raises ValueError for changes of another type.
         """
-        no_rows = np.empty(0, dtype=np.int64)
-        columns = {}
+        columns: dict[str, Column] = {}
         for name, column in self._columns.items():
-            changed: Any = changes.get(name)
-            if changed is None:
-                changed = COLUMN_TYPES[column.type].from_values(())
-                columns[name] = column.replaced(item_count, no_rows, changed)
-            elif isinstance(changed, type(column)):
-                columns[name] = column.replaced(item_count, rows, changed)
+            # Of the column's own type, which is more than the types say of the two.
+            values: Any = changes.get(name)
+            if values is None:
+                nothing: Any = COLUMN_TYPES[column.type]
+                columns[name] = column.replaced(item_count, rows[:0], nothing.from_values(()))
+            elif values.type is column.type:
+                columns[name] = column.replaced(item_count, rows, values)
             else:
-                raise ValueError(f"attribute {name} is of the type {column.type}, not {changed.type}")
+                raise ValueError(f"attribute {name} is of the type {column.type}, not {values.type}")
         return Attributes(columns, item_count)
 
     @property

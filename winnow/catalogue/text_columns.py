@@ -85,7 +85,7 @@ class TextDictionary:
         """Drop the texts that are not used [D]. Return what is left, and the new code of each text that was kept."""
         if used.all():
             return self, np.arange(len(self))
-        lengths: NDArray[np.int64] = np.diff(self.ends.astype(np.int64), prepend=np.int64(0))
+        lengths = np.diff(np.append(0, self.ends.astype(np.int64)))
         return self._of_lengths(self.utf8[np.repeat(used, lengths)], lengths[used]), np.cumsum(used) - 1
 
     @classmethod

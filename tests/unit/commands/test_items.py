@@ -6,8 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import typer
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from tests.releases import ITEM_COUNT, item_id, write_random_release
 from winnow.commands.items import items

@@ -362,8 +362,8 @@ def test_every_table_with_a_row_for_each_item_gets_new_rows() -> None:
     count = 41
     candidate, ranking = full_network(count)
     values: dict[str, list[object]] = {
-        "genres": [*([["a", "b"], ["c"]] * 21)],
-        "author": [f"author {row % 5}" for row in range(count)] + ["author 3"],
+        "genres": [["a", "b"] if row % 2 == 0 else ["c"] for row in range(count + 1)],
+        "author": [f"author {row % 5 if row < count else 3}" for row in range(count + 1)],
         "uploaded": [100 * row for row in range(count + 1)],
         "duration_seconds": [None, *range(1, count + 1)],
     }
