@@ -44,6 +44,8 @@ class ServedCatalogue:
     vocabulary: Vocabulary
     popularity: NDArray[np.float32]
     """Each item's share of all watches, by row."""
+    retired: Rows
+    """The rows that are never recommended, ascending. Histories may hold them, and they can be looked up."""
     popular_rows: Rows
     """All rows that are not retired, the most popular first."""
     schema: Schema
@@ -66,6 +68,7 @@ class ServedCatalogue:
             release_id=release.release_id,
             vocabulary=vocabulary,
             popularity=popularity,
+            retired=retired,
             popular_rows=popular_rows(popularity, retired),
             schema=attributes.schema,
             filters=RequestFilters(attributes, filter_cache_bytes, retired),

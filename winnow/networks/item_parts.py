@@ -14,11 +14,15 @@ from winnow.networks.options import AttributeShape, CandidateConfig
 
 
 class AttributePart(nn.Module):
-    """The sum over the attributes of the average vector of the item's values; nothing for a missing value."""
+    """One vector for all items, plus for each attribute the average vector of the item's values.
+
+    A missing value adds nothing: an item of which nothing is known has the vector of all.
+    """
 
     def __init__(self, shapes: Sequence[AttributeShape], width: int) -> None:
         """Begin with zeros: nothing is drawn."""
         super().__init__()
+        self.base = nn.Parameter(torch.zeros(width))
         self.vectors = nn.ParameterList(torch.zeros(shape.value_count + 1, width) for shape in shapes)
 
     def forward(self, values: Sequence[Tensor]) -> Tensor:
@@ -27,7 +31,7 @@ class AttributePart(nn.Module):
             F.embedding_bag(values_NP, vectors, mode="mean", padding_idx=NO_VALUE)
             for values_NP, vectors in zip(values, self.vectors, strict=True)
         ]
-        return torch.stack(parts).sum(dim=0)
+        return torch.stack(parts).sum(dim=0) + self.base
 
 
 class ItemParts(nn.Module):

@@ -15,16 +15,18 @@ SHAPES = (AttributeShape(value_count=3, values_per_item=2), AttributeShape(value
 PLAIN = CandidateOptions(embedding_std=0.1)
 
 
-def test_a_part_is_the_sum_over_the_attributes_of_the_average_of_the_values() -> None:
+def test_a_part_is_a_vector_for_all_and_for_each_attribute_the_average_of_the_values() -> None:
     part = AttributePart(SHAPES, width=5)
-    for vectors in part.vectors:
-        torch.nn.init.normal_(vectors)
+    for parameter in part.parameters():
+        torch.nn.init.normal_(parameter)
     genres, years = part.vectors
-    found = part([GENRES, YEARS])
+    found = part([GENRES, YEARS]) - part.base
     torch.testing.assert_close(found[0], genres[[1, 2]].mean(dim=0) + years[1])
     torch.testing.assert_close(found[1], years[1])
     torch.testing.assert_close(found[2], genres[2] + years[2])
     torch.testing.assert_close(found[3], genres[[3, 1]].mean(dim=0))
+    nothing_known = torch.zeros(1, 1, dtype=torch.int64)
+    torch.testing.assert_close(part([nothing_known, nothing_known])[0], part.base)
 
 
 def test_a_network_with_parts_begins_as_the_one_without() -> None:
@@ -33,7 +35,7 @@ def test_a_network_with_parts_begins_as_the_one_without() -> None:
     history = [torch.tensor([0, 2])]
     assert torch.equal(plain(history), with_parts(history))
     assert set(with_parts.state_dict()) - set(plain.state_dict()) == {
-        f"parts.{table}.vectors.{number}" for table in ("embedding", "output") for number in range(2)
+        f"parts.{table}.{name}" for table in ("embedding", "output") for name in ("base", "vectors.0", "vectors.1")
     }
 
 

@@ -1,6 +1,9 @@
 """A release made from a release answers as one that was written whole and shares its files."""
 
 import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,7 +105,7 @@ def written_whole(base: Release, changes: ItemChanges) -> Release:
     assert candidate.parts.output is not None
 
     def part(of: Any, row: int) -> torch.Tensor:
-        total = torch.zeros(of.vectors[0].shape[1])
+        total: torch.Tensor = of.base.clone()
         for code, vectors in zip(base.item_codes().parts, of.vectors, strict=True):
             found = [number for number in code.encode(attributes, np.array([row]))[0].tolist() if number]
             total += vectors[found].mean(dim=0) if found else 0
@@ -317,6 +320,29 @@ def test_an_interruption_leaves_current_alone_and_nothing_behind(
         derive(base, some_changes(), make_current=True)
     assert {path.name for path in base.path.parent.iterdir()} == {base.release_id, "CURRENT"}
     assert current_release_id(base.path.parent) == base.release_id
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from winnow.commands.items import items
+from winnow.release.models.derivation import _Derivation
+
+_Derivation._link_the_rest = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+items(releases=Path(sys.argv[1]), retire=[sys.argv[2]], publish=True)
+"""
+
+
+def test_a_process_that_is_killed_leaves_current_alone_and_its_rest_is_removed_later(base: Release) -> None:
+    releases = base.path.parent
+    command = [sys.executable, "-c", KILLED, str(releases), item_id(3)]
+    assert subprocess.run(command, check=False, timeout=120).returncode == -signal.SIGKILL
+    assert current_release_id(releases) == base.release_id
+    [left] = releases.glob(".writing-*")
+    for path in (*left.iterdir(), left):
+        os.utime(path, times=(0, 0))
+    made = derive(base, retire=[item_id(3)], make_current=True)
+    assert {path.name for path in releases.iterdir()} == {base.release_id, made.release_id, "CURRENT"}
 
 
 @pytest.mark.parametrize("free_kib", [0, 4, 16, 32])
