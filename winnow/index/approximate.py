@@ -42,9 +42,10 @@ class ApproximateIndex:
     def __init__(self, index: Any, item_vectors_IH: Tensor, probe_count: int, retired: Rows = NO_ROWS) -> None:
         """Wrap what `build` made from `item_vectors_IH`; a query scans `probe_count` lists.
 
-        Rows that are `retired`, ascending, are skipped. Raises ValueError where index and vectors do not fit together.
+        Rows that are `retired`, ascending, have been removed from it. Raises ValueError where index and vectors do not
+        fit together.
         """
-        if (index.ntotal, index.d) != tuple(item_vectors_IH.shape):
+        if (index.ntotal + len(retired), index.d) != tuple(item_vectors_IH.shape):
             raise ValueError(f"the index holds {index.ntotal} vectors of width {index.d}, "
                              f"the network has {tuple(item_vectors_IH.shape)}")  # fmt: skip
         self._index = index
@@ -54,9 +55,6 @@ class ApproximateIndex:
         self._item_vectors_IH = item_vectors_IH.detach()
         self._exact = ExactIndex(item_vectors_IH, retired)
         self._retired = retired
-        self._served: _Served | None = None
-        if len(retired):
-            self._served = _Served(len(item_vectors_IH), retired)
         self.probe_count = probe_count
 
     @classmethod
@@ -84,21 +82,25 @@ class ApproximateIndex:
     def open(cls, path: Path, item_vectors_IH: Tensor, probe_count: int, retired: Rows = NO_ROWS) -> "ApproximateIndex":
         """Map a file that `save` wrote into memory: pages are read when searched. Raises ValueError for any other file.
 
-        FAISS does not defend itself against a file made to harm it: check the file's hash first.
+        Where items are retired, the lists are read into memory as a whole and lose them, so that a search costs nothing
+        more. FAISS does not defend itself against a file made to harm it: check the file's hash first.
         """
         index: Any
         try:
-            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+            index = faiss.read_index(str(path), 0 if len(retired) else faiss.IO_FLAG_MMAP)
         except RuntimeError as error:
             raise ValueError(f"not an index: {error}") from error
         inner: Any = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
         if inner is index or not isinstance(inner, faiss.IndexIVFScalarQuantizer):
             raise ValueError(f"a {type(index).__name__} of {type(inner).__name__} and not inverted lists")
+        if len(retired):
+            index.remove_ids(retired.astype(np.int64))
+            return cls(index, item_vectors_IH, probe_count, retired)
         # By default each search starts 32 threads that prefetch pages: six times slower once the pages are in memory.
         lists: Any = inner.invlists
         mapped: Any = faiss.downcast_InvertedLists(lists)
         mapped.prefetch_nthread = 0
-        return cls(index, item_vectors_IH, probe_count, retired)
+        return cls(index, item_vectors_IH, probe_count)
 
     def save(self, path: Path) -> None:
         """Write the lists, without the float32 vectors: the network's file has them. Raises OSError."""
@@ -165,7 +167,7 @@ class ApproximateIndex:
 
     def _best(self, user_BH: Tensor, found_BK: NDArray[np.int64], query: RetrievalQuery) -> Candidates:
         """Score what FAISS has found, as far as it is asked for and not excluded."""
-        usable_BK = (found_BK >= 0) & ~_excluded(found_BK, query.exclusions, self._index.ntotal)
+        usable_BK = (found_BK >= 0) & ~_excluded(found_BK, query.exclusions, len(self._item_vectors_IH))
         usable_BK &= usable_BK.cumsum(axis=1) <= query.counts[:, None] * self._rows_scored_for_each
         return self._score(user_BH, found_BK, usable_BK, query.counts)
 
@@ -186,8 +188,6 @@ class ApproximateIndex:
         most = min(int(wanted_B.max(initial=1)), self._index.ntotal)
         of_lists: Any = faiss.SearchParametersIVF()
         of_lists.nprobe = self.probe_count
-        if self._served is not None:
-            of_lists.sel = self._served.selector
         parameters: Any = faiss.SearchParametersPreTransform()
         parameters.index_params = of_lists
         _, found_BK = self._index.search(user_BH.numpy(), most, params=parameters)
@@ -225,7 +225,7 @@ class ApproximateIndex:
             user_1H = user_BH[position : position + 1]
             rows = without(np.unique(excluded.rows), self._retired)
             if selection is None:
-                if len(parts[position].scores) < self._index.ntotal - len(self._retired) - len(rows):
+                if len(parts[position].scores) < self._index.ntotal - len(rows):
                     parts[position] = self._exact.search(user_1H, one)
             elif len(parts[position].scores) < selection.compiled.match_count - selection.compiled.matches(rows).sum():
                 parts[position] = self._exact.search_selected(user_1H, one, selection)
@@ -237,16 +237,6 @@ def _write(index: Any, path: Path) -> None:
         faiss.write_index(index, str(path))
     except RuntimeError as error:
         raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
-
-
-class _Served:
-    """Selects the rows that are not retired, for FAISS, which does not keep the bitmap."""
-
-    def __init__(self, item_count: int, retired: Rows) -> None:
-        mask = np.ones(item_count, dtype=np.bool_)
-        mask[retired] = False
-        self._bitmap = np.packbits(mask, bitorder="little")
-        self.selector = faiss.IDSelectorBitmap(len(self._bitmap), faiss.swig_ptr(self._bitmap))
 
 
 def principal_components(vectors_NH: Tensor) -> Tensor:
