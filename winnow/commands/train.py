@@ -73,6 +73,9 @@ def train(
     if impressions is not None and chosen.impressions is None:
         fit = ", ".join(name for name, settings in PRESETS.items() if settings.impressions is not None)
         raise typer.BadParameter(f"the preset {preset!r} cannot learn from impressions, only {fit}")
+    parts = tuple(filter(None, map(str.strip, new_items_by.split(","))))
+    if parts and items is None:
+        raise typer.BadParameter("--new-items-by needs --items: that is where attributes come from")
     try:
         types = parse_types(attribute_types)
     except ValueError as error:
@@ -86,7 +89,7 @@ def train(
         candidate=dataclasses.replace(
             chosen.candidate,
             epochs=candidate_epochs or chosen.candidate.epochs,
-            new_items_by=tuple(filter(None, map(str.strip, new_items_by.split(",")))) or chosen.candidate.new_items_by,
+            new_items_by=parts or chosen.candidate.new_items_by,
         ),
         ranking=dataclasses.replace(chosen.ranking, epochs=ranking_epochs or chosen.ranking.epochs),
         impressions=chosen.impressions

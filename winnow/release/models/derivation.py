@@ -71,12 +71,11 @@ class _Derivation:
         manifest = base.manifest
         self._trained_count = manifest.item_count - manifest.added_item_count
         self._item_count = manifest.item_count + len(changes.new_item_ids)
-        vocabulary = base.vocabulary()
-        self._vocabulary = vocabulary
+        known = base.vocabulary()
+        self._retired = self._now_retired(known, retire, restore)
+        self._vocabulary = known
         if changes.new_item_ids:
-            old_ids = vocabulary.item_ids(range(len(vocabulary)))
-            self._vocabulary = Vocabulary([*old_ids, *changes.new_item_ids])
-        self._retired = self._now_retired(retire, restore)
+            self._vocabulary = Vocabulary([*known.item_ids(range(len(known))), *changes.new_item_ids])
         self._popularity = np.zeros(self._item_count, dtype=np.float32)
         self._popularity[: manifest.item_count] = base.popularity()
         self._attributes = base.attributes()
@@ -110,8 +109,7 @@ class _Derivation:
             written_bytes=written,
         )
 
-    def _now_retired(self, retire: Sequence[str], restore: Sequence[str]) -> Rows:
-        known = self._base.vocabulary()
+    def _now_retired(self, known: Vocabulary, retire: Sequence[str], restore: Sequence[str]) -> Rows:
         for item_id in (*retire, *restore):
             if item_id not in known:
                 raise ValueError(f"item {item_id[:80]!r} is not in release {self._base.release_id}")
