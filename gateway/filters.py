@@ -58,7 +58,9 @@ class RequestFilters:
         compiled = await self._compiled.get(restriction.filter) if restriction.filter else None
         if restriction.allowed is None:
             return PermittedRows(compiled)
-        rows = np.setdiff1d(restriction.allowed, self._retired)
+        rows = np.unique(restriction.allowed)
+        if len(self._retired):
+            rows = rows[~np.isin(rows, self._retired)]
         return PermittedRows(compiled, rows if compiled is None else rows[compiled.matches(rows)])
 
 

@@ -11,37 +11,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from candidate_service.retriever import Retriever
 from gateway.served_catalogue import ServedCatalogue
 from ranking_service.ranker import Ranker
 from tests.mounts import small_disk
-from tests.releases import ATTRIBUTE_TYPES, ITEM_COUNT, attributes_of, item_id, write_random_release
-from winnow.catalogue.attribute_codes import AttributeCodes, ItemCodes
+from tests.releases import ATTRIBUTE_TYPES, ITEM_COUNT, attributes_of, item_id, reseal, write_random_release
 from winnow.catalogue.attributes import Attributes
-from winnow.catalogue.item_facts import NO_GROUP
-from winnow.catalogue.schema import AttributeType
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import RaggedRows, WatchHistories
 from winnow.logs.item_changes import ItemChanges, no_changes
 from winnow.networks.candidate import DeepCandidateGenerationModel
-from winnow.networks.options import (
-    AttributeShape,
-    CandidateOptions,
-    HistoryOptions,
-    MatchingOptions,
-    RankingOptions,
-    SuccessionOptions,
-)
 from winnow.networks.ranking import DeepRankingModel
 from winnow.queries import RankingQuery, RetrievalQuery
 from winnow.release.manifest import INDEX_FILE
-from winnow.release.models.added_items import candidate_rows, ranking_rows
 from winnow.release.models.derivation import DerivedRelease, derive_release
-from winnow.release.models.loader import load_candidate_network, load_ranking_network
+from winnow.release.models.loader import appended_bytes, load_candidate_network, load_ranking_network
 from winnow.release.models.writer import ReleaseContents, write_release
 from winnow.release.publication import point_current_at
-from winnow.release.reader import Release, current_release_id, open_release
+from winnow.release.reader import Release, ReleaseError, current_release_id, open_release
 
 CPU = torch.device("cpu")
 CHANGED = [5, 0, 299]
@@ -370,52 +359,35 @@ def test_without_hard_links_files_are_copied(base: Release, monkeypatch: pytest.
     Retriever.from_release(derived, CPU).check_golden(derived.golden_requests())
 
 
-def full_network(item_count: int) -> tuple[DeepCandidateGenerationModel, DeepRankingModel]:
-    """Everything that has a row for each item: both parts, attributes of watches, matching, successions, features."""
-    history = HistoryOptions(history_length=5, bag_decays=(0.0, 0.5))
-    shape = AttributeShape(value_count=3, values_per_item=2)
-    options = CandidateOptions(history=history, attributes=(shape,), attribute_dim=4, parts=(shape,))
-    candidate = DeepCandidateGenerationModel(item_count, 6, 8, 2, 1, options)
-    matching = MatchingOptions(network=candidate.config, successions=SuccessionOptions(pair_count=7, latest_count=3))
-    features = ("author_watches", "category_watches", "popularity", "item_age_seconds", "duration_seconds")
-    ranking = DeepRankingModel(
-        item_count, 6, 8, 2, 2, RankingOptions(history=history, matching=matching, features=features)
-    )
-    return candidate, ranking
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ({"embedding.weight": torch.zeros(NEW_COUNT, 12), "surprise": torch.zeros(NEW_COUNT)}, "surprise cannot take"),
+        ({"embedding.weight": torch.zeros(NEW_COUNT, 12, dtype=torch.float16)}, "embedding.weight cannot take"),
+        ({"embedding.weight": torch.zeros(NEW_COUNT, 11)}, "Sizes of tensors must match"),
+        ({"embedding.weight": torch.zeros(NEW_COUNT - 1, 12)}, "size mismatch for embedding.weight"),
+        ({"embedding.weight": torch.full((NEW_COUNT, 12), torch.nan)}, "holds a value that is not finite"),
+    ],
+)
+def test_added_rows_that_do_not_fit_are_refused(base: Release, rows: dict[str, torch.Tensor], reason: str) -> None:
+    derived = beside(base, derive(base, some_changes()))
+    save_file(rows, derived.path / "ranking_network_added.safetensors")
+    with pytest.raises(ReleaseError, match=rf"(?s)ranking_network\.safetensors: .*{reason}"):
+        load_ranking_network(open_release(reseal(derived.path)), CPU)
 
 
-def test_every_table_with_a_row_for_each_item_gets_new_rows() -> None:
-    count = 41
-    candidate, ranking = full_network(count)
-    values: dict[str, list[object]] = {
-        "genres": [["a", "b"] if row % 2 == 0 else ["c"] for row in range(count + 1)],
-        "author": [f"author {row % 5 if row < count else 3}" for row in range(count + 1)],
-        "uploaded": [100 * row for row in range(count + 1)],
-        "duration_seconds": [None, *range(1, count + 1)],
-    }
-    types = {
-        "genres": AttributeType.LIST,
-        "author": AttributeType.TEXT,
-        "uploaded": AttributeType.TIMESTAMP,
-        "duration_seconds": AttributeType.NUMBER,
-    }
-    attributes = Attributes.from_values(values, types, count + 1)
-    code = AttributeCodes(name="genres", texts=("a", "b", "c"))
-    codes = ItemCodes(watched=(code,), parts=(code,))
-    assert ranking.features is not None
-    ranking.features.items.authors.copy_(torch.arange(count) % 5 + 10)
-    rows = np.array([count])
-    of_candidate = candidate_rows(candidate, codes, attributes, rows)
-    of_ranking = ranking_rows(ranking, of_candidate, attributes, rows, count)
-    for network, added in ((candidate, of_candidate), (ranking, of_ranking)):
-        tables = {
-            name: tensor for name, tensor in network.state_dict().items() if tensor.dim() and len(tensor) == count
-        }
-        assert added.keys() == tables.keys()
-        for name, tensor in added.items():
-            assert (tensor.shape[1:], tensor.dtype) == (tables[name].shape[1:], tables[name].dtype), name
-    assert of_candidate["attributes.values_0"].tolist() == [[3, 0]]
-    assert of_ranking["features.items.authors"].tolist() == [13]
-    assert of_ranking["features.items.categories"].tolist() == [NO_GROUP]
-    assert of_ranking["features.items.uploaded"].tolist() == [4100]
-    assert of_ranking["features.items.durations"].tolist() == [41.0]
+@pytest.mark.parametrize(
+    "rows", [np.array([3, 2]), np.array([2, 2]), np.array([-1, 2]), np.array([2, 5000]), np.array([2])]
+)
+def test_retired_rows_that_make_no_sense_are_refused(base: Release, rows: np.ndarray) -> None:
+    derived = beside(base, derive(base, retire=[item_id(1), item_id(2)]))
+    save_file({"rows": torch.from_numpy(rows.astype(np.int32))}, derived.path / "retired.safetensors")
+    with pytest.raises(ReleaseError, match=r"retired\.safetensors cannot be read: the rows"):
+        open_release(reseal(derived.path)).retired()
+
+
+def test_memory_is_checked_for_the_tables_that_are_put_together(base: Release) -> None:
+    name = "candidate_network.safetensors"
+    derived = beside(base, derive(base, some_changes()))
+    assert appended_bytes(base.manifest, name) == 0
+    assert appended_bytes(derived.manifest, name) == derived.manifest.files[name].size_bytes
