@@ -53,7 +53,14 @@ def items(
             takes_new_items = bool(base.manifest.candidate_network.options.parts)
             schema = base.attributes().schema
             changes = read_item_changes(items, vocabulary, schema, retiring=retiring, takes_new_items=takes_new_items)
-        made = derive_release(base, changes, retire=retiring, restore=ids(restore, restore_from), make_current=publish)
+        made = derive_release(
+            base,
+            changes,
+            retire=retiring,
+            restore=ids(restore, restore_from),
+            make_current=publish,
+            while_base_is_current=release is None,
+        )
     console = Console(highlight=False, soft_wrap=True)
     console.print(
         f"{made.changed_item_count:,} items changed, {made.new_item_count:,} added, {made.retired_item_count:,} are "

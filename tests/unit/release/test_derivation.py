@@ -292,7 +292,7 @@ def test_what_became_current_in_the_meantime_is_not_replaced(base: Release, monk
 
     monkeypatch.setattr("winnow.release.models.derivation.golden_requests", golden)
     with pytest.raises(ValueError, match=f"{other} has become current in the meantime"):
-        derive(base, retire=[item_id(2)], make_current=True)
+        derive(base, retire=[item_id(2)], make_current=True, while_base_is_current=True)
     assert current_release_id(releases) == other
     assert {path.name for path in releases.iterdir()} == {base.release_id, other, "CURRENT"}
 

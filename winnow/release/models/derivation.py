@@ -30,7 +30,7 @@ from winnow.release.models.golden_answers import golden_requests
 from winnow.release.models.loader import build_network, load_candidate_network, load_ranking_network, with_rows
 from winnow.release.models.writer import write_titles
 from winnow.release.publication import link, new_release, publish
-from winnow.release.reader import Release, ReleaseError, current_release_id, popular_rows
+from winnow.release.reader import Release, current_release_id, popular_rows
 
 Config = TypeVar("Config", CandidateConfig, RankingConfig)
 
@@ -53,15 +53,23 @@ class DerivedRelease:
 
 
 def derive_release(
-    base: Release, changes: ItemChanges, *, retire: Sequence[str], restore: Sequence[str], make_current: bool
+    base: Release,
+    changes: ItemChanges,
+    *,
+    retire: Sequence[str],
+    restore: Sequence[str],
+    make_current: bool,
+    while_base_is_current: bool = False,
 ) -> DerivedRelease:
     """Write a release beside `base`, all of whose files are verified, and point CURRENT at it if told so.
 
     Items to `retire` are never recommended any more, those to `restore` are again; retired ones keep their rows, so
-    that histories with them are read as before. Raises ValueError where the changes do not fit the release, and OSError
-    where its directory cannot be written; nothing is left behind then.
+    that histories with them are read as before. Raises ValueError where the changes do not fit the release, or where
+    it was to be made current only `while_base_is_current` and that is no longer so, and OSError where its directory
+    cannot be written; nothing is left behind then.
     """
-    return _Derivation(base, changes, retire, restore).write(make_current=make_current)
+    derivation = _Derivation(base, changes, retire, restore)
+    return derivation.write(make_current=make_current, while_base_is_current=while_base_is_current)
 
 
 class _Derivation:
@@ -82,18 +90,19 @@ class _Derivation:
         if len(changes.rows):
             self._attributes = self._attributes.replaced(self._item_count, changes.rows, changes.attributes)
 
-    def write(self, *, make_current: bool) -> DerivedRelease:
+    def write(self, *, make_current: bool, while_base_is_current: bool) -> DerivedRelease:
         """Write all files and the manifest, and publish the release."""
         base, releases = self._base, self._base.path.parent
-        was_current = _current(releases)
         with new_release(releases) as temporary:
             candidate, ranking = self._networks(temporary)
             self._write_catalogue(temporary)
             self._golden(candidate, ranking).save(temporary / files.GOLDEN_FILE)
             linked = self._link_the_rest(temporary)
             written = sum(path.stat().st_size for path in temporary.iterdir() if path.name not in linked)
-            if make_current and _current(releases) != was_current:
-                raise ValueError(f"{releases}: {_current(releases)} has become current in the meantime: derive from it")
+            if make_current and while_base_is_current and current_release_id(releases) != base.release_id:
+                raise ValueError(
+                    f"{releases}: {current_release_id(releases)} has become current in the meantime: try again"
+                )
             release_id = publish(
                 temporary,
                 releases,
@@ -217,13 +226,6 @@ def _requests_without(golden: GoldenRequests, trained_count: int) -> tuple[Watch
     return histories.take(histories.offsets[kept], histories.lengths[kept]), RequestContexts(
         golden.contexts.times[kept], unclicked.take(unclicked.offsets[kept], unclicked.lengths[kept])
     )
-
-
-def _current(releases: Path) -> str | None:
-    try:
-        return current_release_id(releases)
-    except ReleaseError:
-        return None
 
 
 def _with_item_count(config: Config, item_count: int) -> Config:
