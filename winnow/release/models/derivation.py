@@ -161,9 +161,12 @@ class _Derivation:
         return new_candidate, new_ranking
 
     def _extended(self, network: nn.Module, added: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The weights with the trained rows of each table, and then those that were added."""
+        """The weights with the rows of the training in each table, and then those that are added."""
+        earlier = self._base.manifest.added_item_count
         weights = network.state_dict()
-        trained = {name: tensor[: self._trained_count] if name in added else tensor for name, tensor in weights.items()}
+        trained = {
+            name: tensor[: len(tensor) - earlier] if name in added else tensor for name, tensor in weights.items()
+        }
         return with_rows(trained, added)
 
     def _update_index(self, directory: Path, item_vectors_IH: Tensor) -> None:
