@@ -11,8 +11,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from winnow.client import Watch, WinnowClient
+from winnow.client import RecommendationRequest, Watch, WinnowClient
 from winnow.commands.data import movielens_1m
+from winnow.commands.explain import print_explanation
 from winnow.commands.recommend import print_answer
 from winnow.evaluation.figures_table import figures_table
 from winnow.logs.datasets.movielens import DataSet, data_set_in
@@ -26,6 +27,7 @@ RELEASES = Path("releases")
 PRESET = "demo"
 # Any users would do; these are spread over the log, so that their histories differ.
 USERS = ("1", "1000", "5000")
+EXPLAINED_WATCHES = 5
 FILTER = "genres:Comedy AND year >= 1990"
 
 
@@ -58,6 +60,13 @@ def main() -> int:
             comedies = winnow.recommend(history, count=5, filter=FILTER)
             titles = winnow.items(item.item_id for item in comedies.items).by_id.values()
             console.print(f"\nUser {user}, {FILTER}: {', '.join(item.title for item in titles)}", markup=False)
+            explained = comedies.items[0].item_id
+            why = winnow.explain(
+                RecommendationRequest(history, filter=FILTER), explained, watch_count=EXPLAINED_WATCHES
+            )
+            shown = winnow.items([explained, *(watch.item_id for watch in why.contributions)]).by_id
+            console.print(f"\n[bold]Why that comedy for user {user}[/bold]")
+            print_explanation(console, explained, why, shown)
     for part, figures in release.manifest.figures.items():
         console.print(figures_table(f"held-out {part}: leave-last-out, all items ranked, seen filtered", figures))
     console.print(f"Done in {time.monotonic() - started:.0f} seconds. `winnow serve` keeps the services running.")

@@ -5,9 +5,9 @@ import asyncio
 from gateway.settings import GatewaySettings
 from winnow.rpc.errors import OverloadedError
 
-# Queues may take this part of the time left. At the whole of it everybody would be served just too late: waits are
-# estimates, and work that expires in a queue has kept other work from being done.
-ADMITTED_WAIT_SHARE = 0.5
+# A request is taken if it is expected to take this part of the time left. At the whole of it many would be served just
+# too late: expectations are estimates, and what is computed in vain has kept other work from being done.
+ADMITTED_SHARE = 0.7
 # The reserve is at most this part of the time left: a short deadline is still worth a try.
 LARGEST_RESERVE_SHARE = 0.5
 
@@ -19,13 +19,13 @@ def stage_deadline(remaining_seconds: float, settings: GatewaySettings) -> float
     return asyncio.get_running_loop().time() + for_stages
 
 
-def check_wait(expected_wait_seconds: float, deadline: float) -> None:
-    """Raise OverloadedError where what waits already leaves too little time.
+def check_time(expected_seconds: float, deadline: float) -> None:
+    """Raise OverloadedError where what is under way already leaves too little time.
 
     Asked before anything is computed: what is rejected after retrieval has cost a retrieval.
     """
-    if not expected_wait_seconds:
+    if not expected_seconds:
         return
     remaining_seconds = deadline - asyncio.get_running_loop().time()
-    if expected_wait_seconds > ADMITTED_WAIT_SHARE * remaining_seconds:
-        raise OverloadedError("too much work is waiting", retry_after_seconds=expected_wait_seconds)
+    if expected_seconds > ADMITTED_SHARE * remaining_seconds:
+        raise OverloadedError("too much work is waiting", retry_after_seconds=expected_seconds)

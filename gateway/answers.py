@@ -1,7 +1,9 @@
 """What the gateway answers with, in rows of one release."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +46,16 @@ class Timing:
     rank: int | None = None
     rank_compute: int | None = None
     select: int | None = None
+    sources: int | None = None
+    explain: int | None = None
+
+
+class SourcePlaces(NamedTuple):
+    """Where one source has the items of an answer."""
+
+    source: str
+    places: NDArray[np.int32]
+    """One for each item, from 1; 0 where the source has not proposed it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,3 +84,5 @@ class Recommendation(RetrievedRows):
     """Fewer than were retrieved where too little time was left for all; 0 where ranking gave no answer."""
     degradation: DegradationStep
     degradation_reason: str
+    places: Sequence[SourcePlaces] = ()
+    """Of every source that took part, where there are further ones beside `source`."""

@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 import grpc
 import structlog
@@ -37,7 +36,8 @@ class StageChannels:
         self._renewed: dict[Replica, grpc.aio.Channel] = {}
         """With the newest certificates, but not connected yet."""
         self._lost = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._watches: dict[grpc.aio.Channel, asyncio.Task[None]] = {}
+        self._closing: dict[grpc.aio.Channel, asyncio.Task[None]] = {}
         self._use(self._target.addresses)
         self._following = [
             asyncio.create_task(self._follow_certificates()),
@@ -50,12 +50,10 @@ class StageChannels:
             task.cancel()
         await asyncio.gather(*self._following, return_exceptions=True)
         self._replicas.replace(())
-        for channel in (*self._channels.values(), *self._renewed.values()):
-            await channel.close()
-        # gRPC does not always wake up who waits for a change of a channel that has been closed.
-        for task in self._tasks:
+        channels = [*self._watches, *self._closing]
+        for task in (*self._watches.values(), *self._closing.values()):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(channel.close() for channel in channels))
 
     async def _follow_name(self) -> None:
         """Look the name up, for ever: so new replicas are found, however well the old ones do."""
@@ -64,7 +62,7 @@ class StageChannels:
             try:
                 self._use(await self._target.resolve())
                 problem = ""
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 # The replicas that are known may be fine.
                 if str(error) != problem:
                     _log.warning("name of a stage cannot be looked up", name=self._target.authority, reason=str(error))
@@ -91,7 +89,7 @@ class StageChannels:
                 if replica in self._renewed:
                     self._retire(self._renewed.pop(replica))
                 channel = self._renewed[replica] = self._open(replica.address)
-                self._run(self._watch(replica, channel))
+                self._watches[channel] = asyncio.create_task(self._watch(replica, channel))
 
     def _use(self, addresses: Sequence[str]) -> None:
         """Connect to what is new among the addresses, and leave what is no longer one of them."""
@@ -109,26 +107,25 @@ class StageChannels:
         channel = self._open(address)
         replica = Replica(address, channel.unary_unary(self._method), ready=False)
         self._channels[replica] = channel
-        self._run(self._watch(replica, channel))
+        self._watches[channel] = asyncio.create_task(self._watch(replica, channel))
         return replica
 
     def _open(self, address: str) -> grpc.aio.Channel:
         return _open_channel(address, self._target.authority, self._credentials, self._settings)
 
     async def _watch(self, replica: Replica, channel: grpc.aio.Channel) -> None:
-        """Follow the state of a channel until it is closed."""
-        with suppress(grpc.aio.UsageError):  # raised by a channel that is being closed
-            while True:
-                state = channel.get_state(try_to_connect=True)
-                ready = state is grpc.ChannelConnectivity.READY
-                if ready and self._renewed.get(replica) is channel:
-                    old, self._channels[replica] = self._channels[replica], self._renewed.pop(replica)
-                    replica.ask = channel.unary_unary(self._method)
-                    self._retire(old)
-                    _log.info("connected with the new certificates", replica=replica.address)
-                if self._channels.get(replica) is channel:
-                    self._set_ready(replica, ready=ready)
-                await channel.wait_for_state_change(state)
+        """Follow the state of a channel, for ever."""
+        while True:
+            state = channel.get_state(try_to_connect=True)
+            ready = state is grpc.ChannelConnectivity.READY
+            if ready and self._renewed.get(replica) is channel:
+                old, self._channels[replica] = self._channels[replica], self._renewed.pop(replica)
+                replica.ask = channel.unary_unary(self._method)
+                self._retire(old)
+                _log.info("connected with the new certificates", replica=replica.address)
+            if self._channels.get(replica) is channel:
+                self._set_ready(replica, ready=ready)
+            await channel.wait_for_state_change(state)
 
     def _set_ready(self, replica: Replica, *, ready: bool) -> None:
         if ready and not replica.ready:
@@ -140,12 +137,11 @@ class StageChannels:
 
     def _retire(self, channel: grpc.aio.Channel) -> None:
         """Close a channel when its calls in flight have ended."""
-        self._run(channel.close(grace=self._settings.max_timeout_seconds))
-
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        # gRPC does not always wake up who waits for a change of a channel that is closed.
+        self._watches.pop(channel).cancel()
+        closing = asyncio.create_task(channel.close(grace=self._settings.max_timeout_seconds))
+        self._closing[channel] = closing
+        closing.add_done_callback(lambda _: self._closing.pop(channel, None))
 
 
 def _open_channel(

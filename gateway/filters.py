@@ -10,6 +10,7 @@ from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.filters.checker import read_filter
 from winnow.catalogue.filters.compiler import CompiledFilter, compile_canonical
 from winnow.catalogue.filters.error import FilterError
+from winnow.catalogue.filters.unmet import unmet_conditions
 from winnow.history import NO_ROWS, Rows
 from winnow.queries import Restriction
 from winnow.serving.filters import CompiledFilters
@@ -26,6 +27,7 @@ class RequestFilters:
 
     def __init__(self, attributes: Attributes, cache_bytes: int, retired: Rows = NO_ROWS) -> None:
         """No filter and no list permits what is `retired`."""
+        self._attributes = attributes
         self._schema = attributes.schema
         self._canonical: OrderedDict[str, str] = OrderedDict()
         self._retired = retired
@@ -62,6 +64,10 @@ class RequestFilters:
         if len(self._retired):
             rows = rows[~np.isin(rows, self._retired)]
         return PermittedRows(compiled, rows if compiled is None else rows[compiled.matches(rows)])
+
+    def unmet_conditions(self, canonical: str, row: int) -> list[str]:
+        """Return which conditions of a filter, empty where there is none, an item does not meet."""
+        return unmet_conditions(canonical, self._attributes, row) if canonical else []
 
 
 class PermittedRows:

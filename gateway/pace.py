@@ -13,12 +13,12 @@ class RankingPace:
         self._seconds = 0.0
         self._candidates = 0.0
 
-    def ranked(self, candidate_count: int, seconds: float) -> None:
-        """Learn from a call that was answered."""
+    def ranked(self, candidate_count: float, seconds: float) -> None:
+        """Learn from a call that was answered; `candidate_count` is the mean of its requests."""
         self._seconds += self.WEIGHT * (seconds - self._seconds)
         self._candidates += self.WEIGHT * (candidate_count - self._candidates)
 
-    def timed_out(self, candidate_count: int, seconds: float) -> None:
+    def timed_out(self, candidate_count: float, seconds: float) -> None:
         """Learn from a call that gave no answer in the given time: it would have taken at least twice as long."""
         self.ranked(candidate_count, 2 * seconds)
 

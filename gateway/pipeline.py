@@ -1,4 +1,4 @@
-"""The path of a request: retrieve -> rank -> select.
+"""The path of a request: gather -> rank -> select.
 
 Requests that arrive together travel together: one call to each stage for all of them. Every step takes a batch and
 returns values. A request whose deadline passes on the way is answered with what its batch has until then.
@@ -6,27 +6,36 @@ returns values. A request whose deadline passes on the way is answered with what
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import grpc
 
 from gateway import ladder
-from gateway.admission import check_wait
+from gateway.admission import check_time
 from gateway.answers import Recommendation, RetrievedRows, ScoredRows, Timing
+from gateway.explanation import Explainer, ExplainRequest, Explanation
+from gateway.leave_one_out import LeaveOneOut
 from gateway.ranking import NOT_IN_TIME, Ranked, RankingStep
 from gateway.requests import CandidateRequest, RankRequest
 from gateway.selection import best, select
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
+from gateway.sources.further import FurtherSources, Proposals, places_of, unite
 from gateway.sources.gathered import Gathered
 from gateway.sources.network import NetworkSource
 from gateway.sources.popular import PopularSource
+from gateway.sources.proposed import Source
 from gateway.stage_calls import StageFailure
 from gateway.stage_clients import CandidateStageClient, RankingStageClient
 from gateway.steps import Steps
 from winnow.batching import BatchingLimits, IncompleteBatchError, MicroBatcher
 from winnow.rpc.errors import DeadlineError, StageUnavailableError
 from winnow.serving.metrics import Metrics
+
+Request = TypeVar("Request", CandidateRequest, RankRequest)
+Result = TypeVar("Result")
 
 
 class Pipeline:
@@ -39,13 +48,16 @@ class Pipeline:
         ranking_stage: RankingStageClient,
         settings: GatewaySettings,
         metrics: Metrics,
+        further_sources: Sequence[Source] = (),
     ) -> None:
+        """`further_sources` are asked beside the candidate stage, for every recommendation."""
         self._score_type = catalogue.ranking_score_type
         self._filters = catalogue.filters
         self._candidate_timeout_share = settings.candidate_timeout_share
         self._steps = Steps(metrics)
         self._popular = PopularSource(catalogue)
         self._network = NetworkSource(candidate_stage, self._popular, self._steps)
+        self._further = FurtherSources(further_sources, catalogue, metrics)
         self._ranking = RankingStep(ranking_stage, self._steps)
         limits = BatchingLimits(
             max_batch_weight=settings.max_batch_queries,
@@ -59,25 +71,25 @@ class Pipeline:
             self._retrieve, limits, metrics.queue("retrieve")
         )
         self._rank_batches = MicroBatcher[RankRequest, Ranked](self._rank, limits, metrics.queue("rank"))
+        leave_one_out = LeaveOneOut(
+            candidate_stage, ranking_stage, catalogue.history_length, self._steps, settings, metrics
+        )
+        self._explainer = Explainer(catalogue, leave_one_out)
 
-    def check_wait(self, deadline: float) -> None:
-        """Raise OverloadedError where what waits for recommendations already leaves too little time for another."""
-        check_wait(self._recommend_batches.expected_wait_seconds(), deadline)
+    def check_time(self, deadline: float) -> None:
+        """Raise OverloadedError where the recommendations under way leave too little time for another."""
+        check_time(self._recommend_batches.expected_seconds(), deadline)
 
     async def recommend(self, request: CandidateRequest, *, other_release: bool) -> Recommendation:
-        """Retrieve, rank, select. Falls back step by step where a stage gives no answer, and says so.
+        """Gather, rank, select. Falls back step by step where a stage gives no answer, and says so.
 
         Raises StageUnavailableError where the caller refuses a degraded answer, OverloadedError where too much work is
         waiting, and StageFailure where a replica does not hold the release and there is an `other_release` to try.
         """
-        self.check_wait(request.deadline)
         request.permitted = await self._filters.permitted(request.restriction)
         submitted_at = time.perf_counter_ns()
-        try:
-            gathered, ranked = await self._recommend_batches.submit(request, deadline=request.deadline)
-        except DeadlineError:
-            gathered, ranked = self._popular.gather(request, _NO_CANDIDATES_IN_TIME), NOT_IN_TIME
-        wait = _wait(submitted_at, gathered.microseconds, ranked.microseconds)
+        gathered, ranked = await self._gather_and_rank(request)
+        wait = _wait(submitted_at, gathered.microseconds, gathered.sources_microseconds, ranked.microseconds)
         failures = [failure for failure in (gathered.failure, ranked.failure) if failure is not None]
         for failure in failures:
             _try_other_release(failure, other_release=other_release)
@@ -102,7 +114,9 @@ class Pipeline:
                 rank=ranked.microseconds,
                 rank_compute=ranked.compute_microseconds,
                 select=clock.microseconds,
+                sources=gathered.sources_microseconds,
             ),
+            places=places_of(rows, gathered.proposed),
         )
 
     async def retrieve(self, request: CandidateRequest, *, other_release: bool) -> RetrievedRows:
@@ -110,7 +124,7 @@ class Pipeline:
         request.permitted = await self._filters.permitted(request.restriction)
         submitted_at = time.perf_counter_ns()
         try:
-            gathered = await self._retrieve_batches.submit(request, deadline=request.deadline)
+            gathered = await _submit(self._retrieve_batches, request)
         except DeadlineError:
             raise StageUnavailableError(_NO_CANDIDATES_IN_TIME.reason) from None
         if gathered.failure is not None:
@@ -132,7 +146,7 @@ class Pipeline:
         """Score the caller's items. Raises StageUnavailableError where the ranking stage gives none; else as above."""
         submitted_at = time.perf_counter_ns()
         try:
-            ranked = await self._rank_batches.submit(request, deadline=request.deadline)
+            ranked = await _submit(self._rank_batches, request)
         except DeadlineError:
             ranked = NOT_IN_TIME
         if ranked.scores is None:
@@ -154,35 +168,55 @@ class Pipeline:
             ),
         )
 
+    async def explain(self, request: ExplainRequest, *, other_release: bool) -> Explanation:
+        """Say why an item is or is not recommended: see Explainer.explain."""
+        self.check_time(request.recommendation.deadline)
+        return await self._explainer.explain(request, self._gather_and_rank, other_release=other_release)
+
     async def close(self) -> None:
         """Wait for batches in flight."""
+        await self._explainer.close()
         for batches in (self._recommend_batches, self._retrieve_batches, self._rank_batches):
             await batches.close()
+
+    async def _gather_and_rank(self, request: CandidateRequest) -> tuple[Gathered, Ranked]:
+        """Take a request through both stages, in a batch with others."""
+        try:
+            return await _submit(self._recommend_batches, request)
+        except DeadlineError:
+            return self._popular.gather(request, _NO_CANDIDATES_IN_TIME), NOT_IN_TIME
 
     async def _recommend(
         self, requests: Sequence[CandidateRequest], deadline: float
     ) -> AsyncIterator[list[tuple[Gathered, Ranked]]]:
-        """Take a batch through both stages. The first result is what a request has whose deadline passes in ranking."""
+        """Take a batch through both stages. The first result is what a request has whose deadline passes after it."""
         now = asyncio.get_running_loop().time()
-        gathered = await self._gather(requests, now + self._candidate_timeout_share * (deadline - now))
+        gathering_ends = now + self._candidate_timeout_share * (deadline - now)
+        further = self._further.ask(requests, gathering_ends)
+        gathered = await self._gather(requests, gathering_ends)
         yield [(found, NOT_IN_TIME) for found in gathered]
+        candidates = gathered if further is None else await self._unite(gathered, further)
         rows = [
             self._ranking.affordable(request, found.rows, deadline)
-            for request, found in zip(requests, gathered, strict=True)
+            for request, found in zip(requests, candidates, strict=True)
         ]
         ranked = await self._ranking.rank(requests, rows, deadline)
-        yield list(zip(gathered, ranked, strict=True))
-        _report([found.failure for found in gathered] + [outcome.failure for outcome in ranked])
+        yield [
+            # Only ranking can compare what different sources have found.
+            (first if outcome.scores is None else united, outcome)
+            for first, united, outcome in zip(gathered, candidates, ranked, strict=True)
+        ]
+        _report([found.failure or outcome.failure for found, outcome in zip(gathered, ranked, strict=True)])
 
     async def _retrieve(self, requests: Sequence[CandidateRequest], deadline: float) -> AsyncIterator[list[Gathered]]:
         gathered = await self._gather(requests, deadline)
         yield gathered
-        _report(found.failure for found in gathered)
+        _report([found.failure for found in gathered])
 
     async def _rank(self, requests: Sequence[RankRequest], deadline: float) -> AsyncIterator[list[Ranked]]:
         ranked = await self._ranking.rank(requests, [request.rows for request in requests], deadline)
         yield ranked
-        _report(outcome.failure for outcome in ranked)
+        _report([outcome.failure for outcome in ranked])
 
     async def _gather(self, requests: Sequence[CandidateRequest], deadline: float) -> list[Gathered]:
         """Candidates for each request: the network's, or popular items where a history holds no known item."""
@@ -190,6 +224,22 @@ class Pipeline:
         asking = [request for request in requests if len(request.history.rows)]
         found = iter(await self._network.gather(asking, deadline) if asking else ())
         return [next(found) if len(request.history.rows) else self._popular.gather(request) for request in requests]
+
+    async def _unite(self, gathered: Sequence[Gathered], further: "asyncio.Task[list[Proposals]]") -> list[Gathered]:
+        """Add what further sources propose to the candidates of each request in whose answer one takes part."""
+        with self._steps("sources") as clock:
+            united = [
+                unite(found, proposals) if proposals else found
+                for found, proposals in zip(gathered, await further, strict=True)
+            ]
+        return [
+            replace(found, sources_microseconds=clock.microseconds) if found.proposed else found for found in united
+        ]
+
+
+async def _submit(batches: MicroBatcher[Request, Result], request: Request) -> Result:
+    check_time(batches.expected_seconds(), request.deadline)
+    return await batches.submit(request, deadline=request.deadline)
 
 
 _NO_CANDIDATES_IN_TIME = StageFailure("candidate", grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -205,8 +255,10 @@ def _try_other_release(failure: StageFailure, *, other_release: bool) -> None:
         raise failure
 
 
-def _report(failures: Iterable[StageFailure | None]) -> None:
-    """Raise IncompleteBatchError if there is any failure."""
-    for failure in failures:
-        if failure is not None:
-            raise IncompleteBatchError(failure.reason)
+def _report(failures: Sequence[StageFailure | None]) -> None:
+    """Raise IncompleteBatchError if a stage has failed or every request was late. Some may be late in any batch."""
+    reasons = [failure for failure in failures if failure is not None]
+    of_stages = [failure for failure in reasons if failure is not NOT_IN_TIME.failure]
+    if of_stages or len(reasons) == len(failures):
+        overloaded = any(failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED for failure in of_stages)
+        raise IncompleteBatchError(reasons[0].reason, overloaded=overloaded)

@@ -5,22 +5,30 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import structlog
+
 from gateway.adoption import Adoption
 from gateway.channels import StageChannels
+from gateway.external_sources import PROPOSE_METHOD, ExternalSourceClient
 from gateway.pipeline import Pipeline
 from gateway.replicas import Replicas
 from gateway.served_catalogue import RELEASE_FILES, ServedCatalogue
 from gateway.settings import GatewaySettings
+from gateway.sources.configured import configured_sources
 from gateway.stage_calls import StageCaller, StageFailure
 from gateway.stage_clients import CandidateStageClient, RankingStageClient
 from winnow.release.reader import Release
 from winnow.serving.metrics import Metrics
 from winnow.serving.releases import HeldRelease, ReleaseKeeper
 
+_log = structlog.get_logger(__name__)
+
 Answer = TypeVar("Answer")
 
 # Besides what is in the files: an id as a string of its own, its entry in the vocabulary, its rank by popularity.
 BYTES_PER_ITEM = 200
+# A stage that can be reached is connected within a few of these.
+STAGE_LOOK_SECONDS = 0.02
 CANDIDATE_METHOD = "/winnow.v1.CandidateService/RetrieveCandidates"
 RANKING_METHOD = "/winnow.v1.RankingService/RankCandidates"
 
@@ -49,6 +57,10 @@ class ServedReleases:
         self._channels: list[StageChannels] = []
         self._candidate_caller = self._caller("candidate", settings.candidate_target, CANDIDATE_METHOD)
         self._ranking_caller = self._caller("ranking", settings.ranking_target, RANKING_METHOD)
+        self._external_sources = [
+            ExternalSourceClient(source, self._caller(source.name, source.target, PROPOSE_METHOD), metrics)
+            for source in settings.external_sources
+        ]
         self._adoption = Adoption()
         self.keeper: ReleaseKeeper[ServedRelease] = ReleaseKeeper(
             settings,
@@ -82,6 +94,18 @@ class ServedReleases:
         with last as release:
             return await respond(release, False)
 
+    async def start(self) -> None:
+        """Load the current release, then wait a while for the stages. Raises ValueError where there is no release."""
+        await self.keeper.load_current()
+        waiting = {caller.stage: caller for caller in (self._candidate_caller, self._ranking_caller)}
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + self._settings.stage_wait_seconds
+        while waiting and loop.time() < give_up:
+            waiting = {stage: caller for stage, caller in waiting.items() if not caller.replicas.any_ready}
+            await asyncio.sleep(STAGE_LOOK_SECONDS if waiting else 0)
+        if waiting:
+            _log.warning("serving without a stage", stages=sorted(waiting))
+
     async def watch(self) -> None:
         """Follow new releases, for ever."""
         await asyncio.gather(self.keeper.watch(), self._keep_current_release_in_use())
@@ -105,7 +129,14 @@ class ServedReleases:
             catalogue=catalogue,
             candidate_stage=candidate_stage,
             ranking_stage=ranking_stage,
-            pipeline=Pipeline(catalogue, candidate_stage, ranking_stage, self._settings, self._metrics),
+            pipeline=Pipeline(
+                catalogue,
+                candidate_stage,
+                ranking_stage,
+                self._settings,
+                self._metrics,
+                configured_sources(catalogue, self._settings, self._external_sources, self._metrics),
+            ),
         )
 
     async def _waits_for(self, held: HeldRelease[ServedRelease]) -> str:

@@ -3,19 +3,24 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gateway.checks import MAX_ID_BYTES, Violations
+from gateway.checks import Violations
 from gateway.filters import PermittedRows
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import MAX_LOOKED_UP_ITEMS, GatewaySettings
+from winnow.catalogue.vocabulary import MAX_ITEM_ID_BYTES
 from winnow.contexts import RequestContexts
 from winnow.history import UNKNOWN_TIME, UNKNOWN_WEIGHT, RaggedRows, Rows, WatchHistories
 from winnow.queries import Restriction
 
 DEFAULT_ITEMS, MAX_ITEMS = 20, 100
 DEFAULT_CANDIDATES, MAX_CANDIDATES = 200, 1000
+MAX_SIMILAR_TO = 100
+DEFAULT_EXPLAINED_WATCHES, MAX_EXPLAINED_WATCHES = 20, 50
 
 
 @dataclass(kw_only=True, slots=True)
@@ -49,6 +54,14 @@ class GivenRestriction:
 NO_RESTRICTION = Restriction()
 
 
+class OwnCandidates(NamedTuple):
+    """The candidates that a request brings along, as far as they are known."""
+
+    rows: Rows
+    places: NDArray[np.int32]
+    """In the list as it was given, from 1."""
+
+
 @dataclass(kw_only=True, eq=False, slots=True)
 class CandidateRequest:
     """A request for candidates, ranked or not. Rows are int32."""
@@ -70,9 +83,12 @@ class CandidateRequest:
     """Which rows may be in the answer, as the caller says."""
     permitted: PermittedRows | None = None
     """These rows; None are all. Found when the request enters the pipeline."""
+    own_candidates: OwnCandidates | None = None
+    """Checked against neither the exclusions nor the permitted rows; None where there are none."""
     unknown_history_count: int
     unknown_excluded_count: int
     unknown_allowed_count: int = 0
+    unknown_candidate_count: int = 0
 
 
 @dataclass(kw_only=True, eq=False, slots=True)
@@ -99,6 +115,7 @@ class RequestReader:
         self._candidate_count = settings.candidate_count
         self._max_excluded_items = settings.max_excluded_items
         self._max_allowed_items = settings.max_allowed_items
+        self._max_candidate_items = settings.max_candidate_items
         self._max_ranked_items = settings.max_ranked_items
 
     def recommend(
@@ -113,6 +130,7 @@ class RequestReader:
         include_watched: bool,
         require_ranked: bool,
         context: GivenContext,
+        candidate_item_ids: Sequence[str] = (),
     ) -> CandidateRequest:
         """Read a request for recommendations."""
         violations = Violations()
@@ -121,11 +139,15 @@ class RequestReader:
         excluded_item_ids = violations.check_ids("excluded_item_ids", excluded_item_ids, self._max_excluded_items)
         restriction = self._check_restriction(restriction, catalogue, violations)
         unclicked_ids = self._check_context(context, violations)
+        candidate_item_ids = violations.check_ids("candidate_item_ids", candidate_item_ids, self._max_candidate_items)
         violations.refuse()
         request = _candidates(catalogue, deadline, history, item_count, excluded_item_ids, restriction, include_watched)
         request.candidate_count = max(item_count, self._candidate_count)
         request.require_ranked = require_ranked
         request.context = _context(context.request_timestamp_seconds, unclicked_ids, catalogue)
+        if candidate_item_ids:
+            request.own_candidates = OwnCandidates(*catalogue.vocabulary.rows_and_places(candidate_item_ids))
+            request.unknown_candidate_count = len(candidate_item_ids) - len(request.own_candidates.rows)
         return request
 
     def retrieve(
@@ -176,6 +198,41 @@ class RequestReader:
             unknown_item_count=unknown_item_count,
         )
 
+    def similar(
+        self,
+        catalogue: ServedCatalogue,
+        deadline: float,
+        *,
+        item_ids: Sequence[str],
+        item_count: int,
+        excluded_item_ids: Sequence[str],
+        restriction: GivenRestriction,
+    ) -> CandidateRequest:
+        """Read a request for similar items: one for the candidates of who watched the given items, and nothing else."""
+        violations = Violations()
+        if not item_ids:
+            violations.add("item_ids", "is empty: there is nothing to be similar to")
+        item_ids = violations.check_ids("item_ids", item_ids, MAX_SIMILAR_TO)
+        item_count = violations.check_count("item_count", item_count, DEFAULT_ITEMS, MAX_ITEMS)
+        excluded_item_ids = violations.check_ids("excluded_item_ids", excluded_item_ids, self._max_excluded_items)
+        restriction = self._check_restriction(restriction, catalogue, violations)
+        violations.refuse()
+        watched = GivenHistory(length=len(item_ids), item_ids=item_ids)
+        return _candidates(
+            catalogue, deadline, watched, item_count, excluded_item_ids, restriction, include_watched=False
+        )
+
+    @staticmethod
+    def explained(item_id: str, watch_count: int) -> int:
+        """Check the item of an explanation and return of how many watches to tell the contribution."""
+        violations = Violations()
+        violations.check_each_id("item_id", [item_id])
+        watch_count = violations.check_count(
+            "watch_count", watch_count, DEFAULT_EXPLAINED_WATCHES, MAX_EXPLAINED_WATCHES
+        )
+        violations.refuse()
+        return watch_count
+
     @staticmethod
     def look_up(item_ids: Sequence[str]) -> Sequence[str]:
         """Read the ids of a look-up."""
@@ -189,8 +246,8 @@ class RequestReader:
         """Check a search and return the size of its page."""
         violations = Violations()
         page_size = violations.check_count("page_size", page_size, DEFAULT_ITEMS, MAX_ITEMS)
-        if not 1 <= len(title_contains.encode()) <= MAX_ID_BYTES:
-            violations.add("title_contains", f"has to be 1 to {MAX_ID_BYTES} bytes long")
+        if not 1 <= len(title_contains.encode()) <= MAX_ITEM_ID_BYTES:
+            violations.add("title_contains", f"has to be 1 to {MAX_ITEM_ID_BYTES} bytes long")
         violations.refuse()
         return page_size
 

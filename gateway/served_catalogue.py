@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from gateway.answers import ScoreType
 from gateway.filters import PermittedRows, RequestFilters
+from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.items import ItemCatalogue
 from winnow.catalogue.schema import Schema
 from winnow.catalogue.title_index import TitleIndex
@@ -19,12 +20,21 @@ from winnow.release.manifest import (
     POPULARITY_FILE,
     RETIRED_FILE,
     TITLE_INDEX_FILE,
+    TRENDING_FILE,
     VOCABULARY_FILE,
 )
 from winnow.release.reader import Release, popular_rows
 
 RELEASE_FILES = frozenset(
-    {VOCABULARY_FILE, POPULARITY_FILE, ATTRIBUTES_FILE, GOLDEN_FILE, TITLE_INDEX_FILE, RETIRED_FILE}
+    {
+        VOCABULARY_FILE,
+        POPULARITY_FILE,
+        TRENDING_FILE,
+        ATTRIBUTES_FILE,
+        GOLDEN_FILE,
+        TITLE_INDEX_FILE,
+        RETIRED_FILE,
+    }
 )
 """What is read of a release."""
 
@@ -48,12 +58,17 @@ class ServedCatalogue:
     """The rows that are never recommended, ascending. Histories may hold them, and they can be looked up."""
     popular_rows: Rows
     """All rows that are not retired, the most popular first."""
+    trending_rows: Rows
+    """Rows that were watched more of late than usual and are not retired, those that rose the most first."""
     schema: Schema
     """The attributes of the items."""
+    attributes: Attributes
     filters: RequestFilters
     items: ItemCatalogue
     title_index: TitleIndex
     """Its positions are those of `popular_rows`."""
+    history_length: int | None
+    """How many of the latest watches either network reads; None is all of them."""
     ranking_reads_contexts: bool
     """Whether ranking depends on when a request is made and on what was shown before it."""
     ranking_score_type: ScoreType
@@ -62,7 +77,7 @@ class ServedCatalogue:
     def load(cls, release: Release, filter_cache_bytes: int = DEFAULT_FILTER_CACHE_BYTES) -> "ServedCatalogue":
         """Load what the gateway needs. Raises ValueError that says what is wrong with it."""
         popularity, vocabulary, attributes = release.popularity(), release.vocabulary(), release.attributes()
-        retired = release.retired()
+        retired, trending_rows = release.retired(), release.trending().rows
         check_filters(release.golden_requests().filters, attributes)
         return cls(
             release_id=release.release_id,
@@ -70,10 +85,13 @@ class ServedCatalogue:
             popularity=popularity,
             retired=retired,
             popular_rows=popular_rows(popularity, retired),
+            trending_rows=trending_rows[~np.isin(trending_rows, retired)],
             schema=attributes.schema,
+            attributes=attributes,
             filters=RequestFilters(attributes, filter_cache_bytes, retired),
             items=ItemCatalogue(attributes, vocabulary),
             title_index=release.title_index(),
+            history_length=release.manifest.history_length,
             ranking_reads_contexts=release.manifest.ranking_reads_contexts,
             ranking_score_type=RANKING_SCORE_TYPES[release.manifest.ranking_score],
         )
@@ -90,3 +108,11 @@ class ServedCatalogue:
         else:
             head = permitted.most_popular(enough, self.popularity, self.popular_rows)
         return head[~np.isin(head, excluded_rows)][:count]
+
+    def permits(self, rows: Rows, permitted: PermittedRows | None) -> NDArray[np.bool_]:
+        """Whether each row may be in an answer, exclusions apart. None permits all rows that are not retired."""
+        return ~np.isin(rows, self.retired) if permitted is None else permitted.includes(rows)
+
+    def is_retired(self, row: int) -> bool:
+        """Whether an item is never recommended any more."""
+        return bool(np.isin(row, self.retired))

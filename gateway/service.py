@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
@@ -11,6 +11,8 @@ import grpc
 from gateway import batches
 from gateway.admission import stage_deadline
 from gateway.answers import DegradationStep, Recommendation, RetrievedRows, ScoredRows, Timing
+from gateway.explanation import ExplainRequest, Explanation
+from gateway.explanation_messages import read_explained, write_explanation
 from gateway.item_search import ItemSearch, first_position
 from gateway.pipeline import Pipeline
 from gateway.recommendation_ids import RecommendationIds
@@ -33,6 +35,8 @@ Response = TypeVar(
     recommendation_pb2.RecommendItemsResponse,
     recommendation_pb2.RetrieveItemsResponse,
     recommendation_pb2.RankItemsResponse,
+    recommendation_pb2.SimilarItemsResponse,
+    recommendation_pb2.ExplainItemResponse,
 )
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -68,6 +72,7 @@ class GatewayService(
         self._batches = batches.Batches(metrics)
         self._releases = ServedReleases(settings, metrics)
         self.keeper = self._releases.keeper
+        self.start = self._releases.start
         self.watch = self._releases.watch
         self._search = ItemSearch(settings, metrics)
 
@@ -89,11 +94,10 @@ class GatewayService(
         await self._search.close()
         await self._releases.close()
 
-    async def RecommendItems(
-        self, message: recommendation_pb2.RecommendItemsRequest, context: Context
-    ) -> recommendation_pb2.RecommendItemsResponse:
-        """Retrieve candidates for the history, rank them, return the best."""
-        return await self._recommend(message, self._deadline(context))
+    @takes(bytes)
+    async def RecommendItems(self, data: Any, context: Context) -> recommendation_pb2.RecommendItemsResponse:
+        """Retrieve candidates for the history, rank them, return the best. `data` are the bytes of the request."""
+        return await self._recommend(data, self._deadline(context))
 
     async def RetrieveItems(
         self, message: recommendation_pb2.RetrieveItemsRequest, context: Context
@@ -109,22 +113,31 @@ class GatewayService(
         """Score the caller's items."""
         return await self._respond(message, self._deadline(context), self._read_rank, Pipeline.rank, self._write_ranked)
 
+    async def SimilarItems(
+        self, message: recommendation_pb2.SimilarItemsRequest, context: Context
+    ) -> recommendation_pb2.SimilarItemsResponse:
+        """Find items that are watched after the given ones."""
+        return await self._respond(
+            message, self._deadline(context), self._read_similar, Pipeline.retrieve, self._write_similar
+        )
+
+    async def ExplainItem(
+        self, message: recommendation_pb2.ExplainItemRequest, context: Context
+    ) -> recommendation_pb2.ExplainItemResponse:
+        """Say why an item is or is not recommended."""
+        return await self._respond(
+            message, self._deadline(context), self._read_explain, Pipeline.explain, self._write_explained
+        )
+
     @takes(batches.split)
     async def BatchRecommendItems(
         self, requests: Any, context: Context
     ) -> recommendation_pb2.BatchRecommendItemsResponse:
         """Answer each request as RecommendItems does. `requests` are the bytes of each of them."""
         deadline = self._deadline(context)
-        # Before anything is read. Each request is admitted by itself too, since those before it wait then.
-        self._releases.current.pipeline.check_wait(deadline)
-
-        async def recommend(data: bytes) -> recommendation_pb2.RecommendItemsResponse:
-            message = self._parse_recommend(data)
-            if isinstance(message, InvalidRequestError):
-                raise message
-            return await self._recommend(message, deadline)
-
-        return await self._batches.answer(requests, recommend)
+        # Each request is admitted by itself too, since those before it are under way then.
+        self._releases.current.pipeline.check_time(deadline)
+        return await self._batches.answer(requests, lambda data: self._recommend(data, deadline))
 
     async def BatchGetItems(
         self, message: catalogue_pb2.BatchGetItemsRequest, context: Context
@@ -179,9 +192,12 @@ class GatewayService(
     def _deadline(self, context: Context) -> float:
         return stage_deadline(remaining_seconds(context, self._settings), self._settings)
 
-    async def _recommend(
-        self, message: recommendation_pb2.RecommendItemsRequest, deadline: float
-    ) -> recommendation_pb2.RecommendItemsResponse:
+    async def _recommend(self, data: bytes, deadline: float) -> recommendation_pb2.RecommendItemsResponse:
+        # What is rejected is not even parsed: under overload most of the work would be for that.
+        self._releases.current.pipeline.check_time(deadline)
+        message = self._parse_recommend(data)
+        if isinstance(message, InvalidRequestError):
+            raise message
         return await self._respond(message, deadline, self._read_recommend, Pipeline.recommend, self._write_recommended)
 
     async def _respond(
@@ -218,6 +234,7 @@ class GatewayService(
             include_watched=message.include_watched,
             require_ranked=message.require_ranked,
             context=_context(message),
+            candidate_item_ids=message.candidate_item_ids,
         )
 
     def _read_retrieve(
@@ -244,6 +261,28 @@ class GatewayService(
             context=_context(message),
         )
 
+    def _read_similar(
+        self, message: recommendation_pb2.SimilarItemsRequest, catalogue: ServedCatalogue, deadline: float
+    ) -> CandidateRequest:
+        return self._reader.similar(
+            catalogue,
+            deadline,
+            item_ids=message.item_ids,
+            item_count=message.item_count,
+            excluded_item_ids=message.excluded_item_ids,
+            restriction=_restriction(message),
+        )
+
+    def _read_explain(
+        self, message: recommendation_pb2.ExplainItemRequest, catalogue: ServedCatalogue, deadline: float
+    ) -> ExplainRequest:
+        watch_count = self._reader.explained(message.item_id, message.watch_count)
+        try:
+            recommendation = self._read_recommend(message.request, catalogue, deadline)
+        except InvalidRequestError as error:
+            raise error.within("request") from None
+        return read_explained(message, recommendation, watch_count, catalogue)
+
     def _history(self, watches: Sequence[recommendation_pb2.Watch]) -> GivenHistory:
         """Read the watches once; none of them where there are too many."""
         if len(watches) > self._reader.max_history_items:
@@ -260,9 +299,7 @@ class GatewayService(
     def _write_recommended(
         self, catalogue: ServedCatalogue, request: CandidateRequest, answer: Recommendation
     ) -> recommendation_pb2.RecommendItemsResponse:
-        self._count_unknown("history", request.unknown_history_count)
-        self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
-        self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
+        self._count_unknown_of(request)
         if answer.degradation is not DegradationStep.NONE:
             self._metrics.degraded.labels(answer.degradation.name, answer.degradation_reason).inc()
         if answer.ranked_count < answer.retrieved_count:
@@ -276,6 +313,7 @@ class GatewayService(
             unknown_history_count=request.unknown_history_count,
             unknown_excluded_count=request.unknown_excluded_count,
             unknown_allowed_count=request.unknown_allowed_count,
+            unknown_candidate_count=request.unknown_candidate_count,
             degradation=recommendation_pb2.Degradation(
                 step=cast("recommendation_pb2.DegradationStep.ValueType", answer.degradation),
                 reason=answer.degradation_reason,
@@ -283,14 +321,14 @@ class GatewayService(
             timing=_timing(answer.timing),
         )
         _add_items(response.items, answer, catalogue)
+        for source, places in answer.places:
+            _add_source(response.items, source, places.tolist())
         return response
 
     def _write_retrieved(
         self, catalogue: ServedCatalogue, request: CandidateRequest, answer: RetrievedRows
     ) -> recommendation_pb2.RetrieveItemsResponse:
-        self._count_unknown("history", request.unknown_history_count)
-        self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
-        self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
+        self._count_unknown_of(request)
         response = recommendation_pb2.RetrieveItemsResponse(
             release_id=catalogue.release_id,
             score_type=cast("recommendation_pb2.ScoreType.ValueType", answer.score_type),
@@ -318,6 +356,39 @@ class GatewayService(
         _add_items(response.items, answer, catalogue)
         return response
 
+    def _write_similar(
+        self, catalogue: ServedCatalogue, request: CandidateRequest, answer: RetrievedRows
+    ) -> recommendation_pb2.SimilarItemsResponse:
+        self._count_unknown("item_ids", request.unknown_history_count)
+        self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
+        self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
+        response = recommendation_pb2.SimilarItemsResponse(
+            release_id=catalogue.release_id,
+            score_type=cast("recommendation_pb2.ScoreType.ValueType", answer.score_type),
+            candidate_source=cast("recommendation_pb2.CandidateSource.ValueType", answer.source),
+            unknown_item_count=request.unknown_history_count,
+            unknown_excluded_count=request.unknown_excluded_count,
+            unknown_allowed_count=request.unknown_allowed_count,
+            timing=_timing(answer.timing),
+        )
+        _add_items(response.items, answer, catalogue)
+        return response
+
+    def _write_explained(
+        self, catalogue: ServedCatalogue, request: ExplainRequest, answer: Explanation
+    ) -> recommendation_pb2.ExplainItemResponse:
+        self._count_unknown_of(request.recommendation)
+        self._count_unknown("item_id", int(request.row is None))
+        response = write_explanation(catalogue, request, answer)
+        response.timing.CopyFrom(_timing(answer.timing))
+        return response
+
+    def _count_unknown_of(self, request: CandidateRequest) -> None:
+        self._count_unknown("history", request.unknown_history_count)
+        self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
+        self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
+        self._count_unknown("candidate_item_ids", request.unknown_candidate_count)
+
     def _count_unknown(self, field: str, count: int) -> None:
         if count:
             self._metrics.unknown_ids.labels(field).inc(count)
@@ -342,14 +413,18 @@ def _given(watches: Sequence[recommendation_pb2.Watch], field: Literal["weight",
 
 
 def _restriction(
-    message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RetrieveItemsRequest,
+    message: recommendation_pb2.RecommendItemsRequest
+    | recommendation_pb2.RetrieveItemsRequest
+    | recommendation_pb2.SimilarItemsRequest,
 ) -> GivenRestriction:
     return GivenRestriction(filter=message.filter, allowed_item_ids=message.allowed_item_ids)
 
 
 def _context(message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RankItemsRequest) -> GivenContext:
     return GivenContext(
-        request_timestamp_seconds=message.request_timestamp_seconds if message.HasField("request_timestamp_seconds") else None,
+        request_timestamp_seconds=message.request_timestamp_seconds
+        if message.HasField("request_timestamp_seconds")
+        else None,
         unclicked_item_ids=message.unclicked_item_ids,
     )
 
@@ -359,6 +434,13 @@ def _add_items(items: _ScoredItems, answer: ScoredRows, catalogue: ServedCatalog
     add = items.add
     for item_id, score in zip(catalogue.vocabulary.item_ids(answer.rows.tolist()), answer.scores.tolist(), strict=True):
         add(item_id=item_id, score=score)
+
+
+def _add_source(items: Iterable[recommendation_pb2.ScoredItem], source: str, places: Sequence[int]) -> None:
+    """Name a source in the items that it has proposed: those whose place is not 0."""
+    for item, place in zip(items, places, strict=True):
+        if place:
+            item.sources.add(source=source, place=place)
 
 
 def _items(catalogue: ServedCatalogue, rows: Sequence[int]) -> list[catalogue_pb2.Item]:
@@ -377,4 +459,6 @@ def _timing(timing: Timing) -> recommendation_pb2.Timing:
         rank_microseconds=timing.rank,
         rank_compute_microseconds=timing.rank_compute,
         select_microseconds=timing.select,
+        sources_microseconds=timing.sources,
+        explain_microseconds=timing.explain,
     )

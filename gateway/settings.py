@@ -1,9 +1,9 @@
 """Settings of the gateway."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from winnow.serving.settings import SETTINGS_CONFIG, Port, PositiveInt, PositiveSeconds, ServerSettings
@@ -16,7 +16,30 @@ FRAMING_BYTES_PER_WATCH = 22
 # Fields that are not repeated, and those of later versions.
 OTHER_FRAMING_BYTES = 1_000
 
+# Of sources that are not external, and of stages: names in answers and in metrics.
+RESERVED_SOURCE_NAMES = frozenset({"network", "popular", "trending", "fresh", "caller", "candidate", "ranking"})
+# As many as a query to the ranking service may carry by default.
+MAX_CANDIDATES_TO_RANK = 2_000
+
 Share = Annotated[float, Field(gt=0, lt=1)]
+Quota = Annotated[int, Field(ge=0, le=500)]
+
+
+class ExternalSourceSettings(BaseModel):
+    """A server of the operator's that proposes candidates: see protos/winnow/v1/source.proto."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+    """What answers and metrics call it."""
+    target: Annotated[str, Field(min_length=1)]
+    """Its gRPC target; each address of a name is taken for a replica. TLS is as for the stages."""
+    candidate_count: Annotated[int, Field(ge=1, le=500)] = 100
+    """How many candidates are taken from it."""
+    timeout_seconds: PositiveSeconds = 0.05
+    """How long a batch of requests waits for it, at most."""
+    history_count: Annotated[int, Field(ge=0, le=1000)] = 100
+    """How many of the latest watches it is told of."""
 
 
 class GatewaySettings(ServerSettings):
@@ -32,16 +55,28 @@ class GatewaySettings(ServerSettings):
     """gRPC target of the candidate service; each address of a name is taken for a replica."""
     ranking_target: str = "localhost:50052"
     """gRPC target of the ranking service; each address of a name is taken for a replica."""
+    stage_wait_seconds: Annotated[float, Field(ge=0, le=600)] = 5.0
+    """How long a starting gateway waits for its stages; then it says that it serves, and its answers are degraded."""
     stage_lookup_seconds: PositiveSeconds = 5.0
     """How often the names in the targets are looked up: new replicas are found this way."""
     candidate_count: Annotated[int, Field(ge=100, le=1000)] = 200
     """How many candidates are retrieved and ranked for one recommendation."""
+    trending_count: Quota = 0
+    """How many items that were watched more of late than usual are ranked too."""
+    fresh_count: Quota = 0
+    """How many of the newest items are ranked too."""
+    fresh_attribute: str | None = None
+    """The attribute, a timestamp, that says how new an item is."""
+    external_sources: tuple[ExternalSourceSettings, ...] = ()
+    """Servers that propose items to rank too, JSON: name, target, candidate_count, timeout_seconds, history_count."""
     max_history_items: PositiveInt = 1000
     """Longest watch history that a request may carry, and most items shown without a click."""
     max_excluded_items: PositiveInt = 1000
     """Most excluded ids that a request may carry."""
     max_allowed_items: Annotated[int, Field(ge=1, le=10_000)] = 10_000
     """Most allowed ids that a request may carry."""
+    max_candidate_items: Annotated[int, Field(ge=1, le=1000)] = 1000
+    """Most candidate ids that a request may carry."""
     filter_cache_mebibytes: PositiveInt = 64
     """Memory for the filters of a release that were used last. A filter takes a bit for each item."""
     max_ranked_items: Annotated[int, Field(ge=1, le=2000)] = 1000
@@ -71,6 +106,28 @@ class GatewaySettings(ServerSettings):
     retry_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Second tries of stage calls that failed or are overdue, as a share of all stage calls: a budget."""
 
+    @model_validator(mode="after")
+    def _check_sources(self) -> Self:
+        if self.fresh_count and self.fresh_attribute is None:
+            raise ValueError("fresh_count needs a fresh_attribute")
+        names = [source.name for source in self.external_sources]
+        for name in names:
+            if name in RESERVED_SOURCE_NAMES or names.count(name) > 1:
+                raise ValueError(f"external_sources: the name {name} is taken: each source needs one of its own")
+        quotas = (
+            self.candidate_count,
+            self.trending_count,
+            self.fresh_count,
+            self.max_candidate_items,
+            *(source.candidate_count for source in self.external_sources),
+        )
+        if sum(quotas) > MAX_CANDIDATES_TO_RANK:
+            raise ValueError(
+                f"a request could have {sum(quotas)} candidates, more than {MAX_CANDIDATES_TO_RANK}: candidate_count, "
+                "trending_count, fresh_count, max_candidate_items and those of external_sources together"
+            )
+        return self
+
     @property
     def shares_port(self) -> bool:
         """See ServerSettings.shares_port."""
@@ -83,6 +140,7 @@ class GatewaySettings(ServerSettings):
             self.max_history_items  # unclicked_item_ids
             + self.max_excluded_items
             + self.max_allowed_items
+            + self.max_candidate_items
             + max(self.max_ranked_items, MAX_LOOKED_UP_ITEMS)
         )
         return FRAMING_BYTES_PER_WATCH * self.max_history_items + FRAMING_BYTES_PER_ID * id_count + OTHER_FRAMING_BYTES

@@ -157,7 +157,7 @@ class StageCaller:
 class _StageCall(Generic[Answer]):
     """One call: an attempt, and a second one where the first fails or is overdue."""
 
-    __slots__ = ("_beaten", "_caller", "_deadline", "_first", "_loop", "_read", "_replica", "_request", "_second")
+    __slots__ = ("_beaten", "_caller", "_deadline", "_first", "_loop", "_read", "_request", "_second")
 
     def __init__(self, caller: StageCaller, request: bytes, read: Read[Answer], deadline: float) -> None:
         self._caller = caller

@@ -48,7 +48,7 @@ class Target:
         return f"{self.host}:{self.port}" if self.host else ""
 
     async def resolve(self) -> list[str]:
-        """Return the addresses in a fixed order. Raises OSError where the name cannot be looked up."""
+        """Return the addresses in a fixed order. Raises OSError or ValueError where a name cannot be looked up."""
         if not self.host:
             return list(self.addresses)
         found = await asyncio.get_running_loop().getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)

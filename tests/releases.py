@@ -13,6 +13,7 @@ import torch
 from winnow.catalogue.attribute_codes import NO_CODES, AttributeCodes, ItemCodes
 from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.schema import AttributeType
+from winnow.catalogue.trending import TrendingItems
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
@@ -60,6 +61,12 @@ def new_item_codes(attributes: Attributes) -> ItemCodes:
     return ItemCodes(parts=tuple(AttributeCodes.fit(name, attributes[name]) for name in ("genres", "year", "country")))
 
 
+def trending_items(item_count: int) -> TrendingItems:
+    """Every 13th item from the least popular one on."""
+    rows = np.arange(item_count - 1, 0, -13, dtype=np.int32)
+    return TrendingItems(rows=rows, ratios=np.linspace(4, 1.5, len(rows), dtype=np.float32))
+
+
 def write_random_release(
     releases: Path,
     seed: int = 0,
@@ -95,6 +102,7 @@ def write_random_release(
             popularity=np.linspace(0.01, 0.001, item_count, dtype=np.float32),
             attributes=attributes,
             codes=codes,
+            trending=trending_items(item_count),
             sample_histories=RaggedRows.from_lists([rng.integers(0, item_count, 7).tolist() for _ in range(4)]),
             training={"seed": seed},
             figures={"test": {"chain": {"hr_at_10": 0.0}}},

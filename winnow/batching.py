@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from winnow.rpc.errors import DeadlineError, OverloadedError, UnavailableError
+from winnow.throughput import Throughput
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,6 +37,11 @@ class IncompleteBatchError(Exception):
 
     The callers get their results. How long the batch took says nothing about the time of others.
     """
+
+    def __init__(self, reason: str = "", *, overloaded: bool = False) -> None:
+        """`overloaded` if the step has refused the work because it had too much of it."""
+        super().__init__(reason)
+        self.overloaded = overloaded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +105,7 @@ class _Waiting(Generic[Item, Result]):
 class _Batch(Generic[Item, Result]):
     dispatched_at: float
     waiting: list[_Waiting[Item, Result]]
+    weight: int = 0
     results: Sequence[Result] = ()
     """The latest; empty while there are none."""
 
@@ -123,8 +130,11 @@ class MicroBatcher(Generic[Item, Result]):
         self._limits = limits
         self._metrics = metrics
         self._usual_seconds = 0.0
+        self._further_weight = FURTHER_BATCH_SHARE * limits.max_batch_weight
+        self._throughput = Throughput(self._further_weight)
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._queued_weight = 0
+        self._in_flight_weight = 0
         # In the order of dispatch.
         self._in_flight: dict[_Batch[Item, Result], asyncio.Task[None]] = {}
         self._scheduled = False
@@ -148,10 +158,10 @@ class MicroBatcher(Generic[Item, Result]):
         if deadline <= now:
             self._metrics.on_expired()
             raise DeadlineError("the deadline had passed on arrival")
-        wait_seconds = self.expected_wait_seconds()
-        if self._queued_weight + weight > self._limits.max_queued_weight or now + wait_seconds > deadline:
+        expected_seconds = self.expected_seconds(weight)
+        if self._queued_weight + weight > self._limits.max_queued_weight or now + expected_seconds > deadline:
             self._metrics.on_shed()
-            raise OverloadedError("too much work is waiting", retry_after_seconds=wait_seconds)
+            raise OverloadedError("too much work is waiting", retry_after_seconds=expected_seconds)
         waiting: _Waiting[Item, Result] = _Waiting(item, weight, deadline, now, loop.create_future(), copy_context())
         self._queue.append(waiting)
         self._queued_weight += weight
@@ -163,16 +173,14 @@ class MicroBatcher(Generic[Item, Result]):
         finally:
             expiry.cancel()
 
-    def expected_wait_seconds(self) -> float:
-        """How long a new item would take, judged by the latest batches; 0 while none has to wait for another's end.
+    def expected_seconds(self, weight: int = 1) -> float:
+        """How long a new item would take until its result is there: as long as all that is ahead of it, and itself.
 
-        What finds an empty queue is always accepted. If it were judged too, one slow batch could lock everybody out for
-        good: without further batches, the judgement would never change.
+        0 where little is ahead or nothing is known. If little were judged too, one slow batch could lock everybody out
+        for good: without further batches, the judgement would never change.
         """
-        if not self._queue or self._scheduled:
-            return 0.0
-        batches_ahead = self._queued_weight // self._limits.max_batch_weight + 1
-        return self._usual_seconds * (batches_ahead / self._limits.max_batches_in_flight + 1)
+        ahead = self._queued_weight + self._in_flight_weight
+        return self._throughput.seconds(ahead + weight) if ahead > self._further_weight else 0.0
 
     async def close(self) -> None:
         """Refuse new items, fail those that wait, and return when no batch is in flight."""
@@ -210,8 +218,8 @@ class MicroBatcher(Generic[Item, Result]):
             return False
         if not self._in_flight or now >= self._all_overdue_at():
             return True
-        share = 1.0 if 0 < self._usual_seconds <= SHORT_BATCH_SECONDS else FURTHER_BATCH_SHARE
-        return self._queued_weight >= share * self._limits.max_batch_weight
+        short = 0 < self._usual_seconds <= SHORT_BATCH_SECONDS
+        return self._queued_weight >= (self._limits.max_batch_weight if short else self._further_weight)
 
     def _all_overdue_at(self) -> float:
         """When the newest batch in flight becomes overdue; the others are by then."""
@@ -256,6 +264,8 @@ class MicroBatcher(Generic[Item, Result]):
                 continue
             batch.waiting.append(head)
             weight += head.weight
+        batch.weight = weight
+        self._in_flight_weight += weight
         self._metrics.add_queued(self._queued_weight - queued_weight)
         if batch.waiting:
             self._metrics.on_dispatched(weight, now - batch.waiting[0].arrived_at)
@@ -266,9 +276,11 @@ class MicroBatcher(Generic[Item, Result]):
         failure: Exception | None = None
         try:
             await self._collect(batch)
-            self._learn(loop.time() - batch.dispatched_at)
+            self._learn(batch, loop.time())
         except IncompleteBatchError as error:
             failure = None if batch.results else error
+            if error.overloaded:
+                self._throughput.refused(loop.time())
         except asyncio.CancelledError:
             # Re-raised in the callers, it would end their calls without a status.
             failure = UnavailableError("shutting down")
@@ -277,8 +289,11 @@ class MicroBatcher(Generic[Item, Result]):
             failure = error
         finally:
             del self._in_flight[batch]
+            self._in_flight_weight -= batch.weight
             # Before the callers are woken: the next batch is in flight while they build their answers.
             self._dispatch_waiting(loop)
+            if not self._in_flight:
+                self._throughput.forget()
             _deliver(batch, failure)
 
     async def _collect(self, batch: _Batch[Item, Result]) -> None:
@@ -292,9 +307,11 @@ class MicroBatcher(Generic[Item, Result]):
         else:
             batch.keep(await answer)
 
-    def _learn(self, seconds: float) -> None:
+    def _learn(self, batch: _Batch[Item, Result], now: float) -> None:
         """Learn how long batches take. A failed one says nothing about that."""
+        seconds = now - batch.dispatched_at
         self._metrics.on_completed(seconds)
+        self._throughput.completed(batch.weight, now)
         # The newest counts half, so that a change of load shows within a few batches. A single one that waited for a
         # dead peer is no such change: none counts as more than twice the usual time.
         usual = self._usual_seconds or seconds

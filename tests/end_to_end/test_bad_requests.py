@@ -55,6 +55,7 @@ def violations(channel: grpc.Channel, **fields: Any) -> list[Violation]:
     ("fields", "field", "description"),
     [
         ({"history": watches(["x"] * 1001)}, "history", "has 1001 watches: at most 1000"),
+        ({"candidate_item_ids": ["x"] * 1001}, "candidate_item_ids", "has 1001 ids: at most 1000"),
         ({"history": watches(["x", ""])}, "history[1].item_id", "is empty"),
         ({"history": watches(["x", "y" * 513])}, "history[1].item_id", "is 513 bytes long: at most 512"),
         ({"history": watches(["é" * 257])}, "history[0].item_id", "is 514 bytes long: at most 512"),

@@ -14,7 +14,7 @@ from tests.end_to_end.test_stack import assert_same, random_history, stop
 from tests.reference import DirectRecommender
 from tests.releases import ITEM_COUNT, item_id, write_random_release
 from tests.traffic import assert_unmixed, steady_traffic
-from winnow.client import DegradationStep, WinnowClient
+from winnow.client import AbsenceReason, DegradationStep, RecommendationRequest, WinnowClient
 from winnow.commands.items import items
 from winnow.release.reader import current_release_id
 from winnow.serving.local_stack import LocalStack
@@ -88,6 +88,20 @@ def test_retired_items_never_come_back(client: WinnowClient) -> None:
         assert [item.item_id for item in allowed.items] == [item_id(8)]
     everything = client.retrieve([item_id(9)], count=1000, include_watched=True).items
     assert len(everything) == ITEM_COUNT + len(NEW) - len(RETIRED)
+
+
+def test_the_callers_own_candidates_are_not_retired_ones(client: WinnowClient) -> None:
+    answer = client.recommend([item_id(9)], count=100, candidate_item_ids=[*RETIRED, item_id(8)])
+    assert not {item.item_id for item in answer.items} & set(RETIRED)
+
+
+def test_a_retired_item_is_explained_as_such(client: WinnowClient) -> None:
+    asked = RecommendationRequest([item_id(9)])
+    explained = client.explain(asked, RETIRED[0])
+    assert explained.retrieval.absence_reasons == (AbsenceReason.RETIRED,)
+    assert AbsenceReason.RETIRED not in client.explain(asked, NEW[0]).retrieval.absence_reasons
+    similar = client.similar([item_id(9)], count=100)
+    assert not {item.item_id for item in similar.items} & set(RETIRED)
 
 
 def test_new_items_are_recommended_filtered_and_searched(client: WinnowClient) -> None:

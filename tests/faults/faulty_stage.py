@@ -33,8 +33,8 @@ class FaultyStage(candidate_pb2_grpc.CandidateServiceServicer, ranking_pb2_grpc.
         self._mode = mode
         self.bad = False
         channel = grpc.aio.insecure_channel(good_replica)
-        self._good_candidates = candidate_pb2_grpc.CandidateServiceStub(channel)
-        self._good_ranking = ranking_pb2_grpc.RankingServiceStub(channel)
+        self.good_candidates = candidate_pb2_grpc.CandidateServiceStub(channel)
+        self.good_ranking = ranking_pb2_grpc.RankingServiceStub(channel)
 
     async def _misbehave(self, context: Any) -> None:
         if self._mode == "slow":
@@ -51,7 +51,7 @@ class FaultyStage(candidate_pb2_grpc.CandidateServiceServicer, ranking_pb2_grpc.
 
     async def RetrieveCandidates(self, request: candidate_pb2.RetrieveCandidatesRequest, context: Any) -> Any:
         if not self.bad:
-            return await _passed_on(self._good_candidates.RetrieveCandidates, request, context)
+            return await passed_on(self.good_candidates.RetrieveCandidates, request, context)
         if not request.counts and self._mode != "another_release":
             return candidate_pb2.RetrieveCandidatesResponse()
         await self._misbehave(context)
@@ -70,7 +70,7 @@ class FaultyStage(candidate_pb2_grpc.CandidateServiceServicer, ranking_pb2_grpc.
 
     async def RankCandidates(self, request: ranking_pb2.RankCandidatesRequest, context: Any) -> Any:
         if not self.bad:
-            return await _passed_on(self._good_ranking.RankCandidates, request, context)
+            return await passed_on(self.good_ranking.RankCandidates, request, context)
         if not request.candidates.rows and self._mode != "another_release":
             return ranking_pb2.RankCandidatesResponse()
         await self._misbehave(context)
@@ -86,7 +86,7 @@ class FaultyStage(candidate_pb2_grpc.CandidateServiceServicer, ranking_pb2_grpc.
         return pack_scores(scores, 0)
 
 
-async def _passed_on(method: Any, request: Any, context: Any) -> Any:
+async def passed_on(method: Any, request: Any, context: Any) -> Any:
     try:
         return await method(request, timeout=context.time_remaining())
     except grpc.aio.AioRpcError as error:
@@ -110,10 +110,9 @@ def _handlers(servicer: FaultyStage) -> list[grpc.GenericRpcHandler]:
     ]
 
 
-async def main(port: int, good_replica: str, mode: str) -> None:
+async def serve(port: int, servicer: FaultyStage) -> None:
     """Serve until killed."""
     server = grpc.aio.server()
-    servicer = FaultyStage(mode, good_replica)
     server.add_generic_rpc_handlers(_handlers(servicer))
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
     server.add_insecure_port(f"127.0.0.1:{port}")
@@ -121,6 +120,10 @@ async def main(port: int, good_replica: str, mode: str) -> None:
         asyncio.get_running_loop().add_signal_handler(number, setattr, servicer, "bad", bad)
     await server.start()
     await server.wait_for_termination()
+
+
+async def main(port: int, good_replica: str, mode: str) -> None:
+    await serve(port, FaultyStage(mode, good_replica))
 
 
 if __name__ == "__main__":

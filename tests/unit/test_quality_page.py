@@ -26,7 +26,7 @@ STUDIES = json.loads((DOCS / "ablations.json").read_text())["studies"]
 
 TABLE = re.compile(r"(?:<!-- (.+) -->\n\n)?((?:^\|.*\n)+)", re.MULTILINE)
 FIGURE = re.compile(r"[+-]?\d*\.?\d+")
-TABLES_OF_WORDS = {"baseline", "metric", "part", "change"}
+TABLES_OF_WORDS = {"baseline", "metric", "part", "change", "way"}
 
 ROW_PLACES = {
     "last watch of each user held out: EASE, the best baseline": "movielens_1m.test.ease",

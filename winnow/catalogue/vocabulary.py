@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from winnow.history import Rows
@@ -44,6 +45,14 @@ class Vocabulary:
         # Nearly every request knows its ids: one pass in C sees that none is missing.
         known = [row for row in found if row is not None] if None in found else found
         return np.array(known, dtype=np.int32), len(found) - len(known)
+
+    def rows_and_places(self, item_ids: Sequence[str]) -> tuple[Rows, NDArray[np.int32]]:
+        """Return the rows of the known ids, in order, and the place of each of them in the list, from 1; both int32."""
+        rows, unknown_count = self.rows(item_ids)
+        if not unknown_count:
+            return rows, np.arange(1, len(rows) + 1, dtype=np.int32)
+        places = [place for place, item_id in enumerate(item_ids, start=1) if item_id in self._row_of]
+        return rows, np.array(places, dtype=np.int32)
 
     def item_ids(self, rows: Iterable[int]) -> list[str]:
         """Return the item id of each row."""

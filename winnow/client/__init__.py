@@ -16,6 +16,7 @@ from winnow.client.answers import (
     DegradationStep,
     Item,
     Items,
+    ItemSource,
     RankedItems,
     Recommendations,
     ReleaseSchema,
@@ -29,29 +30,44 @@ from winnow.client.asynchronous import AsyncWinnowClient
 from winnow.client.batches import RecommendationRequest
 from winnow.client.blocking import WinnowClient
 from winnow.client.errors import WinnowError
+from winnow.client.explanations import (
+    AbsenceReason,
+    Explanation,
+    RankingExplanation,
+    RetrievalExplanation,
+    SimilarItems,
+    WatchContribution,
+)
 from winnow.client.watches import Watch
 from winnow.rpc.violations import Violation
 
 __all__ = [
+    "AbsenceReason",
     "AsyncWinnowClient",
     "Attribute",
     "AttributeType",
     "CandidateSource",
     "Degradation",
     "DegradationStep",
+    "Explanation",
     "Item",
+    "ItemSource",
     "Items",
     "RankedItems",
+    "RankingExplanation",
     "RecommendationRequest",
     "Recommendations",
     "ReleaseSchema",
+    "RetrievalExplanation",
     "RetrievedItems",
     "ScoreType",
     "ScoredItem",
     "SearchPage",
+    "SimilarItems",
     "Timing",
     "Violation",
     "Watch",
+    "WatchContribution",
     "WinnowClient",
     "WinnowError",
 ]

@@ -21,7 +21,7 @@ class ScoreType(StrEnum):
 
 
 class CandidateSource(StrEnum):
-    """Where the candidates of an answer came from."""
+    """Where the candidates of an answer came from; further sources may have added to them."""
 
     NETWORK = "NETWORK"
     """The candidate network, for this history."""
@@ -60,11 +60,23 @@ class AttributeType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ItemSource:
+    """A candidate source that proposed an item."""
+
+    source: str
+    """`network`, `popular`, `trending`, `fresh`, `caller`, or the name of an external source."""
+    place: int
+    """In the list of the source, from 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredItem:
     """One item of an answer; a higher score is better."""
 
     item_id: str
     score: float
+    sources: tuple[ItemSource, ...]
+    """The sources that proposed it, where further ones took part beside the answer's `candidate_source`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +105,10 @@ class Timing:
     """Of `rank_milliseconds`, the computation."""
     select_milliseconds: float | None
     """Sorting and choosing what is answered."""
+    sources_milliseconds: float | None
+    """Waiting for further candidate sources after candidate generation, beside which they run."""
+    explain_milliseconds: float | None
+    """Scoring the explained item with the whole history and without each watch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +131,8 @@ class Recommendations:
     """How many excluded ids the release does not know."""
     unknown_allowed_count: int
     """How many allowed ids the release does not know."""
+    unknown_candidate_count: int
+    """How many of the caller's candidate ids the release does not know."""
     degradation: Degradation
     timing: Timing
     recommendation_id: str

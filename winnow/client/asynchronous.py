@@ -10,9 +10,10 @@ import grpc
 
 from winnow.batching import BatchingLimits, MicroBatcher, NoMetrics
 from winnow.client.answers import Items, RankedItems, Recommendations, ReleaseSchema, RetrievedItems, SearchPage
-from winnow.client.batches import RecommendationRequest, batch_requests, outcomes, packed
+from winnow.client.batches import RecommendationRequest, batch_requests, explain_request, outcomes, packed
 from winnow.client.connection import call_metadata, channel_options
 from winnow.client.errors import WinnowError, error_of
+from winnow.client.explanations import Explanation, SimilarItems
 from winnow.client.request_messages import (
     MAX_PAGE_SIZE,
     items_requests,
@@ -20,14 +21,17 @@ from winnow.client.request_messages import (
     recommend_request,
     retrieve_request,
     search_request,
+    similar_request,
 )
 from winnow.client.response_messages import (
+    explanation,
     items,
     ranked_items,
     recommendations,
     release_schema,
     retrieved_items,
     search_page,
+    similar_items,
 )
 from winnow.client.watches import History, Time
 from winnow.rpc.credentials import channel_credentials
@@ -109,6 +113,7 @@ class AsyncWinnowClient:
         unclicked_item_ids: Iterable[str] = (),
         filter: str = "",  # noqa: A002 - as in the contract
         allowed_item_ids: Iterable[str] | None = None,
+        candidate_item_ids: Iterable[str] = (),
     ) -> Recommendations:
         """See WinnowClient.recommend."""
         request = recommend_request(
@@ -121,6 +126,7 @@ class AsyncWinnowClient:
             unclicked_item_ids=unclicked_item_ids,
             filter=filter,
             allowed_item_ids=allowed_item_ids,
+            candidate_item_ids=candidate_item_ids,
         )
         if self._coalesced is None:
             return recommendations(await self._call(self._recommendation.RecommendItems, request))
@@ -169,6 +175,30 @@ class AsyncWinnowClient:
         """See WinnowClient.rank."""
         request = rank_request(history, item_ids, request_time=request_time, unclicked_item_ids=unclicked_item_ids)
         return ranked_items(await self._call(self._recommendation.RankItems, request))
+
+    async def similar(
+        self,
+        item_ids: Iterable[str],
+        *,
+        count: int = 20,
+        filter: str = "",  # noqa: A002 - as in the contract
+        allowed_item_ids: Iterable[str] | None = None,
+        excluded_item_ids: Iterable[str] = (),
+    ) -> SimilarItems:
+        """See WinnowClient.similar."""
+        request = similar_request(
+            item_ids,
+            count=count,
+            filter=filter,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
+        )
+        return similar_items(await self._call(self._recommendation.SimilarItems, request))
+
+    async def explain(self, request: RecommendationRequest, item_id: str, *, watch_count: int = 20) -> Explanation:
+        """See WinnowClient.explain."""
+        message = explain_request(request, item_id, watch_count=watch_count)
+        return explanation(await self._call(self._recommendation.ExplainItem, message))
 
     async def schema(self) -> ReleaseSchema:
         """See WinnowClient.schema."""

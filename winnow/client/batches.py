@@ -13,8 +13,9 @@ from winnow.client.watches import History, Time
 from winnow.rpc.violations import Violation
 from winnow.v1 import recommendation_pb2
 
-# The contract's maximum.
+# The contract's maxima.
 MAX_REQUESTS = 256
+MAX_EXPLAINED_WATCHES = 50
 # Half of the largest message that a gateway takes by default.
 MAX_BYTES = 2 * 1024 * 1024
 
@@ -23,7 +24,7 @@ _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.Statu
 
 @dataclass(frozen=True, slots=True)
 class RecommendationRequest:
-    """One request of several: the arguments of `recommend`."""
+    """One request of several, or one to explain: the arguments of `recommend`."""
 
     history: History
     count: int = 20
@@ -34,13 +35,14 @@ class RecommendationRequest:
     unclicked_item_ids: Iterable[str] = ()
     filter: str = ""
     allowed_item_ids: Iterable[str] | None = None
+    candidate_item_ids: Iterable[str] = ()
 
 
 def batch_requests(
     requests: Iterable[RecommendationRequest],
 ) -> list[recommendation_pb2.BatchRecommendItemsRequest]:
     """Return as few calls as possible, in order. Raise TypeError or ValueError that names request and argument."""
-    return packed([_message(position, request) for position, request in enumerate(requests)])
+    return packed([_message(f"requests[{position}].", request) for position, request in enumerate(requests)])
 
 
 def packed(
@@ -68,7 +70,22 @@ def outcomes(response: recommendation_pb2.BatchRecommendItemsResponse) -> list[R
     ]
 
 
-def _message(position: int, request: RecommendationRequest) -> recommendation_pb2.RecommendItemsRequest:
+def explain_request(
+    request: RecommendationRequest, item_id: str, *, watch_count: int
+) -> recommendation_pb2.ExplainItemRequest:
+    """Raise TypeError or ValueError that names the argument."""
+    if not isinstance(request, RecommendationRequest):
+        raise TypeError(f"request is of type {type(request).__name__}: a RecommendationRequest is needed")
+    if not isinstance(item_id, str):
+        raise TypeError(f"item_id is of type {type(item_id).__name__}: str is needed")
+    if not 1 <= watch_count <= MAX_EXPLAINED_WATCHES:
+        raise ValueError(f"watch_count is {watch_count}: it has to be from 1 to {MAX_EXPLAINED_WATCHES}")
+    return recommendation_pb2.ExplainItemRequest(
+        item_id=item_id, request=_message("", request), watch_count=watch_count
+    )
+
+
+def _message(prefix: str, request: RecommendationRequest) -> recommendation_pb2.RecommendItemsRequest:
     try:
         return recommend_request(
             request.history,
@@ -80,9 +97,10 @@ def _message(position: int, request: RecommendationRequest) -> recommendation_pb
             unclicked_item_ids=request.unclicked_item_ids,
             filter=request.filter,
             allowed_item_ids=request.allowed_item_ids,
+            candidate_item_ids=request.candidate_item_ids,
         )
     except (TypeError, ValueError) as error:
-        raise type(error)(f"requests[{position}].{error}") from None
+        raise type(error)(f"{prefix}{error}") from None
 
 
 def _error(status: recommendation_pb2.RequestStatus, prefix: str) -> WinnowError:

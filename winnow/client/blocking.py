@@ -8,9 +8,10 @@ from typing import Self, TypeVar
 import grpc
 
 from winnow.client.answers import Items, RankedItems, Recommendations, ReleaseSchema, RetrievedItems, SearchPage
-from winnow.client.batches import RecommendationRequest, batch_requests, outcomes
+from winnow.client.batches import RecommendationRequest, batch_requests, explain_request, outcomes
 from winnow.client.connection import call_metadata, channel_options
 from winnow.client.errors import WinnowError, error_of
+from winnow.client.explanations import Explanation, SimilarItems
 from winnow.client.request_messages import (
     MAX_PAGE_SIZE,
     items_requests,
@@ -18,14 +19,17 @@ from winnow.client.request_messages import (
     recommend_request,
     retrieve_request,
     search_request,
+    similar_request,
 )
 from winnow.client.response_messages import (
+    explanation,
     items,
     ranked_items,
     recommendations,
     release_schema,
     retrieved_items,
     search_page,
+    similar_items,
 )
 from winnow.client.watches import History, Time
 from winnow.rpc.credentials import channel_credentials
@@ -90,6 +94,7 @@ class WinnowClient:
         require_ranked: bool = False,
         request_time: Time | None = None,
         unclicked_item_ids: Iterable[str] = (),
+        candidate_item_ids: Iterable[str] = (),
     ) -> Recommendations:
         """Return the `count` best items, 1 to 100, for a watch history, oldest watch first.
 
@@ -97,6 +102,7 @@ class WinnowClient:
         `allowed_item_ids`, up to 10,000; None allows all. Watched items are left out unless `include_watched`.
         `require_ranked` makes a degraded answer an error (UNAVAILABLE). `request_time` is now unless given, and
         `unclicked_item_ids` is what the user was shown before without clicking on it: some releases rank by them.
+        `candidate_item_ids`, up to 1,000, best first, are ranked together with the candidates that the gateway finds.
         """
         request = recommend_request(
             history,
@@ -108,6 +114,7 @@ class WinnowClient:
             require_ranked=require_ranked,
             request_time=request_time,
             unclicked_item_ids=unclicked_item_ids,
+            candidate_item_ids=candidate_item_ids,
         )
         return recommendations(self._call(self._recommendation.RecommendItems, request))
 
@@ -157,6 +164,38 @@ class WinnowClient:
         """
         request = rank_request(history, item_ids, request_time=request_time, unclicked_item_ids=unclicked_item_ids)
         return ranked_items(self._call(self._recommendation.RankItems, request))
+
+    def similar(
+        self,
+        item_ids: Iterable[str],
+        *,
+        count: int = 20,
+        filter: str = "",  # noqa: A002 - as in the contract
+        allowed_item_ids: Iterable[str] | None = None,
+        excluded_item_ids: Iterable[str] = (),
+    ) -> SimilarItems:
+        """Return the `count` items, 1 to 100, that are watched after the given ones: for the page of an item.
+
+        Of several items, up to 100, the last ones count most. Popular items are returned if the release knows none of
+        them. See `recommend` for the other arguments.
+        """
+        request = similar_request(
+            item_ids,
+            count=count,
+            filter=filter,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
+        )
+        return similar_items(self._call(self._recommendation.SimilarItems, request))
+
+    def explain(self, request: RecommendationRequest, item_id: str, *, watch_count: int = 20) -> Explanation:
+        """Say why an item is, or is not, among the recommendations, and what each watch contributed.
+
+        `request` is what was, or would be, asked with `recommend`. Contributions are of the most recent watches, up to
+        `watch_count`, 1 to 50. If a stage gives no answer, that is an error (UNAVAILABLE).
+        """
+        message = explain_request(request, item_id, watch_count=watch_count)
+        return explanation(self._call(self._recommendation.ExplainItem, message))
 
     def items(self, item_ids: Iterable[str]) -> Items:
         """Look up titles and attributes. More than 1,000 ids take several calls."""

@@ -32,6 +32,7 @@ def recommend_request(
     require_ranked: bool,
     request_time: Time | None,
     unclicked_item_ids: Iterable[str],
+    candidate_item_ids: Iterable[str],
 ) -> recommendation_pb2.RecommendItemsRequest:
     """Raise TypeError or ValueError that names the argument."""
     return recommendation_pb2.RecommendItemsRequest(
@@ -44,6 +45,7 @@ def recommend_request(
         require_ranked=require_ranked,
         request_timestamp_seconds=_seconds("request_time", request_time),
         unclicked_item_ids=_ids("unclicked_item_ids", unclicked_item_ids),
+        candidate_item_ids=_ids("candidate_item_ids", candidate_item_ids),
     )
 
 
@@ -92,6 +94,24 @@ def search_request(title_contains: str, *, count: int, page_token: str | None) -
     """Raise ValueError for a count that no page can have."""
     return catalogue_pb2.SearchItemsRequest(
         title_contains=title_contains, page_size=_count(count, MAX_PAGE_SIZE), page_token=page_token or ""
+    )
+
+
+def similar_request(
+    item_ids: Iterable[str],
+    *,
+    count: int,
+    filter: str,  # noqa: A002 - as in the contract
+    allowed_item_ids: Iterable[str] | None,
+    excluded_item_ids: Iterable[str],
+) -> recommendation_pb2.SimilarItemsRequest:
+    """Raise TypeError or ValueError that names the argument."""
+    return recommendation_pb2.SimilarItemsRequest(
+        item_ids=_ids("item_ids", item_ids),
+        item_count=_count(count, MAX_ITEMS),
+        filter=_filter(filter),
+        allowed_item_ids=_allowed(allowed_item_ids),
+        excluded_item_ids=_ids("excluded_item_ids", excluded_item_ids),
     )
 
 

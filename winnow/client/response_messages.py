@@ -12,6 +12,7 @@ from winnow.client.answers import (
     DegradationStep,
     Item,
     Items,
+    ItemSource,
     RankedItems,
     Recommendations,
     ReleaseSchema,
@@ -20,6 +21,14 @@ from winnow.client.answers import (
     ScoreType,
     SearchPage,
     Timing,
+)
+from winnow.client.explanations import (
+    AbsenceReason,
+    Explanation,
+    RankingExplanation,
+    RetrievalExplanation,
+    SimilarItems,
+    WatchContribution,
 )
 from winnow.v1 import catalogue_pb2, recommendation_pb2
 
@@ -34,6 +43,7 @@ def _by_number(members: type[Member], numbers: Any, prefix: str) -> dict[int, Me
 _SCORE_TYPES = _by_number(ScoreType, recommendation_pb2.ScoreType, "SCORE_TYPE_")
 _CANDIDATE_SOURCES = _by_number(CandidateSource, recommendation_pb2.CandidateSource, "CANDIDATE_SOURCE_")
 _ATTRIBUTE_TYPES = _by_number(AttributeType, catalogue_pb2.AttributeType, "ATTRIBUTE_TYPE_")
+_ABSENCE_REASONS = _by_number(AbsenceReason, recommendation_pb2.AbsenceReason, "ABSENCE_REASON_")
 _DEGRADATION_STEPS = _by_number(DegradationStep, recommendation_pb2.DegradationStep, "DEGRADATION_STEP_")
 
 
@@ -49,6 +59,7 @@ def recommendations(response: recommendation_pb2.RecommendItemsResponse) -> Reco
         unknown_history_count=response.unknown_history_count,
         unknown_excluded_count=response.unknown_excluded_count,
         unknown_allowed_count=response.unknown_allowed_count,
+        unknown_candidate_count=response.unknown_candidate_count,
         degradation=Degradation(
             step=_DEGRADATION_STEPS.get(response.degradation.step, DegradationStep.UNKNOWN),
             reason=response.degradation.reason,
@@ -81,6 +92,44 @@ def ranked_items(response: recommendation_pb2.RankItemsResponse) -> RankedItems:
         score_type=_SCORE_TYPES.get(response.score_type, ScoreType.UNKNOWN),
         unknown_history_count=response.unknown_history_count,
         unknown_item_count=response.unknown_item_count,
+        timing=_timing(response.timing),
+        recommendation_id=response.recommendation_id,
+    )
+
+
+def similar_items(response: recommendation_pb2.SimilarItemsResponse) -> SimilarItems:
+    """Read the answer of SimilarItems."""
+    return SimilarItems(
+        items=_scored(response.items),
+        release_id=response.release_id,
+        score_type=_SCORE_TYPES.get(response.score_type, ScoreType.UNKNOWN),
+        candidate_source=_CANDIDATE_SOURCES.get(response.candidate_source, CandidateSource.UNKNOWN),
+        unknown_item_count=response.unknown_item_count,
+        unknown_excluded_count=response.unknown_excluded_count,
+        unknown_allowed_count=response.unknown_allowed_count,
+        timing=_timing(response.timing),
+        recommendation_id=response.recommendation_id,
+    )
+
+
+def explanation(response: recommendation_pb2.ExplainItemResponse) -> Explanation:
+    """Read the answer of ExplainItem."""
+    return Explanation(
+        release_id=response.release_id,
+        retrieval=_retrieval_explanation(response.retrieval),
+        ranking=_ranking_explanation(response.ranking) if response.HasField("ranking") else None,
+        contributions=tuple(
+            WatchContribution(
+                position=contribution.position,
+                item_id=contribution.item_id,
+                candidate_logit=contribution.candidate_logit,
+                ranking_score=contribution.ranking_score,
+            )
+            for contribution in response.contributions
+        ),
+        unknown_history_count=response.unknown_history_count,
+        unknown_excluded_count=response.unknown_excluded_count,
+        unknown_allowed_count=response.unknown_allowed_count,
         timing=_timing(response.timing),
         recommendation_id=response.recommendation_id,
     )
@@ -122,7 +171,38 @@ def release_schema(response: catalogue_pb2.GetReleaseSchemaResponse) -> ReleaseS
 
 
 def _scored(scored: Iterable[recommendation_pb2.ScoredItem]) -> tuple[ScoredItem, ...]:
-    return tuple(ScoredItem(item_id=item.item_id, score=item.score) for item in scored)
+    return tuple(
+        ScoredItem(item_id=item.item_id, score=item.score, sources=_sources(item.sources) if item.sources else ())
+        for item in scored
+    )
+
+
+def _sources(sources: Iterable[recommendation_pb2.ItemSource]) -> tuple[ItemSource, ...]:
+    return tuple(ItemSource(source=named.source, place=named.place) for named in sources)
+
+
+def _retrieval_explanation(found: recommendation_pb2.RetrievalExplanation) -> RetrievalExplanation:
+    known = found.HasField("score")
+    return RetrievalExplanation(
+        place=found.place if found.HasField("place") else None,
+        absence_reasons=tuple(_ABSENCE_REASONS.get(reason, AbsenceReason.OTHER) for reason in found.absence_reasons),
+        unmet_conditions=tuple(found.unmet_conditions),
+        score=found.score if known else None,
+        cut_score=found.cut_score if found.HasField("cut_score") else None,
+        score_type=_SCORE_TYPES.get(found.score_type, ScoreType.UNKNOWN) if known else None,
+        candidate_source=_CANDIDATE_SOURCES.get(found.candidate_source, CandidateSource.UNKNOWN) if known else None,
+        retrieved_count=found.retrieved_count,
+        sources=_sources(found.sources),
+    )
+
+
+def _ranking_explanation(found: recommendation_pb2.RankingExplanation) -> RankingExplanation:
+    return RankingExplanation(
+        score=found.score,
+        score_type=_SCORE_TYPES.get(found.score_type, ScoreType.UNKNOWN),
+        place=found.place,
+        ranked_count=found.ranked_count,
+    )
 
 
 def _item(item: catalogue_pb2.Item) -> Item:
@@ -139,4 +219,6 @@ def _timing(timing: recommendation_pb2.Timing) -> Timing:
         rank_milliseconds=sent.get("rank_microseconds"),
         rank_compute_milliseconds=sent.get("rank_compute_microseconds"),
         select_milliseconds=sent.get("select_microseconds"),
+        sources_milliseconds=sent.get("sources_microseconds"),
+        explain_milliseconds=sent.get("explain_microseconds"),
     )

@@ -51,6 +51,10 @@ def recommend(
     allow: Annotated[
         list[str] | None, typer.Option(help="Only this item id. May be given several times, for several ids.")
     ] = None,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(help="Rank this item id too. May be given several times, for several ids, the best first."),
+    ] = None,
     include_watched: Annotated[bool, typer.Option(help="Do not leave out watched items.")] = False,
     require_ranked: Annotated[bool, typer.Option(help="Refuse a degraded answer.")] = False,
     target: Annotated[str, typer.Option(envvar="WINNOW_TARGET", help="Address of the gateway.")] = "localhost:50050",
@@ -59,9 +63,12 @@ def recommend(
     """Print recommendations for a watch history as a table with titles, or write those of all users to a file."""
     console, errors = Console(), Console(stderr=True)
     if (users is None) is not (output is None) or (
-        users is not None and (item_ids or title or exclude or interactions is not None or user is not None)
+        users is not None
+        and (item_ids or title or exclude or candidate or interactions is not None or user is not None)
     ):
-        raise typer.BadParameter("--users and --output go together, without a history and without --exclude")
+        raise typer.BadParameter(
+            "--users and --output go together, without a history, without --exclude and without --candidate"
+        )
     if (interactions is None) is not (user is None) or (user is not None and (item_ids or title)):
         raise typer.BadParameter("--interactions and --user go together, without item ids and titles")
     if users is not None and output is not None:
@@ -77,9 +84,9 @@ def recommend(
     try:
         with WinnowClient(target, timeout_seconds=timeout_seconds) as winnow:
             if interactions is not None and user is not None:
-                history = _watches_of(interactions, user)
+                history = watches_of(interactions, user)
             else:
-                found = [_find(winnow, text, errors).item_id for text in title or ()]
+                found = [find_by_title(winnow, text, errors).item_id for text in title or ()]
                 history = [Watch(item_id) for item_id in (*(item_ids or ()), *found)]
             answer = winnow.recommend(
                 history,
@@ -89,6 +96,7 @@ def recommend(
                 excluded_item_ids=exclude or (),
                 include_watched=include_watched,
                 require_ranked=require_ranked,
+                candidate_item_ids=candidate or (),
             )
             watched = [watch.item_id for watch in history]
             titles = winnow.items([*watched[-SHOWN_WATCHES:], *(item.item_id for item in answer.items)]).by_id
@@ -134,9 +142,11 @@ def print_answer(console: Console, watched: Sequence[str], answer: Recommendatio
     latest = ", ".join(map(shown, watched[-SHOWN_WATCHES:]))
     more = f"{len(watched) - SHOWN_WATCHES} more, then " if len(watched) > SHOWN_WATCHES else ""
     console.print(f"Watched: {more}{latest or 'nothing'}", markup=False, highlight=False)
-    table = Table("", "title", "score", "item id")
+    with_sources = any(item.sources for item in answer.items)
+    table = Table("", "title", "score", "item id", *(["sources"] if with_sources else []))
     for position, item in enumerate(answer.items, start=1):
-        table.add_row(str(position), Text(shown(item.item_id)), f"{item.score:.4f}", Text(item.item_id))
+        sources = [", ".join(f"{named.source} {named.place}" for named in item.sources)] if with_sources else []
+        table.add_row(str(position), Text(shown(item.item_id)), f"{item.score:.4f}", Text(item.item_id), *sources)
     console.print(table)
     ranked = f"{answer.ranked_count} of {answer.retrieved_count} candidates ranked"
     console.print(f"Release {answer.release_id}, {ranked}", highlight=False)
@@ -144,6 +154,8 @@ def print_answer(console: Console, watched: Sequence[str], answer: Recommendatio
     console.print(f"Recommendation {answer.recommendation_id}", highlight=False)
     if answer.unknown_history_count:
         console.print(f"{answer.unknown_history_count} watched ids are unknown to the release and were skipped.")
+    if answer.unknown_candidate_count:
+        console.print(f"{answer.unknown_candidate_count} candidate ids are unknown to the release and were skipped.")
     if answer.degraded:
         console.print(f"[yellow]Degraded:[/yellow] {answer.degradation.step} ({answer.degradation.reason})")
 
@@ -163,10 +175,11 @@ def choose_by_title(text: str, pages: Iterable[SearchPage]) -> list[Item]:
     return [item for item in found if item.title.casefold().startswith(wanted)] or found
 
 
-def _find(winnow: WinnowClient, text: str, errors: Console) -> Item:
+def find_by_title(winnow: WinnowClient, text: str, errors: Console, command: str = "recommend") -> Item:
+    """Return the item that matches a text best; say which others do. Exit where none does."""
     matches = choose_by_title(text, winnow.search_pages(text))
     if not matches:
-        raise SystemExit(f"winnow recommend: no title contains {text!r}")
+        raise SystemExit(f"winnow {command}: no title contains {text!r}")
     chosen, *others = (f"{item.title!r} ({item.item_id})" for item in matches)
     if others:
         named = ", ".join(others[:NAMED_OTHERS]) + (", ..." if len(others) > NAMED_OTHERS else "")
@@ -182,6 +195,7 @@ def _times(timing: Timing) -> str:
     steps = (
         ("waiting", timing.wait_milliseconds, None),
         ("retrieving", timing.retrieve_milliseconds, timing.retrieve_compute_milliseconds),
+        ("further sources", timing.sources_milliseconds, None),
         ("ranking", timing.rank_milliseconds, timing.rank_compute_milliseconds),
         ("selecting", timing.select_milliseconds, None),
     )
@@ -193,14 +207,14 @@ def _times(timing: Timing) -> str:
     return f"{timing.total_milliseconds:.1f} ms: {', '.join(taken)}"
 
 
-def _watches_of(interactions: Path, user: str) -> list[Watch]:
-    """Read the latest watches of a user from a log as `winnow train` reads it."""
+def watches_of(interactions: Path, user: str, command: str = "recommend") -> list[Watch]:
+    """Read the latest watches of a user from a log as `winnow train` reads it. Exit where that is impossible."""
     from winnow.logs.interactions import read_interactions
 
     try:
         log = read_interactions(interactions, vocabulary_size=LARGEST_VOCABULARY, min_item_count=1)
         watches = log.of_user(user)
     except ValueError as error:
-        raise SystemExit(f"winnow recommend: {error}") from None
+        raise SystemExit(f"winnow {command}: {error}") from None
     known = list(map(Watch, watches.item_ids, watches.weights, watches.timestamps))
     return known[-MAX_HISTORY_ITEMS:]

@@ -1,4 +1,6 @@
-"""Search in a batch some of whose queries may return some rows only: those with the same filter are searched together.
+"""Search in a batch some of whose queries may return some rows only.
+
+Those with the same filter and the same list of allowed rows are searched together.
 
 Shape legend: B queries, H width of a vector.
 """
@@ -11,10 +13,12 @@ from torch import Tensor
 from winnow.history import RaggedRows
 from winnow.index.protocol import CandidateIndex
 from winnow.index.selection import Selection
-from winnow.queries import Candidates, RetrievalQuery
+from winnow.queries import Candidates, Restriction, RetrievalQuery
 
 SelectionOf = Callable[[str], Selection]
 """What the index searches for a filter, given in canonical form."""
+
+UNRESTRICTED = Restriction()
 
 
 def search(index: CandidateIndex, user_BH: Tensor, query: RetrievalQuery, selection_of: SelectionOf) -> Candidates:
@@ -22,21 +26,20 @@ def search(index: CandidateIndex, user_BH: Tensor, query: RetrievalQuery, select
     if not query.restrictions:
         return index.search(user_BH, query)
     parts: list[Candidates | None] = [None] * len(query)
-    groups: dict[str, list[int]] = {}
+    groups: dict[tuple[str, bytes | None], list[int]] = {}
     for position in range(len(query)):
-        restriction = query.restrictions.get(position)
-        if restriction is None or restriction.allowed is None:
-            groups.setdefault(restriction.filter if restriction else "", []).append(position)
-            continue
-        # A list is scanned whole: whatever a filter leaves of it is exact.
-        rows = np.unique(restriction.allowed)
-        if restriction.filter:
-            rows = rows[selection_of(restriction.filter).compiled.matches(rows)]
-        one, user_1H = _queries(user_BH, query, [position])
-        parts[position] = index.search_rows(user_1H, one, rows)
-    for canonical, positions in groups.items():
+        restriction = query.restrictions.get(position, UNRESTRICTED)
+        allowed = None if restriction.allowed is None else restriction.allowed.tobytes()
+        groups.setdefault((restriction.filter, allowed), []).append(position)
+    for (canonical, allowed), positions in groups.items():
         together, users = _queries(user_BH, query, positions)
-        if canonical:
+        if allowed is not None:
+            # A list is scanned whole: whatever a filter leaves of it is exact.
+            rows = np.unique(np.frombuffer(allowed, dtype=np.int32))
+            if canonical:
+                rows = rows[selection_of(canonical).compiled.matches(rows)]
+            found = index.search_rows(users, together, rows)
+        elif canonical:
             found = index.search_selected(users, together, selection_of(canonical))
         else:
             found = index.search(users, together)

@@ -13,6 +13,7 @@ CURRENT_FILE = "CURRENT"
 
 VOCABULARY_FILE = "vocabulary.safetensors"
 POPULARITY_FILE = "popularity.safetensors"
+TRENDING_FILE = "trending.safetensors"
 ATTRIBUTES_FILE = "attributes.safetensors"
 TITLE_INDEX_FILE = "title_index.bin"
 CANDIDATE_NETWORK_FILE = "candidate_network.safetensors"
@@ -99,3 +100,9 @@ class Manifest(BaseModel):
     figures: dict[str, Any]
     """Evaluation figures, chosen on validation, reported on test."""
     files: dict[str, FileEntry]
+
+    @property
+    def history_length(self) -> int | None:
+        """How many of the latest watches either network reads; None is all of them."""
+        lengths = (self.candidate_network.history_length, self.ranking_network.history_length)
+        return None if None in lengths else max(length for length in lengths if length is not None)

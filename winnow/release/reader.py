@@ -26,6 +26,7 @@ from safetensors.numpy import load_file
 from winnow.catalogue.attribute_codes import NO_CODES, ItemCodes
 from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.title_index import TitleIndex
+from winnow.catalogue.trending import TrendingItems
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import NO_ROWS, Rows
 from winnow.release.golden import GoldenRequests
@@ -38,6 +39,7 @@ from winnow.release.manifest import (
     POPULARITY_FILE,
     RETIRED_FILE,
     TITLE_INDEX_FILE,
+    TRENDING_FILE,
     VOCABULARY_FILE,
     FileEntry,
     Manifest,
@@ -111,6 +113,10 @@ class Release:
             return check_popularity(load_file(path)["popularity"], self.manifest.item_count)
 
         return self._read(POPULARITY_FILE, load)
+
+    def trending(self) -> TrendingItems:
+        """The items that were watched more of late than usual. Raises ReleaseError where the file is not that."""
+        return self._read(TRENDING_FILE, lambda path: TrendingItems.load(path, self.manifest.item_count))
 
     def attributes(self) -> Attributes:
         """Titles and what else is known of the items, mapped. Raises ReleaseError where it is not that."""

@@ -66,6 +66,17 @@ class Metrics:
         self.unknown_ids = counter(
             "winnow_unknown_ids", "Item ids of requests that the release does not know.", ["field"]
         )
+        self.source_candidates = counter(
+            "winnow_source_candidates",
+            "Candidates of sources beside the network: used, or dropped because they are unknown to the release, "
+            "excluded or watched, or filtered out.",
+            ["source", "outcome"],
+        )
+        self.source_failures = counter(
+            "winnow_source_failures",
+            "Batches that an external source had no usable answer for in time: its status, or CIRCUIT_OPEN.",
+            ["source", "reason"],
+        )
         self.candidates_left_unranked = counter(
             "winnow_candidates_left_unranked",
             "Retrieved candidates that were not ranked, for lack of time or of an answer from the ranking stage.",

@@ -110,7 +110,11 @@ class ServerSettings(BaseSettings):
             prefix = cls.model_config.get("env_prefix", "")
             lines = []
             for problem in error.errors(include_url=False):
-                name = str(problem["loc"][0]) if problem["loc"] else "settings"
+                if not problem["loc"]:
+                    # Of several settings together; the text names them.
+                    lines.append(problem["msg"].removeprefix("Value error, "))
+                    continue
+                name = str(problem["loc"][0])
                 given = "" if problem["type"] == "missing" else f" (given: {problem['input']!r})"
                 lines.append(f"--{name.replace('_', '-')} or {prefix}{name.upper()}: {problem['msg']}{given}")
             raise SystemExit("\n".join(lines)) from None

@@ -19,6 +19,7 @@ from winnow.logs.interactions import Interactions, read_interactions
 from winnow.logs.items_file import NO_TYPES, read_item_facts, read_items
 from winnow.logs.side_values import coded_values, fit_codes, side_values
 from winnow.logs.split import SPLITS, checked
+from winnow.logs.trending import trending_items
 from winnow.release.models.writer import ReleaseContents, write_release
 from winnow.training.presets import TrainingSettings
 from winnow.training.run_context import RunContext, choose_precision
@@ -113,6 +114,7 @@ def run(
             candidate_network=trained.candidate_network.cpu(),
             ranking_network=trained.ranking_network.cpu(),
             popularity=_popularity(interactions),
+            trending=trending_items(interactions.histories, len(interactions.vocabulary)),
             attributes=descriptions.attributes,
             codes=ItemCodes(
                 watched=tuple(

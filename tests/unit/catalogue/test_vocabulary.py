@@ -1,8 +1,10 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from winnow.catalogue.vocabulary import MAX_ITEM_ID_BYTES, Vocabulary
 
@@ -32,6 +34,20 @@ def test_unknown_ids_are_skipped_and_counted() -> None:
     assert unknown_count == 2
 
 
+def test_known_ids_have_the_places_that_they_have_in_the_list() -> None:
+    vocabulary = Vocabulary(["a", "b", "c"])
+    for item_ids, rows, places in [
+        (["c", "x", "a", "c", "y"], [2, 0, 2], [1, 3, 4]),
+        (["b", "a"], [1, 0], [1, 2]),
+        (["x"], [], []),
+        ([], [], []),
+    ]:
+        found, at = vocabulary.rows_and_places(item_ids)
+        assert (found.tolist(), at.tolist()) == (rows, places)
+        assert found.dtype == np.int32
+        assert at.dtype == np.int32
+
+
 def test_an_id_that_occurs_twice_is_named() -> None:
     with pytest.raises(ValueError, match="'a' occurs twice"):
         Vocabulary(["a", "b", "a"])
@@ -47,9 +63,6 @@ def test_ids_that_no_request_may_hold_are_refused(tmp_path: Path) -> None:
 
 
 def test_ends_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    import numpy as np
-    from safetensors.numpy import save_file
-
     path = tmp_path / "vocabulary.safetensors"
     save_file({"utf8": np.frombuffer(b"abc", dtype=np.uint8), "ends": np.array([2, 1])}, path)
     with pytest.raises(ValueError, match="do not fit"):

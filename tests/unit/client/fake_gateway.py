@@ -72,6 +72,12 @@ class FakeGateway(recommendation_pb2_grpc.RecommendationServiceServicer, catalog
     def RankItems(self, request: Any, context: grpc.ServicerContext) -> Any:
         return self._recommendation(request, context, recommendation_pb2.RankItemsResponse())
 
+    def SimilarItems(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return self._recommendation(request, context, recommendation_pb2.SimilarItemsResponse())
+
+    def ExplainItem(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return self._recommendation(request, context, recommendation_pb2.ExplainItemResponse())
+
     def BatchRecommendItems(self, request: Any, context: grpc.ServicerContext) -> Any:
         self._receive(request, context)
         return recommendation_pb2.BatchRecommendItemsResponse(results=map(self.result, request.requests))

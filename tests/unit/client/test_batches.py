@@ -36,6 +36,7 @@ def test_all_arguments_of_a_request_are_sent(client: WinnowClient, gateway: Fake
                 require_ranked=True,
                 request_time=9,
                 unclicked_item_ids=["c"],
+                candidate_item_ids=["e"],
             )
         ]
     )
@@ -49,6 +50,7 @@ def test_all_arguments_of_a_request_are_sent(client: WinnowClient, gateway: Fake
         require_ranked=True,
         request_time=9,
         unclicked_item_ids=["c"],
+        candidate_item_ids=["e"],
     )
     batch, alone = gateway.requests
     assert list(batch.requests) == [alone]

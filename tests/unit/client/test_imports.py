@@ -30,5 +30,5 @@ def test_nothing_of_the_extras_is_imported(imported: set[str]) -> None:
 
 def test_nothing_of_the_services_is_imported(imported: set[str]) -> None:
     parts = {name.split(".")[1] for name in imported if name.startswith("winnow.")}
-    assert parts == {"batching", "client", "rpc", "v1"}
+    assert parts == {"batching", "client", "rpc", "throughput", "v1"}
     assert "gateway" not in imported

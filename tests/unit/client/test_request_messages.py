@@ -64,6 +64,7 @@ def test_everything_said_is_sent(client: WinnowClient, gateway: FakeGateway) -> 
         require_ranked=True,
         request_time=5,
         unclicked_item_ids=["c", "c"],
+        candidate_item_ids=["f", "g"],
     )
     client.retrieve(["a"], count=8, excluded_item_ids=["b"], include_watched=True)
     client.rank(["a"], ["d", "e"], request_time=5, unclicked_item_ids=["c"])
@@ -78,6 +79,7 @@ def test_everything_said_is_sent(client: WinnowClient, gateway: FakeGateway) -> 
             require_ranked=True,
             request_timestamp_seconds=5,
             unclicked_item_ids=["c", "c"],
+            candidate_item_ids=["f", "g"],
         ),
         recommendation_pb2.RetrieveItemsRequest(
             history=history, item_count=8, excluded_item_ids=["b"], include_watched=True
@@ -105,7 +107,7 @@ def test_one_id_is_no_history(client: WinnowClient, gateway: FakeGateway, histor
     assert gateway.requests == []
 
 
-@pytest.mark.parametrize("name", ["excluded_item_ids", "unclicked_item_ids"])
+@pytest.mark.parametrize("name", ["excluded_item_ids", "unclicked_item_ids", "candidate_item_ids"])
 def test_one_id_is_no_list_of_ids(client: WinnowClient, name: str) -> None:
     wrong: dict[str, Any] = {name: "sku-1"}
     with pytest.raises(TypeError, match=f"{name} is 'sku-1': a list of item ids is needed"):

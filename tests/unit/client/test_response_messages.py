@@ -12,6 +12,7 @@ from winnow.client import (
     Degradation,
     DegradationStep,
     Item,
+    ItemSource,
     RankedItems,
     Recommendations,
     RetrievedItems,
@@ -30,9 +31,10 @@ TIMING = recommendation_pb2.Timing(
     rank_microseconds=3000,
     rank_compute_microseconds=1000,
     select_microseconds=100,
+    sources_microseconds=300,
 )
 ITEMS = [recommendation_pb2.ScoredItem(item_id="a", score=0.75), recommendation_pb2.ScoredItem(item_id="b", score=0.5)]
-SCORED = (ScoredItem(item_id="a", score=0.75), ScoredItem(item_id="b", score=0.5))
+SCORED = (ScoredItem(item_id="a", score=0.75, sources=()), ScoredItem(item_id="b", score=0.5, sources=()))
 
 
 def test_recommendations_are_wholly_filled(client: WinnowClient, gateway: FakeGateway) -> None:
@@ -46,6 +48,7 @@ def test_recommendations_are_wholly_filled(client: WinnowClient, gateway: FakeGa
         unknown_history_count=3,
         unknown_allowed_count=6,
         unknown_excluded_count=4,
+        unknown_candidate_count=5,
         degradation=recommendation_pb2.Degradation(
             step=recommendation_pb2.DEGRADATION_STEP_POPULAR_RANKED, reason="candidate: UNAVAILABLE"
         ),
@@ -63,6 +66,7 @@ def test_recommendations_are_wholly_filled(client: WinnowClient, gateway: FakeGa
         unknown_history_count=3,
         unknown_allowed_count=6,
         unknown_excluded_count=4,
+        unknown_candidate_count=5,
         degradation=Degradation(step=DegradationStep.POPULAR_RANKED, reason="candidate: UNAVAILABLE"),
         timing=Timing(
             total_milliseconds=9.5,
@@ -72,10 +76,27 @@ def test_recommendations_are_wholly_filled(client: WinnowClient, gateway: FakeGa
             rank_milliseconds=3.0,
             rank_compute_milliseconds=1.0,
             select_milliseconds=0.1,
+            sources_milliseconds=0.3,
+            explain_milliseconds=None,
         ),
         recommendation_id="id-1",
     )
     assert answer.degraded
+
+
+def test_items_name_the_sources_that_proposed_them(client: WinnowClient, gateway: FakeGateway) -> None:
+    item = recommendation_pb2.ScoredItem(
+        item_id="a",
+        score=1,
+        sources=[
+            recommendation_pb2.ItemSource(source="network", place=7),
+            recommendation_pb2.ItemSource(source="editors", place=1),
+        ],
+    )
+    gateway.response = recommendation_pb2.RecommendItemsResponse(items=[item, *ITEMS])
+    named, *others = client.recommend([]).items
+    assert named.sources == (ItemSource(source="network", place=7), ItemSource(source="editors", place=1))
+    assert tuple(others) == SCORED
 
 
 def test_retrieved_items_are_wholly_filled(client: WinnowClient, gateway: FakeGateway) -> None:
@@ -136,6 +157,7 @@ def test_ranked_items_are_wholly_filled(client: WinnowClient, gateway: FakeGatew
         (RankedItems, recommendation_pb2.RankItemsResponse),
         (Degradation, recommendation_pb2.Degradation),
         (ScoredItem, recommendation_pb2.ScoredItem),
+        (ItemSource, recommendation_pb2.ItemSource),
         (Item, catalogue_pb2.Item),
     ],
 )

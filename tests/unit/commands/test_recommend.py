@@ -98,6 +98,19 @@ def test_the_answer_is_printed_with_its_times(gateway: FakeGateway) -> None:
     assert "Degraded" not in result.stdout
 
 
+def test_candidates_are_sent_and_the_sources_of_each_item_shown(gateway: FakeGateway) -> None:
+    assert "sources" not in recommend(gateway, "sku-5").stdout
+    for source, place in (("network", 7), ("caller", 2)):
+        gateway.response.items[0].sources.add(source=source, place=place)
+    gateway.response.unknown_candidate_count = 1
+    gateway.requests.clear()
+    result = recommend(gateway, "sku-5", "--candidate", "sku-7", "--candidate", "sku-4")
+    assert result.exit_code == 0, result.output
+    assert list(gateway.requests[0].candidate_item_ids) == ["sku-7", "sku-4"]
+    assert "network 7, caller 2" in result.stdout
+    assert "1 candidate ids are unknown to the release and were skipped." in result.stdout
+
+
 def test_a_degraded_answer_says_so(gateway: FakeGateway) -> None:
     gateway.response.degradation.step = recommendation_pb2.DEGRADATION_STEP_CANDIDATE_ORDER
     gateway.response.degradation.reason = "ranking: UNAVAILABLE"
@@ -113,7 +126,8 @@ def test_the_history_of_a_user_of_any_length_is_sent_with_weights_and_times(
     result = recommend(gateway, f"--interactions={log}", "--user=ann")
     assert result.exit_code == 0, result.output
     assert list(gateway.requests[0].history) == [
-        recommendation_pb2.Watch(item_id=f"sku-{n}", weight=n % 5, timestamp_seconds=1_000 + n) for n in range(200, 1_200)
+        recommendation_pb2.Watch(item_id=f"sku-{n}", weight=n % 5, timestamp_seconds=1_000 + n)
+        for n in range(200, 1_200)
     ]
     assert "Watched: 992 more, then sku-1192 (unknown)" in result.stdout
 

@@ -1,25 +1,27 @@
 """Stages in this process whose answers a test can foresee: candidates are the smallest rows, large rows score best."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import grpc
 import numpy as np
 
+from gateway.filters import PermittedRows
 from gateway.pipeline import Pipeline
 from gateway.replicas import Replica, Replicas
-from gateway.requests import NO_RESTRICTION, CandidateRequest, RankRequest
+from gateway.requests import NO_RESTRICTION, CandidateRequest, OwnCandidates, RankRequest
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
+from gateway.sources.proposed import Source, numbered
 from gateway.stage_calls import StageCaller
 from gateway.stage_clients import CandidateStageClient, RankingStageClient
 from winnow.history import RaggedRows, Rows, WatchHistories
 from winnow.queries import Candidates, Restriction
 from winnow.serving import wire
 from winnow.serving.metrics import Metrics
-from winnow.v1 import candidate_pb2, ranking_pb2
+from winnow.v1 import candidate_pb2, ranking_pb2, source_pb2
 
 Change = Callable[[Any], None]
 Outcome = grpc.aio.AioRpcError | float | Change | None
@@ -73,18 +75,20 @@ class FakeStage:
 
 
 class FakeCandidateStage(FakeStage):
-    """Returns the smallest rows that are not excluded; the logit of a row is minus the row."""
+    """Returns the smallest rows that are allowed and not excluded; the logit of a row is minus the row."""
+
+    heeds_allowed: bool = True
 
     def parse(self, data: bytes) -> candidate_pb2.RetrieveCandidatesRequest:
         return candidate_pb2.RetrieveCandidatesRequest.FromString(data)
 
     def answer(self, request: candidate_pb2.RetrieveCandidatesRequest) -> candidate_pb2.RetrieveCandidatesResponse:
-        exclusions = wire.unpack_rows(request.exclusions, "exclusions")
-        counts = wire.unpack_array(request.counts, wire.INT32, "counts")
-        lists = [
-            np.setdiff1d(np.arange(self.item_count), exclusions[query])[:count]
-            for query, count in enumerate(counts.tolist())
-        ]
+        query = wire.unpack_retrieval_query(request)
+        lists = []
+        for position, count in enumerate(query.counts.tolist()):
+            allowed = query.restrictions.get(position, NO_RESTRICTION).allowed
+            possible = allowed if allowed is not None and self.heeds_allowed else np.arange(self.item_count)
+            lists.append(np.setdiff1d(possible, query.exclusions[position])[:count])
         found = RaggedRows.from_lists([list_.astype(np.int32) for list_ in lists])
         return wire.pack_candidates(Candidates(found, -found.rows.astype(np.float32)), compute_microseconds=7)
 
@@ -98,6 +102,21 @@ class FakeRankingStage(FakeStage):
     def answer(self, request: ranking_pb2.RankCandidatesRequest) -> ranking_pb2.RankCandidatesResponse:
         found = wire.unpack_rows(request.candidates, "candidates")
         return wire.pack_scores(found.rows.astype(np.float32), compute_microseconds=9)
+
+
+@dataclass
+class FakeExternalSource(FakeStage):
+    """Proposes `item_ids` for every query, whatever the history."""
+
+    item_ids: list[str] = field(default_factory=list)
+
+    def parse(self, data: bytes) -> source_pb2.ProposeCandidatesRequest:
+        return source_pb2.ProposeCandidatesRequest.FromString(data)
+
+    def answer(self, request: source_pb2.ProposeCandidatesRequest) -> source_pb2.ProposeCandidatesResponse:
+        return source_pb2.ProposeCandidatesResponse(
+            proposals=[source_pb2.ProposedCandidates(item_ids=self.item_ids) for _ in request.queries]
+        )
 
 
 def caller_of(
@@ -118,6 +137,7 @@ class Chain:
     candidate: FakeCandidateStage = field(default_factory=FakeCandidateStage)
     ranking: FakeRankingStage = field(default_factory=FakeRankingStage)
     metrics: Metrics = field(default_factory=Metrics)
+    further_sources: Sequence[Source] = ()
 
     def __post_init__(self) -> None:
         candidate_caller = caller_of("candidate", self.candidate, settings=self.settings, metrics=self.metrics)
@@ -129,6 +149,7 @@ class Chain:
             RankingStageClient(ranking_caller, release_id),
             self.settings,
             self.metrics,
+            self.further_sources,
         )
 
 
@@ -139,6 +160,8 @@ def candidate_request(
     candidate_count: int = 10,
     require_ranked: bool = False,
     restriction: Restriction = NO_RESTRICTION,
+    own_candidates: Sequence[int] | None = None,
+    permitted: PermittedRows | None = None,
 ) -> CandidateRequest:
     """A request that is made within the running event loop."""
     return CandidateRequest(
@@ -149,6 +172,10 @@ def candidate_request(
         deadline=asyncio.get_running_loop().time() + seconds,
         require_ranked=require_ranked,
         restriction=restriction,
+        permitted=permitted,
+        own_candidates=None
+        if own_candidates is None
+        else OwnCandidates(rows(*own_candidates), numbered(len(own_candidates))),
         unknown_history_count=0,
         unknown_excluded_count=0,
     )

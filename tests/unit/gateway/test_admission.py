@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from gateway.admission import check_wait, stage_deadline
+from gateway.admission import check_time, stage_deadline
 from gateway.settings import GatewaySettings
 from winnow.rpc.errors import OverloadedError
 
@@ -25,17 +25,17 @@ def test_the_stages_get_what_the_answer_does_not_need_and_half_of_a_short_deadli
 
 def test_an_idle_gateway_tries_whatever_the_deadline() -> None:
     async def main() -> None:
-        check_wait(0.0, deadline=asyncio.get_running_loop().time() + 0.001)
+        check_time(0.0, deadline=asyncio.get_running_loop().time() + 0.001)
 
     asyncio.run(main())
 
 
-def test_a_wait_of_more_than_half_of_the_time_left_is_refused_with_a_hint() -> None:
+def test_what_is_expected_to_take_most_of_the_time_left_is_refused_with_a_hint() -> None:
     async def main() -> None:
         now = asyncio.get_running_loop().time()
-        check_wait(0.4, deadline=now + 1)
+        check_time(0.6, deadline=now + 1)
         with pytest.raises(OverloadedError) as refused:
-            check_wait(0.6, deadline=now + 1)
-        assert refused.value.retry_after_seconds == 0.6
+            check_time(0.7, deadline=now + 1)
+        assert refused.value.retry_after_seconds == 0.7
 
     asyncio.run(main())

@@ -168,6 +168,23 @@ def test_a_deadline_that_passes_while_retrieval_hangs_leaves_popular_items_and_n
     assert len(ranked.histories.lengths) == 4  # one query
 
 
+@pytest.mark.parametrize(("seconds", "measured_count"), [((0.1, 5), 1), ((0.1, 0.1), 0)])
+def test_a_batch_says_how_long_batches_take_although_some_of_its_requests_are_late(
+    catalogue: ServedCatalogue, seconds: tuple[float, float], measured_count: int
+) -> None:
+    chain = Chain(catalogue)
+
+    async def requests_in_one_batch() -> None:
+        chain.candidate.outcomes = [0.3]
+        requests = [candidate_request(0, seconds=each) for each in seconds]
+        await asyncio.gather(*(chain.pipeline.recommend(request, other_release=False) for request in requests))
+        await chain.pipeline.close()
+
+    run(requests_in_one_batch)
+    measured = chain.metrics.registry.get_sample_value("winnow_batch_seconds_count", {"queue": "recommend"})
+    assert measured == measured_count
+
+
 def test_requests_that_arrive_together_share_one_call_to_each_stage(catalogue: ServedCatalogue) -> None:
     chain = Chain(catalogue)
 
@@ -253,7 +270,9 @@ def test_a_restriction_goes_along_to_the_stage_and_its_candidates_are_checked(ca
 
 
 def test_a_stage_that_takes_no_notice_of_an_allow_list_gives_no_usable_answer(catalogue: ServedCatalogue) -> None:
-    answer = recommend(Chain(catalogue), 2, restriction=Restriction(allowed=rows(250, 4)))
+    chain = Chain(catalogue)
+    chain.candidate.heeds_allowed = False
+    answer = recommend(chain, 2, restriction=Restriction(allowed=rows(250, 4)))
     assert answer.degradation_reason == "candidate: INTERNAL"
     assert answer.rows.tolist() == [250, 4]
 

@@ -12,7 +12,9 @@ from tests.releases import item_id
 from winnow.history import UNKNOWN_TIME
 from winnow.rpc.errors import MAX_VIOLATIONS, InvalidRequestError
 
-READER = RequestReader(GatewaySettings(max_history_items=50, max_excluded_items=10, max_ranked_items=5))
+READER = RequestReader(
+    GatewaySettings(max_history_items=50, max_excluded_items=10, max_candidate_items=7, max_ranked_items=5)
+)
 
 
 def history(*item_ids: str, **known: Any) -> GivenHistory:
@@ -44,6 +46,19 @@ def test_ids_become_rows_and_unknown_ones_are_counted(catalogue: ServedCatalogue
     assert request.history.rows.tolist() == [3, 1]
     assert request.excluded.tolist() == [9, 3, 1]
     assert (request.unknown_history_count, request.unknown_excluded_count) == (1, 2)
+
+
+def test_own_candidates_keep_the_places_that_they_were_given(catalogue: ServedCatalogue) -> None:
+    given = [item_id(4), "unknown", item_id(3), item_id(4)]
+    request = recommend(catalogue, history(item_id(3)), candidate_item_ids=given)
+    assert request.own_candidates is not None
+    assert request.own_candidates.rows.tolist() == [4, 3, 4]
+    assert request.own_candidates.places.tolist() == [1, 3, 4]
+    assert request.unknown_candidate_count == 1
+    assert recommend(catalogue, history()).own_candidates is None
+    unknown = recommend(catalogue, history(), candidate_item_ids=["unknown"]).own_candidates
+    assert unknown is not None
+    assert len(unknown.rows) == 0
 
 
 def test_watched_items_may_be_asked_for(catalogue: ServedCatalogue) -> None:
@@ -81,6 +96,8 @@ def test_counts(catalogue: ServedCatalogue, asked: int, given: int) -> None:
         (history(), {"item_count": -1}, "item_count"),
         (history(), {"excluded_item_ids": ["a"] * 11}, "excluded_item_ids"),
         (history(), {"excluded_item_ids": ["a", ""]}, "excluded_item_ids[1]"),
+        (history(), {"candidate_item_ids": ["a"] * 8}, "candidate_item_ids"),
+        (history(), {"candidate_item_ids": ["a", "b" * 513]}, "candidate_item_ids[1]"),
         (history(), {"context": GivenContext(request_timestamp_seconds=None, unclicked_item_ids=["a"] * 51)},
          "unclicked_item_ids"),
         (history(), {"context": GivenContext(request_timestamp_seconds=1 << 60, unclicked_item_ids=())},

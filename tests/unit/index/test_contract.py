@@ -155,6 +155,7 @@ def restricted_queries(
     matching["one = true"] = [item_count // 2]
     texts = ["", *matching]
     restrictions, possible = {}, []
+    shared = rng.integers(0, item_count, item_count).astype(np.int32)
     for query in range(query_count):
         text = texts[query % len(texts)]
         rows = set(matching[text]) if text else set(range(item_count))
@@ -162,6 +163,8 @@ def restricted_queries(
         if query % 3 == 0:
             # With repetitions and in any order, as a caller may give them.
             allowed = rng.integers(0, item_count, int(rng.integers(0, 2 * item_count))).astype(np.int32)
+            # Half of the lists are the same: those are searched together.
+            allowed = shared if query % 2 else allowed
             rows &= set(allowed.tolist())
         restriction = Restriction(filter=text, allowed=allowed)
         if restriction:

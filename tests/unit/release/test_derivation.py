@@ -174,15 +174,17 @@ def test_what_did_not_change_is_the_same_file(base: Release) -> None:
         derived = beside(base, made)
         return {path.name for path in derived.path.iterdir() if path.stat().st_nlink > 1}
 
-    networks = {"candidate_network.safetensors", "ranking_network.safetensors", "item_codes.json"}
+    learned = {
+        "candidate_network.safetensors", "ranking_network.safetensors", "item_codes.json", "trending.safetensors"
+    }  # fmt: skip
     items = {"vocabulary.safetensors", "popularity.safetensors"}
     made = derive(base, some_changes())
-    assert links(made) == networks
+    assert links(made) == learned
     assert made.written_bytes < sum(entry.size_bytes for entry in beside(base, made).manifest.files.values())
     only_years = changes_of([3], [], year=[1])
-    assert links(derive(base, only_years)) == networks | items | {"title_index.bin"}
-    assert links(derive(base, changes_of([3], [], title=["x"]))) == networks | items
-    assert links(derive(base, retire=[item_id(3)])) == networks | items | {"attributes.safetensors"}
+    assert links(derive(base, only_years)) == learned | items | {"title_index.bin"}
+    assert links(derive(base, changes_of([3], [], title=["x"]))) == learned | items
+    assert links(derive(base, retire=[item_id(3)])) == learned | items | {"attributes.safetensors"}
 
 
 def test_a_release_derived_in_steps_is_the_one_derived_at_once(base: Release) -> None:
@@ -233,14 +235,19 @@ def test_lists_stay_the_same_file_while_no_vector_changes(with_lists: Release) -
 
 
 def test_retired_items_are_in_no_fallback_and_no_search_and_can_still_be_looked_up(base: Release) -> None:
-    retired = [item_id(row) for row in (0, 1, 250)]
+    retired = [item_id(row) for row in (0, 1, 250, ITEM_COUNT - 1)]
     catalogue = ServedCatalogue.load(beside(base, derive(base, retire=retired)))
     nothing = np.empty(0, dtype=np.int32)
     popular = catalogue.popular(ITEM_COUNT, nothing)
-    assert popular.tolist() == [row for row in range(2, ITEM_COUNT) if row != 250]
+    assert popular.tolist() == [row for row in range(2, ITEM_COUNT - 1) if row != 250]
     found = [position for part in catalogue.title_index.search("title", 0, ITEM_COUNT) for position in part]
     assert catalogue.popular_rows[found].tolist() == popular.tolist()
     assert not [part for part in catalogue.title_index.search("title 250", 0, 1) if part]
+    # Row 299 was the first of the trending ones.
+    assert catalogue.trending_rows.tolist() == list(range(ITEM_COUNT - 14, 0, -13))
+    assert catalogue.permits(np.array([0, 5, 250], dtype=np.int32), None).tolist() == [False, True, False]
+    assert catalogue.is_retired(250)
+    assert not catalogue.is_retired(249)
     assert catalogue.items[250].title == "Title 250"
     assert catalogue.vocabulary.rows(retired)[1] == 0
 

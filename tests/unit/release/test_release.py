@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tests.mounts import small_disk
-from tests.releases import ITEM_COUNT, item_id, reseal, write_random_release
+from tests.releases import ITEM_COUNT, item_id, reseal, trending_items, write_random_release
 from winnow.index.choose import Choice, choose_index
 from winnow.networks.options import RankingOptions
 from winnow.release.golden import check_scores
@@ -82,6 +82,7 @@ def test_two_releases_stand_side_by_side_and_current_names_the_newer(tmp_path: P
     [
         "vocabulary.safetensors",
         "popularity.safetensors",
+        "trending.safetensors",
         "attributes.safetensors",
         "title_index.bin",
         "candidate_network.safetensors",
@@ -213,6 +214,15 @@ def test_popularity_of_another_length_is_refused(release: Path) -> None:
     changed = reseal(release)
     with pytest.raises(ReleaseError, match=r"popularity has the shape \(7,\), not \(300,\)"):
         open_release(changed).popularity()
+
+
+def test_trending_items_are_in_the_release_and_those_of_another_catalogue_are_refused(release: Path) -> None:
+    trending = open_release(release).trending()
+    assert trending.rows.tolist() == trending_items(ITEM_COUNT).rows.tolist()
+    trending_items(ITEM_COUNT + 1).save(release / "trending.safetensors")
+    changed = reseal(release)
+    with pytest.raises(ReleaseError, match=r"trending\.safetensors cannot be read: rows are not different rows"):
+        open_release(changed).trending()
 
 
 def test_popularity_that_is_not_a_share_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,7 @@ def test_a_request_with_the_most_of_everything_is_taken() -> None:
         unclicked_item_ids=ids * settings.max_history_items,
         excluded_item_ids=ids * settings.max_excluded_items,
         allowed_item_ids=ids * settings.max_allowed_items,
+        candidate_item_ids=ids * settings.max_candidate_items,
         filter="x" * 2000,
         item_count=100,
         include_watched=True,
@@ -105,7 +106,9 @@ def test_no_bytes_make_it_fail(data: bytes) -> None:
 
 
 @given(
-    st.lists(st.builds(Watch, item_id=st.text(), weight=st.floats(width=32), timestamp_seconds=st.integers(-9, 2**63 - 1))),
+    st.lists(
+        st.builds(Watch, item_id=st.text(), weight=st.floats(width=32), timestamp_seconds=st.integers(-9, 2**63 - 1))
+    ),
     st.lists(st.text()),
 )
 def test_valid_messages_are_taken(history: list[Watch], excluded: list[str]) -> None:

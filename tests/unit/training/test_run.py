@@ -12,6 +12,8 @@ from tests.unit.training.planted import write_planted_impressions, write_planted
 from tests.unit.training.settings import TINY
 from winnow.evaluation.figures_table import figures_table
 from winnow.logs.input_table import InputFileError
+from winnow.logs.interactions import read_interactions
+from winnow.logs.trending import trending_items
 from winnow.networks.options import AttributeShape
 from winnow.release.models.loader import load_candidate_network
 from winnow.release.reader import current_release_id, open_release
@@ -66,6 +68,14 @@ def test_what_is_known_of_items_and_the_end_of_the_training_reach_the_release(tm
     assert len(set(zip(groups, odd, strict=True))) == 2
     Retriever.from_release(release, torch.device("cpu")).check_golden(release.golden_requests())
     Ranker.from_release(release, torch.device("cpu")).check_golden(release.golden_requests())
+
+
+def test_what_trends_in_the_log_is_in_the_release(tmp_path: Path) -> None:
+    release = open_release(tmp_path / "releases" / run_in(tmp_path, "releases").release_id)
+    log = read_interactions(tmp_path / "log.csv", vocabulary_size=1_000, min_item_count=1)
+    expected = trending_items(log.histories, len(log.vocabulary))
+    assert len(expected.rows) > 0
+    assert release.trending().rows.tolist() == expected.rows.tolist()
 
 
 def test_an_approximate_index_is_tuned_on_every_held_out_history(

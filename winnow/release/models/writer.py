@@ -15,6 +15,7 @@ from winnow.catalogue.attribute_codes import NO_CODES, ItemCodes
 from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.items import ItemCatalogue
 from winnow.catalogue.title_index import indexed_titles
+from winnow.catalogue.trending import TrendingItems
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.contexts import RequestContexts
 from winnow.history import NO_ROWS, RaggedRows, Rows
@@ -28,6 +29,8 @@ from winnow.release.models.arithmetic import compare_arithmetic
 from winnow.release.models.golden_answers import golden_requests
 from winnow.release.publication import new_release, publish
 from winnow.release.reader import check_popularity, popular_rows
+
+NO_TRENDING = TrendingItems.none()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,6 +56,8 @@ class ReleaseContents:
     """Evaluation figures; JSON values."""
     tuning_histories: RaggedRows | None = None
     """A few hundred held-out histories, on which an approximate index is tuned; None takes the sample histories."""
+    trending: TrendingItems = NO_TRENDING
+    """Items that were watched more of late than usual."""
     target_recall: float = TARGET_RECALL
     """The recall@200 that an approximate index has to reach on them."""
 
@@ -84,6 +89,7 @@ def _write_files(directory: Path, contents: ReleaseContents) -> None:
     contents.vocabulary.save(directory / files.VOCABULARY_FILE)
     popularity = check_popularity(contents.popularity.astype(np.float32), len(contents.vocabulary))
     save_file({"popularity": popularity}, directory / files.POPULARITY_FILE)
+    contents.trending.save(directory / files.TRENDING_FILE)
     contents.attributes.save(directory / files.ATTRIBUTES_FILE)
     write_titles(directory, contents.attributes, contents.vocabulary, popular_rows(popularity))
     if contents.codes:

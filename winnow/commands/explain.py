@@ -1,0 +1,136 @@
+"""`winnow explain`: why an item is, or is not, recommended."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from winnow.client import (
+    AbsenceReason,
+    Explanation,
+    Item,
+    RecommendationRequest,
+    ScoreType,
+    Watch,
+    WinnowClient,
+    WinnowError,
+)
+from winnow.commands.recommend import find_by_title, print_failure, watches_of
+
+_REASONS = {
+    AbsenceReason.UNKNOWN: "the release does not know it",
+    AbsenceReason.EXCLUDED: "it is excluded",
+    AbsenceReason.WATCHED: "it was watched",
+    AbsenceReason.NOT_ALLOWED: "it is not one of the allowed items",
+    AbsenceReason.FILTERED: "it does not match the filter",
+    AbsenceReason.BELOW_CUT: "it scores too little",
+    AbsenceReason.MISSED: "the approximate index has missed it",
+    AbsenceReason.RETIRED: "it is retired",
+    AbsenceReason.OTHER: "for a reason that this version does not know",
+}
+_SCORES = {
+    ScoreType.WATCH_PROBABILITY: "probability",
+    ScoreType.WATCH_SECONDS: "expected seconds",
+    ScoreType.CANDIDATE_LOGIT: "logit",
+    ScoreType.POPULARITY: "share of all watches",
+    ScoreType.UNKNOWN: "score",
+}
+
+
+def explain(
+    item_ids: Annotated[list[str] | None, typer.Argument(help="Watched item ids, oldest first.")] = None,
+    item: Annotated[str | None, typer.Option(help="The id of the item to explain.")] = None,
+    item_title: Annotated[str | None, typer.Option(help="Its title instead, as in `winnow recommend`.")] = None,
+    title: Annotated[list[str] | None, typer.Option(help="Add a watch by its title, as in `winnow recommend`.")] = None,
+    interactions: Annotated[
+        Path | None, typer.Option(help="Take the history of --user from this log, with its weights and timestamps.")
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="A user of that log, instead of item ids and titles.")] = None,
+    watches: Annotated[int, typer.Option(min=1, max=50, help="Of how many watches to show the contribution.")] = 20,
+    exclude: Annotated[list[str] | None, typer.Option(help="An excluded item id. May be given several times.")] = None,
+    filter_: Annotated[str, typer.Option("--filter", help="The filter of the recommendation.")] = "",
+    allow: Annotated[list[str] | None, typer.Option(help="An allowed item id. May be given several times.")] = None,
+    include_watched: Annotated[bool, typer.Option(help="Do not leave out watched items.")] = False,
+    target: Annotated[str, typer.Option(envvar="WINNOW_TARGET", help="Address of the gateway.")] = "localhost:50050",
+    timeout_seconds: Annotated[float, typer.Option(help="Deadline of each call.")] = 5.0,
+) -> None:
+    """Print why an item is, or is not, among the recommendations for a watch history."""
+    console, errors = Console(), Console(stderr=True)
+    if (item is None) is (item_title is None):
+        raise typer.BadParameter("one of --item and --item-title is needed")
+    if (interactions is None) is not (user is None) or (user is not None and (item_ids or title)):
+        raise typer.BadParameter("--interactions and --user go together, without item ids and titles")
+    try:
+        with WinnowClient(target, timeout_seconds=timeout_seconds) as winnow:
+            if interactions is not None and user is not None:
+                history = watches_of(interactions, user, "explain")
+            else:
+                found = [find_by_title(winnow, text, errors, "explain").item_id for text in title or ()]
+                history = [Watch(item_id) for item_id in (*(item_ids or ()), *found)]
+            explained = item if item_title is None else find_by_title(winnow, item_title, errors, "explain").item_id
+            request = RecommendationRequest(
+                history,
+                filter=filter_,
+                allowed_item_ids=allow,
+                excluded_item_ids=exclude or (),
+                include_watched=include_watched,
+            )
+            answer = winnow.explain(request, explained or "", watch_count=watches)
+            shown = [explained or "", *(contribution.item_id for contribution in answer.contributions)]
+            titles = winnow.items(shown).by_id
+    except WinnowError as error:
+        print_failure("explain", error)
+        raise SystemExit(1) from None
+    print_explanation(console, explained or "", answer, titles)
+
+
+def print_explanation(console: Console, item_id: str, answer: Explanation, titles: Mapping[str, Item]) -> None:
+    """Print where the item is in retrieval and ranking, or why it is not, and what each watch contributed."""
+
+    def shown(of: str) -> str:
+        return titles[of].title if of in titles else of
+
+    for line in (f"Item: {shown(item_id)}", _retrieval(answer), _ranking(answer)):
+        if line:
+            console.print(line, markup=False, highlight=False)
+    if answer.contributions:
+        table = Table("watched", "in retrieval", "in ranking", "item id")
+        for watch in answer.contributions:
+            table.add_row(
+                Text(shown(watch.item_id)),
+                f"{watch.candidate_logit:+.3g}",
+                f"{watch.ranking_score:+.3g}",
+                Text(watch.item_id),
+            )
+        console.print(table)
+        console.print("What the scores lose if that one watch is left out.")
+    console.print(f"Release {answer.release_id}, {answer.timing.total_milliseconds:.1f} ms", highlight=False)
+
+
+def _retrieval(answer: Explanation) -> str:
+    found = answer.retrieval
+    if found.place is not None:
+        where = f"place {found.place} of {found.retrieved_count} candidates"
+    else:
+        where = "no candidate: " + ", ".join(_REASONS[reason] for reason in found.absence_reasons)
+    if found.sources:
+        where += "; proposed by " + ", ".join(f"{named.source} (place {named.place})" for named in found.sources)
+    if found.unmet_conditions:
+        where += f" ({', '.join(found.unmet_conditions)})"
+    if found.score is None:
+        return f"Retrieval: {where}"
+    score = f"{_SCORES[found.score_type or ScoreType.UNKNOWN]} {found.score:.4g}"
+    cut = "" if found.cut_score is None else f", the last candidate has {found.cut_score:.4g}"
+    return f"Retrieval: {where}; {score}{cut}"
+
+
+def _ranking(answer: Explanation) -> str:
+    found = answer.ranking
+    if found is None:
+        return ""
+    would = "" if answer.retrieval.place is not None or answer.retrieval.sources else "would be "
+    return f"Ranking: {would}place {found.place} of {found.ranked_count}; {_SCORES[found.score_type]} {found.score:.4g}"
