@@ -77,39 +77,44 @@ def main() -> None:
 
 
 def write_catalogue(path: Path) -> float:
-    """Write ten attributes of a million items; a tenth of the values are missing. Return the seconds that took."""
+    """Write the attributes of a million items. Return the seconds that took."""
+    values = values_of(ITEM_COUNT)
+    started = time.process_time()
+    Attributes.from_values(values, TYPES, ITEM_COUNT).save(path)
+    return round(time.process_time() - started, 1)
+
+
+def values_of(item_count: int) -> dict[str, Iterable[object]]:
+    """Make up ten attributes of some items; a tenth of the values are missing."""
     rng = np.random.default_rng(0)
 
     def names(prefix: str, count: int) -> list[str | None]:
-        numbers = (count * rng.random(ITEM_COUNT) ** 3).astype(int)
-        gaps = rng.random(ITEM_COUNT) < 0.1
+        numbers = (count * rng.random(item_count) ** 3).astype(int)
+        gaps = rng.random(item_count) < 0.1
         return [None if gap else f"{prefix}{n}" for n, gap in zip(numbers.tolist(), gaps.tolist(), strict=True)]
 
     def lists(prefix: str, distinct: int, longest: int) -> Iterable[list[str]]:
-        lengths = rng.integers(0, longest + 1, ITEM_COUNT)
+        lengths = rng.integers(0, longest + 1, item_count)
         numbers = (distinct * rng.random(int(lengths.sum())) ** 3).astype(int)
         for part in np.split(numbers, np.cumsum(lengths)[:-1]):
             yield [f"{prefix}{number}" for number in part.tolist()]
 
     def numbers(values: np.ndarray) -> np.ndarray:
-        return np.where(rng.random(ITEM_COUNT) < 0.1, np.nan, values)
+        return np.where(rng.random(item_count) < 0.1, np.nan, values)
 
-    moments = rng.integers(1_262_304_000, 1_735_689_600, ITEM_COUNT) * 1_000_000
-    values: dict[str, Iterable[object]] = {
+    moments = rng.integers(1_262_304_000, 1_735_689_600, item_count) * 1_000_000
+    return {
         "category": names("category ", 200),
         "brand": names("brand ", 60_000),
-        "sku": [f"sku-{number:07}" for number in range(ITEM_COUNT)],
+        "sku": [f"sku-{number:07}" for number in range(item_count)],
         "genres": lists("genre", 18, 4),
         "tags": lists("tag", 50_000, 8),
-        "price": numbers(rng.gamma(2, 20, ITEM_COUNT).round(2)),
-        "rating": numbers(rng.uniform(1, 5, ITEM_COUNT).round(1)),
-        "year": numbers(rng.integers(1920, 2026, ITEM_COUNT)),
+        "price": numbers(rng.gamma(2, 20, item_count).round(2)),
+        "rating": numbers(rng.uniform(1, 5, item_count).round(1)),
+        "year": numbers(rng.integers(1920, 2026, item_count)),
         "added": moments.astype("datetime64[us]"),
-        "adult": [None if number == 0 else number == 1 for number in rng.integers(0, 10, ITEM_COUNT).tolist()],
+        "adult": [None if number == 0 else number == 1 for number in rng.integers(0, 10, item_count).tolist()],
     }
-    started = time.process_time()
-    Attributes.from_values(values, TYPES, ITEM_COUNT).save(path)
-    return round(time.process_time() - started, 1)
 
 
 def measure_memory(path: Path) -> dict[str, Any]:

@@ -17,11 +17,17 @@ from winnow.networks.folded_history import FoldedUserVectors
 from winnow.queries import Candidates, Restriction, RetrievalQuery
 from winnow.release.golden import GoldenRequests, check_scores
 from winnow.release.golden_filters import GoldenMismatchError, check_filters
-from winnow.release.manifest import ATTRIBUTES_FILE, CANDIDATE_NETWORK_FILE, INDEX_FILE
+from winnow.release.manifest import (
+    ATTRIBUTES_FILE,
+    CANDIDATE_ADDED_FILE,
+    CANDIDATE_NETWORK_FILE,
+    INDEX_FILE,
+    RETIRED_FILE,
+)
 from winnow.release.models.loader import load_candidate_network, load_index
 from winnow.release.reader import Release
 
-RELEASE_FILES = frozenset({CANDIDATE_NETWORK_FILE, INDEX_FILE, ATTRIBUTES_FILE})
+RELEASE_FILES = frozenset({CANDIDATE_NETWORK_FILE, CANDIDATE_ADDED_FILE, INDEX_FILE, ATTRIBUTES_FILE, RETIRED_FILE})
 """What is read of a release, besides the golden requests."""
 
 DEFAULT_FILTER_CACHE_BYTES = 256 * 2**20
@@ -64,7 +70,8 @@ class Retriever:
         network = load_candidate_network(release, device)
         # A GPU scans a million items in less time than a CPU takes to search an approximate index.
         scan = exact_search or device.type != "cpu"
-        index = ExactIndex(network.item_vectors_IH) if scan else load_index(release, network.item_vectors_IH)
+        items_IH = network.item_vectors_IH
+        index = ExactIndex(items_IH, release.retired()) if scan else load_index(release, items_IH)
         return cls(network, index, device, release.attributes(), filter_cache_bytes)
 
     @property

@@ -12,7 +12,8 @@ from candidate_service.settings import CandidateSettings
 from winnow.history import RaggedRows
 from winnow.networks.folded_history import folded_bytes
 from winnow.queries import Candidates, RetrievalQuery
-from winnow.release.manifest import Manifest
+from winnow.release.manifest import CANDIDATE_NETWORK_FILE, Manifest
+from winnow.release.models.loader import appended_bytes
 from winnow.release.reader import Release
 from winnow.serving.stage_host import StageHost, StageModel
 from winnow.serving.wire import pack_candidates, unpack_retrieval_query
@@ -45,7 +46,8 @@ class CandidateService(
 
     def derived_bytes(self, manifest: Manifest) -> int:
         """See StageHost.derived_bytes."""
-        return folded_bytes(manifest.candidate_network) if self._settings.device == "cpu" else 0
+        folded = folded_bytes(manifest.candidate_network) if self._settings.device == "cpu" else 0
+        return folded + appended_bytes(manifest, CANDIDATE_NETWORK_FILE)
 
     def check(self, query: RetrievalQuery, item_count: int) -> None:
         """See StageHost.check."""

@@ -40,6 +40,7 @@ class AbsenceReason(IntEnum):
     FILTERED = 5
     BELOW_CUT = 6
     MISSED = 7
+    RETIRED = 8
 
 
 @dataclass(kw_only=True, eq=False, slots=True)
@@ -61,7 +62,7 @@ class ExplainRequest:
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class RetrievalExplanation:
-    """The item among the candidates. All but the reasons is None, empty or 0 where the release does not know it."""
+    """The item among the candidates. All but the reasons is None, empty or 0 where it is unknown or retired."""
 
     place: int | None = None
     """From 1; None where it is not one of them."""
@@ -123,6 +124,8 @@ class Explainer:
         row, asked = request.row, request.recommendation
         if row is None:
             return Explanation(retrieval=RetrievalExplanation(reasons=[AbsenceReason.UNKNOWN]), timing=Timing())
+        if self._catalogue.is_retired(row):
+            return Explanation(retrieval=RetrievalExplanation(reasons=[AbsenceReason.RETIRED]), timing=Timing())
         check_time(self._leave_one_out.expected_seconds(), asked.deadline)
         asked.permitted = await self._catalogue.filters.permitted(asked.restriction)
         gathered, ranked = await recommend(asked)

@@ -11,7 +11,7 @@ from winnow.catalogue.filters.checker import read_filter
 from winnow.catalogue.filters.compiler import CompiledFilter, compile_canonical
 from winnow.catalogue.filters.error import FilterError
 from winnow.catalogue.filters.unmet import unmet_conditions
-from winnow.history import Rows
+from winnow.history import NO_ROWS, Rows
 from winnow.queries import Restriction
 from winnow.serving.filters import CompiledFilters
 
@@ -25,11 +25,15 @@ BLOCK_ROWS = 65_536
 class RequestFilters:
     """Reads filters, and says which rows they permit. All methods are called on the event loop."""
 
-    def __init__(self, attributes: Attributes, cache_bytes: int) -> None:
+    def __init__(self, attributes: Attributes, cache_bytes: int, retired: Rows = NO_ROWS) -> None:
+        """No filter and no list permits what is `retired`."""
         self._attributes = attributes
         self._schema = attributes.schema
         self._canonical: OrderedDict[str, str] = OrderedDict()
-        self._compiled = CompiledFilters(lambda canonical: compile_canonical(canonical, attributes), cache_bytes)
+        self._retired = retired
+        self._compiled = CompiledFilters(
+            lambda canonical: compile_canonical(canonical, attributes).without(retired), cache_bytes
+        )
 
     def read(self, text: str, violations: Violations) -> str:
         """Return the canonical form of a filter, empty where there is none; note what is wrong with it."""
@@ -57,6 +61,8 @@ class RequestFilters:
         if restriction.allowed is None:
             return PermittedRows(compiled)
         rows = np.unique(restriction.allowed)
+        if len(self._retired):
+            rows = rows[~np.isin(rows, self._retired)]
         return PermittedRows(compiled, rows if compiled is None else rows[compiled.matches(rows)])
 
     def unmet_conditions(self, canonical: str, row: int) -> list[str]:

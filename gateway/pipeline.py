@@ -91,7 +91,7 @@ class Pipeline:
         waiting, and StageFailure where a replica does not hold the release and there is an `other_release` to try.
         """
         request.permitted = await self._filters.permitted(request.restriction)
-        excluded_pinned_count = _leave_out_excluded_pins(request)
+        excluded_pinned_count = _leave_out_excluded_pins(request, self._catalogue)
         submitted_at = time.perf_counter_ns()
         gathered, ranked = await self._gather_and_rank(request)
         wait = _wait(submitted_at, gathered.microseconds, gathered.sources_microseconds, ranked.microseconds)
@@ -266,14 +266,12 @@ def _pinned(request: CandidateRequest) -> Rows:
     return NO_ROWS if request.rules is None else request.rules.pinned
 
 
-def _leave_out_excluded_pins(request: CandidateRequest) -> int:
-    """Unpin rows that are excluded or not permitted, and return how many there are."""
+def _leave_out_excluded_pins(request: CandidateRequest, catalogue: ServedCatalogue) -> int:
+    """Unpin rows that are excluded, retired or not permitted, and return how many there are."""
     pinned = _pinned(request)
     if request.rules is None or not len(pinned):
         return 0
-    kept = ~np.isin(pinned, request.excluded)
-    if request.permitted is not None:
-        kept &= request.permitted.includes(pinned)
+    kept = ~np.isin(pinned, request.excluded) & catalogue.permits(pinned, request.permitted)
     request.rules = request.rules.keep_pinned(kept)
     return len(pinned) - int(np.count_nonzero(kept))
 

@@ -18,6 +18,7 @@ from winnow.release.manifest import (
     ATTRIBUTES_FILE,
     GOLDEN_FILE,
     POPULARITY_FILE,
+    RETIRED_FILE,
     SIMILARITY_FILE,
     TITLE_INDEX_FILE,
     TRENDING_FILE,
@@ -34,6 +35,7 @@ RELEASE_FILES = frozenset(
         SIMILARITY_FILE,
         GOLDEN_FILE,
         TITLE_INDEX_FILE,
+        RETIRED_FILE,
     }
 )
 """What is read of a release."""
@@ -54,10 +56,12 @@ class ServedCatalogue:
     vocabulary: Vocabulary
     popularity: NDArray[np.float32]
     """Each item's share of all watches, by row."""
+    retired: Rows
+    """The rows that are never recommended, ascending. Histories may hold them, and they can be looked up."""
     popular_rows: Rows
-    """All rows, the most popular first."""
+    """All rows that are not retired, the most popular first."""
     trending_rows: Rows
-    """Rows that were watched more of late than usual, those that rose the most first."""
+    """Rows that were watched more of late than usual and are not retired, those that rose the most first."""
     schema: Schema
     """Name and type of each attribute."""
     attributes: Attributes
@@ -78,17 +82,19 @@ class ServedCatalogue:
     def load(cls, release: Release, filter_cache_bytes: int = DEFAULT_FILTER_CACHE_BYTES) -> "ServedCatalogue":
         """Load what the gateway needs. Raises ValueError that says what is wrong with it."""
         popularity, vocabulary, attributes = release.popularity(), release.vocabulary(), release.attributes()
+        retired, trending_rows = release.retired(), release.trending().rows
         check_filters(release.golden_requests().filters, attributes)
         return cls(
             release_id=release.release_id,
             vocabulary=vocabulary,
             popularity=popularity,
-            popular_rows=popular_rows(popularity),
-            trending_rows=release.trending().rows,
+            retired=retired,
+            popular_rows=popular_rows(popularity, retired),
+            trending_rows=trending_rows[~np.isin(trending_rows, retired)],
             schema=attributes.schema,
             attributes=attributes,
             similarity_vectors=release.similarity_vectors(),
-            filters=RequestFilters(attributes, filter_cache_bytes),
+            filters=RequestFilters(attributes, filter_cache_bytes, retired),
             items=ItemCatalogue(attributes, vocabulary),
             title_index=release.title_index(),
             history_length=release.manifest.history_length,
@@ -99,7 +105,7 @@ class ServedCatalogue:
     def popular(self, count: int, excluded_rows: Rows, permitted: PermittedRows | None = None) -> Rows:
         """Return the `count` most popular rows that are permitted and not excluded; fewer where there are no more.
 
-        None permits all rows.
+        None permits all rows that are not retired.
         """
         # Enough of the list that `count` remain even if every excluded row is among them.
         enough = count + len(excluded_rows)
@@ -109,7 +115,10 @@ class ServedCatalogue:
             head = permitted.most_popular(enough, self.popularity, self.popular_rows)
         return head[~np.isin(head, excluded_rows)][:count]
 
-    @staticmethod
-    def permits(rows: Rows, permitted: PermittedRows | None) -> NDArray[np.bool_]:
-        """Whether each row may be in an answer, exclusions apart. None permits all rows."""
-        return np.ones(len(rows), dtype=np.bool_) if permitted is None else permitted.includes(rows)
+    def permits(self, rows: Rows, permitted: PermittedRows | None) -> NDArray[np.bool_]:
+        """Whether each row may be in an answer, exclusions apart. None permits all rows that are not retired."""
+        return ~np.isin(rows, self.retired) if permitted is None else permitted.includes(rows)
+
+    def is_retired(self, row: int) -> bool:
+        """Whether an item is never recommended any more."""
+        return bool(np.isin(row, self.retired))

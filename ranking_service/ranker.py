@@ -17,11 +17,11 @@ from winnow.networks.ranking import DeepRankingModel
 from winnow.networks.tower import tower_widths
 from winnow.queries import RankingQuery
 from winnow.release.golden import TOLERANCE, GoldenRequests, check_scores
-from winnow.release.manifest import RANKING_NETWORK_FILE, Manifest
+from winnow.release.manifest import RANKING_ADDED_FILE, RANKING_NETWORK_FILE, Manifest
 from winnow.release.models.loader import load_ranking_network
 from winnow.release.reader import Release
 
-RELEASE_FILES = frozenset({RANKING_NETWORK_FILE})
+RELEASE_FILES = frozenset({RANKING_NETWORK_FILE, RANKING_ADDED_FILE})
 """What is read of a release, besides the golden requests."""
 
 # Eight bits a number, through three layers: probabilities move by a hundredth where scores are large.

@@ -12,7 +12,8 @@ from ranking_service.ranker import RELEASE_FILES, Ranker, choose_arithmetic, tab
 from ranking_service.settings import RankingSettings
 from winnow.networks.options import Arithmetic
 from winnow.queries import RankingQuery
-from winnow.release.manifest import Manifest
+from winnow.release.manifest import RANKING_NETWORK_FILE, Manifest
+from winnow.release.models.loader import appended_bytes
 from winnow.release.reader import Release
 from winnow.serving.stage_host import StageHost
 from winnow.serving.wire import pack_scores, unpack_ranking_query
@@ -44,9 +45,10 @@ class RankingService(
 
     def derived_bytes(self, manifest: Manifest) -> int:
         """See StageHost.derived_bytes: the table of item halves, which takes a GPU's own memory where there is one."""
+        appended = appended_bytes(manifest, RANKING_NETWORK_FILE)
         if self._settings.device != "cpu":
-            return 0
-        return table_bytes(manifest, self._table_budget_bytes, self._arithmetic(manifest))
+            return appended
+        return appended + table_bytes(manifest, self._table_budget_bytes, self._arithmetic(manifest))
 
     def check(self, query: RankingQuery, item_count: int) -> None:
         """See StageHost.check."""

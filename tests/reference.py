@@ -18,6 +18,7 @@ class DirectRecommender:
         release = open_release(releases / (release_id or current_release_id(releases)))
         self.release_id = release.release_id
         self.vocabulary = release.vocabulary()
+        self.retired = release.retired().tolist()
         self.candidate_network = load_candidate_network(release, torch.device("cpu"))
         self.ranking_network = load_ranking_network(release, torch.device("cpu"))
 
@@ -40,6 +41,7 @@ class DirectRecommender:
         probabilities = self.candidate_network([_last(rows, self.candidate_network.config.history_length)])[0]
         probabilities[rows] = -1
         probabilities[self.vocabulary.rows(excluded)[0].tolist()] = -1
+        probabilities[self.retired] = -1
         probabilities[[row for row in range(len(self.vocabulary)) if not matches(row)]] = -1
         candidates = probabilities.argsort(descending=True)[: min(candidate_count, int((probabilities >= 0).sum()))]
         added = [row for row in self.vocabulary.rows(further)[0].tolist() if probabilities[row] >= 0]

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from winnow.catalogue.attribute_codes import NO_CODES, AttributeCodes, ItemCodes
 from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.schema import AttributeType
 from winnow.catalogue.trending import TrendingItems
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
-from winnow.networks.options import CandidateOptions, HistoryOptions, RankingOptions
+from winnow.networks.options import AttributeShape, CandidateOptions, HistoryOptions, RankingOptions
 from winnow.networks.ranking import DeepRankingModel
 from winnow.release.models.writer import ReleaseContents, write_release
 from winnow.release.reader import describe_file, digest_of_files
@@ -55,6 +56,11 @@ def attributes_of(item_count: int) -> Attributes:
     return Attributes.from_values(values, ATTRIBUTE_TYPES, item_count)
 
 
+def new_item_codes(attributes: Attributes) -> ItemCodes:
+    """What the vectors of new items follow from."""
+    return ItemCodes(parts=tuple(AttributeCodes.fit(name, attributes[name]) for name in ("genres", "year", "country")))
+
+
 def trending_items(item_count: int) -> TrendingItems:
     """Every 13th item from the least popular one on."""
     rows = np.arange(item_count - 1, 0, -13, dtype=np.int32)
@@ -69,17 +75,23 @@ def write_random_release(
     history: HistoryOptions = PLAIN_HISTORY,
     ranking: RankingOptions = PLAIN_RANKING,
     with_attributes: bool = True,
+    takes_new_items: bool = False,
 ) -> str:
     """Write a release of untrained networks and return its id. Row 0 is the most popular item.
 
-    `history` is how both networks read histories; `ranking` are the ranking network's other options.
+    `history` is how both networks read histories; `ranking` are the ranking network's other options. If it
+    `takes_new_items`, the candidate network has attribute parts.
     """
     rng = np.random.default_rng(seed)
-    candidate_network = DeepCandidateGenerationModel(item_count, 12, 8, 2, seed, CandidateOptions(history=history))
+    attributes = attributes_of(item_count) if with_attributes else Attributes({}, item_count)
+    codes = new_item_codes(attributes) if takes_new_items else NO_CODES
+    shapes = tuple(AttributeShape(value_count=code.value_count, values_per_item=1) for code in codes.parts)
+    options = CandidateOptions(history=history, parts=shapes)
+    candidate_network = DeepCandidateGenerationModel(item_count, 12, 8, 2, seed, options)
     ranking_network = DeepRankingModel(item_count, 12, 8, 2, seed + 1, replace(ranking, history=history))
     for network in (candidate_network, ranking_network):
         for name, weights in network.named_parameters():
-            if "code_" in name:  # what begins as zeros or ones would show no mistake
+            if "code_" in name or name.startswith("parts."):  # what begins as zeros or ones would show no mistake
                 torch.nn.init.normal_(weights, generator=torch.Generator().manual_seed(seed))
     return write_release(
         releases,
@@ -88,8 +100,9 @@ def write_random_release(
             candidate_network=candidate_network,
             ranking_network=ranking_network,
             popularity=np.linspace(0.01, 0.001, item_count, dtype=np.float32),
+            attributes=attributes,
+            codes=codes,
             trending=trending_items(item_count),
-            attributes=attributes_of(item_count) if with_attributes else Attributes({}, item_count),
             sample_histories=RaggedRows.from_lists([rng.integers(0, item_count, 7).tolist() for _ in range(4)]),
             training={"seed": seed},
             figures={"test": {"chain": {"hr_at_10": 0.0}}},

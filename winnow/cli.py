@@ -1,6 +1,6 @@
 """The command line.
 
-`winnow data | check | train | evaluate | serve | recommend | similar | explain | schema | health | loadtest`
+`winnow data | check | train | items | evaluate | serve | recommend | similar | explain | schema | health | loadtest`
 """
 
 from importlib.metadata import version
@@ -13,6 +13,7 @@ from winnow.commands.data import data_app
 from winnow.commands.evaluate import evaluate
 from winnow.commands.explain import explain
 from winnow.commands.health import health
+from winnow.commands.items import items
 from winnow.commands.loadtest import loadtest
 from winnow.commands.recommend import recommend
 from winnow.commands.schema import schema
@@ -46,6 +47,7 @@ def winnow(
 app.add_typer(data_app, name="data")
 app.command()(check)
 app.command()(train)
+app.command()(items)
 app.command()(evaluate)
 app.command()(serve)
 app.command()(recommend)

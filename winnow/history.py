@@ -17,6 +17,8 @@ Offsets = NDArray[np.int64]
 Weights = NDArray[np.float32]
 Timestamps = NDArray[np.int64]
 
+NO_ROWS: Rows = np.empty(0, dtype=np.int32)
+NO_ROWS.flags.writeable = False
 # The weight of a watch whose weight is unknown, and the time of one whose time is unknown.
 UNKNOWN_WEIGHT = np.float32(np.nan)
 UNKNOWN_TIME = np.iinfo(np.int64).min

@@ -65,3 +65,17 @@ def test_every_layout_of_a_history_is_read_as_it_was_sent(known: bool, monkeypat
     costs = watch_messages.measure(watches)  # raises where a history is not read as it was sent
     assert len(costs) == 3
     assert all(cost.size_bytes > 0 for cost in costs.values())
+
+
+def test_deriving_releases_is_measured(tmp_path: Path) -> None:
+    output = tmp_path / "derived_release.json"
+    command = [sys.executable, "-m", "benchmarks.derived_release", "--items=5000", f"--output={output}"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert result.returncode == 0, result.stderr
+    results = json.loads(output.read_text())
+    derived = [figures for name, figures in results.items() if "item" in name and isinstance(figures, dict)]
+    assert len(derived) == 2
+    for figures in derived:
+        assert "candidate_network.safetensors" not in figures["written"]
+        assert 0 < figures["mebibytes_written"] < figures["mebibytes_of_the_release"]
+    assert list(tmp_path.iterdir()) == [output]

@@ -16,7 +16,7 @@ from tests.reference import DirectRecommender
 from tests.releases import reseal, write_random_release
 from tests.traffic import assert_unmixed, steady_traffic
 from winnow.client import WinnowClient
-from winnow.release.models.writer import point_current_at
+from winnow.release.publication import point_current_at
 from winnow.serving.local_stack import LocalStack
 from winnow.v1 import status_pb2, status_pb2_grpc
 

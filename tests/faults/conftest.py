@@ -17,7 +17,7 @@ from tests.faults import table
 from tests.faults.cluster import Cluster
 from tests.faults.ledger import Judge, Ledger, Load
 from tests.releases import ITEM_COUNT, item_id, write_random_release
-from winnow.release.models.writer import point_current_at
+from winnow.release.publication import point_current_at
 
 # How long the load continues after a fault is over; the stack recovers within this time ...
 SETTLE_SECONDS = 3.0

@@ -11,7 +11,7 @@ import pytest
 from tests.faults.cluster import STAGES, Cluster
 from tests.faults.conftest import load_while
 from tests.faults.ledger import Judge, Ledger, Load
-from winnow.release.models.writer import point_current_at
+from winnow.release.publication import point_current_at
 from winnow.v1 import status_pb2, status_pb2_grpc
 
 RATE = 40.0

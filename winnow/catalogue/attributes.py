@@ -8,9 +8,10 @@ import mmap
 import operator
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
@@ -60,6 +61,25 @@ class Attributes:
                 raise ValueError(f"attribute {name}, {error}") from None
         return cls(columns, item_count)
 
+    def replaced(self, item_count: int, rows: NDArray[np.int64], changes: "Attributes") -> "Attributes":
+        """Return the attributes of `item_count` items, at least as many as before, with other values in some rows [N].
+
+        `changes` has the new values of these rows, of some of the attributes. The others stay as they are, and have no
+        value in new rows. Raises ValueError for changes of another type.
+        """
+        columns: dict[str, Column] = {}
+        for name, column in self._columns.items():
+            # Of the column's own type, which is more than the types say of the two.
+            values: Any = changes.get(name)
+            if values is None:
+                nothing: Any = COLUMN_TYPES[column.type]
+                columns[name] = column.replaced(item_count, rows[:0], nothing.from_values(()))
+            elif values.type is column.type:
+                columns[name] = column.replaced(item_count, rows, values)
+            else:
+                raise ValueError(f"attribute {name} is of the type {column.type}, not {values.type}")
+        return Attributes(columns, item_count)
+
     @property
     def schema(self) -> Schema:
         """Name, type and counts of each attribute."""
@@ -78,6 +98,10 @@ class Attributes:
 
     def __contains__(self, name: str) -> bool:
         return name in self._columns
+
+    def get(self, name: str) -> Column | None:
+        """The column of this name; None where there is none."""
+        return self._columns.get(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.catalogue.schema import AttributeType, AttributeValueError
+from winnow.history import stretches
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -39,10 +40,8 @@ class TextDictionary:
             encoded = sorted(text.encode() for text in texts)
         except UnicodeEncodeError as error:
             raise ValueError(f"{error.object[:50]!r} is not Unicode text") from None
-        ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
-        return cls(
-            np.frombuffer(b"".join(encoded), dtype=np.uint8), ends.astype(smallest_unsigned(int(ends.max(initial=0))))
-        )
+        lengths = np.array([len(text) for text in encoded], dtype=np.int64)
+        return cls._of_lengths(np.frombuffer(b"".join(encoded), dtype=np.uint8), lengths)
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -58,6 +57,41 @@ class TextDictionary:
     def codes(self) -> dict[str, int]:
         """The code of every text."""
         return {self.text(code): code for code in range(len(self))}
+
+    def with_texts(self, texts: "TextDictionary") -> tuple["TextDictionary", NDArray[np.int64], NDArray[np.int64]]:
+        """Add the texts of another dictionary. Return the new one, and in it the codes of the texts of both.
+
+        The other one should be small: its texts are looked up one by one.
+        """
+        added = [texts[code] for code in range(len(texts))]
+        places = np.array([bisect_left(self, text) for text in added], dtype=np.int64)
+        known = np.array(
+            [place < len(self) and self[place] == text for place, text in zip(places.tolist(), added, strict=True)],
+            dtype=np.bool_,
+        )
+        new = [text for text, is_known in zip(added, known.tolist(), strict=True) if not is_known]
+        new_places, new_lengths = places[~known], np.array(list(map(len, new)), dtype=np.int64)
+        ends = self.ends.astype(np.int64)
+        starts = np.append(0, ends)
+        lengths = np.insert(np.diff(starts), new_places, new_lengths)
+        utf8 = np.insert(self.utf8, np.repeat(starts[new_places], new_lengths), np.frombuffer(b"".join(new), np.uint8))
+        own_codes = np.arange(len(self))
+        own_codes += np.searchsorted(new_places, own_codes, side="right")
+        # Each text comes after all texts of the other dictionary before it that were new.
+        other_codes = places + np.cumsum(~known) - ~known
+        return self._of_lengths(utf8, lengths), own_codes, other_codes
+
+    def only(self, used: NDArray[np.bool_]) -> tuple["TextDictionary", NDArray[np.int64]]:
+        """Drop the texts that are not used [D]. Return what is left, and the new code of each text that was kept."""
+        if used.all():
+            return self, np.arange(len(self))
+        lengths = np.diff(np.append(0, self.ends.astype(np.int64)))
+        return self._of_lengths(self.utf8[np.repeat(used, lengths)], lengths[used]), np.cumsum(used) - 1
+
+    @classmethod
+    def _of_lengths(cls, utf8: NDArray[np.uint8], lengths: NDArray[np.int64]) -> Self:
+        ends = np.cumsum(lengths)
+        return cls(utf8, ends.astype(smallest_unsigned(int(ends.max(initial=0)))))
 
     def code_at_or_after(self, text: str) -> int:
         """How many texts come before `text`: its own code, if it has one."""
@@ -123,6 +157,16 @@ class TextColumn:
         """What has to be stored."""
         return {"codes": self.codes_plus_one, "utf8": self.dictionary.utf8, "ends": self.dictionary.ends}
 
+    def replaced(self, item_count: int, rows: NDArray[np.int64], values: Self) -> Self:
+        """Return the column of `item_count` items, at least as many as before, whose rows [N] have other values [N]."""
+        dictionary, own_codes, other_codes = self.dictionary.with_texts(values.dictionary)
+        codes = np.zeros(item_count, dtype=np.int64)
+        codes[: len(self)] = np.append(0, own_codes + 1)[self.codes_plus_one]
+        codes[rows] = np.append(0, other_codes + 1)[values.codes_plus_one]
+        used = np.bincount(codes, minlength=len(dictionary) + 1)[1:] > 0
+        dictionary, new_codes = dictionary.only(used)
+        return type(self)(np.append(0, new_codes + 1)[codes].astype(smallest_unsigned(len(dictionary))), dictionary)
+
     def __len__(self) -> int:
         return len(self.codes_plus_one)
 
@@ -176,16 +220,18 @@ class TextListColumn:
         dictionary = TextDictionary.of({text for texts in lists for text in texts})
         code_of = dictionary.codes()
         lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
-        count = int(lengths.sum())
         codes = np.fromiter(
-            (code_of[text] for texts in lists for text in texts),
-            dtype=smallest_unsigned(max(len(dictionary) - 1, 0)),
-            count=count,
+            (code_of[text] for texts in lists for text in texts), dtype=np.int64, count=int(lengths.sum())
         )
-        rows = np.repeat(np.arange(len(lists), dtype=smallest_unsigned(max(len(lists) - 1, 0))), lengths)
-        ends_type = smallest_unsigned(count)
+        return cls._of_lengths(codes, lengths, dictionary)
+
+    @classmethod
+    def _of_lengths(cls, codes: NDArray[np.int64], lengths: NDArray[np.int64], dictionary: TextDictionary) -> Self:
+        """Take the codes of all lists, one list after the other, and the length of each list."""
+        rows = np.repeat(np.arange(len(lengths), dtype=smallest_unsigned(max(len(lengths) - 1, 0))), lengths)
+        ends_type = smallest_unsigned(len(codes))
         return cls(
-            codes=codes,
+            codes=codes.astype(smallest_unsigned(max(len(dictionary) - 1, 0))),
             ends=np.cumsum(lengths).astype(ends_type),
             dictionary=dictionary,
             rows_by_code=rows[np.argsort(codes, kind="stable")],
@@ -213,6 +259,21 @@ class TextListColumn:
             "rows": self.rows_by_code,
             "rows_ends": self.rows_by_code_ends,
         }
+
+    def replaced(self, item_count: int, rows: NDArray[np.int64], values: Self) -> Self:
+        """Return the column of `item_count` items, at least as many as before, whose rows [N] have other lists [N]."""
+        dictionary, own_codes, other_codes = self.dictionary.with_texts(values.dictionary)
+        codes = np.concatenate([own_codes[self.codes], other_codes[values.codes]])
+        own_ends, other_ends = self.ends.astype(np.int64), values.ends.astype(np.int64)
+        lengths = np.zeros(item_count, dtype=np.int64)
+        lengths[: len(self)] = np.diff(own_ends, prepend=0)
+        lengths[rows] = np.diff(other_ends, prepend=0)
+        starts = np.zeros(item_count, dtype=np.int64)
+        starts[: len(self)] = np.append(0, own_ends)[:-1]
+        starts[rows] = len(self.codes) + np.append(0, other_ends)[:-1]
+        codes = codes[stretches(starts, lengths)]
+        dictionary, new_codes = dictionary.only(np.bincount(codes, minlength=len(dictionary)) > 0)
+        return self._of_lengths(new_codes[codes], lengths, dictionary)
 
     def __len__(self) -> int:
         return len(self.ends)

@@ -26,6 +26,7 @@ class _ValueColumn:
     """An array of values by row [I]."""
 
     dtype: ClassVar[type[np.generic]]
+    missing: ClassVar[Any]
     distinct_count: ClassVar = None
 
     def __init__(self, values: NDArray[Any]) -> None:
@@ -43,6 +44,13 @@ class _ValueColumn:
         """What has to be stored."""
         return {"values": self.values}
 
+    def replaced(self, item_count: int, rows: NDArray[np.int64], values: Self) -> Self:
+        """Return the column of `item_count` items, at least as many as before, whose rows [N] have other values [N]."""
+        all_values = np.full(item_count, self.missing, dtype=self.dtype)
+        all_values[: len(self)] = self.values
+        all_values[rows] = values.values
+        return type(self)(all_values)
+
     def __len__(self) -> int:
         return len(self.values)
 
@@ -52,6 +60,7 @@ class NumberColumn(_ValueColumn):
 
     type: ClassVar = AttributeType.NUMBER
     dtype = np.float64
+    missing = math.nan
 
     def __init__(self, values: NDArray[np.float64]) -> None:
         """Raise ValueError for another type or shape."""
@@ -75,6 +84,7 @@ class TimestampColumn(_ValueColumn):
 
     type: ClassVar = AttributeType.TIMESTAMP
     dtype = np.int64
+    missing = MISSING_TIMESTAMP
 
     def __init__(self, values: NDArray[np.int64]) -> None:
         """Raise ValueError for another type or shape, or a moment outside of the range."""
@@ -104,6 +114,7 @@ class BooleanColumn(_ValueColumn):
 
     type: ClassVar = AttributeType.BOOLEAN
     dtype = np.uint8
+    missing = MISSING_BOOLEAN
 
     def __init__(self, values: NDArray[np.uint8]) -> None:
         """Raise ValueError for another type, shape or value."""

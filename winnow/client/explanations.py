@@ -23,6 +23,8 @@ class AbsenceReason(StrEnum):
     """It scores no more than the last of as many candidates as are retrieved."""
     MISSED = "MISSED"
     """It scores more than the last candidate, but the approximate index has missed it."""
+    RETIRED = "RETIRED"
+    """The release does not recommend the item any more."""
     OTHER = "OTHER"
     """A reason that this version of the client does not know."""
 

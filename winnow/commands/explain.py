@@ -31,6 +31,7 @@ _REASONS = {
     AbsenceReason.FILTERED: "it does not match the filter",
     AbsenceReason.BELOW_CUT: "it scores too little",
     AbsenceReason.MISSED: "the approximate index has missed it",
+    AbsenceReason.RETIRED: "it is retired",
     AbsenceReason.OTHER: "for a reason that this version does not know",
 }
 _SCORES = {

@@ -37,6 +37,13 @@ def train(
             "inferred."
         ),
     ] = "",
+    new_items_by: Annotated[
+        str,
+        typer.Option(
+            help="Attributes such as 'genres,year', from which items that come later get their vectors: `winnow items` "
+            "can add them then."
+        ),
+    ] = "",
     releases: Annotated[Path, typer.Option(help="Directory of the releases.")] = Path("releases"),
     checkpoints: Annotated[Path, typer.Option(help="Directory for the state of this run.")] = Path("runs/latest"),
     preset: Annotated[str, typer.Option(help="Name of the settings: see winnow/training/presets.py.")] = "demo",
@@ -76,6 +83,9 @@ def train(
         raise typer.BadParameter(f"the preset {preset!r} cannot learn from impressions, only {fit}")
     if split is not None and split not in SPLITS:
         raise typer.BadParameter(f"there is no split {split!r}, only {', '.join(SPLITS)}")
+    parts = tuple(filter(None, map(str.strip, new_items_by.split(","))))
+    if parts and items is None:
+        raise typer.BadParameter("--new-items-by needs --items: that is where attributes come from")
     try:
         types = parse_types(attribute_types)
     except ValueError as error:
@@ -86,7 +96,11 @@ def train(
         seed=chosen.seed if seed is None else seed,
         vocabulary_size=vocabulary_size or chosen.vocabulary_size,
         min_item_count=min_item_count or chosen.min_item_count,
-        candidate=dataclasses.replace(chosen.candidate, epochs=candidate_epochs or chosen.candidate.epochs),
+        candidate=dataclasses.replace(
+            chosen.candidate,
+            epochs=candidate_epochs or chosen.candidate.epochs,
+            new_items_by=parts or chosen.candidate.new_items_by,
+        ),
         ranking=dataclasses.replace(chosen.ranking, epochs=ranking_epochs or chosen.ranking.epochs),
         impressions=chosen.impressions
         and dataclasses.replace(chosen.impressions, epochs=ranking_epochs or chosen.impressions.epochs),

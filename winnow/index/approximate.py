@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from winnow.catalogue.filters.compiler import CompiledFilter
-from winnow.history import RaggedRows, Rows
+from winnow.history import NO_ROWS, RaggedRows, Rows
 from winnow.index.exact import ExactIndex
 from winnow.index.filtered_lists import FilteredLists
-from winnow.index.selection import Selection, cut_to_counts
+from winnow.index.selection import Selection, cut_to_counts, without
 from winnow.queries import Candidates, RetrievalQuery
 
 # FAISS's k-means asks for at least 39 vectors a list. More take longer and gain nothing measurable.
@@ -39,12 +39,13 @@ class ApproximateIndex:
     full scan. So no list is shorter than asked while items remain.
     """
 
-    def __init__(self, index: Any, item_vectors_IH: Tensor, probe_count: int) -> None:
+    def __init__(self, index: Any, item_vectors_IH: Tensor, probe_count: int, retired: Rows = NO_ROWS) -> None:
         """Wrap what `build` made from `item_vectors_IH`; a query scans `probe_count` lists.
 
-        Raises ValueError where index and vectors do not fit together.
+        Rows that are `retired`, ascending, have been removed from it. Raises ValueError where index and vectors do not
+        fit together.
         """
-        if (index.ntotal, index.d) != tuple(item_vectors_IH.shape):
+        if (index.ntotal + len(retired), index.d) != tuple(item_vectors_IH.shape):
             raise ValueError(f"the index holds {index.ntotal} vectors of width {index.d}, "
                              f"the network has {tuple(item_vectors_IH.shape)}")  # fmt: skip
         self._index = index
@@ -52,7 +53,8 @@ class ApproximateIndex:
         self._projection: Any = faiss.downcast_VectorTransform(index.chain.at(0))
         self._rows_scored_for_each = OVERSAMPLING if self._lists.d < index.d else 1
         self._item_vectors_IH = item_vectors_IH.detach()
-        self._exact = ExactIndex(item_vectors_IH)
+        self._exact = ExactIndex(item_vectors_IH, retired)
+        self._retired = retired
         self.probe_count = probe_count
 
     @classmethod
@@ -77,19 +79,23 @@ class ApproximateIndex:
         return cls(index, item_vectors_IH, list_count)
 
     @classmethod
-    def open(cls, path: Path, item_vectors_IH: Tensor, probe_count: int) -> "ApproximateIndex":
+    def open(cls, path: Path, item_vectors_IH: Tensor, probe_count: int, retired: Rows = NO_ROWS) -> "ApproximateIndex":
         """Map a file that `save` wrote into memory: pages are read when searched. Raises ValueError for any other file.
 
-        FAISS does not defend itself against a file made to harm it: check the file's hash first.
+        Where items are retired, the lists are read into memory as a whole and lose them, so that a search costs nothing
+        more. FAISS does not defend itself against a file made to harm it: check the file's hash first.
         """
         index: Any
         try:
-            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+            index = faiss.read_index(str(path), 0 if len(retired) else faiss.IO_FLAG_MMAP)
         except RuntimeError as error:
             raise ValueError(f"not an index: {error}") from error
         inner: Any = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
         if inner is index or not isinstance(inner, faiss.IndexIVFScalarQuantizer):
             raise ValueError(f"a {type(index).__name__} of {type(inner).__name__} and not inverted lists")
+        if len(retired):
+            index.remove_ids(retired.astype(np.int64))
+            return cls(index, item_vectors_IH, probe_count, retired)
         # By default each search starts 32 threads that prefetch pages: six times slower once the pages are in memory.
         lists: Any = inner.invlists
         mapped: Any = faiss.downcast_InvertedLists(lists)
@@ -98,10 +104,22 @@ class ApproximateIndex:
 
     def save(self, path: Path) -> None:
         """Write the lists, without the float32 vectors: the network's file has them. Raises OSError."""
+        _write(self._index, path)
+
+    @staticmethod
+    def update(path: Path, target: Path, rows: NDArray[np.int64], vectors_NH: Tensor) -> None:
+        """Write to `target` what `save` wrote to `path`, with other vectors for some rows, which may be new.
+
+        The lists stay as they are: each vector goes to the nearest one. Raises ValueError for any other file, and
+        OSError.
+        """
         try:
-            faiss.write_index(self._index, str(path))
+            index: Any = faiss.read_index(str(path))
         except RuntimeError as error:
-            raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
+            raise ValueError(f"not an index: {error}") from error
+        index.remove_ids(rows)
+        index.add_with_ids(vectors_NH.detach().contiguous().numpy(), rows)
+        _write(index, target)
 
     @property
     def list_count(self) -> int:
@@ -122,6 +140,7 @@ class ApproximateIndex:
 
     def select(self, compiled: CompiledFilter) -> Selection:
         """See CandidateIndex.select."""
+        compiled = compiled.without(self._retired)
         if compiled.match_count <= LARGEST_SCANNED_SELECTION:
             return Selection(compiled=compiled, rows=compiled.rows())
         return self._filtered_lists.select(compiled)
@@ -130,7 +149,7 @@ class ApproximateIndex:
     def search_selected(self, user_BH: Tensor, query: RetrievalQuery, selection: Selection) -> Candidates:
         """See CandidateIndex.search_selected."""
         if selection.rows is not None:
-            return self.search_rows(user_BH, query, selection.rows)
+            return self._exact.search_selected(user_BH.cpu(), query, selection)
         user_BH = user_BH.cpu()
         counts = query.counts * self._rows_scored_for_each + query.exclusions.lengths
         user_BW = torch.from_numpy(self._projection.apply(user_BH.numpy()))
@@ -148,7 +167,7 @@ class ApproximateIndex:
 
     def _best(self, user_BH: Tensor, found_BK: NDArray[np.int64], query: RetrievalQuery) -> Candidates:
         """Score what FAISS has found, as far as it is asked for and not excluded."""
-        usable_BK = (found_BK >= 0) & ~_excluded(found_BK, query.exclusions, self._index.ntotal)
+        usable_BK = (found_BK >= 0) & ~_excluded(found_BK, query.exclusions, len(self._item_vectors_IH))
         usable_BK &= usable_BK.cumsum(axis=1) <= query.counts[:, None] * self._rows_scored_for_each
         return self._score(user_BH, found_BK, usable_BK, query.counts)
 
@@ -204,13 +223,20 @@ class ApproximateIndex:
             excluded = query.exclusions.slice(position, position + 1)
             one = RetrievalQuery.without_histories(query.counts[position : position + 1], excluded)
             user_1H = user_BH[position : position + 1]
-            rows = np.unique(excluded.rows)
+            rows = without(np.unique(excluded.rows), self._retired)
             if selection is None:
                 if len(parts[position].scores) < self._index.ntotal - len(rows):
                     parts[position] = self._exact.search(user_1H, one)
             elif len(parts[position].scores) < selection.compiled.match_count - selection.compiled.matches(rows).sum():
                 parts[position] = self._exact.search_selected(user_1H, one, selection)
         return Candidates.concatenate(parts)
+
+
+def _write(index: Any, path: Path) -> None:
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:
+        raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
 
 
 def principal_components(vectors_NH: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from winnow.catalogue.filters.compiler import CompiledFilter
-from winnow.history import RaggedRows, Rows
-from winnow.index.selection import Selection, cut_to_counts, scan_rows
+from winnow.history import NO_ROWS, RaggedRows, Rows
+from winnow.index.selection import Selection, cut_to_counts, scan_rows, without
 from winnow.queries import Candidates, RetrievalQuery
 
 # Scores held at once: 16 M float32 are 64 MiB, however large the catalogue and the batch.
@@ -22,8 +22,14 @@ LARGEST_GATHERED_SHARE = 0.1
 class ExactIndex:
     """Scans every item. Memory is bounded by `block_scores`, not by the size of the catalogue."""
 
-    def __init__(self, item_vectors_IH: Tensor, block_scores: int = BLOCK_SCORES) -> None:
+    def __init__(self, item_vectors_IH: Tensor, retired: Rows = NO_ROWS, block_scores: int = BLOCK_SCORES) -> None:
+        """Rows that are `retired`, ascending, are never found."""
         self._item_vectors_IH = item_vectors_IH.detach()
+        self._retired = retired
+        self._retired_mask_I: Tensor | None = None
+        if len(retired):
+            self._retired_mask_I = torch.zeros(len(item_vectors_IH), dtype=torch.bool, device=item_vectors_IH.device)
+            self._retired_mask_I[torch.from_numpy(retired).to(item_vectors_IH.device, torch.long)] = True
         self._block_scores = block_scores
 
     @property
@@ -34,10 +40,11 @@ class ExactIndex:
     @torch.inference_mode()
     def search(self, user_BH: Tensor, query: RetrievalQuery) -> Candidates:
         """See CandidateIndex.search."""
-        return self._scan(user_BH, query)
+        return self._scan(user_BH, query, self._retired_mask_I)
 
     def select(self, compiled: CompiledFilter) -> Selection:
         """See CandidateIndex.select."""
+        compiled = compiled.without(self._retired)
         few = compiled.match_count <= LARGEST_GATHERED_SHARE * compiled.item_count
         return Selection(compiled=compiled, rows=compiled.rows() if few else None)
 
@@ -45,12 +52,12 @@ class ExactIndex:
     def search_selected(self, user_BH: Tensor, query: RetrievalQuery, selection: Selection) -> Candidates:
         """See CandidateIndex.search_selected."""
         if selection.rows is not None:
-            return self.search_rows(user_BH, query, selection.rows)
+            return scan_rows(self._item_vectors_IH, user_BH, query, selection.rows)
         return self._scan(user_BH, query, torch.from_numpy(~selection.compiled.mask()))
 
     def search_rows(self, user_BH: Tensor, query: RetrievalQuery, rows: Rows) -> Candidates:
         """See CandidateIndex.search_rows."""
-        return scan_rows(self._item_vectors_IH, user_BH, query, rows)
+        return scan_rows(self._item_vectors_IH, user_BH, query, without(rows, self._retired))
 
     def _scan(self, user_BH: Tensor, query: RetrievalQuery, left_out_I: Tensor | None = None) -> Candidates:
         """Scan all rows; those of the mask are left out for every query."""

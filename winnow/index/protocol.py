@@ -11,7 +11,10 @@ from winnow.queries import Candidates, RetrievalQuery
 
 
 class CandidateIndex(Protocol):
-    """Finds the items whose vectors have the largest inner products with a user vector."""
+    """Finds the items whose vectors have the largest inner products with a user vector.
+
+    Retired items are never found, whatever is asked: an index is told of them when it is made.
+    """
 
     @property
     def exact(self) -> bool:
@@ -20,9 +23,9 @@ class CandidateIndex(Protocol):
     def search(self, user_BH: Tensor, query: RetrievalQuery) -> Candidates:
         """Return the best candidates of B queries, of whose histories `user_BH` holds the user vectors.
 
-        A list is shorter than its query asks only where the catalogue has no more items that are not excluded. Scores
-        are the true inner products, even where the rows were found approximately. Restrictions of the query are not
-        looked at: see winnow.index.restricted.
+        A list is shorter than its query asks only where no more items are left that are neither excluded nor retired.
+        Scores are the true inner products, even where the rows were found approximately. Restrictions of the query are
+        not looked at: see winnow.index.restricted.
         """
 
     def select(self, compiled: CompiledFilter) -> Selection:

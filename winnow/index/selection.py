@@ -41,6 +41,11 @@ class Selection:
         return self.compiled.size_bytes + self.copy_bytes + sum(kept)
 
 
+def without(rows: Rows, left_out: Rows) -> Rows:
+    """The rows that are not left out, in their order."""
+    return rows[~np.isin(rows, left_out)] if len(left_out) else rows
+
+
 @torch.inference_mode()
 def scan_rows(item_vectors_IH: Tensor, user_BH: Tensor, query: RetrievalQuery, rows: Rows) -> Candidates:
     """Return the best of some rows [R], ascending and none twice, for each query: however many, exactly."""

@@ -60,7 +60,7 @@ def read_items(
     table.check("item_id", ids.is_first_distinct(), "occurs twice")
     titles = table.text("title").to_list()
     described = [table.find("item_id"), table.find("title")]
-    further = {name: _values(table.frame[name]) for name in table.frame.columns if name not in described}
+    further = {name: column_values(table.frame[name]) for name in table.frame.columns if name not in described}
     line_of = {item_id: line for line, item_id in enumerate(ids)}
     lines = [line_of.get(item_id) for item_id in vocabulary.item_ids(range(len(vocabulary)))]
     if all(line is None for line in lines):
@@ -102,7 +102,7 @@ def items_table(path: Path, log_format: LogFormat) -> InputTable:
     return table
 
 
-def _values(column: pl.Series) -> list[Any]:
+def column_values(column: pl.Series) -> list[Any]:
     """The values of a column as Python has them."""
     if column.dtype.is_decimal():
         return column.cast(pl.Float64).to_list()

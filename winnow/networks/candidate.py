@@ -15,6 +15,7 @@ from winnow.history import RaggedRows
 from winnow.networks.attribute_embeddings import AttributeEmbeddings
 from winnow.networks.example_age import ExampleAge
 from winnow.networks.history_bags import build_history_bags
+from winnow.networks.item_parts import ItemParts
 from winnow.networks.options import CandidateConfig, CandidateOptions
 from winnow.networks.packed import PackedTensor, average, pack_histories, pack_tensors
 from winnow.networks.tower import apply_dropout, apply_tower, build_embedding, build_tower, draws_from
@@ -31,7 +32,8 @@ class DeepCandidateGenerationModel(nn.Module):
     logits, which is a maximum-inner-product search for the user vector in `item_vectors_IH`.
 
     CandidateOptions add to this: HistoryBags replace the average, AttributeEmbeddings extend the embedding of each
-    watch, ExampleAge shifts the summarised history in training, and `skip` is a linear map beside the tower.
+    watch, ExampleAge shifts the summarised history in training, `skip` is a linear map beside the tower, and ItemParts
+    say what an item's rows of the two tables owe to its attributes.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class DeepCandidateGenerationModel(nn.Module):
             self.skip = nn.Linear(config.summary_dim, hidden_dim, bias=False) if options.linear_skip else None
             self.attributes = AttributeEmbeddings(n_items, options) if options.attributes else None
             self.example_age = ExampleAge(config.summary_dim) if options.example_age else None
+        self.parts = ItemParts(config) if options.parts else None
 
     @classmethod
     def from_config(cls, config: CandidateConfig) -> Self:

@@ -88,6 +88,8 @@ class CandidateOptions:
     """Item attributes that every watch is embedded with: see AttributeEmbeddings. They need history_length."""
     attribute_dim: int = 16
     """Width of the embedding of each attribute."""
+    parts: tuple[AttributeShape, ...] = ()
+    """Item attributes from which the vectors of items that come after the training are made: see ItemParts."""
     example_age: bool = False
     """Tell the network in training how old an example is: see ExampleAge."""
 

@@ -16,6 +16,8 @@ from winnow.networks.packed import PackedTensor
 HIDDEN_DIM = 32
 # The position of the candidate network's logit among the features.
 MATCHING_FEATURE = -2
+# The pair (watch, candidate) has the key watch * PAIR_KEY_BASE + candidate, however many items there are.
+PAIR_KEY_BASE = 2**32
 
 
 class Successions(nn.Module):
@@ -30,8 +32,7 @@ class Successions(nn.Module):
         """Draw the layers and allocate the table. Its content comes from `fill`, or from a release."""
         super().__init__()
         self.latest_count = options.latest_count
-        self.n_items = n_items
-        # The pair (watch, candidate) has the key watch * n_items + candidate. Keys rise, for a binary search.
+        # Keys rise, for a binary search.
         self.pair_keys: Tensor
         self.pair_lifts: Tensor
         self.unseen_lifts: Tensor
@@ -81,6 +82,6 @@ class Successions(nn.Module):
 
     def lifts(self, watched_NL: Tensor, candidates_N: Tensor) -> Tensor:
         """Look up the lift of each candidate after each of L watches, float [N, L]; both integers."""
-        keys_NL = watched_NL * self.n_items + candidates_N.unsqueeze(1)
+        keys_NL = watched_NL * PAIR_KEY_BASE + candidates_N.unsqueeze(1)
         at_NL = torch.searchsorted(self.pair_keys, keys_NL).clamp_(max=len(self.pair_keys) - 1)
         return torch.where(self.pair_keys[at_NL] == keys_NL, self.pair_lifts[at_NL], self.unseen_lifts[watched_NL])

@@ -20,6 +20,13 @@ CANDIDATE_NETWORK_FILE = "candidate_network.safetensors"
 RANKING_NETWORK_FILE = "ranking_network.safetensors"
 GOLDEN_FILE = "golden.safetensors"
 SIMILARITY_FILE = "similarity.safetensors"
+ITEM_CODES_FILE = "item_codes.json"
+"""Only where the networks have learned from attributes: how they number the values."""
+CANDIDATE_ADDED_FILE = "candidate_network_added.safetensors"
+RANKING_ADDED_FILE = "ranking_network_added.safetensors"
+"""Only where items were added after the training: their rows of the networks' tables."""
+RETIRED_FILE = "retired.safetensors"
+"""Only where items are retired."""
 INDEX_FILE = "index.faiss"
 """Only where the index is approximate: an exact one needs nothing but the candidate network."""
 
@@ -72,6 +79,13 @@ class Manifest(BaseModel):
     """When it was made, and the first digits of the hash over `files`: no two releases share an id."""
     created_at: datetime
     item_count: Annotated[int, Field(ge=1)]
+    """Those that were added after the training and those that are retired are counted, too."""
+    added_item_count: Annotated[int, Field(ge=0)] = 0
+    """How many items, the last ones, were added after the training."""
+    retired_item_count: Annotated[int, Field(ge=0)] = 0
+    """How many items are never recommended any more."""
+    derived_from: str | None = None
+    """The release that this one was made from by `winnow items`."""
     candidate_network: CandidateConfig
     """What DeepCandidateGenerationModel is built from."""
     ranking_network: RankingConfig

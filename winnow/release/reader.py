@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,19 +23,22 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from winnow.catalogue.attribute_codes import NO_CODES, ItemCodes
 from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.mapped_arrays import map_arrays
 from winnow.catalogue.title_index import TitleIndex
 from winnow.catalogue.trending import TrendingItems
 from winnow.catalogue.vocabulary import Vocabulary
-from winnow.history import Rows
+from winnow.history import NO_ROWS, Rows
 from winnow.release.golden import GoldenRequests
 from winnow.release.manifest import (
     ATTRIBUTES_FILE,
     CURRENT_FILE,
     GOLDEN_FILE,
+    ITEM_CODES_FILE,
     MANIFEST_FILE,
     POPULARITY_FILE,
+    RETIRED_FILE,
     SIMILARITY_FILE,
     TITLE_INDEX_FILE,
     TRENDING_FILE,
@@ -124,9 +127,26 @@ class Release:
             raise self._error(f"{ATTRIBUTES_FILE} is of {attributes.item_count} items, not {self.manifest.item_count}")
         return attributes
 
+    def retired(self) -> Rows:
+        """The rows of items that are never recommended any more, int32, ascending. Raises ReleaseError."""
+        if not self.manifest.retired_item_count:
+            return NO_ROWS
+
+        def load(path: Path) -> Rows:
+            return _check_retired(load_file(path)["rows"], self.manifest)
+
+        return self._read(RETIRED_FILE, load)
+
     def title_index(self) -> TitleIndex:
-        """Titles to search, the most popular first."""
-        return self._read(TITLE_INDEX_FILE, lambda path: TitleIndex(path, self.manifest.item_count))
+        """Titles to search, the most popular first; those of retired items are left out."""
+        count = self.manifest.item_count - self.manifest.retired_item_count
+        return self._read(TITLE_INDEX_FILE, lambda path: TitleIndex(path, count))
+
+    def item_codes(self) -> ItemCodes:
+        """How the networks number the values of attributes; nothing where they have learned from none."""
+        if ITEM_CODES_FILE not in self.manifest.files:
+            return NO_CODES
+        return self._read(ITEM_CODES_FILE, lambda path: ItemCodes.load(path.read_bytes()))
 
     def similarity_vectors(self) -> NDArray[np.int8]:
         """Vectors whose products say how alike two items are, [item_count, C], mapped.
@@ -169,9 +189,19 @@ class Release:
         return ReleaseError(f"release {self.path.name}: {reason}")
 
 
-def popular_rows(popularity: NDArray[np.float32]) -> Rows:
-    """All rows, the most popular first; equal ones in the order of rows."""
-    return np.argsort(-popularity, kind="stable").astype(np.int32)
+def popular_rows(popularity: NDArray[np.float32], retired: Rows = NO_ROWS) -> Rows:
+    """All rows that are not retired, the most popular first; equal ones in the order of rows."""
+    rows = np.argsort(-popularity, kind="stable").astype(np.int32)
+    return rows[~np.isin(rows, retired)] if len(retired) else rows
+
+
+def _check_retired(rows: NDArray[Any], manifest: Manifest) -> Rows:
+    """Return the rows. Raises ValueError unless they ascend and are as many of the items as the manifest says."""
+    if rows.shape != (manifest.retired_item_count,) or rows.dtype != np.int32:
+        raise ValueError(f"the rows are {rows.dtype} {list(rows.shape)}, not {manifest.retired_item_count} of int32")
+    if rows[0] < 0 or rows[-1] >= manifest.item_count or (np.diff(rows) <= 0).any():
+        raise ValueError(f"the rows do not ascend in [0, {manifest.item_count})")
+    return rows
 
 
 def check_popularity(popularity: NDArray[np.float32], item_count: int) -> NDArray[np.float32]:

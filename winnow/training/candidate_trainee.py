@@ -5,6 +5,7 @@ F features of a watch, A width of the attribute embeddings, H hidden_dim.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from winnow.logs.rollback import sample_examples
 from winnow.logs.side_values import SideValues
 from winnow.logs.split import LogSplit, held_back
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.item_parts import AttributePart
 from winnow.networks.options import AttributeShape, CandidateOptions
 from winnow.networks.watch_features import UNKNOWN_CODE, quantile_edges
 from winnow.training.losses import LogitMemory, full_softmax_loss, sampled_softmax_loss
@@ -44,8 +46,12 @@ class CandidateTrainee:
         context: RunContext,
         *,
         sides: Sequence[SideValues] = (),
+        parts: Sequence[SideValues] = (),
     ) -> None:
-        """Draw the network. `watch_counts`, int64 [I], counts the training watches; `sides` are `attribute_columns`."""
+        """Draw the network. `watch_counts`, int64 [I], counts the training watches.
+
+        `sides` are the values of `attribute_columns`, `parts` those of `new_items_by`.
+        """
         item_count, seed, device = len(watch_counts), context.seed, context.device
         self.network = DeepCandidateGenerationModel(
             item_count,
@@ -53,10 +59,11 @@ class CandidateTrainee:
             settings.hidden_dim,
             settings.n_hidden_layers,
             seed,
-            _complete_options(settings, split, sides),
+            _complete_options(settings, split, sides, parts),
         ).to(device)
         if self.network.attributes is not None:
             self.network.attributes.fill([torch.from_numpy(side.values) for side in sides])
+        self._part_values = [torch.from_numpy(side.values).to(device) for side in parts]
         # Watches that this network does not learn to predict, bool [N]: the examples of ranking.
         self.held_back = held_back(split.training, settings.held_back_share, seed=seed)
         self._training = split.training
@@ -98,8 +105,30 @@ class CandidateTrainee:
 
     def validate(self) -> Mapping[str, float]:
         """Return the figures, HR@10 first: it still rises when HR@200 no longer does, and ranking needs the order."""
-        found = rank_figures(candidate_ranks(self.network, self._validation), self._validation.users)
+        with self._folded():
+            found = rank_figures(candidate_ranks(self.network, self._validation), self._validation.users)
         return {name: found[name] for name in ("hr_at_10", "hr_at_200", "ndcg_at_10")}
+
+    def fold(self) -> None:
+        """Finish the tables of the network, once and after the training: see ItemParts."""
+        if self.network.parts is not None:
+            self.network.parts.fold(self.network.embedding.weight, self.network.item_vectors_IH, self._part_values)
+
+    @contextmanager
+    def _folded(self) -> Iterator[None]:
+        """Let the network be for a while what it will be after the training."""
+        if self.network.parts is None:
+            yield
+            return
+        tables = [self.network.embedding.weight, self.network.item_vectors_IH]
+        own_parts = [table.detach().clone() for table in tables]
+        self.fold()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for table, own_part in zip(tables, own_parts, strict=True):
+                    table.copy_(own_part)
 
     def _sample(self, epoch: int) -> NDArray[np.bool_] | None:
         """Draw the examples of an epoch, bool [N]; None, which is all of them, without a limit per user."""
@@ -117,27 +146,54 @@ class CandidateTrainee:
         labelled_BC = self._to_device(chunks.labelled)
         targets_N = rows_BS[:, self.settings.history_length :][labelled_BC]
         precision, device = self._context.precision, self._context.device
+        kept_I = self._draw_kept()
         with torch.autocast(device.type, dtype=precision, enabled=precision is not torch.float32):
-            user_NH = self._user_vectors(chunks, rows_BS, labelled_BC)
+            user_NH = self._user_vectors(chunks, rows_BS, labelled_BC, kept_I)
         user_NH = user_NH.to(precision)
-        items_IH = self.network.item_vectors_IH
         if self._sampled:
             negatives_S, log_expected_counts_S = (tensor.to(device) for tensor in sampler.draw(targets_N))
             if not self.settings.log_q:
                 log_expected_counts_S = torch.zeros_like(log_expected_counts_S)
             targets_NH, negatives_SH = (
-                F.embedding(rows, items_IH, sparse=True).to(user_NH.dtype) for rows in (targets_N, negatives_S)
+                self._item_vectors(rows, kept_I).to(user_NH.dtype) for rows in (targets_N, negatives_S)
             )
             return sampled_softmax_loss(
                 user_NH, targets_NH, targets_N, negatives_SH, negatives_S, log_expected_counts_S
             )
         excluded_NI = self._watched_before(chunks, labelled_BC) if self.settings.exclude_watched else None
+        items_IH = self._item_vectors(None, kept_I)
         return full_softmax_loss(user_NH, items_IH.to(user_NH.dtype), targets_N, excluded_NI, self._logits)
 
-    def _user_vectors(self, chunks: ChunkBatch, rows_BS: Tensor, labelled_BC: Tensor) -> Tensor:
+    def _draw_kept(self) -> Tensor | None:
+        """Draw the items whose own parts count in a step, 0 or 1, float [I]; None where items have no parts."""
+        if self.network.parts is None:
+            return None
+        draws_I = torch.rand(self.network.n_items, device=self._context.device)
+        return (draws_I >= self.settings.id_dropout).float()
+
+    def _item_vectors(self, rows: Tensor | None, kept_I: Tensor | None) -> Tensor:
+        """The output vectors of some items, [N, H], or of all of them."""
+        items_IH = self.network.item_vectors_IH
+        own = items_IH if rows is None else F.embedding(rows, items_IH, sparse=True)
+        parts = self.network.parts
+        if parts is None or kept_I is None:
+            return own
+        return self._with_parts(own, parts.output or parts.embedding, rows, kept_I)
+
+    def _with_parts(self, own: Tensor, part: AttributePart, rows: Tensor | None, kept_I: Tensor) -> Tensor:
+        """Add the attribute parts of some items, or of all, to their own parts, as far as those count."""
+        kept = kept_I if rows is None else kept_I[rows]
+        of_attributes: Tensor = part(self._part_values if rows is None else [of[rows] for of in self._part_values])
+        return own * kept.unsqueeze(-1) + of_attributes
+
+    def _user_vectors(self, chunks: ChunkBatch, rows_BS: Tensor, labelled_BC: Tensor, kept_I: Tensor | None) -> Tensor:
         bags = self.network.bags
         assert bags is not None  # noqa: S101 - the settings' history_length is a number
         watched_BSE = F.embedding(rows_BS, self.network.embedding.weight, sparse=self._sampled)
+        if self.network.parts is not None and kept_I is not None:
+            own = watched_BSE.flatten(0, 1)
+            watched_BSE = self._with_parts(own, self.network.parts.embedding, rows_BS.flatten(), kept_I)
+            watched_BSE = watched_BSE.view(*rows_BS.shape, -1)
         codes_BSF = None
         if chunks.codes is not None:
             codes_BSF = self._withhold(self._to_device(chunks.codes))
@@ -197,11 +253,16 @@ class CandidateTrainee:
         return [torch.optim.Adam(groups, betas=betas, fused=True)]
 
 
-def _complete_options(settings: CandidateSettings, split: LogSplit, sides: Sequence[SideValues]) -> CandidateOptions:
+def _complete_options(
+    settings: CandidateSettings, split: LogSplit, sides: Sequence[SideValues], parts: Sequence[SideValues]
+) -> CandidateOptions:
     """Return the settings' options with what only the data can say: the ranges of weights, the sizes of attributes."""
     history = settings.options.history
     if history.watch_features is not None:
         weight_edges = quantile_edges(split.training.weights, settings.weight_range_count)
         history = replace(history, watch_features=replace(history.watch_features, weight_edges=weight_edges))
-    attributes = [AttributeShape(value_count=side.value_count, values_per_item=side.values.shape[1]) for side in sides]
-    return replace(settings.options, history=history, attributes=tuple(attributes))
+    return replace(settings.options, history=history, attributes=_shapes(sides), parts=_shapes(parts))
+
+
+def _shapes(sides: Sequence[SideValues]) -> tuple[AttributeShape, ...]:
+    return tuple(AttributeShape(value_count=side.value_count, values_per_item=side.values.shape[1]) for side in sides)

@@ -45,6 +45,10 @@ class CandidateSettings:
     # No preset states the settings from here on. Columns of the items file that become the attributes of the network:
     # see AttributeEmbeddings. Commas separate several values of one item.
     attribute_columns: tuple[str, ...] = ()
+    # Attributes of the release from which the vectors of items that come after the training are made: see ItemParts.
+    # The own part of each item's vectors is left out of this share of the steps.
+    new_items_by: tuple[str, ...] = ()
+    id_dropout: float = 0.1
     # Watches of a user that are examples in one epoch, new ones in each (paper, section 3.4); 0 is all of them.
     examples_per_user: int = 0
     # Sampled softmax: half drawn by frequency and half uniformly, or the step's own targets and negative_count uniform

@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from winnow.catalogue.attribute_codes import AttributeCodes, ItemCodes
 from winnow.catalogue.schema import AttributeType
 from winnow.logs.impression_log import ImpressionLog
 from winnow.logs.interactions import Interactions, read_interactions
 from winnow.logs.items_file import NO_TYPES, read_item_facts, read_items
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
-from winnow.logs.side_values import side_values
+from winnow.logs.side_values import coded_values, fit_codes, side_values
 from winnow.logs.split import SPLITS, checked
 from winnow.logs.trending import trending_items
 from winnow.release.models.writer import ReleaseContents, write_release
@@ -83,9 +84,11 @@ def run(
     for name, column_type in descriptions.types.items():
         console.print(f"attribute {name}: {column_type}", markup=False)
     sides = [side_values(descriptions.columns, column) for column in settings.candidate.attribute_columns]
+    part_codes = fit_codes(descriptions.attributes, settings.candidate.new_items_by)
+    parts = [coded_values(codes, descriptions.attributes) for codes in part_codes]
     context = RunContext(
         seed=settings.seed,
-        data=" ".join([interactions.fingerprint, *(side.fingerprint for side in sides), settings.split]),
+        data=" ".join([interactions.fingerprint, *(side.fingerprint for side in (*sides, *parts)), settings.split]),
         checkpoints=paths.checkpoints,
         console=console,
         resume=resume,
@@ -99,7 +102,7 @@ def run(
         if not context.continues:
             planned = plan_on_watches(split, len(interactions.vocabulary), sides, settings, context)
             console.print(describe(planned), highlight=False)
-        trained = train_on_watches(split, len(interactions.vocabulary), sides, settings, context)
+        trained = train_on_watches(split, len(interactions.vocabulary), sides, settings, context, parts=parts)
     else:
         learning = settings.impressions
         if learning is None:
@@ -120,7 +123,7 @@ def run(
         if not context.continues:
             planned = plan_on_impressions(log, facts, sides, settings.candidate, learning, context)
             console.print(describe(planned), highlight=False)
-        trained = train_on_impressions(log, facts, sides, settings.candidate, learning, context)
+        trained = train_on_impressions(log, facts, sides, settings.candidate, learning, context, parts=parts)
     release_id = write_release(
         paths.releases,
         ReleaseContents(
@@ -130,6 +133,13 @@ def run(
             popularity=_popularity(interactions),
             trending=trending_items(interactions.histories, len(interactions.vocabulary)),
             attributes=descriptions.attributes,
+            codes=ItemCodes(
+                watched=tuple(
+                    AttributeCodes(name=name, texts=side.texts)
+                    for name, side in zip(settings.candidate.attribute_columns, sides, strict=True)
+                ),
+                parts=tuple(part_codes),
+            ),
             sample_histories=trained.sample_histories,
             sample_contexts=trained.sample_contexts,
             tuning_histories=trained.tuning_histories,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.history import RaggedRows
+from winnow.networks.successions import PAIR_KEY_BASE
 
 # A watch follows this many watches before it; the weight of each is one over its distance.
 WINDOW = 3
@@ -18,7 +19,7 @@ PRIOR_COUNT = 20.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SuccessionTable:
-    """The lifts, float32 [P], of pairs with rising keys, int64 [P]: watched row * I + successor's row.
+    """The lifts, float32 [P], of pairs with rising keys, int64 [P]: watched row * PAIR_KEY_BASE + successor's row.
 
     A lift is the logarithm of how much more often than by chance the successor follows. `unseen_lifts`, float32 [I], is
     the lift of any pair of this watched item that is not in the table; `log_popularity` is float32 [I].
@@ -43,10 +44,12 @@ def count_successions(
     counts: NDArray[np.float64] = np.empty(0)
     for distance in range(1, WINDOW + 1):
         follows = (user_N[distance:] == user_N[:-distance]) & targets[distance:]
-        found, often = np.unique(rows[:-distance][follows] * item_count + rows[distance:][follows], return_counts=True)
+        found, often = np.unique(
+            rows[:-distance][follows] * PAIR_KEY_BASE + rows[distance:][follows], return_counts=True
+        )
         keys, places = np.unique(np.concatenate([keys, found]), return_inverse=True)
         counts = np.bincount(places, np.concatenate([counts, often / distance]), minlength=len(keys)).astype(np.float64)
-    watched, successors = np.divmod(keys, item_count)
+    watched, successors = np.divmod(keys, PAIR_KEY_BASE)
     totals_I = np.bincount(watched, counts, minlength=item_count)
     # One is added so that no item is infinitely rare.
     popularity_I = np.bincount(successors, counts, minlength=item_count) + 1

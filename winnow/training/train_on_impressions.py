@@ -28,6 +28,8 @@ def train_on_impressions(
     candidate_settings: CandidateSettings,
     settings: ImpressionSettings,
     context: RunContext,
+    *,
+    parts: Sequence[SideValues] = (),
 ) -> TrainedNetworks:
     """Train both networks and measure them: the candidate network on watches, the ranking network on impressions.
 
@@ -38,7 +40,7 @@ def train_on_impressions(
         f"{len(split.training):,} impressions to train on, {len(split.validation):,} later ones for validation, "
         f"{len(split.test):,} after those for the test"
     )
-    candidate_network, candidate_epochs = train_candidate_network(log, sides, candidate_settings, context)
+    candidate_network, candidate_epochs = train_candidate_network(log, sides, candidate_settings, context, parts=parts)
     context = context.also_from(context.identity(candidate_settings))
     ranking_network, ranking_epochs = train_ranking_network(log, facts, candidate_network, settings, context)
     samples = split.test.take(evenly_spread(len(split.test), SAMPLE_COUNT))
@@ -57,12 +59,20 @@ def train_on_impressions(
 
 
 def train_candidate_network(
-    log: ImpressionLog, sides: Sequence[SideValues], settings: CandidateSettings, context: RunContext
+    log: ImpressionLog,
+    sides: Sequence[SideValues],
+    settings: CandidateSettings,
+    context: RunContext,
+    *,
+    parts: Sequence[SideValues] = (),
 ) -> tuple[DeepCandidateGenerationModel, EpochLog]:
     """Train the candidate network on the watches before the impressions."""
     watches = log.earlier_watches
-    trainee = CandidateTrainee(watches, watches.watch_counts(len(log.popularity)), settings, context, sides=sides)
-    return trainee.network, train(trainee, context)
+    watch_counts = watches.watch_counts(len(log.popularity))
+    trainee = CandidateTrainee(watches, watch_counts, settings, context, sides=sides, parts=parts)
+    epochs = train(trainee, context)
+    trainee.fold()
+    return trainee.network, epochs
 
 
 def train_ranking_network(

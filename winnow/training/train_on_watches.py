@@ -15,7 +15,13 @@ from winnow.training.watch_ranking_trainee import WatchRankingTrainee
 
 
 def train_on_watches(
-    split: LogSplit, item_count: int, sides: Sequence[SideValues], settings: TrainingSettings, context: RunContext
+    split: LogSplit,
+    item_count: int,
+    sides: Sequence[SideValues],
+    settings: TrainingSettings,
+    context: RunContext,
+    *,
+    parts: Sequence[SideValues] = (),
 ) -> TrainedNetworks:
     """Train both networks on the training part, and measure them on the held-out parts.
 
@@ -23,8 +29,9 @@ def train_on_watches(
     """
     context.console.print(f"Split: {split.description}")
     watch_counts = split.watch_counts(item_count)
-    candidate = CandidateTrainee(split, watch_counts, settings.candidate, context, sides=sides)
+    candidate = CandidateTrainee(split, watch_counts, settings.candidate, context, sides=sides, parts=parts)
     candidate_epochs = train(candidate, context)
+    candidate.fold()
     context = context.also_from(context.identity(settings.candidate))
     ranking = WatchRankingTrainee(split, candidate.network, settings.ranking, context, held_back=candidate.held_back)
     ranking_epochs = train(ranking, context)

@@ -234,3 +234,39 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"attributes\.safetensors does not hold attributes"):
         Attributes.open(path)
+
+
+@settings(deadline=None)
+@given(st.data(), st.sampled_from(AttributeType), st.integers(0, 12), st.integers(0, 6))
+def test_replaced_values_are_stored_as_if_they_had_always_been_there(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, type_: AttributeType, count: int, new_count: int
+) -> None:
+    """To the byte: codes, dictionaries without what is no longer used, the narrowest integers."""
+
+    def draw(size: int) -> list[Any]:
+        return data.draw(st.lists(st.none() | STORED_AS_GIVEN[type_], min_size=size, max_size=size))
+
+    before, unchanged = draw(count), draw(count)
+    new_rows = range(count, count + new_count)
+    rows = data.draw(st.permutations([*data.draw(st.sets(st.sampled_from(range(count)))), *new_rows])) if count else [
+        *new_rows
+    ]  # fmt: skip
+    values = draw(len(rows))
+    types = {"a": type_, "b": type_}
+    attributes = Attributes.from_values({"a": before, "b": unchanged}, types, count)
+    changes = Attributes.from_values({"a": values}, {"a": type_}, len(rows))
+    found = attributes.replaced(count + new_count, np.array(rows, dtype=np.int64), changes)
+    after = before + [None] * new_count
+    for row, value in zip(rows, values, strict=True):
+        after[row] = value
+    expected = Attributes.from_values({"a": after, "b": unchanged + [None] * new_count}, types, count + new_count)
+    directory = tmp_path_factory.mktemp("attributes")
+    found.save(directory / "found")
+    expected.save(directory / "expected")
+    assert (directory / "found").read_bytes() == (directory / "expected").read_bytes()
+
+
+def test_values_of_another_type_do_not_replace_any() -> None:
+    changes = Attributes.from_values({"year": ["1990"]}, {"year": AttributeType.TEXT}, 1)
+    with pytest.raises(ValueError, match="attribute year is of the type number, not text"):
+        films().replaced(4, np.array([0]), changes)

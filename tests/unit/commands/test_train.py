@@ -1,15 +1,26 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import typer
 from safetensors import SafetensorError
 from typer.testing import CliRunner
 
+from candidate_service.retriever import Retriever
+from ranking_service.ranker import Ranker
 from tests.unit.training.planted import write_planted_impressions, write_planted_log
 from tests.unit.training.settings import TINY
+from winnow.commands.items import items
 from winnow.commands.train import train
+from winnow.contexts import RequestContexts
+from winnow.history import RaggedRows, WatchHistories
+from winnow.queries import RankingQuery, RetrievalQuery
+from winnow.release.reader import current_release_id, open_release
 from winnow.training import presets
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -216,3 +227,54 @@ def test_types_are_shown_and_given_ones_win(app: typer.Typer, tmp_path: Path) ->
     assert result.exit_code == 0, result.output
     assert "attribute shelf: text (given)" in result.output
     assert "attribute genres: list (40 of 40 values have a '|', between 2 different texts)" in result.output
+
+
+@pytest.mark.parametrize("impressions", [False, True], ids=["on watches", "on impressions"])
+def test_a_release_that_was_trained_for_new_items_takes_them(
+    app: typer.Typer, tmp_path: Path, impressions: bool
+) -> None:
+    """Both networks answer about a new item, and the derived release passes its golden requests."""
+    write_planted_log(tmp_path / "log.csv")
+    write_planted_impressions(tmp_path)
+    given = ["--items", str(tmp_path / "items.csv"), "--new-items-by", "category, author", "--ranking-epochs", "1"]
+    if impressions:
+        given += ["--impressions", str(tmp_path / "impressions.csv")]
+    result = CliRunner().invoke(app, [*arguments(tmp_path), *given], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    releases, new = tmp_path / "releases", tmp_path / "new.csv"
+    new.write_text("item_id,title,author,category,uploaded,duration_seconds\nnew,New,author 3,1,5000,70\n")
+    derive = typer.Typer()
+    derive.command()(items)
+    command = ["--releases", str(releases), "--items", str(new), "--publish"]
+    result = CliRunner().invoke(derive, command, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    release = open_release(releases / current_release_id(releases))
+    golden = release.golden_requests()
+    retriever, ranker = Retriever.from_release(release, CPU), Ranker.from_release(release, CPU)
+    retriever.check_golden(golden)
+    ranker.check_golden(golden)
+    row = release.manifest.item_count - 1
+    history = WatchHistories.from_lists([[row]])
+    found = retriever.retrieve(
+        RetrievalQuery(histories=history, counts=np.array([row], dtype=np.int32), exclusions=history)
+    )
+    assert np.isfinite(found.scores).all()
+    candidates = RaggedRows.from_lists([[row, 0]])
+    contexts = RequestContexts.unknown(1) if release.manifest.ranking_reads_contexts else None
+    assert np.isfinite(ranker.rank(RankingQuery(histories=history, candidates=candidates, contexts=contexts))).all()
+
+
+@pytest.mark.parametrize(
+    ("with_items", "message"),
+    [(True, "there is no attribute genre; there are title, author"), (False, "--new-items-by needs --items")],
+)
+def test_an_attribute_that_is_not_there_is_named_before_training(
+    app: typer.Typer, tmp_path: Path, with_items: bool, message: str
+) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    write_planted_impressions(tmp_path)
+    items_file = ["--items", str(tmp_path / "items.csv")] if with_items else []
+    result = CliRunner().invoke(app, [*arguments(tmp_path), "--new-items-by", "genre", *items_file])
+    assert result.exit_code != 0
+    assert message in " ".join(result.output.replace("│", " ").split())
+    assert "epoch" not in result.output

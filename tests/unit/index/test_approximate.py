@@ -172,3 +172,27 @@ def test_the_smallest_number_that_reaches_is_found(limit: int) -> None:
     for wanted in range(1, limit + 1):
         assert smallest(lambda number, wanted=wanted: number >= wanted, limit) == wanted  # type: ignore[misc]
     assert smallest(lambda _: False, limit) == limit
+
+
+def test_vectors_are_added_and_replaced_in_the_lists(
+    clustered: tuple[torch.Tensor, torch.Tensor], tmp_path: Path
+) -> None:
+    items, users = clustered
+    ApproximateIndex.build(items[:9_000], 64).save(tmp_path / "before.faiss")
+    changed = items.clone()
+    changed[8_990:9_000] = items[:10] * 1.5
+    rows = np.arange(8_990, 10_000)
+    ApproximateIndex.update(tmp_path / "before.faiss", tmp_path / "after.faiss", rows, changed[8_990:])
+    index = ApproximateIndex.open(tmp_path / "after.faiss", changed, probe_count=12)
+    assert measured_recall(index, changed, users) >= 0.95
+    # Each row stands once, at its new place.
+    query = RetrievalQuery.without_histories(np.full(2, 10_000, dtype=np.int32))
+    index.probe_count = 64
+    assert [len(set(index.search(users[:2], query).rows[user].tolist())) for user in range(2)] == [10_000] * 2
+
+
+def test_what_is_no_index_is_not_updated(tmp_path: Path) -> None:
+    (tmp_path / "before.faiss").write_text("no index")
+    with pytest.raises(ValueError, match="not an index"):
+        ApproximateIndex.update(tmp_path / "before.faiss", tmp_path / "after", np.arange(1), torch.zeros(1, 4))
+    assert not (tmp_path / "after").exists()

@@ -1,14 +1,16 @@
 """What every index promises, checked against a full sort over a grid of shapes."""
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from winnow.catalogue.filters.compiler import CompiledFilter
-from winnow.history import RaggedRows
+from winnow.history import RaggedRows, Rows
 from winnow.index import restricted
 from winnow.index.approximate import ApproximateIndex
 from winnow.index.exact import ExactIndex
@@ -256,3 +258,44 @@ def test_a_restricted_answer_does_not_depend_on_the_other_queries(make: MakeInde
 def test_every_index_says_whether_it_is_exact() -> None:
     assert ExactIndex(torch.eye(3)).exact
     assert not scanning_all_lists(torch.eye(3)).exact
+
+
+RETIRED_INDEX: dict[str, Callable[[torch.Tensor, Rows], CandidateIndex]] = {
+    "exact": ExactIndex,
+    "exact in small blocks": lambda items, retired: ExactIndex(items, retired, block_scores=64),
+    "lists, all scanned": lambda items, retired: approximate_without(items, retired, probe_count=4),
+    "lists, one scanned": lambda items, retired: approximate_without(items, retired, probe_count=1),
+}
+
+
+def approximate_without(items: torch.Tensor, retired: Rows, probe_count: int) -> ApproximateIndex:
+    """As it is opened from a file, which still holds the retired items."""
+    built = ApproximateIndex.build(items, list_count=min(4, len(items)))
+    with tempfile.TemporaryDirectory() as directory:
+        built.save(Path(directory) / "index.faiss")
+        return ApproximateIndex.open(Path(directory) / "index.faiss", items, min(4, len(items), probe_count), retired)
+
+
+@pytest.mark.parametrize("make", RETIRED_INDEX.values(), ids=RETIRED_INDEX.keys())
+@pytest.mark.usefixtures("few_or_many")
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.95])
+@pytest.mark.parametrize("item_count", [2, 7, 100, 1000])
+def test_retired_items_are_never_found_and_make_room_for_others(
+    make: Callable[[torch.Tensor, Rows], CandidateIndex], item_count: int, share: float
+) -> None:
+    """With every filter, list and exclusion, and at counts up to the whole catalogue."""
+    items, users, counts, excluded = random_queries(item_count, query_count=42)
+    counts[::4] = item_count
+    filters, restrictions, possible = restricted_queries(item_count, 42)
+    retired = np.flatnonzero(np.random.default_rng(1).random(item_count - 1) < share).astype(np.int32)
+    index = make(items, retired)
+    query = replace(query_of(counts, excluded), restrictions=restrictions)
+    found = restricted.search(index, users, query, lambda text: index.select(filters[text]))
+    for number in range(42):
+        rows = found.rows[number].tolist()
+        remaining = possible[number] - set(excluded[number]) - set(retired.tolist())
+        assert len(rows) == len(set(rows)) == min(int(counts[number]), len(remaining))
+        assert set(rows) <= remaining
+        if index.exact:
+            left_out = [row for row in range(item_count) if row not in remaining]
+            assert rows == brute_force(users[number], items, int(counts[number]), left_out)[0]

@@ -16,7 +16,7 @@ from winnow.networks.options import (
 )
 from winnow.networks.packed import pack
 from winnow.networks.ranking import DeepRankingModel
-from winnow.networks.successions import MATCHING_FEATURE
+from winnow.networks.successions import MATCHING_FEATURE, PAIR_KEY_BASE
 from winnow.training.succession_counts import PRIOR_COUNT, count_successions
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ def test_counts_are_of_the_watches_before() -> None:
     pairs = dict(zip(table.keys.tolist(), table.lifts.tolist(), strict=True))
     # 0 -> 1 three times next to each other, 0 -> 2 once at distance two, 0 -> 3 once at three, 2 -> 1 twice.
     assert set(pairs) == {
-        watched * ITEM_COUNT + after
+        watched * PAIR_KEY_BASE + after
         for watched, after in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3), (2, 2), (2, 0), (2, 1)]
     }
     followers = {1: 3 + 1 / 2 + 1 / 3, 2: 1 / 2 + 1 + 1, 3: 1 / 3 + 1 / 2 + 1, 0: 1 + 1 / 2}
@@ -47,14 +47,14 @@ def test_a_watch_that_is_no_target_follows_nothing() -> None:
     # Else the answer to the examples that are held back for ranking could be read off the table.
     targets = ALL & (LOG.rows != 1)
     table = count_successions(LOG, targets, ITEM_COUNT, successors_per_item=100)
-    assert not np.isin(1, table.keys % ITEM_COUNT)
-    assert np.isin(1, table.keys // ITEM_COUNT)
+    assert not np.isin(1, table.keys % PAIR_KEY_BASE)
+    assert np.isin(1, table.keys // PAIR_KEY_BASE)
 
 
 def test_the_most_frequent_successors_are_kept() -> None:
     table = count_successions(LOG, ALL, ITEM_COUNT, successors_per_item=1)
-    assert (0 * ITEM_COUNT + 1) in table.keys
-    assert np.bincount(table.keys // ITEM_COUNT).max() == 1
+    assert (0 * PAIR_KEY_BASE + 1) in table.keys
+    assert np.bincount(table.keys // PAIR_KEY_BASE).max() == 1
     assert (np.diff(table.keys) > 0).all()
 
 

@@ -21,7 +21,8 @@ from winnow.networks.options import RankingOptions
 from winnow.release.golden import check_scores
 from winnow.release.golden_filters import GoldenMismatchError
 from winnow.release.models.loader import load_candidate_network, load_ranking_network
-from winnow.release.models.writer import LEFTOVER_SECONDS, ReleaseContents, write_release
+from winnow.release.models.writer import ReleaseContents, write_release
+from winnow.release.publication import LEFTOVER_SECONDS
 from winnow.release.reader import ReleaseError, current_release_id, open_release
 
 

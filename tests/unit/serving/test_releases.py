@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.releases import write_random_release
-from winnow.release.models.writer import point_current_at
+from winnow.release.publication import point_current_at
 from winnow.release.reader import Release, ReleaseError
 from winnow.serving.metrics import Metrics
 from winnow.serving.releases import HeldRelease, ReleaseKeeper, ReleaseState

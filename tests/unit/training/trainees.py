@@ -30,9 +30,11 @@ NOWHERE = context_in(Path("never written"))
 
 
 def candidate_trainee(
-    settings: CandidateSettings = TINY.candidate, sides: Sequence[SideValues] = ()
+    settings: CandidateSettings = TINY.candidate,
+    sides: Sequence[SideValues] = (),
+    parts: Sequence[SideValues] = (),
 ) -> CandidateTrainee:
-    return CandidateTrainee(SPLIT, SPLIT.watch_counts(ITEM_COUNT), settings, NOWHERE, sides=sides)
+    return CandidateTrainee(SPLIT, SPLIT.watch_counts(ITEM_COUNT), settings, NOWHERE, sides=sides, parts=parts)
 
 
 def ranking_trainee(

@@ -14,7 +14,14 @@ from winnow.index.protocol import CandidateIndex
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.options import NetworkConfig
 from winnow.networks.ranking import DeepRankingModel
-from winnow.release.manifest import CANDIDATE_NETWORK_FILE, INDEX_FILE, RANKING_NETWORK_FILE
+from winnow.release.manifest import (
+    CANDIDATE_ADDED_FILE,
+    CANDIDATE_NETWORK_FILE,
+    INDEX_FILE,
+    RANKING_ADDED_FILE,
+    RANKING_NETWORK_FILE,
+    Manifest,
+)
 from winnow.release.reader import Release, ReleaseError
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -24,13 +31,14 @@ Config = TypeVar("Config", bound=NetworkConfig)
 def load_candidate_network(release: Release, device: torch.device) -> DeepCandidateGenerationModel:
     """Return the network on the device, in evaluation mode. Raises ReleaseError where shapes or weights do not fit."""
     config = release.manifest.candidate_network
-    return _load(release, DeepCandidateGenerationModel.from_config, config, CANDIDATE_NETWORK_FILE, device)
+    files = CANDIDATE_NETWORK_FILE, CANDIDATE_ADDED_FILE
+    return _load(release, DeepCandidateGenerationModel.from_config, config, files, device)
 
 
 def load_ranking_network(release: Release, device: torch.device) -> DeepRankingModel:
     """Return the network on the device, in evaluation mode. Raises ReleaseError where shapes or weights do not fit."""
     config = release.manifest.ranking_network
-    return _load(release, DeepRankingModel.from_config, config, RANKING_NETWORK_FILE, device)
+    return _load(release, DeepRankingModel.from_config, config, (RANKING_NETWORK_FILE, RANKING_ADDED_FILE), device)
 
 
 def load_index(release: Release, item_vectors_IH: Tensor) -> CandidateIndex:
@@ -40,35 +48,70 @@ def load_index(release: Release, item_vectors_IH: Tensor) -> CandidateIndex:
     """
     entry = release.manifest.index
     if entry.kind == "exact":
-        return ExactIndex(item_vectors_IH)
+        return ExactIndex(item_vectors_IH, release.retired())
     from winnow.index.approximate import ApproximateIndex  # faiss: only where it is used
 
     try:
-        return ApproximateIndex.open(release.file(INDEX_FILE), item_vectors_IH, entry.probe_count)
+        return ApproximateIndex.open(release.file(INDEX_FILE), item_vectors_IH, entry.probe_count, release.retired())
     except ValueError as error:
         raise ReleaseError(f"release {release.release_id}: {INDEX_FILE}: {error}") from error
 
 
+def appended_bytes(manifest: Manifest, file: str) -> int:
+    """Return how much memory a network takes while added rows are appended to its tables, besides its file."""
+    return manifest.files[file].size_bytes if manifest.added_item_count else 0
+
+
+def build_network(build: Callable[[Config], Network], config: Config, weights: Mapping[str, Tensor]) -> Network:
+    """Return a network with these weights, which are not copied, in evaluation mode.
+
+    Raises ValueError or RuntimeError where they do not fit the config.
+    """
+    with torch.device("meta"), _WithoutDraws():
+        network = build(config)
+    network.load_state_dict(weights, assign=True)
+    return network.eval().requires_grad_(requires_grad=False)
+
+
+def with_rows(weights: Mapping[str, Tensor], added: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Append rows to the tables that `added` names. Raises ValueError where there is no such table of that type."""
+    for name, rows in added.items():
+        if name not in weights or weights[name].dtype != rows.dtype or weights[name].dim() != rows.dim():
+            raise ValueError(f"{name} cannot take the rows that were added")
+    # Copied, all of them: a view would keep the whole file in memory, beside the new tables.
+    return {
+        name: torch.cat([tensor, added[name]]) if name in added else tensor.clone() for name, tensor in weights.items()
+    }
+
+
 def _load(
-    release: Release, build: Callable[[Config], Network], config: Config, file: str, device: torch.device
+    release: Release,
+    build: Callable[[Config], Network],
+    config: Config,
+    files: tuple[str, str],
+    device: torch.device,
 ) -> Network:
+    """Load a network from its file and that of the rows that were added, if there is one."""
+    file, added = files
+
     def refused(reason: str) -> ReleaseError:
         return ReleaseError(f"release {release.release_id}: {file}: {reason}")
 
     if config.n_items != release.manifest.item_count:
         raise refused(f"made for {config.n_items} items, not {release.manifest.item_count}")
     try:
+        weights = load_file(release.file(file), device=str(device))
+        if release.manifest.added_item_count:
+            weights = with_rows(weights, load_file(release.file(added), device=str(device)))
         # The weights come from the file: on the meta device, none are allocated.
-        with torch.device("meta"), _WithoutDraws():
-            network = build(config)
-        network.load_state_dict(load_file(release.file(file), device=str(device)), assign=True)
+        network = build_network(build, config, weights)
     except (ValueError, RuntimeError, SafetensorError) as error:
         raise refused(str(error)) from error
-    for name, weights in network.state_dict().items():
+    for name, tensor in network.state_dict().items():
         # The extremes are nan or infinite if any value is; to look at each value takes as much memory again.
-        if weights.is_floating_point() and not all(extreme.isfinite() for extreme in weights.aminmax()):
+        if tensor.is_floating_point() and not all(extreme.isfinite() for extreme in tensor.aminmax()):
             raise refused(f"{name} holds a value that is not finite")
-    return network.eval().requires_grad_(requires_grad=False)
+    return network
 
 
 class _WithoutDraws(TorchFunctionMode):
