@@ -11,6 +11,7 @@ from rich.table import Table
 
 from winnow.evaluation import plots
 from winnow.evaluation.compare import CANDIDATE, CHAIN, SEED, Compared, Comparison, EvaluationLog
+from winnow.evaluation.figures_table import in_words
 from winnow.evaluation.recommender_figures import DEPTHS, by_group, gain
 
 COLUMNS = {
@@ -58,27 +59,34 @@ def table(part: str, comparison: Comparison) -> Table:
 
 
 def gain_of_ranking(part: str, comparison: Comparison) -> dict[str, float]:
-    """Return by how much the chain is better than the candidate order; empty where the chain was not measured."""
+    """Return by how much the chain is better than the candidate order; empty where the chain is not measured."""
     answers = {one.name: one.answers for one in comparison.of_part(part)}
-    return gain(answers[CHAIN], answers[CANDIDATE], seed=SEED) if CHAIN in answers else {}
+    if CHAIN not in answers:
+        return {}
+    chain, candidate = answers[CHAIN], answers[CANDIDATE]
+    return gain(chain.ranks, candidate.ranks, chain.users, seed=SEED)
 
 
 def what_ranking_adds(part: str, comparison: Comparison) -> str:
     """Say by how much the chain is better than the candidate order, or why that was not measured."""
     found = gain_of_ranking(part, comparison)
-    if not found:
-        return f"{part}: {CHAIN_NOT_MEASURED}"
-    words = [
-        f"{heading} {found[key]:+.4f} ({found[f'{key}_low']:+.4f} to {found[f'{key}_high']:+.4f})"
-        for key, heading in plots.METRICS.items()
-    ]
-    return f"{part}: ranking adds to the order of the candidates: {', '.join(words)}"
+    return in_words(part, found) if found else f"{part}: {CHAIN_NOT_MEASURED}"
+
+
+def how_much_is_used(comparison: Comparison) -> str:
+    """Say how much of the ranking network's correction the release uses; empty where it was not fitted."""
+    factor = comparison.release.manifest.training.get("correction_factor")
+    if factor is None:
+        return ""
+    return f"The chain uses {factor:g} of the ranking network's correction, a share that was chosen on validation."
 
 
 def as_json(parts: Sequence[str], comparison: Comparison) -> dict[str, Any]:
-    """Return every figure with four significant digits, by part and recommender."""
+    """Return every figure so far with four significant digits, by part and recommender."""
     settings = comparison.release.manifest.training.get("settings", {})
     found: dict[str, Any] = {"split": comparison.log.split.description, "seed": settings.get("seed")}
+    if comparison.left_out:
+        found["left_out"] = {_key(one.name): one.reason for one in comparison.left_out}
     for part in parts:
         ours = comparison.of_part(part)
         found[part] = {_key(one.name): one.figures for one in ours}
@@ -120,7 +128,8 @@ def page(part: str, comparison: Comparison) -> str:
         f"<style>{STYLE}</style><h1>{html.escape(title)}</h1><p>{len(held_out):,} held-out watches of "
         f"{user_count:,} users ({part}); all items that a user has not seen are ranked; 95 % intervals by bootstrap "
         f"over users. Split: {html.escape(comparison.log.split.description)}.</p>"
-        f"{_html_table(('', *COLUMNS.values()), rows)}<p>{html.escape(what_ranking_adds(part, comparison))}.</p>"
+        f"{_html_table(('', *COLUMNS.values()), rows)}<p>{html.escape(what_ranking_adds(part, comparison))}. "
+        f"{html.escape(how_much_is_used(comparison))}</p>"
         f"{impressions}{''.join(_section(heading, png) for heading, png in pictures.items())}</html>\n"
     )
 

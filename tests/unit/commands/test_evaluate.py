@@ -14,7 +14,7 @@ from winnow.cli import app
 from winnow.training.presets import TrainingSettings
 from winnow.training.run import RunPaths, run
 
-RECOMMENDERS = {"candidate", "chain", "popularity", "item_knn", "ease", "als"}
+RECOMMENDERS = {"candidate", "chain", "popularity", "succession_knn", "item_knn", "ease", "als"}
 
 
 def train(directory: Path, settings: TrainingSettings, *, impressions: bool = False) -> None:

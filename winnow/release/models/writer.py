@@ -75,8 +75,8 @@ class ReleaseContents:
     """The recall@200 that an approximate index has to reach on them."""
 
 
-def write_release(releases: Path, contents: ReleaseContents) -> str:
-    """Write a release below `releases`, point CURRENT at it, and return its id.
+def write_release(releases: Path, contents: ReleaseContents, *, make_current: bool = True) -> str:
+    """Write a release below `releases`, point CURRENT at it unless told not to, and return its id.
 
     Raises OSError where the directory cannot be written, and ValueError where the contents are not valid; nothing is
     left behind then. What an earlier writer has left that was killed is removed.
@@ -113,7 +113,8 @@ def write_release(releases: Path, contents: ReleaseContents) -> str:
             # Where there is one of this id, it has the same files.
             if not (releases / release_id).exists():
                 temporary.rename(releases / release_id)
-            pointer.replace(releases / files.CURRENT_FILE)
+            if make_current:
+                pointer.replace(releases / files.CURRENT_FILE)
             _flush_to_disk(releases)
     return release_id
 
