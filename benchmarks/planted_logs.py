@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-DAY_SECONDS = 86_400
+FIRST_SECOND, DAY_SECONDS = 1_500_000_000, 86_400
 TASTES_PER_USER = 2
 
 
@@ -95,8 +95,8 @@ def generate(log: PlantedLog, *, seed: int) -> pl.DataFrame:
         taken = _history(log, successors, everything, of_tastes, length, rng)
         users.append(np.full(len(taken), user))
         items.append(np.array(rng.permutation(taken) if not log.ordered else taken))
-        gaps = rng.integers(1, 30 * DAY_SECONDS, len(taken)) if log.ordered else np.zeros(len(taken), dtype=np.int64)
-        times.append(1_500_000_000 + np.cumsum(gaps))
+        gaps = rng.integers(1, 30 * DAY_SECONDS, len(taken)) * int(log.ordered)
+        times.append(FIRST_SECOND + np.cumsum(gaps))
     count = sum(map(len, users))
     return pl.DataFrame(
         {

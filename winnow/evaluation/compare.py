@@ -1,7 +1,7 @@
 """A release beside the baselines, on the held-out part of the log that it was trained on."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from winnow.evaluation.baselines import BASELINES, TooLargeError
 from winnow.evaluation.impression_figures import impression_figures
-from winnow.evaluation.recommender_figures import Answers, ask, ask_stages, measure
+from winnow.evaluation.recommender_figures import Answers, ask, ask_stages, gain, measure
 from winnow.evaluation.recommenders import CandidateOrder, Chain, withhold
 from winnow.logs.impression_log import ImpressionLog, ImpressionSplit
 from winnow.logs.input_table import InputFileError
@@ -79,7 +79,7 @@ class Compared:
     """One recommender's answers and figures for one part of the log.
 
     `withheld` says that it did not see everything that the log knows about the watches. `calibration` is that of the
-    chain's probabilities, empty for others.
+    chain's probabilities, and `gain` by how much the chain is better than the candidate order; empty for others.
     """
 
     name: str
@@ -88,6 +88,7 @@ class Compared:
     answers: Answers
     figures: dict[str, float]
     calibration: list[dict[str, float]]
+    gain: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,25 +190,20 @@ def _stages(
                 continue
             of_stages = ask_stages(chain, held_out, item_count, seen=seen, advance=advance)
             yield _compared(CANDIDATE + behind, part, of_stages.candidate, log, withheld=bool(what))
-            yield _compared(CHAIN + behind, part, of_stages.chain, log, of_stages.calibration, withheld=bool(what))
+            gained = gain(of_stages.chain.ranks, of_stages.candidate.ranks, held_out.users, seed=SEED)
+            of_chain = _compared(CHAIN + behind, part, of_stages.chain, log, withheld=bool(what))
+            yield replace(of_chain, calibration=of_stages.calibration, gain=gained)
 
 
-def _compared(
-    name: str,
-    part: str,
-    answers: Answers,
-    log: EvaluationLog,
-    calibration: list[dict[str, float]] | None = None,
-    *,
-    withheld: bool = False,
-) -> Compared:
+def _compared(name: str, part: str, answers: Answers, log: EvaluationLog, *, withheld: bool = False) -> Compared:
     return Compared(
         name=name,
         withheld=withheld,
         part=part,
         answers=answers,
         figures=measure(answers, log.watch_counts, seed=SEED),
-        calibration=calibration or [],
+        calibration=[],
+        gain={},
     )
 
 

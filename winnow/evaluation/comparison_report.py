@@ -10,9 +10,9 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from winnow.evaluation import plots
-from winnow.evaluation.compare import CANDIDATE, CHAIN, SEED, Compared, Comparison, EvaluationLog
+from winnow.evaluation.compare import CHAIN, Compared, Comparison, EvaluationLog
 from winnow.evaluation.figures_table import in_words
-from winnow.evaluation.recommender_figures import DEPTHS, by_group, gain
+from winnow.evaluation.recommender_figures import DEPTHS, by_group
 
 COLUMNS = {
     **{f"hr_at_{depth}": f"HR@{depth}" for depth in DEPTHS},
@@ -60,11 +60,7 @@ def table(part: str, comparison: Comparison) -> Table:
 
 def gain_of_ranking(part: str, comparison: Comparison) -> dict[str, float]:
     """Return by how much the chain is better than the candidate order; empty where the chain is not measured."""
-    answers = {one.name: one.answers for one in comparison.of_part(part)}
-    if CHAIN not in answers:
-        return {}
-    chain, candidate = answers[CHAIN], answers[CANDIDATE]
-    return gain(chain.ranks, candidate.ranks, chain.users, seed=SEED)
+    return next((one.gain for one in comparison.of_part(part) if one.name == CHAIN), {})
 
 
 def what_ranking_adds(part: str, comparison: Comparison) -> str:

@@ -27,7 +27,14 @@ def train(directory: Path, settings: TrainingSettings, *, impressions: bool = Fa
         releases=directory / "releases",
         checkpoints=directory / "checkpoints",
     )
-    run(paths, settings, resume=False, device=torch.device("cpu"), console=Console(file=StringIO()))
+    run(
+        paths,
+        settings,
+        resume=False,
+        device=torch.device("cpu"),
+        console=Console(file=StringIO()),
+        publish="always",
+    )
 
 
 @pytest.fixture(scope="module")
