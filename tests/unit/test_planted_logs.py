@@ -7,8 +7,7 @@ import polars as pl
 
 from benchmarks.planted_logs import PLAYS, REVIEWS, generate
 
-SMALL = {"user_count": 400, "item_count": 300, "taste_count": 10}
-ORDERED, UNORDERED = replace(REVIEWS, **SMALL), replace(PLAYS, **SMALL)
+ORDERED, UNORDERED = (replace(log, user_count=400, item_count=300, taste_count=10) for log in (REVIEWS, PLAYS))
 
 
 def test_a_seed_names_a_log_and_nobody_has_an_item_twice() -> None:

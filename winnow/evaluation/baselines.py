@@ -24,7 +24,9 @@ ITEMS_PER_BLOCK = 1024
 SUCCESSION_WINDOW = 10
 # How many of the latest watches are looked up, and the weight of each as a share of that of the next later one.
 LATEST_COUNT, RECENCY_DECAY = 20, 0.8
-SUCCESSORS_PER_ITEM = 500
+SUCCESSORS_PER_ITEM = 200
+# Of item-knn.
+NEIGHBOURS_PER_ITEM = 100
 SEED = 1
 
 
@@ -87,8 +89,14 @@ class DenseSimilarity:
         return best_of_dense(scores_BI, histories, count, self._preferred_I)
 
 
-def item_knn(training: RaggedRows, item_count: int, *, neighbour_count: int = 100) -> SparseSimilarity:
+def item_knn(training: RaggedRows, item_count: int, *, neighbour_count: int = NEIGHBOURS_PER_ITEM) -> SparseSimilarity:
     """Score pairs by the cosine of the sets of their users, among the nearest neighbours of each item."""
+    cosines_II = co_watch_cosines(training, item_count, neighbour_count=neighbour_count)
+    return SparseSimilarity(cosines_II, most_watched_first(training, item_count))
+
+
+def co_watch_cosines(training: RaggedRows, item_count: int, *, neighbour_count: int = NEIGHBOURS_PER_ITEM) -> Any:
+    """Return the cosine of the sets of users of a watched item, the row, and those it is a nearest neighbour of."""
     watched_UI = watched_matrix(training, item_count)
     norms_I = np.sqrt(np.bincount(watched_UI.indices, minlength=item_count)).clip(min=1).astype(np.float32)
     cosine_UI = watched_UI @ diags(1 / norms_I)
@@ -99,7 +107,7 @@ def item_knn(training: RaggedRows, item_count: int, *, neighbour_count: int = 10
         own = nearest_II.indices == np.repeat(np.arange(nearest_II.shape[0]), np.diff(nearest_II.indptr)) + start
         nearest_II.data[own] = 0
         blocks.append(largest_of_rows(nearest_II, neighbour_count))
-    return SparseSimilarity(vstack(blocks).T.tocsr(), most_watched_first(training, item_count))
+    return vstack(blocks).T.tocsr()
 
 
 def ease(training: RaggedRows, item_count: int, *, regularisation: float = 500.0) -> DenseSimilarity:

@@ -71,10 +71,13 @@ def what_ranking_adds(part: str, comparison: Comparison) -> str:
 
 def how_much_is_used(comparison: Comparison) -> str:
     """Say how much of the ranking network's correction the release uses; empty where it was not fitted."""
-    factor = comparison.release.manifest.training.get("correction_factor")
-    if factor is None:
+    factors = comparison.release.manifest.training.get("correction_factors")
+    if factors is None:
         return ""
-    return f"The chain uses {factor:g} of the ranking network's correction, a share that was chosen on validation."
+    return (
+        f"Of the ranking network's correction, the chain uses {factors['tower']:g} of the tower's part and "
+        f"{factors['successions']:g} of that by successions: shares that were chosen on validation."
+    )
 
 
 def as_json(parts: Sequence[str], comparison: Comparison) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.packed import PackedTensor
 from winnow.networks.ranking import DeepRankingModel
+from winnow.networks.recalibration import CorrectionFactors
 
 
 def popularity_ranks(watch_counts: NDArray[np.int64], held_out: HeldOut) -> Ranks:
@@ -41,10 +42,8 @@ def chain_ranks(
 ) -> Ranks:
     """Rank each target by the ranking network among the candidates; NOT_FOUND where it is not one of them."""
     ranks = []
-    for block, candidates_BK, logits_BK in _ranked_blocks(
-        candidate_network, ranking_network, held_out, candidate_count
-    ):
-        ranks.append(_ranks_among(candidates_BK, logits_BK, block))
+    for block, candidates_BK, logits_BK in ranked_blocks(candidate_network, ranking_network, held_out, candidate_count):
+        ranks.append(ranks_among(candidates_BK, logits_BK, block))
     return np.concatenate(ranks)
 
 
@@ -55,21 +54,25 @@ def corrected_ranks(
     held_out: HeldOut,
     *,
     candidate_count: int,
-    factors: Sequence[float],
+    factors: Sequence[CorrectionFactors],
 ) -> list[Ranks]:
-    """Rank as `chain_ranks` would if the correction of the candidate logit were scaled by each factor.
+    """Rank as `chain_ranks` would if the correction of the candidate logit were scaled by each of `factors`.
 
-    The ranking network has to add the logit of the candidate network: see Matching. With the factor 0, the ranks are
+    The ranking network has to add the logit of the candidate network: see Matching. With factors of 0, the ranks are
     those of the candidate order.
     """
     ranks: list[list[Ranks]] = [[] for _ in factors]
-    for block, candidates_BK, logits_BK in _ranked_blocks(
-        candidate_network, ranking_network, held_out, candidate_count
-    ):
-        packed = candidate_network.pack(block.histories)
-        matching_BK = candidate_network.candidate_logits(packed, rectangle(candidates_BK)).view_as(logits_BK)
+    for block, candidates_BK, logits_BK in ranked_blocks(candidate_network, ranking_network, held_out, candidate_count):
+        requests = ranking_network.pack(block.histories), rectangle(candidates_BK)
+        matching_N = candidate_network.candidate_logits(candidate_network.pack(block.histories), requests[1])
+        matching_BK = matching_N.view_as(logits_BK)
+        followed_BK = torch.zeros_like(logits_BK)
+        if ranking_network.matching is not None and ranking_network.matching.successions is not None:
+            followed_BK = ranking_network.matching.successions(*requests, matching_N).view_as(logits_BK)
+        tower_BK = logits_BK - followed_BK - matching_BK
         for factor, of_factor in zip(factors, ranks, strict=True):
-            of_factor.append(_ranks_among(candidates_BK, matching_BK.lerp(logits_BK, factor), block))
+            scores_BK = matching_BK + factor.tower * tower_BK + factor.successions * followed_BK
+            of_factor.append(ranks_among(candidates_BK, scores_BK, block))
     return [np.concatenate(of_factor) for of_factor in ranks]
 
 
@@ -83,15 +86,13 @@ def chain_logits(
 ) -> tuple[Tensor, Tensor]:
     """Return the logits of all candidates of all held-out watches, float [B * K], and which are the target, bool."""
     logits, hits = [], []
-    for block, candidates_BK, logits_BK in _ranked_blocks(
-        candidate_network, ranking_network, held_out, candidate_count
-    ):
+    for block, candidates_BK, logits_BK in ranked_blocks(candidate_network, ranking_network, held_out, candidate_count):
         logits.append(logits_BK.flatten())
         hits.append((candidates_BK == torch.from_numpy(block.targets).to(candidates_BK).unsqueeze(1)).flatten())
     return torch.cat(logits), torch.cat(hits)
 
 
-def _ranked_blocks(
+def ranked_blocks(
     candidate_network: DeepCandidateGenerationModel,
     ranking_network: DeepRankingModel,
     held_out: HeldOut,
@@ -106,7 +107,7 @@ def _ranked_blocks(
         yield block, candidates_BK, logits_N.view_as(candidates_BK)
 
 
-def _ranks_among(candidates_BK: Tensor, scores_BK: Tensor, block: HeldOut) -> Ranks:
+def ranks_among(candidates_BK: Tensor, scores_BK: Tensor, block: HeldOut) -> Ranks:
     """Rank the targets of a block among its candidates. Equal scores keep the order of the candidates."""
     targets_B1 = torch.from_numpy(block.targets).to(candidates_BK).unsqueeze(1)
     hit_BK = candidates_BK == targets_B1

@@ -14,16 +14,17 @@ from winnow.evaluation.ranks import chain_logits, corrected_ranks
 from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
+from winnow.networks.recalibration import CorrectionFactors
 
-# Shares of the correction that are tried.
-FACTORS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
+# Shares of each part of the correction that are tried, all combinations; the least correction first.
+SHARES = (0.0, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Correction:
-    """The share of the correction that validates best, and the ranks of the validation watches with it, int64 [B]."""
+    """The shares of the correction that validate best, and the ranks of the validation watches with them, int64 [B]."""
 
-    factor: float
+    factors: CorrectionFactors
     ranks: Ranks
 
 
@@ -34,19 +35,27 @@ def fit_correction(
     *,
     candidate_count: int,
 ) -> Correction:
-    """Choose the factor with the best NDCG@10 on validation.
+    """Choose the factors with the best NDCG@10 on validation.
 
-    It is 0, which is the candidates' order, unless the gain over that order is larger than its standard error.
+    They are 0, which is the candidates' order, unless the gain over that order is larger than its standard error.
     """
+    factors = possible_factors(ranking_network)
     of_factors = corrected_ranks(
-        candidate_network, ranking_network, validation, candidate_count=candidate_count, factors=FACTORS
+        candidate_network, ranking_network, validation, candidate_count=candidate_count, factors=factors
     )
     means = [means_of_users(gains(ranks), validation.users) for ranks in of_factors]
-    # Among equals the first, which is the smallest.
+    # Among equals the first.
     best = int(np.argmax([mean_U.mean() for mean_U in means]))
-    if not _larger_than_noise(means[best] - means[0]):
+    if not larger_than_noise(means[best] - means[0]):
         best = 0
-    return Correction(factor=FACTORS[best], ranks=of_factors[best])
+    return Correction(factors=factors[best], ranks=of_factors[best])
+
+
+def possible_factors(network: DeepRankingModel) -> list[CorrectionFactors]:
+    """Return all combinations of SHARES, NO_CORRECTION first; one that no part of the network has is 0."""
+    has_successions = network.matching is not None and network.matching.successions is not None
+    of_successions = SHARES if has_successions else SHARES[:1]
+    return [CorrectionFactors(tower, successions) for tower in SHARES for successions in of_successions]
 
 
 def shift_to_hits(
@@ -72,6 +81,7 @@ def shift_to_hits(
     return (low + high) / 2
 
 
-def _larger_than_noise(differences_U: NDArray[np.float64]) -> bool:
+def larger_than_noise(differences_U: NDArray[np.float64]) -> bool:
+    """Return whether the mean of paired differences is larger than its standard error."""
     standard_error = differences_U.std() / np.sqrt(len(differences_U))
     return bool(differences_U.mean() > standard_error)

@@ -14,9 +14,12 @@ from winnow.evaluation.simple_rivals import rival_ranks
 from winnow.history import RaggedRows, WatchHistories
 from winnow.logs.side_values import SideValues
 from winnow.logs.split import LogSplit
+from winnow.networks.recalibration import WHOLE_CORRECTION, scale_correction
 from winnow.training.candidate_trainee import CandidateTrainee
+from winnow.training.correction import shift_to_hits
 from winnow.training.loop import train
 from winnow.training.presets import TrainingSettings
+from winnow.training.ranking_neighbours import add_neighbours
 from winnow.training.run_context import RunContext
 from winnow.training.trained_networks import (
     SAMPLE_COUNT,
@@ -42,27 +45,42 @@ def train_on_watches(
     context = context.also_from(context.identity(settings.candidate))
     ranking = WatchRankingTrainee(split, candidate.network, settings.ranking, context, held_back=candidate.held_back)
     ranking_epochs = train(ranking, context)
-    factor = ranking.use_correction()
-    context.console.print(f"ranking network: {factor:g} of its correction of the candidates' order is used")
+    factors = ranking.use_correction()
+    context.console.print(
+        f"ranking network: of its correction of the candidates' order, {factors.tower:g} of the tower's part and "
+        f"{factors.successions:g} of that by successions are used",
+        soft_wrap=True,
+    )
     count = settings.ranking.candidate_count
+    ranking_network, neighbour_weights = ranking.network, dict[str, float]()
+    if settings.ranking.matching:
+        if settings.ranking.neighbours:
+            ranking_network, neighbour_weights = add_neighbours(
+                candidate.network, ranking_network, split, candidate_count=count
+            )
+            shown = ", ".join(f"{name} {weight:g}" for name, weight in neighbour_weights.items())
+            context.console.print(f"ranking network: weights of neighbours: {shown}", soft_wrap=True)
+        shift = shift_to_hits(candidate.network, ranking_network, split.validation, candidate_count=count)
+        scale_correction(ranking_network, WHOLE_CORRECTION, shift)
     of_rivals = rival_ranks(split, item_count, context.console)
     ranks = {
         part: {
             **{name: of_parts[part] for name, of_parts in of_rivals.items()},
-            **stage_ranks(held_out, watch_counts, candidate.network, ranking.network, candidate_count=count),
+            **stage_ranks(held_out, watch_counts, candidate.network, ranking_network, candidate_count=count),
         }
         for part, held_out in split.held_out.items()
     }
     samples = _spread(split.test.histories if len(split.test) else split.training, SAMPLE_COUNT)
     return TrainedNetworks(
         candidate_network=candidate.network,
-        ranking_network=ranking.network,
+        ranking_network=ranking_network,
         epochs={"candidate": candidate_epochs, "ranking": ranking_epochs},
         figures={part: _figures(of_part, split.held_out[part].users) for part, of_part in ranks.items()},
         max_training_timestamp=int(split.training.timestamps.max(initial=0)),
         sample_histories=samples.last(settings.candidate.history_length),
         tuning_histories=_spread(split.validation.histories, TUNING_COUNT),
-        correction_factor=factor,
+        correction_factors=factors,
+        neighbour_weights=neighbour_weights,
         validated=Validated(
             held_out=split.validation,
             chain=ranks["validation"]["chain"],

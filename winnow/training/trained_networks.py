@@ -12,6 +12,7 @@ from winnow.history import WatchHistories
 from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
+from winnow.networks.recalibration import CorrectionFactors
 from winnow.training.checkpoint import EpochLog
 
 # Golden requests.
@@ -46,8 +47,10 @@ class TrainedNetworks:
     """For the index; none of them is empty, since the gateway does not send empty histories to the candidate stage."""
     sample_contexts: RequestContexts | None = None
     """What else is known of the golden requests."""
-    correction_factor: float | None = None
-    """The share of the ranking network's correction that is used; None where ranking learned from impressions."""
+    correction_factors: CorrectionFactors | None = None
+    """How much of the ranking network's correction is used; None where ranking learned from impressions."""
+    neighbour_weights: Mapping[str, float] | None = None
+    """How much the sums of neighbours count in ranking, by table; None where ranking learned from impressions."""
     validated: Validated | None = None
     """None where ranking learned from impressions: its scores do not predict the next watch."""
 

@@ -19,9 +19,9 @@ from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.matching import Matching
 from winnow.networks.options import MatchingOptions, RankingOptions, SuccessionOptions
 from winnow.networks.ranking import DeepRankingModel
-from winnow.networks.recalibration import scale_correction
+from winnow.networks.recalibration import WHOLE_CORRECTION, CorrectionFactors, scale_correction
 from winnow.networks.successions import MATCHING_FEATURE, Successions
-from winnow.training.correction import Correction, fit_correction, shift_to_hits
+from winnow.training.correction import Correction, fit_correction
 from winnow.training.losses import candidate_list_loss
 from winnow.training.negatives import WatchedItems
 from winnow.training.presets import RankingSettings
@@ -111,24 +111,16 @@ class WatchRankingTrainee:
         found = rank_figures(ranks, self._validation.users)
         return {name: found[name] for name in ("ndcg_at_10", "hr_at_10", "mrr")}
 
-    def use_correction(self) -> float:
-        """Make the network use as much of its correction of the candidates' order as validates best; return the share.
+    def use_correction(self) -> CorrectionFactors:
+        """Make the network use as much of its correction of the candidates' order as validates best; return how much.
 
-        Without matching there is nothing to correct: the share is 1. The logits are then shifted so that, on
-        validation, the probabilities of all candidates sum to the number of watches that were among them.
+        Without matching there is nothing to correct, and all is used.
         """
         if not self.settings.matching:
-            return 1.0
-        factor = self._fit().factor
-        scale_correction(self.network, factor, 0.0)
-        shift = shift_to_hits(
-            self._candidate_network,
-            self.network,
-            self._validation,
-            candidate_count=self.settings.candidate_count,
-        )
-        scale_correction(self.network, 1.0, shift)
-        return factor
+            return WHOLE_CORRECTION
+        factors = self._fit().factors
+        scale_correction(self.network, factors, 0.0)
+        return factors
 
     def _fit(self) -> Correction:
         count = self.settings.candidate_count

@@ -8,7 +8,13 @@ from winnow.history import RaggedRows
 from winnow.networks.folded_ranking import FoldedRanking
 from winnow.networks.options import MatchingOptions, RankingOptions, SuccessionOptions
 from winnow.networks.ranking import DeepRankingModel
-from winnow.networks.recalibration import rescale, scale_correction
+from winnow.networks.recalibration import (
+    NO_CORRECTION,
+    WHOLE_CORRECTION,
+    CorrectionFactors,
+    rescale,
+    scale_correction,
+)
 
 
 @pytest.mark.parametrize("n_hidden_layers", [0, 2])
@@ -40,19 +46,23 @@ def network_with_matching(n_hidden_layers: int, *, successions: bool) -> DeepRan
 
 @pytest.mark.parametrize("n_hidden_layers", [0, 2])
 @pytest.mark.parametrize("successions", [False, True])
-@pytest.mark.parametrize("factor", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("factors", [NO_CORRECTION, WHOLE_CORRECTION, CorrectionFactors(0.25, 0.5)])
 @torch.inference_mode()
-def test_what_is_added_to_the_candidate_logit_is_scaled(n_hidden_layers: int, successions: bool, factor: float) -> None:
+def test_what_is_added_to_the_candidate_logit_is_scaled(
+    n_hidden_layers: int, successions: bool, factors: CorrectionFactors
+) -> None:
     network = network_with_matching(n_hidden_layers, successions=successions)
     requests = packed(network, *some_requests(5, seed=9))
     assert network.matching is not None
     matching = network.matching.network.candidate_logits(*requests)
+    followed = torch.zeros_like(matching)
     constants = network.output.bias.clone()
     if network.matching.successions is not None:
+        followed = network.matching.successions(*requests, matching) - network.matching.successions.output.bias
         constants += network.matching.successions.output.bias
-    added = network.logits(*requests) - matching - constants
-    scale_correction(network, factor, 2.0)
-    expected = matching + factor * added + constants + 2.0
+    tower = network.logits(*requests) - matching - followed - constants
+    scale_correction(network, factors, 2.0)
+    expected = matching + factors.tower * tower + factors.successions * followed + constants + 2.0
     torch.testing.assert_close(network.logits(*requests), expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(FoldedRanking(network, None).logits(*requests), expected, rtol=1e-4, atol=1e-4)
 
@@ -60,7 +70,7 @@ def test_what_is_added_to_the_candidate_logit_is_scaled(n_hidden_layers: int, su
 @torch.inference_mode()
 def test_without_its_correction_ranking_keeps_the_order_of_the_candidates() -> None:
     network = network_with_matching(2, successions=True)
-    scale_correction(network, 0.0, -1.5)
+    scale_correction(network, NO_CORRECTION, -1.5)
     histories, contexts, _ = some_requests(5, seed=9)
     everything = RaggedRows.from_lists([list(range(30))] * 5)
     requests = packed(network, histories, contexts, everything)
@@ -72,4 +82,4 @@ def test_without_its_correction_ranking_keeps_the_order_of_the_candidates() -> N
 
 def test_a_logit_without_the_candidate_networks_has_no_correction() -> None:
     with pytest.raises(ValueError, match="there is no correction to scale"):
-        scale_correction(network_of(), 0.5, 0.0)
+        scale_correction(network_of(), WHOLE_CORRECTION, 0.0)

@@ -14,8 +14,9 @@ from winnow.evaluation.rank_figures import NOT_FOUND, Ranks, gains
 from winnow.evaluation.ranks import candidate_ranks, chain_logits, chain_ranks, corrected_ranks
 from winnow.logs.split import HeldOut, LogSplit
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.recalibration import NO_CORRECTION, WHOLE_CORRECTION, scale_correction
 from winnow.training.candidate_trainee import CandidateTrainee
-from winnow.training.correction import FACTORS, fit_correction, shift_to_hits
+from winnow.training.correction import fit_correction, possible_factors, shift_to_hits
 from winnow.training.loop import train
 from winnow.training.presets import RankingSettings
 from winnow.training.watch_ranking_trainee import WatchRankingTrainee
@@ -47,11 +48,11 @@ def test_where_there_is_nothing_to_learn_the_candidates_order_is_not_made_worse(
     split = LogSplit.leave_last_out(planted_histories(seed))
     network, trainee = trainees(split, tmp_path, candidate_epochs=8, seed=seed)
     train(trainee, context_in(tmp_path, seed=seed))
-    factor = trainee.use_correction()
+    factors = trainee.use_correction()
     by_candidates, by_chain = both(network, trainee, split.validation)
     assert gains(by_chain).mean() >= gains(by_candidates).mean() - 1e-9
     by_candidates, by_chain = both(network, trainee, split.test)
-    if factor == 0:
+    if factors == NO_CORRECTION:
         np.testing.assert_array_equal(by_chain, np.where(by_candidates < COUNT, by_candidates, NOT_FOUND))
     else:
         differences = gains(by_chain) - gains(by_candidates)
@@ -63,7 +64,7 @@ def test_where_there_is_much_to_learn_the_chain_gains(tmp_path: Path) -> None:
     split = LogSplit.leave_last_out(planted_successions(1, share=0.8))
     network, trainee = trainees(split, tmp_path, candidate_epochs=0, ranking=replace(SETTINGS, learning_rate=0.03))
     train(trainee, context_in(tmp_path))
-    assert trainee.use_correction() > 0
+    assert trainee.use_correction().successions > 0
     by_candidates, by_chain = both(network, trainee, split.test)
     assert gains(by_chain).mean() > gains(by_candidates).mean() + 0.2
 
@@ -83,13 +84,15 @@ def test_factors_are_what_scaling_the_network_gives(tmp_path: Path) -> None:
     network, trainee = trainees(split, tmp_path, candidate_epochs=2)
     train(trainee, context_in(tmp_path))
     validation = split.validation
-    found = corrected_ranks(network, trainee.network, validation, candidate_count=COUNT, factors=FACTORS)
+    factors = possible_factors(trainee.network)
+    assert (factors[0], factors[-1]) == (NO_CORRECTION, WHOLE_CORRECTION)
+    found = corrected_ranks(network, trainee.network, validation, candidate_count=COUNT, factors=factors)
     by_candidates = candidate_ranks(network, validation)
     np.testing.assert_array_equal(found[0], np.where(by_candidates < COUNT, by_candidates, NOT_FOUND))
     np.testing.assert_array_equal(found[-1], chain_ranks(network, trainee.network, validation, candidate_count=COUNT))
     fitted = fit_correction(network, trainee.network, validation, candidate_count=COUNT)
-    np.testing.assert_array_equal(fitted.ranks, found[FACTORS.index(fitted.factor)])
-    assert trainee.use_correction() == fitted.factor
+    np.testing.assert_array_equal(fitted.ranks, found[factors.index(fitted.factors)])
+    assert trainee.use_correction() == fitted.factors
     scaled = chain_ranks(network, trainee.network, validation, candidate_count=COUNT)
     np.testing.assert_array_equal(scaled, fitted.ranks)
 
@@ -97,7 +100,8 @@ def test_factors_are_what_scaling_the_network_gives(tmp_path: Path) -> None:
 def test_probabilities_sum_to_the_watches_that_are_candidates(tmp_path: Path) -> None:
     split = LogSplit.leave_last_out(planted_successions(1, share=0.5))
     network, trainee = trainees(split, tmp_path, candidate_epochs=1)
-    trainee.use_correction()
+    shift = shift_to_hits(network, trainee.network, split.validation, candidate_count=COUNT)
+    scale_correction(trainee.network, WHOLE_CORRECTION, shift)
     logits, hits = chain_logits(network, trainee.network, split.validation, candidate_count=COUNT)
     assert 0 < int(hits.sum()) < len(hits)
     assert float(torch.sigmoid(logits).sum()) == pytest.approx(int(hits.sum()), rel=1e-3)

@@ -1,0 +1,81 @@
+"""What nearest neighbours know is added to the chain where validation says that it helps, and only there."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.training.planted import planted_histories, planted_successions
+from tests.unit.training.settings import TINY
+from tests.unit.training.trainees import ITEM_COUNT, NOWHERE, context_in
+from winnow.evaluation.rank_figures import Ranks, gains
+from winnow.evaluation.ranks import chain_ranks
+from winnow.logs.split import HeldOut, LogSplit
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.folded_ranking import FoldedRanking
+from winnow.networks.neighbours import Neighbours
+from winnow.networks.packed import pack
+from winnow.networks.ranking import DeepRankingModel
+from winnow.training import ranking_neighbours
+from winnow.training.candidate_trainee import CandidateTrainee
+from winnow.training.loop import train
+from winnow.training.ranking_neighbours import add_neighbours
+from winnow.training.watch_ranking_trainee import build_ranking_network
+
+COUNT = 28
+
+
+def networks(split: LogSplit, directory: Path, *, epochs: int) -> tuple[DeepCandidateGenerationModel, DeepRankingModel]:
+    """A candidate network, and a ranking network that keeps its order."""
+    candidate = CandidateTrainee(
+        split, split.watch_counts(ITEM_COUNT), replace(TINY.candidate, epochs=max(epochs, 1)), NOWHERE
+    )
+    if epochs:
+        train(candidate, context_in(directory))
+    network = candidate.network.eval().requires_grad_(requires_grad=False)
+    return network, build_ranking_network(network, TINY.ranking, None, seed=1).eval().requires_grad_(
+        requires_grad=False
+    )
+
+
+@torch.inference_mode()
+def ranked(candidate: DeepCandidateGenerationModel, ranking: DeepRankingModel, part: HeldOut) -> Ranks:
+    return chain_ranks(candidate, ranking, part, candidate_count=COUNT)
+
+
+def test_planted_successions_are_used(tmp_path: Path) -> None:
+    split = LogSplit.leave_last_out(planted_successions(1, share=0.8))
+    candidate, before = networks(split, tmp_path, epochs=0)
+    after, weights = add_neighbours(candidate, before, split, candidate_count=COUNT)
+    assert weights["successions"] > 0
+    gained = gains(ranked(candidate, after, split.test)) - gains(ranked(candidate, before, split.test))
+    assert gained.mean() > 0.3
+    histories, everything = split.test.histories, pack(split.test.histories, torch.device("cpu"))
+    requests = after.pack(histories), everything
+    torch.testing.assert_close(FoldedRanking(after, None).logits(*requests), after.logits(*requests))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_validation_is_never_worse(seed: int, tmp_path: Path) -> None:
+    split = LogSplit.leave_last_out(planted_histories(seed))
+    candidate, before = networks(split, tmp_path, epochs=8)
+    after, weights = add_neighbours(candidate, before, split, candidate_count=COUNT)
+    if not any(weights.values()):
+        assert after is before
+    gained = gains(ranked(candidate, after, split.validation)) - gains(ranked(candidate, before, split.validation))
+    assert gained.mean() >= -1e-9
+
+
+def test_a_table_of_weight_zero_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = LogSplit.leave_last_out(planted_successions(1, share=0.8))
+    candidate, before = networks(split, tmp_path, epochs=0)
+    monkeypatch.setattr(ranking_neighbours, "fit_weights", lambda *_, **__: {"successions": 0.0, "co_watches": 0.5})
+    after, _ = add_neighbours(candidate, before, split, candidate_count=COUNT)
+    assert after.matching is not None
+    [table] = after.matching.neighbours
+    assert isinstance(table, Neighbours)
+    assert float(table.weight) == 0.5
+    assert len(table.rows) == table.options.pair_count
+    assert np.isfinite(ranked(candidate, after, split.test)).all()

@@ -1,0 +1,109 @@
+"""Adds the sums of nearest-neighbour recommenders to a trained ranking network, each as much as validation says.
+
+Shape legend: B held-out watches, K candidates, U users.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from winnow.evaluation.baselines import LATEST_COUNT, RECENCY_DECAY, co_watch_cosines, succession_shares
+from winnow.evaluation.rank_figures import gains, means_of_users
+from winnow.evaluation.ranks import ranked_blocks, ranks_among, rectangle
+from winnow.logs.split import HeldOut, LogSplit
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.neighbours import Neighbours
+from winnow.networks.options import NeighbourOptions
+from winnow.networks.ranking import DeepRankingModel
+from winnow.training.correction import larger_than_noise
+
+# Weights of each table that are tried, all combinations; the least first.
+WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
+# Watches that are looked up where their order does not matter: as far as a network reads.
+ALL_WATCHES = 1000
+
+
+def add_neighbours(
+    candidate_network: DeepCandidateGenerationModel,
+    ranking_network: DeepRankingModel,
+    split: LogSplit,
+    *,
+    candidate_count: int,
+) -> tuple[DeepRankingModel, dict[str, float]]:
+    """Return the network with the tables that help on validation, and the weight of each table; 0 is left out.
+
+    The tables are what follows what, which counts the more the later a watch is, and what is watched by the same users.
+    The network has to add the logit of the candidate network: see Matching.
+    """
+    item_count, device = candidate_network.n_items, ranking_network.embedding.weight.device
+    tables = {
+        "successions": _table(succession_shares(split.training, item_count), LATEST_COUNT, RECENCY_DECAY),
+        "co_watches": _table(co_watch_cosines(split.training, item_count), ALL_WATCHES, 1.0),
+    }
+    tables = {name: table.to(device) for name, table in tables.items()}
+    weights = fit_weights(candidate_network, ranking_network, tables, split.validation, candidate_count=candidate_count)
+    used = [tables[name] for name, weight in weights.items() if weight]
+    for name, weight in weights.items():
+        tables[name].weight.fill_(weight)
+    matching = ranking_network.config.options.matching
+    if not used or matching is None:
+        return ranking_network, weights
+    options = replace(
+        ranking_network.config.options, matching=replace(matching, neighbours=tuple(table.options for table in used))
+    )
+    network = DeepRankingModel.from_config(replace(ranking_network.config, options=options)).to(device)
+    of_tables = {
+        f"matching.neighbours.{number}.{name}": values
+        for number, table in enumerate(used)
+        for name, values in table.state_dict().items()
+    }
+    network.load_state_dict({**ranking_network.state_dict(), **of_tables})
+    return network.eval().requires_grad_(requires_grad=False), weights
+
+
+@torch.inference_mode()
+def fit_weights(
+    candidate_network: DeepCandidateGenerationModel,
+    ranking_network: DeepRankingModel,
+    tables: Mapping[str, Neighbours],
+    validation: HeldOut,
+    *,
+    candidate_count: int,
+) -> dict[str, float]:
+    """Choose the weight of each table by NDCG@10 on validation.
+
+    All are 0 unless the gain over that is larger than its standard error.
+    """
+    combinations = list(itertools.product(WEIGHTS, repeat=len(tables)))
+    gained: list[list[Any]] = [[] for _ in combinations]
+    for block, candidates_BK, logits_BK in ranked_blocks(
+        candidate_network, ranking_network, validation, candidate_count
+    ):
+        requests = ranking_network.pack(block.histories), rectangle(candidates_BK)
+        added: list[Tensor] = [table.strengths(*requests).view_as(logits_BK) for table in tables.values()]
+        for weights, of_weights in zip(combinations, gained, strict=True):
+            scores_BK = logits_BK.clone()
+            for weight, added_BK in zip(weights, added, strict=True):
+                scores_BK += weight * added_BK
+            of_weights.append(gains(ranks_among(candidates_BK, scores_BK, block)))
+    means = [means_of_users(np.concatenate(of_weights), validation.users) for of_weights in gained]
+    # Among equals the first.
+    best = int(np.argmax([mean_U.mean() for mean_U in means]))
+    if not larger_than_noise(means[best] - means[0]):
+        best = 0
+    return dict(zip(tables, combinations[best], strict=True))
+
+
+def _table(matrix: Any, latest_count: int, recency_decay: float) -> Neighbours:
+    """Build the table of a csr_matrix [I, I] in which the row is what was watched."""
+    options = NeighbourOptions(pair_count=max(matrix.nnz, 1), latest_count=latest_count, recency_decay=recency_decay)
+    table = Neighbours(matrix.shape[0], options)
+    if matrix.nnz:
+        columns = (matrix.indptr, matrix.indices, matrix.data)
+        table.fill(*(torch.from_numpy(np.asarray(column)) for column in columns), weight=0.0)
+    return table
