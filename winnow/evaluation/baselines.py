@@ -54,12 +54,12 @@ class SuccessionKnn:
     """
 
     def __init__(self, training: RaggedRows, item_count: int) -> None:
-        self._following_II = succession_shares(training, item_count)
+        self.following_II = succession_shares(training, item_count)
         self._preferred_I = most_watched_first(training, item_count)
 
     def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
         """See Recommender.top."""
-        scores_BI = recency_matrix(histories, len(self._preferred_I)) @ self._following_II
+        scores_BI = recency_matrix(histories, len(self._preferred_I)) @ self.following_II
         return best_of_sparse(scores_BI, histories, count, self._preferred_I)
 
 
@@ -87,6 +87,14 @@ class DenseSimilarity:
         """See Recommender.top."""
         scores_BI = watched_matrix(histories, len(self._preferred_I)) @ self._similarity_II
         return best_of_dense(scores_BI, histories, count, self._preferred_I)
+
+    def largest(self, count: int) -> Any:
+        """Return the `count` largest scores above zero of each watched item, a csr_matrix [I, I]."""
+        item_count = len(self._similarity_II)
+        blocks = (
+            self._similarity_II[start : start + ITEMS_PER_BLOCK] for start in range(0, item_count, ITEMS_PER_BLOCK)
+        )
+        return vstack([largest_of_rows(csr_matrix(np.maximum(block, 0)), count) for block in blocks]).tocsr()
 
 
 def item_knn(training: RaggedRows, item_count: int, *, neighbour_count: int = NEIGHBOURS_PER_ITEM) -> SparseSimilarity:

@@ -12,10 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from winnow.evaluation.baselines import LATEST_COUNT, RECENCY_DECAY, co_watch_cosines, succession_shares
+from winnow.evaluation.baselines import (
+    LATEST_COUNT,
+    NEIGHBOURS_PER_ITEM,
+    RECENCY_DECAY,
+    DenseSimilarity,
+    SuccessionKnn,
+    co_watch_cosines,
+)
 from winnow.evaluation.rank_figures import gains, means_of_users
 from winnow.evaluation.ranks import ranked_blocks, ranks_among, rectangle
-from winnow.logs.split import HeldOut, LogSplit
+from winnow.evaluation.recommenders import Recommender
+from winnow.history import RaggedRows
+from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.neighbours import Neighbours
 from winnow.networks.options import NeighbourOptions
@@ -23,30 +32,40 @@ from winnow.networks.ranking import DeepRankingModel
 from winnow.training.correction import larger_than_noise
 
 # Weights of each table that are tried, all combinations; the least first.
-WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
+WEIGHTS = (0.0, 1.0, 2.0, 4.0)
 # Watches that are looked up where their order does not matter: as far as a network reads.
 ALL_WATCHES = 1000
+
+
+def neighbour_tables(rivals: Mapping[str, Recommender], training: RaggedRows, item_count: int) -> dict[str, Neighbours]:
+    """Return the tables that are tried: what follows what, what the same users watch, and the largest weights of EASE.
+
+    `rivals` are baselines that have learned from `training`; what is missing among them has no table.
+    """
+    tables = {"co_watches": _table(co_watch_cosines(training, item_count), ALL_WATCHES, 1.0)}
+    for name, rival in rivals.items():
+        if isinstance(rival, SuccessionKnn):
+            tables[name] = _table(rival.following_II, LATEST_COUNT, RECENCY_DECAY)
+        elif isinstance(rival, DenseSimilarity):
+            tables[name] = _table(rival.largest(NEIGHBOURS_PER_ITEM), ALL_WATCHES, 1.0)
+    return tables
 
 
 def add_neighbours(
     candidate_network: DeepCandidateGenerationModel,
     ranking_network: DeepRankingModel,
-    split: LogSplit,
+    tables: Mapping[str, Neighbours],
+    validation: HeldOut,
     *,
     candidate_count: int,
 ) -> tuple[DeepRankingModel, dict[str, float]]:
     """Return the network with the tables that help on validation, and the weight of each table; 0 is left out.
 
-    The tables are what follows what, which counts the more the later a watch is, and what is watched by the same users.
     The network has to add the logit of the candidate network: see Matching.
     """
-    item_count, device = candidate_network.n_items, ranking_network.embedding.weight.device
-    tables = {
-        "successions": _table(succession_shares(split.training, item_count), LATEST_COUNT, RECENCY_DECAY),
-        "co_watches": _table(co_watch_cosines(split.training, item_count), ALL_WATCHES, 1.0),
-    }
+    device = ranking_network.embedding.weight.device
     tables = {name: table.to(device) for name, table in tables.items()}
-    weights = fit_weights(candidate_network, ranking_network, tables, split.validation, candidate_count=candidate_count)
+    weights = fit_weights(candidate_network, ranking_network, tables, validation, candidate_count=candidate_count)
     used = [tables[name] for name, weight in weights.items() if weight]
     for name, weight in weights.items():
         tables[name].weight.fill_(weight)

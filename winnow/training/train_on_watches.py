@@ -10,7 +10,7 @@ from winnow.evaluation.figures_table import GAIN_OF_RANKING
 from winnow.evaluation.rank_figures import Ranks, rank_figures
 from winnow.evaluation.ranks import stage_ranks
 from winnow.evaluation.recommender_figures import gain
-from winnow.evaluation.simple_rivals import rival_ranks
+from winnow.evaluation.simple_rivals import learn_rivals, rival_ranks
 from winnow.history import RaggedRows, WatchHistories
 from winnow.logs.side_values import SideValues
 from winnow.logs.split import LogSplit
@@ -19,7 +19,7 @@ from winnow.training.candidate_trainee import CandidateTrainee
 from winnow.training.correction import shift_to_hits
 from winnow.training.loop import train
 from winnow.training.presets import TrainingSettings
-from winnow.training.ranking_neighbours import add_neighbours
+from winnow.training.ranking_neighbours import add_neighbours, neighbour_tables
 from winnow.training.run_context import RunContext
 from winnow.training.trained_networks import (
     SAMPLE_COUNT,
@@ -52,17 +52,19 @@ def train_on_watches(
         soft_wrap=True,
     )
     count = settings.ranking.candidate_count
+    rivals = learn_rivals(split, item_count, context.console)
     ranking_network, neighbour_weights = ranking.network, dict[str, float]()
     if settings.ranking.matching:
         if settings.ranking.neighbours:
+            tables = neighbour_tables(rivals, split.training, item_count)
             ranking_network, neighbour_weights = add_neighbours(
-                candidate.network, ranking_network, split, candidate_count=count
+                candidate.network, ranking_network, tables, split.validation, candidate_count=count
             )
             shown = ", ".join(f"{name} {weight:g}" for name, weight in neighbour_weights.items())
             context.console.print(f"ranking network: weights of neighbours: {shown}", soft_wrap=True)
         shift = shift_to_hits(candidate.network, ranking_network, split.validation, candidate_count=count)
         scale_correction(ranking_network, WHOLE_CORRECTION, shift)
-    of_rivals = rival_ranks(split, item_count, context.console)
+    of_rivals = rival_ranks(rivals, split, item_count)
     ranks = {
         part: {
             **{name: of_parts[part] for name, of_parts in of_rivals.items()},

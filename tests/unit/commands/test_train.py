@@ -190,7 +190,7 @@ WEAK = ["--candidate-epochs", "1", "--ranking-epochs", "1"]
 UNLEARNED = replace(
     TINY,
     candidate=replace(TINY.candidate, learning_rate=1e-9),
-    ranking=replace(TINY.ranking, learning_rate=1e-9),
+    ranking=replace(TINY.ranking, learning_rate=1e-9, neighbours=False),
 )
 
 
@@ -221,8 +221,8 @@ def test_a_release_that_is_worse_than_the_current_one_does_not_take_its_place(
     good = CliRunner().invoke(app, [*arguments(tmp_path), "--candidate-epochs", "8", "--publish", "always"])
     assert good.exit_code == 0, good.output
     current = (tmp_path / "releases" / "CURRENT").read_text()
-    # Without its baselines, which the weaker release would not pass either.
-    monkeypatch.setattr("winnow.training.train_on_watches.rival_ranks", lambda *_: {})
+    # Without its baselines, which the weaker release would not pass either, and what ranking takes from them.
+    monkeypatch.setattr("winnow.training.train_on_watches.learn_rivals", lambda *_: {})
     monkeypatch.setitem(presets.PRESETS, "tiny", UNLEARNED)
     worse = CliRunner().invoke(app, [*arguments(tmp_path), *WEAK])
     assert worse.exit_code == 3, worse.output

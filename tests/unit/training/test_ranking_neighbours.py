@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from tests.unit.training.planted import planted_histories, planted_successions
 from tests.unit.training.settings import TINY
 from tests.unit.training.trainees import ITEM_COUNT, NOWHERE, context_in
 from winnow.evaluation.rank_figures import Ranks, gains
 from winnow.evaluation.ranks import chain_ranks
+from winnow.evaluation.simple_rivals import learn_rivals
 from winnow.logs.split import HeldOut, LogSplit
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.folded_ranking import FoldedRanking
@@ -21,7 +23,7 @@ from winnow.networks.ranking import DeepRankingModel
 from winnow.training import ranking_neighbours
 from winnow.training.candidate_trainee import CandidateTrainee
 from winnow.training.loop import train
-from winnow.training.ranking_neighbours import add_neighbours
+from winnow.training.ranking_neighbours import add_neighbours, neighbour_tables
 from winnow.training.watch_ranking_trainee import build_ranking_network
 
 COUNT = 28
@@ -45,11 +47,18 @@ def ranked(candidate: DeepCandidateGenerationModel, ranking: DeepRankingModel, p
     return chain_ranks(candidate, ranking, part, candidate_count=COUNT)
 
 
+def tables(split: LogSplit) -> dict[str, Neighbours]:
+    rivals = learn_rivals(split, ITEM_COUNT, Console(quiet=True))
+    found = neighbour_tables(rivals, split.training, ITEM_COUNT)
+    assert set(found) == {"co_watches", "succession-knn", "ease"}
+    return found
+
+
 def test_planted_successions_are_used(tmp_path: Path) -> None:
     split = LogSplit.leave_last_out(planted_successions(1, share=0.8))
     candidate, before = networks(split, tmp_path, epochs=0)
-    after, weights = add_neighbours(candidate, before, split, candidate_count=COUNT)
-    assert weights["successions"] > 0
+    after, weights = add_neighbours(candidate, before, tables(split), split.validation, candidate_count=COUNT)
+    assert weights["succession-knn"] > 0
     gained = gains(ranked(candidate, after, split.test)) - gains(ranked(candidate, before, split.test))
     assert gained.mean() > 0.3
     histories, everything = split.test.histories, pack(split.test.histories, torch.device("cpu"))
@@ -61,7 +70,7 @@ def test_planted_successions_are_used(tmp_path: Path) -> None:
 def test_validation_is_never_worse(seed: int, tmp_path: Path) -> None:
     split = LogSplit.leave_last_out(planted_histories(seed))
     candidate, before = networks(split, tmp_path, epochs=8)
-    after, weights = add_neighbours(candidate, before, split, candidate_count=COUNT)
+    after, weights = add_neighbours(candidate, before, tables(split), split.validation, candidate_count=COUNT)
     if not any(weights.values()):
         assert after is before
     gained = gains(ranked(candidate, after, split.validation)) - gains(ranked(candidate, before, split.validation))
@@ -71,8 +80,8 @@ def test_validation_is_never_worse(seed: int, tmp_path: Path) -> None:
 def test_a_table_of_weight_zero_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = LogSplit.leave_last_out(planted_successions(1, share=0.8))
     candidate, before = networks(split, tmp_path, epochs=0)
-    monkeypatch.setattr(ranking_neighbours, "fit_weights", lambda *_, **__: {"successions": 0.0, "co_watches": 0.5})
-    after, _ = add_neighbours(candidate, before, split, candidate_count=COUNT)
+    monkeypatch.setattr(ranking_neighbours, "fit_weights", lambda *_, **__: {"ease": 0.0, "co_watches": 0.5})
+    after, _ = add_neighbours(candidate, before, tables(split), split.validation, candidate_count=COUNT)
     assert after.matching is not None
     [table] = after.matching.neighbours
     assert isinstance(table, Neighbours)
