@@ -2,8 +2,7 @@
 
 Nothing here is trained by gradients: the table is counted, and one weight is chosen on validation.
 
-Shape legend: B users, N candidates of all users together, I items, P stored pairs of items, L latest watches, M pairs
-of all watches of some users.
+Shape legend: B users, N candidates of all users together, I items, K neighbours of an item, W watches of some users.
 """
 
 import torch
@@ -30,21 +29,19 @@ class Neighbours(nn.Module):
         super().__init__()
         self.n_items = n_items
         self.options = options
-        # The neighbours of item i are those from offsets[i] to offsets[i + 1].
-        self.offsets: Tensor
         self.rows: Tensor
         self.values: Tensor
         self.weight: Tensor
-        self.register_buffer("offsets", torch.zeros(n_items + 1, dtype=torch.int64))
-        self.register_buffer("rows", torch.zeros(options.pair_count, dtype=torch.int32))
-        self.register_buffer("values", torch.zeros(options.pair_count))
+        # An item with fewer neighbours has some of value 0. Of equal width, they are found in one step.
+        shape = n_items, options.neighbour_count
+        self.register_buffer("rows", torch.zeros(shape, dtype=torch.int32))
+        self.register_buffer("values", torch.zeros(shape))
         self.register_buffer("weight", torch.zeros(()))
 
-    def fill(self, offsets: Tensor, rows_P: Tensor, values_P: Tensor, *, weight: float) -> None:
-        """Set the table: `offsets` integer [I + 1], integer rows, and values of at least 0."""
-        self.offsets.copy_(offsets)
-        self.rows.copy_(rows_P)
-        self.values.copy_(values_P)
+    def fill(self, rows_IK: Tensor, values_IK: Tensor, *, weight: float) -> None:
+        """Set the table: the neighbours of each item, integer, and their values of at least 0."""
+        self.rows.copy_(rows_IK)
+        self.values.copy_(values_IK)
         self.weight.fill_(weight)
 
     def forward(self, histories: PackedTensor, candidates: PackedTensor) -> Tensor:
@@ -66,24 +63,18 @@ class Neighbours(nn.Module):
         return found[0] if len(found) == 1 else torch.cat([*found, self.values.new_empty(0)])
 
     def _sums_of_users(self, histories: PackedTensor, candidates: PackedTensor, first: int, stop: int) -> Tensor:
-        ends_B = histories.offsets[first + 1 : stop + 1].long()
-        counts_B = histories.lengths[first:stop].long().clamp_max(self.options.latest_count)
-        watches, users = _stretches(ends_B - counts_B, counts_B)
-        decays = self.options.recency_decay ** (ends_B[users] - 1 - watches).to(self.values.dtype)
-        watched = histories.rows[watches].long()
-        begins = self.offsets[watched]
-        pairs_M, watches_M = _stretches(begins, self.offsets[watched + 1] - begins)
+        lengths_B = histories.lengths[first:stop].clamp_max(self.options.latest_count)
+        users_W = torch.arange(stop - first, device=lengths_B.device).repeat_interleave(lengths_B)
+        ends_W = histories.offsets[first + 1 : stop + 1][users_W]
+        # The last watch of a user has the lag 0.
+        lags_W = lengths_B.cumsum(0)[users_W] - 1 - torch.arange(len(users_W), device=lengths_B.device)
+        watched_W = histories.rows[ends_W - 1 - lags_W]
+        places_WK = self.rows.index_select(0, watched_W) + (users_W * self.n_items).int().unsqueeze(1)
+        values_WK = self.values.index_select(0, watched_W)
+        if self.options.recency_decay != 1:
+            values_WK = values_WK * (self.options.recency_decay ** lags_W.to(values_WK.dtype)).unsqueeze(1)
         sums_BI = self.values.new_zeros((stop - first) * self.n_items)
-        places_M = users[watches_M] * self.n_items + self.rows[pairs_M]
-        sums_BI.index_add_(0, places_M, self.values[pairs_M] * decays[watches_M])
-        bounds = candidates.offsets[first], candidates.offsets[stop]
-        of_users = slice(int(bounds[0]), int(bounds[1]))
+        sums_BI.index_add_(0, places_WK.flatten(), values_WK.flatten())
+        of_users = slice(int(candidates.offsets[first]), int(candidates.offsets[stop]))
         user_N = candidates.list_of_each_row()[of_users] - first
         return sums_BI[user_N * self.n_items + candidates.rows[of_users]]
-
-
-def _stretches(begins: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Return begins[b], begins[b] + 1, ... for lengths[b] elements, of all b, and the b of each element."""
-    of_each = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
-    within = torch.arange(len(of_each), device=lengths.device) - (lengths.cumsum(0) - lengths)[of_each]
-    return begins[of_each] + within, of_each

@@ -156,15 +156,15 @@ class SuccessionOptions:
 class NeighbourOptions:
     """The size of a table of items that stand beside each other in the log: see Neighbours."""
 
-    pair_count: int
-    """How many pairs of items the table holds."""
+    neighbour_count: int
+    """How many neighbours of each item the table holds."""
     latest_count: int
     """How many of the latest watches are looked up."""
     recency_decay: float
     """What a watch counts, as a share of what the next later one counts; 1 if all count the same."""
 
     def __post_init__(self) -> None:
-        _check_integers(pair_count=self.pair_count, latest_count=self.latest_count)
+        _check_integers(neighbour_count=self.neighbour_count, latest_count=self.latest_count)
         if not 0 < self.recency_decay <= 1:
             raise ValueError(f"recency_decay is {self.recency_decay}: it lies in (0, 1]")
 

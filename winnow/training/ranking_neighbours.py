@@ -33,6 +33,8 @@ from winnow.training.correction import larger_than_noise
 
 # Weights of each table that are tried, all combinations; the least first.
 WEIGHTS = (0.0, 1.0, 2.0, 4.0)
+# Pairs of items in a table: 160 MB.
+LARGEST_TABLE = 20_000_000
 # Watches that are looked up where their order does not matter: as far as a network reads.
 ALL_WATCHES = 1000
 
@@ -119,10 +121,17 @@ def fit_weights(
 
 
 def _table(matrix: Any, latest_count: int, recency_decay: float) -> Neighbours:
-    """Build the table of a csr_matrix [I, I] in which the row is what was watched."""
-    options = NeighbourOptions(pair_count=max(matrix.nnz, 1), latest_count=latest_count, recency_decay=recency_decay)
-    table = Neighbours(matrix.shape[0], options)
-    if matrix.nnz:
-        columns = (matrix.indptr, matrix.indices, matrix.data)
-        table.fill(*(torch.from_numpy(np.asarray(column)) for column in columns), weight=0.0)
+    """Build the table of the largest numbers of each row, what was watched, of a csr_matrix [I, I]."""
+    item_count = matrix.shape[0]
+    width = max(1, min(NEIGHBOURS_PER_ITEM, LARGEST_TABLE // item_count, int(np.diff(matrix.indptr).max(initial=0))))
+    watched = np.repeat(np.arange(item_count), np.diff(matrix.indptr))
+    order = np.lexsort((-matrix.data, watched))
+    places = np.arange(len(order)) - matrix.indptr[:-1][watched]
+    kept = order[places < width]
+    rows_IK, values_IK = np.zeros((item_count, width), dtype=np.int32), np.zeros((item_count, width), dtype=np.float32)
+    at = watched[kept], places[places < width]
+    rows_IK[at], values_IK[at] = matrix.indices[kept], matrix.data[kept]
+    options = NeighbourOptions(neighbour_count=width, latest_count=latest_count, recency_decay=recency_decay)
+    table = Neighbours(item_count, options)
+    table.fill(torch.from_numpy(rows_IK), torch.from_numpy(values_IK), weight=0.0)
     return table

@@ -21,15 +21,14 @@ RNG = np.random.default_rng(1)
 VALUES = np.where(RNG.random((ITEM_COUNT, ITEM_COUNT)) < 0.4, RNG.random((ITEM_COUNT, ITEM_COUNT)), 0).astype(
     np.float32
 )
-OPTIONS = NeighbourOptions(pair_count=int((VALUES > 0).sum()), latest_count=3, recency_decay=0.5)
+OPTIONS = NeighbourOptions(neighbour_count=ITEM_COUNT, latest_count=3, recency_decay=0.5)
 lists = st.lists(st.lists(st.integers(0, ITEM_COUNT - 1), max_size=6), min_size=0, max_size=4)
 
 
 def filled(weight: float = 1.0) -> Neighbours:
     table = Neighbours(ITEM_COUNT, OPTIONS)
-    watched, rows = np.nonzero(VALUES)
-    offsets = np.searchsorted(watched, np.arange(ITEM_COUNT + 1))
-    table.fill(*map(torch.from_numpy, (offsets, rows, VALUES[watched, rows])), weight=weight)
+    rows = np.argsort(-VALUES, axis=1)
+    table.fill(torch.from_numpy(rows), torch.from_numpy(np.take_along_axis(VALUES, rows, axis=1)), weight=weight)
     return table
 
 

@@ -41,7 +41,7 @@ CANDIDATE = CandidateConfig(
     ),
 )
 SUCCESSIONS = SuccessionOptions(pair_count=100, latest_count=3)
-NEIGHBOURS = NeighbourOptions(pair_count=100, latest_count=20, recency_decay=0.8)
+NEIGHBOURS = NeighbourOptions(neighbour_count=100, latest_count=20, recency_decay=0.8)
 RANKING = RankingConfig(
     20,
     6,

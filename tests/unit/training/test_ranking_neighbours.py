@@ -11,6 +11,7 @@ from rich.console import Console
 from tests.unit.training.planted import planted_histories, planted_successions
 from tests.unit.training.settings import TINY
 from tests.unit.training.trainees import ITEM_COUNT, NOWHERE, context_in
+from winnow.evaluation.baselines import co_watch_cosines
 from winnow.evaluation.rank_figures import Ranks, gains
 from winnow.evaluation.ranks import chain_ranks
 from winnow.evaluation.simple_rivals import learn_rivals
@@ -86,5 +87,15 @@ def test_a_table_of_weight_zero_is_left_out(tmp_path: Path, monkeypatch: pytest.
     [table] = after.matching.neighbours
     assert isinstance(table, Neighbours)
     assert float(table.weight) == 0.5
-    assert len(table.rows) == table.options.pair_count
+    assert table.rows.shape == (ITEM_COUNT, table.options.neighbour_count)
     assert np.isfinite(ranked(candidate, after, split.test)).all()
+
+
+def test_a_table_holds_the_largest_numbers_of_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = LogSplit.leave_last_out(planted_successions(1, share=0.5))
+    monkeypatch.setattr(ranking_neighbours, "NEIGHBOURS_PER_ITEM", 3)
+    cosines = co_watch_cosines(split.training, ITEM_COUNT).toarray()
+    table = tables(split)["co_watches"]
+    assert table.values.shape == (ITEM_COUNT, 3)
+    np.testing.assert_allclose(table.values, -np.sort(-cosines, axis=1)[:, :3], rtol=1e-6)
+    np.testing.assert_allclose(np.take_along_axis(cosines, table.rows.numpy().astype(int), axis=1), table.values)
