@@ -71,12 +71,15 @@ def what_ranking_adds(part: str, comparison: Comparison) -> str:
 
 def how_much_is_used(comparison: Comparison) -> str:
     """Say how much of the ranking network's correction the release uses; empty where it was not fitted."""
-    factors = comparison.release.manifest.training.get("correction_factors")
+    training = comparison.release.manifest.training
+    factors, weights = training.get("correction_factors"), training.get("neighbour_weights")
     if factors is None:
         return ""
+    of_tables = ", ".join(f"{name} {weight:g}" for name, weight in (weights or {}).items())
     return (
         f"Of the ranking network's correction, the chain uses {factors['tower']:g} of the tower's part and "
-        f"{factors['successions']:g} of that by successions: shares that were chosen on validation."
+        f"{factors['successions']:g} of that by successions; weights of neighbours: {of_tables or 'none'}. "
+        "All of this was chosen on validation."
     )
 
 
@@ -84,6 +87,9 @@ def as_json(parts: Sequence[str], comparison: Comparison) -> dict[str, Any]:
     """Return every figure so far with four significant digits, by part and recommender."""
     settings = comparison.release.manifest.training.get("settings", {})
     found: dict[str, Any] = {"split": comparison.log.split.description, "seed": settings.get("seed")}
+    for name in ("correction_factors", "neighbour_weights"):
+        if (fitted := comparison.release.manifest.training.get(name)) is not None:
+            found[name] = fitted
     if comparison.left_out:
         found["left_out"] = {_key(one.name): one.reason for one in comparison.left_out}
     for part in parts:
