@@ -8,9 +8,9 @@ from winnow.history import WatchHistories
 # The latest week, or the latest tenth of all watches where that is shorter: the rest has to say what is usual.
 WINDOW_SECONDS = 7 * 24 * 3600
 LARGEST_WINDOW_SHARE = 0.1
-# Added to the watches of the window and to those expected in it: a few watches of a rare item are no trend. With a smaller
-# number, the list holds items that hardly anybody watches; with a larger one, those that are popular anyway. Figures are
-# in docs/sources.md.
+# Added to the watches of the window and to those expected in it: a few watches of a rare item are no trend. With a
+# smaller number, the list holds items that hardly anybody watches; with a larger one, those that are popular anyway.
+# Figures are in docs/sources.md.
 ADDED_WATCHES = 10
 # Enough to find some that match a filter.
 MOST_ITEMS = 10_000
