@@ -5,13 +5,19 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: demo test test-faults test-compose bench ablations install lint format types check clean
+.PHONY: demo test test-native test-faults test-compose bench ablations install lint format types check clean
 
 demo: install  ## Everything on real data: fetch, train, release, serve, recommend. Under 8 minutes on 2 cores.
 	$(BIN)/python -m examples.movielens
 
-test: install lint types  ## Lint, types and all tests; prints the slowest ones.
+test: install lint types  ## Lint, types and all tests, some also on the native transport; prints the slowest ones.
 	$(BIN)/pytest --durations=15
+	$(BIN)/pytest --transport native tests/service/test_lifecycle.py tests/service/test_tokens.py \
+		tests/end_to_end/test_bad_requests.py
+
+test-native: install  ## The service, end-to-end and fault tests on the native transport. `ARGS` as for test-faults.
+	$(BIN)/pytest --transport native --ignore tests/end_to_end/test_benchmarks.py tests/service tests/end_to_end
+	$(BIN)/pytest --transport native tests/faults --timeout 1800 $(ARGS)
 
 test-compose: install  ## Builds the images and tests the stack. Needs a container engine, or root on Debian.
 	tests/compose/with_engine.sh $(BIN)/pytest --timeout=1500 --maxfail=2 --capture=no tests/compose
@@ -19,7 +25,7 @@ test-compose: install  ## Builds the images and tests the stack. Needs a contain
 test-faults: install  ## Faults under load: kills, stops, bad networks, swaps, overload. Longer: `ARGS="--load-seconds 60"`.
 	$(BIN)/pytest tests/faults --timeout 1800 $(ARGS)
 
-bench: install  ## Benchmarks, about 12 minutes; writes benchmarks/RESULTS.md.
+bench: install  ## Benchmarks, about 15 minutes; writes benchmarks/RESULTS.md.
 	$(BIN)/python -m benchmarks
 
 ablations: install  ## Writes docs/ablations.md. Hours on 2 cores; continues where it stopped. `ARGS="movielens --epochs 5"`.

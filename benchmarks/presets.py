@@ -21,6 +21,8 @@ class Preset:
     """Concurrent callers beyond which answers per second no longer grow."""
     naive_callers: int = 64
     """The same for the naive chain."""
+    systems: tuple[str, ...] = ("noop_single_hop", "noop_chain", "naive_chain", "winnow", "winnow_native")
+    """What is measured; see systems.py."""
 
 
 # As large as MovieLens-1M with its 3,706 rated films; 64 dimensions and two layers train well on it.
@@ -36,6 +38,7 @@ PAPER = Preset(
     n_hidden_layers=3,
     taste_count=2_000,
     naive_callers=8,
+    systems=("noop_single_hop", "noop_chain", "naive_chain", "winnow"),
 )
 
 PRESETS = (SMALL, PAPER)

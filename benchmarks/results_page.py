@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.growth import points_by_hand
-from benchmarks.serving import JUDGED_SHARE, Served
+from benchmarks.serving import CALLER_COUNTS, JUDGED_SHARE, Served
 from winnow.loadtest.summary import plot_latency_over_rate
 from winnow.release.reader import current_release_id, open_release
 
@@ -16,6 +16,7 @@ SYSTEM_NAMES = {
     "noop_chain": "(b) no-op chain",
     "naive_chain": "(c) naive chain",
     "winnow": "(d) Winnow",
+    "winnow_native": "(e) Winnow, native transport",
 }
 
 # The bound that each ratio has to meet.
@@ -23,9 +24,13 @@ TARGETS = {
     "small.saturation.winnow_over_noop_single_hop": (">=", 0.7),
     "small.saturation.winnow_over_noop_chain": (">=", 2.0),
     "small.saturation.winnow_over_naive_chain": (">=", 3.0),
-    "small.concurrency_1.p50_winnow_over_noop_chain": ("<=", 1.2),
+    "small.concurrency_1.p50_winnow_over_noop_chain": ("<=", 1.4),
+    "small.callers_32.native_over_noop_single_hop": (">=", 0.6),
+    "small.callers_32.native_over_noop_chain": (">=", 2.8),
+    "small.callers_32.native_cpu_milliseconds": ("<=", 0.65),
+    "small.callers_32.default_over_noop_chain": (">=", 1.8),
     "small.open_loop_70.p99_over_p50": ("<=", 4.0),
-    "paper.saturation.winnow_over_naive_chain": (">=", 30.0),
+    "paper.saturation.winnow_over_naive_chain": (">=", 60.0),
     "paper.concurrency_1.p50_winnow_over_naive_chain": ("<=", 1.0),
     "paper.open_loop_70.p99_over_p50": ("<=", 4.0),
     "paper.index_recall_at_200": (">=", 0.95),
@@ -49,18 +54,29 @@ def ratios(
     """Return every ratio by key, as the median over the rounds, and its range where there are several rounds."""
     found: dict[str, float] = {}
     ranges: dict[str, tuple[float, float]] = {}
+
+    def add(key: str, spread: tuple[float, float, float]) -> None:
+        middle, least, most = (round(value, 3) for value in spread)
+        found[key] = middle
+        ranges[key] = (least, most)
+
     for preset, figures in served.items():
         for over in ("noop_single_hop", "noop_chain", "naive_chain"):
-            for key, kind, figure in (
-                (f"{preset}.saturation.winnow_over_{over}", "saturated", "rate"),
-                (f"{preset}.concurrency_1.p50_winnow_over_{over}", "alone", "p50"),
-            ):
-                middle, least, most = figures.median_ratio(kind, over, figure)
-                found[key] = round(middle, 3)
-                ranges[key] = (round(least, 3), round(most, 3))
+            rate = figures.median_ratio("saturated", "winnow", over, "rate")
+            add(f"{preset}.saturation.winnow_over_{over}", rate)
+            p50 = figures.median_ratio("alone", "winnow", over, "p50")
+            add(f"{preset}.concurrency_1.p50_winnow_over_{over}", p50)
+        for callers in CALLER_COUNTS:
+            load = f"callers_{callers}"
+            for system, transport in (("winnow", "default"), ("winnow_native", "native")):
+                if system in figures.rounds[load]:
+                    for over in ("noop_single_hop", "noop_chain"):
+                        rate = figures.median_ratio(load, system, over, "rate")
+                        add(f"{preset}.{load}.{transport}_over_{over}", rate)
+                    add(f"{preset}.{load}.{transport}_cpu_milliseconds", figures.median_figure(load, system, "cpu"))
         judged = next(point for point in figures.open_loop if point.offered == f"{JUDGED_SHARE:.0%}").measured
-        p50, p99 = judged.milliseconds("p50"), judged.milliseconds("p99")
-        found[f"{preset}.open_loop_70.p99_over_p50"] = round(p99 / max(p50, 1e-9), 2)
+        judged_p50, judged_p99 = judged.milliseconds("p50"), judged.milliseconds("p99")
+        found[f"{preset}.open_loop_70.p99_over_p50"] = round(judged_p99 / max(judged_p50, 1e-9), 2)
         found[f"{preset}.index_recall_at_200"] = presets[preset]["index_recall_at_200"]
         found[f"{preset}.top_20_overlap"] = round(figures.top_20_overlap, 4)
         ranking = presets[preset]["arithmetic"]["computations"]["ranking, folded"]
@@ -141,12 +157,15 @@ def _preset_section(name: str, figures: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for system, label in SYSTEM_NAMES.items():
+        if system not in serving["alone"]:
+            continue
         alone, saturated = serving["alone"][system], serving["saturated"][system]
         failed = sum(alone["failures"].values()) + sum(saturated["failures"].values())
         lines.append(
             f"| {label} | {_p50_p99(alone)} | {saturated['rate_per_second']:g} | {_p50_p99(saturated)} "
-            f"| {serving['cpu_microseconds_per_request'][system]} | {failed} |"
+            f"| {saturated['cpu_microseconds_per_request']} | {failed} |"
         )
+    lines += _callers_table(serving)
     lines += ["", f"![Latency over rate](latency_{name}.png)", "", "Winnow under an open loop:", ""]
     lines += ["| share of saturation | offered/s | p50, p99 ms | p99.9 ms | failed |", "|---|---|---|---|---|"]
     lines += [
@@ -184,6 +203,26 @@ def _preset_section(name: str, figures: dict[str, Any]) -> str:
         for computation, values in figures["arithmetic"]["computations"].items()
     ]
     return "\n".join(lines)
+
+
+def _callers_table(serving: dict[str, Any]) -> list[str]:
+    rows = [
+        f"| {label} | {callers} | {measured['rate_per_second']:g} | {_p50_p99(measured)} "
+        f"| {measured['cpu_microseconds_per_request']} | {sum(measured['failures'].values())} |"
+        for callers in CALLER_COUNTS
+        for system, label in SYSTEM_NAMES.items()
+        if (measured := serving.get(f"callers_{callers}", {}).get(system))
+    ]
+    if not rows:
+        return []
+    return [
+        "",
+        "Callers with a connection each:",
+        "",
+        "| system | callers | answers/s | p50, p99 ms | CPU µs per request | failed |",
+        "|---|---|---|---|---|---|",
+        *rows,
+    ]
 
 
 def _index_sentence(figures: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ from winnow.loadtest.summary import Point
 TIMEOUT_SECONDS = 30.0
 # The share of its saturated rate at which Winnow's tail latency has a target.
 JUDGED_SHARE = 0.7
+# Callers with a connection each, as separate back ends have; the naive chain would need minutes.
+CALLER_COUNTS = (32, 64)
+CALLERS_SYSTEMS = ("noop_single_hop", "noop_chain", "winnow", "winnow_native")
+WARM_UP_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,40 +34,62 @@ class Effort:
     rounds: int
     alone_seconds: float
     saturated_seconds: float
+    callers_seconds: float
     open_loop_seconds: float
     open_loop_shares: tuple[float, ...]
     """Open-loop loads on Winnow, as shares of its saturated rate; JUDGED_SHARE is one of them."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One load on one system."""
+
+    measured: Measured
+    cpu_seconds: float
+    """CPU time of all processes of the system while the load lasted, its warm-up included; the client's is not."""
+
+    def figure(self, name: str) -> float:
+        """Return `rate`, answers per second; `cpu`, milliseconds per answer; or a percentile in milliseconds."""
+        if name == "rate":
+            return self.measured.rate_per_second
+        if name == "cpu":
+            seconds = self.measured.seconds
+            answered = self.measured.answered_count * (seconds + WARM_UP_SECONDS) / seconds
+            return self.cpu_seconds / max(answered, 1) * 1000
+        return self.measured.milliseconds(name)
+
+
 @dataclass(kw_only=True)
 class Served:
-    """The figures of one preset. Lists have one entry per round, by system."""
+    """The figures of one preset."""
 
-    alone: dict[str, list[Measured]] = field(default_factory=dict)
-    saturated: dict[str, list[Measured]] = field(default_factory=dict)
-    cpu_microseconds: dict[str, float] = field(default_factory=dict)
-    """CPU time of all processes of a system per request at saturation, without the client."""
+    rounds: dict[str, dict[str, list[Round]]] = field(default_factory=dict)
+    """By load (`alone`, `saturated`, `callers_32` ...) and system."""
     open_loop: list[Point] = field(default_factory=list)
     start_seconds: dict[str, float] = field(default_factory=dict)
     memory_mebibytes: dict[str, dict[str, float]] = field(default_factory=dict)
     """Winnow's processes at the end: `private` memory is not backed by files, `resident` is everything."""
     top_20_overlap: float = 0.0
 
-    def median_ratio(self, kind: str, over: str, figure: str) -> tuple[float, float, float]:
-        """Return median, minimum and maximum over the rounds of Winnow's figure divided by another system's."""
-        runs: dict[str, list[Measured]] = getattr(self, kind)
-        ratios = sorted(
-            _figure(ours, figure) / max(_figure(theirs, figure), 1e-9)
-            for ours, theirs in zip(runs["winnow"], runs[over], strict=True)
+    def median_ratio(self, load: str, ours: str, over: str, figure: str) -> tuple[float, float, float]:
+        """Return median, minimum and maximum over the rounds of one system's figure divided by another's."""
+        runs = self.rounds[load]
+        return _spread(
+            ours_once.figure(figure) / max(theirs_once.figure(figure), 1e-9)
+            for ours_once, theirs_once in zip(runs[ours], runs[over], strict=True)
         )
-        return ratios[len(ratios) // 2], ratios[0], ratios[-1]
+
+    def median_figure(self, load: str, system: str, figure: str) -> tuple[float, float, float]:
+        """Return median, minimum and maximum over the rounds."""
+        return _spread(once.figure(figure) for once in self.rounds[load][system])
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
         return {
-            "alone": {name: added_over_time(runs).as_json() for name, runs in self.alone.items()},
-            "saturated": {name: added_over_time(runs).as_json() for name, runs in self.saturated.items()},
-            "cpu_microseconds_per_request": {name: round(value) for name, value in self.cpu_microseconds.items()},
+            **{
+                load: {system: _as_json(rounds) for system, rounds in systems.items()}
+                for load, systems in self.rounds.items()
+            },
             "open_loop": [point.as_json() for point in self.open_loop],
             "start_seconds": self.start_seconds,
             "memory_mebibytes": self.memory_mebibytes,
@@ -87,26 +114,38 @@ def measure(preset: Preset, directory: Path, effort: Effort, reference: list[lis
             )
         )
 
+    def put(name: str, system: RunningSystem, seconds: float, **kind: Any) -> None:
+        """Put a closed loop on a system."""
+        before = system.cpu_seconds()
+        measured = load(system, seconds, warm_up_seconds=WARM_UP_SECONDS, **kind)
+        rounds = served.rounds.setdefault(name, {}).setdefault(system.name, [])
+        rounds.append(Round(measured=measured, cpu_seconds=system.cpu_seconds() - before))
+
     with contextlib.ExitStack() as running:
         systems = {}
-        for name, start in SYSTEMS.items():
+        for name in preset.systems:
             started = time.monotonic()
-            systems[name] = running.enter_context(start(directory))
+            systems[name] = running.enter_context(SYSTEMS[name](directory))
             served.start_seconds[name] = round(time.monotonic() - started, 1)
         served.top_20_overlap = served_overlap(preset, directory, systems["winnow"].target, reference)
-        cpu_seconds, answered = dict.fromkeys(systems, 0.0), dict.fromkeys(systems, 0)
         for _ in range(effort.rounds):
-            for name, system in systems.items():
-                served.alone.setdefault(name, []).append(load(system, effort.alone_seconds, concurrency=1))
+            for system in systems.values():
+                put("alone", system, effort.alone_seconds, concurrency=1)
             for name, system in systems.items():
                 callers = preset.naive_callers if name == "naive_chain" else preset.saturating_callers
-                before = system.cpu_seconds()
-                measured = load(system, effort.saturated_seconds, concurrency=callers, warm_up_seconds=0.5)
-                served.saturated.setdefault(name, []).append(measured)
-                cpu_seconds[name] += system.cpu_seconds() - before
-                answered[name] += round(measured.answered_count * (1 + 0.5 / effort.saturated_seconds))
-        served.cpu_microseconds = {name: cpu_seconds[name] / max(answered[name], 1) * 1e6 for name in systems}
-        saturated_rate = added_over_time(served.saturated["winnow"]).rate_per_second
+                put("saturated", system, effort.saturated_seconds, concurrency=callers)
+            for callers in CALLER_COUNTS:
+                for name in CALLERS_SYSTEMS:
+                    if name in systems:
+                        put(
+                            f"callers_{callers}",
+                            systems[name],
+                            effort.callers_seconds,
+                            concurrency=callers,
+                            connection_per_caller=True,
+                        )
+        saturated = [once.measured for once in served.rounds["saturated"]["winnow"]]
+        saturated_rate = added_over_time(saturated).rate_per_second
         for share in effort.open_loop_shares:
             rate = share * saturated_rate
             measured = load(systems["winnow"], effort.open_loop_seconds, rate_per_second=rate)
@@ -117,5 +156,14 @@ def measure(preset: Preset, directory: Path, effort: Effort, reference: list[lis
     return served
 
 
-def _figure(measured: Measured, figure: str) -> float:
-    return measured.rate_per_second if figure == "rate" else measured.milliseconds(figure)
+def _as_json(rounds: list[Round]) -> dict[str, Any]:
+    cpu_milliseconds, _, _ = _spread(once.figure("cpu") for once in rounds)
+    return {
+        **added_over_time([once.measured for once in rounds]).as_json(),
+        "cpu_microseconds_per_request": round(cpu_milliseconds * 1000),
+    }
+
+
+def _spread(values: Iterable[float]) -> tuple[float, float, float]:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2], ordered[0], ordered[-1]

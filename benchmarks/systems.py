@@ -78,17 +78,15 @@ def naive_chain(releases: Path) -> Iterator[RunningSystem]:
 @contextlib.contextmanager
 def winnow(releases: Path) -> Iterator[RunningSystem]:
     """Run (d), the services as `winnow serve` starts them."""
-    settings = StackSettings(
-        releases=releases,
-        gateway_port=0,
-        candidate_port=0,
-        ranking_port=0,
-        start_timeout_seconds=START_TIMEOUT_SECONDS,
-        flags={"all": ["--log-level=warning", "--drain-seconds=0"]},
-    )
-    with LocalStack(settings) as stack:
-        processes = {service: process.pid for service, process in stack.processes.items()}
-        yield RunningSystem(name="winnow", target=stack.gateway_target, processes=processes)
+    with _winnow("winnow", releases, "grpc") as running:
+        yield running
+
+
+@contextlib.contextmanager
+def winnow_native(releases: Path) -> Iterator[RunningSystem]:
+    """Run (e), the same services on the native transport."""
+    with _winnow("winnow_native", releases, "native") as running:
+        yield running
 
 
 SYSTEMS: dict[str, Callable[[Path], contextlib.AbstractContextManager[RunningSystem]]] = {
@@ -96,7 +94,23 @@ SYSTEMS: dict[str, Callable[[Path], contextlib.AbstractContextManager[RunningSys
     "noop_chain": noop_chain,
     "naive_chain": naive_chain,
     "winnow": winnow,
+    "winnow_native": winnow_native,
 }
+
+
+@contextlib.contextmanager
+def _winnow(name: str, releases: Path, transport: str) -> Iterator[RunningSystem]:
+    settings = StackSettings(
+        releases=releases,
+        gateway_port=0,
+        candidate_port=0,
+        ranking_port=0,
+        start_timeout_seconds=START_TIMEOUT_SECONDS,
+        flags={"all": ["--log-level=warning", "--drain-seconds=0", f"--transport={transport}"]},
+    )
+    with LocalStack(settings) as stack:
+        processes = {service: process.pid for service, process in stack.processes.items()}
+        yield RunningSystem(name=name, target=stack.gateway_target, processes=processes)
 
 
 @contextlib.contextmanager

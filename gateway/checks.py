@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from winnow.catalogue.vocabulary import MAX_ITEM_ID_BYTES
 from winnow.rpc.errors import MAX_VIOLATIONS, InvalidRequestError
 from winnow.rpc.violations import Violation
 
-MAX_ID_BYTES = 512
 # The first second of the year 10000, as in training. Milliseconds since 1970 lie beyond it, from April 1978 on.
 TIME_LIMIT_SECONDS = 253_402_300_800
 
@@ -43,13 +43,13 @@ class Violations:
         """Check the length of every id; `field_of_position` names the field of the id at a position."""
         # UTF-8 has at most 4 bytes a character: nearly every request ends here, without a loop over its ids.
         lengths = list(map(len, ids))
-        if not lengths or (min(lengths) and max(lengths) <= MAX_ID_BYTES // 4):
+        if not lengths or (min(lengths) and max(lengths) <= MAX_ITEM_ID_BYTES // 4):
             return
         for position, item_id in enumerate(ids):
             size = len(item_id.encode())
-            if 1 <= size <= MAX_ID_BYTES:
+            if 1 <= size <= MAX_ITEM_ID_BYTES:
                 continue
-            wrong = f"is {size} bytes long: at most {MAX_ID_BYTES}" if size else "is empty"
+            wrong = f"is {size} bytes long: at most {MAX_ITEM_ID_BYTES}" if size else "is empty"
             if not self.add(field_of_position.format(position), wrong):
                 return
 

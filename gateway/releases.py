@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import structlog
+
 from gateway.adoption import Adoption
 from gateway.channels import StageChannels
 from gateway.pipeline import Pipeline
@@ -17,10 +19,14 @@ from winnow.release.reader import Release
 from winnow.serving.metrics import Metrics
 from winnow.serving.releases import HeldRelease, ReleaseKeeper
 
+_log = structlog.get_logger(__name__)
+
 Answer = TypeVar("Answer")
 
 # Besides what is in the files: an id as a string of its own, its entry in the vocabulary, its rank by popularity.
 BYTES_PER_ITEM = 200
+# A stage that can be reached is connected within a few of these.
+STAGE_LOOK_SECONDS = 0.02
 CANDIDATE_METHOD = "/winnow.v1.CandidateService/RetrieveCandidates"
 RANKING_METHOD = "/winnow.v1.RankingService/RankCandidates"
 
@@ -81,6 +87,18 @@ class ServedReleases:
                     raise
         with last as release:
             return await respond(release, False)
+
+    async def start(self) -> None:
+        """Load the current release, then wait a while for the stages. Raises ValueError where there is no release."""
+        await self.keeper.load_current()
+        waiting = {caller.stage: caller for caller in (self._candidate_caller, self._ranking_caller)}
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + self._settings.stage_wait_seconds
+        while waiting and loop.time() < give_up:
+            waiting = {stage: caller for stage, caller in waiting.items() if not caller.replicas.any_ready}
+            await asyncio.sleep(STAGE_LOOK_SECONDS if waiting else 0)
+        if waiting:
+            _log.warning("serving without a stage", stages=sorted(waiting))
 
     async def watch(self) -> None:
         """Follow new releases, for ever."""

@@ -75,6 +75,11 @@ class Replicas:
     def __iter__(self) -> Iterator[Replica]:
         return iter(self._replicas)
 
+    @property
+    def any_ready(self) -> bool:
+        """Whether one of them is connected and says that it serves."""
+        return any(replica.ready for replica in self._replicas)
+
     def replace(self, replicas: Sequence[Replica]) -> None:
         """Ask these from now on."""
         self._replicas = list(replicas)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.checks import MAX_ID_BYTES, Violations
+from gateway.checks import Violations
 from gateway.filters import PermittedRows
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import MAX_LOOKED_UP_ITEMS, GatewaySettings
+from winnow.catalogue.vocabulary import MAX_ITEM_ID_BYTES
 from winnow.contexts import RequestContexts
 from winnow.history import UNKNOWN_TIME, UNKNOWN_WEIGHT, RaggedRows, Rows, WatchHistories
 from winnow.queries import Restriction
@@ -226,8 +227,8 @@ class RequestReader:
         """Check a search and return the size of its page."""
         violations = Violations()
         page_size = violations.check_count("page_size", page_size, DEFAULT_ITEMS, MAX_ITEMS)
-        if not 1 <= len(title_contains.encode()) <= MAX_ID_BYTES:
-            violations.add("title_contains", f"has to be 1 to {MAX_ID_BYTES} bytes long")
+        if not 1 <= len(title_contains.encode()) <= MAX_ITEM_ID_BYTES:
+            violations.add("title_contains", f"has to be 1 to {MAX_ITEM_ID_BYTES} bytes long")
         violations.refuse()
         return page_size
 

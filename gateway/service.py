@@ -72,6 +72,7 @@ class GatewayService(
         self._batches = batches.Batches(metrics)
         self._releases = ServedReleases(settings, metrics)
         self.keeper = self._releases.keeper
+        self.start = self._releases.start
         self.watch = self._releases.watch
         self._search = ItemSearch(settings, metrics)
 

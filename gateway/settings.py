@@ -32,6 +32,8 @@ class GatewaySettings(ServerSettings):
     """gRPC target of the candidate service; each address of a name is taken for a replica."""
     ranking_target: str = "localhost:50052"
     """gRPC target of the ranking service; each address of a name is taken for a replica."""
+    stage_wait_seconds: Annotated[float, Field(ge=0, le=600)] = 5.0
+    """How long a starting gateway waits for its stages; then it says that it serves, and its answers are degraded."""
     stage_lookup_seconds: PositiveSeconds = 5.0
     """How often the names in the targets are looked up: new replicas are found this way."""
     candidate_count: Annotated[int, Field(ge=100, le=1000)] = 200

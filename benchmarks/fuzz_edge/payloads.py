@@ -14,6 +14,8 @@ from winnow.v1 import candidate_pb2, packed_pb2, ranking_pb2
 MARKER = "fuzzed-item"
 """Part of every text that is sent: in no log may it be found."""
 MEBIBYTE = 1 << 20
+LARGEST_COUNT = 20_000
+"""Of elements of repeated fields, all in all."""
 LARGEST_BYTES = 17 * MEBIBYTE
 COMPRESSIONS = (grpc.Compression.NoCompression, grpc.Compression.Gzip, grpc.Compression.Deflate)
 WIRE_TYPES = (0, 1, 2, 3, 4, 5)
@@ -129,8 +131,9 @@ class PayloadMaker:
             elif field.message_type is not None and not field.is_repeated:
                 self._fill(rng, getattr(message, field.name), scale)
             elif field.message_type is not None:
-                for _ in range(rng.randint(0, scale)):
-                    self._fill(rng, getattr(message, field.name).add(), scale)
+                count = rng.randint(0, scale)
+                for _ in range(count):
+                    self._fill(rng, getattr(message, field.name).add(), min(scale, LARGEST_COUNT // count))
             elif field.is_repeated:
                 getattr(message, field.name).extend(self._text(rng, scale) for _ in range(rng.randint(0, scale)))
             elif field.type == FieldDescriptor.TYPE_STRING:

@@ -15,6 +15,10 @@ REQUIRED_RATIOS = {
     "small.saturation.winnow_over_noop_chain",
     "small.saturation.winnow_over_naive_chain",
     "small.concurrency_1.p50_winnow_over_noop_chain",
+    "small.callers_32.native_over_noop_single_hop",
+    "small.callers_32.native_over_noop_chain",
+    "small.callers_32.native_cpu_milliseconds",
+    "small.callers_32.default_over_noop_chain",
     "paper.saturation.winnow_over_naive_chain",
     "paper.concurrency_1.p50_winnow_over_naive_chain",
     "paper.index_recall_at_200",
@@ -40,9 +44,13 @@ def test_a_smoke_run_writes_every_figure(tmp_path: Path) -> None:
         figures = results["presets"][preset]
         # Small catalogues are scanned, so that nothing but float16 can differ from the exact pipeline.
         assert figures["serving"]["top_20_overlap"] >= 0.99
-        for system in ("noop_single_hop", "noop_chain", "naive_chain", "winnow"):
-            assert figures["serving"]["saturated"][system]["answered_count"] > 0
-            assert figures["serving"]["saturated"][system]["failures"] == {}
+        serving = figures["serving"]
+        for load in ("alone", "saturated", "callers_32", "callers_64"):
+            expected = set(figures["shape"]["systems"]) - ({"naive_chain"} if load.startswith("callers") else set())
+            assert serving[load].keys() == expected
+            for measured in serving[load].values():
+                assert measured["answered_count"] > 0
+                assert measured["failures"] == {}
         assert (tmp_path / f"latency_{preset}.png").exists()
     assert (tmp_path / "growth.png").exists()
     assert "## Ratios" in (tmp_path / "RESULTS.md").read_text()

@@ -1,4 +1,4 @@
-"""Mutual TLS between all parts, with rotation, and bearer tokens at the edge."""
+"""Mutual TLS between all parts, with rotation, and a bearer token at the edge. Tokens alone: tests/service."""
 
 import os
 import shutil
@@ -12,13 +12,19 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.releases import item_id
-from tests.service.process import running, start
+from tests.service.process import start
 from winnow.client import WinnowClient, WinnowError
 from winnow.rpc.credentials import channel_credentials
 from winnow.serving.local_stack import free_port
 from winnow.v1 import status_pb2, status_pb2_grpc
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def needs_tls(transport: str) -> None:
+    if transport == "native":
+        pytest.skip("the native transport has no TLS, and says so: tests/unit/serving/test_transport.py")
 
 
 def make_certificates(directory: Path) -> None:
@@ -40,7 +46,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def secure_stack(releases: Path, certificates: Path, tokens: Path) -> Iterator[dict[str, str]]:
+def secure_stack(needs_tls: None, releases: Path, certificates: Path, tokens: Path) -> Iterator[dict[str, str]]:
     """The targets of all three, with mutual TLS; the gateway asks for a token too."""
     ports = {service: free_port("127.0.0.1") for service in ("candidate_service", "ranking_service", "gateway")}
     server = [
@@ -116,15 +122,11 @@ def test_with_certificate_and_token_everything_works(secure_gateway: str, certif
             assert not client.recommend([item_id(1)]).degraded
 
 
-@pytest.mark.parametrize(("token", "message"), [(None, "is needed"), ("wrong", "is not valid"), ("", "is not valid")])
-def test_without_a_valid_token_every_call_is_unauthenticated(
-    secure_gateway: str, certificates: Path, token: str | None, message: str
-) -> None:
-    with client_of(secure_gateway, certificates, token) as client:
-        for call in (lambda: client.recommend([]), lambda: client.search("x"), lambda: client.items(["x"])):
-            with pytest.raises(WinnowError, match=message) as failure:
-                call()
-            assert failure.value.code is grpc.StatusCode.UNAUTHENTICATED
+@pytest.mark.parametrize("token", [None, "wrong"])
+def test_a_certificate_does_not_replace_a_token(secure_gateway: str, certificates: Path, token: str | None) -> None:
+    with client_of(secure_gateway, certificates, token) as client, pytest.raises(WinnowError) as failure:
+        client.recommend([])
+    assert failure.value.code is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_health_needs_no_token(secure_gateway: str, certificates: Path) -> None:
@@ -168,45 +170,6 @@ def test_plaintext_is_refused(secure_gateway: str) -> None:
     ):
         client.recommend([])
     assert failure.value.code is grpc.StatusCode.UNAVAILABLE
-
-
-def test_a_replaced_token_works_and_the_old_one_does_not(secure_gateway: str, certificates: Path, tokens: Path) -> None:
-    before = tokens.read_text()
-    try:
-        tokens.write_text("third-token\n")
-        with client_of(secure_gateway, certificates, "third-token") as client:
-            give_up = time.monotonic() + 10
-            while True:
-                try:
-                    client.recommend([])
-                    break
-                except WinnowError:
-                    assert time.monotonic() < give_up
-                    time.sleep(0.2)
-        with (
-            client_of(secure_gateway, certificates, "first-token") as client,
-            pytest.raises(WinnowError) as failure,
-        ):
-            client.recommend([])
-        assert failure.value.code is grpc.StatusCode.UNAUTHENTICATED
-    finally:
-        tokens.write_text(before)
-        time.sleep(1.5)
-
-
-def test_an_emptied_tokens_file_lets_nobody_in(secure_gateway: str, certificates: Path, tokens: Path) -> None:
-    before = tokens.read_text()
-    try:
-        with client_of(secure_gateway, certificates, "first-token") as client:
-            client.recommend([])
-            tokens.write_text("")
-            time.sleep(1.5)
-            with pytest.raises(WinnowError) as failure:
-                client.recommend([])
-        assert failure.value.code is grpc.StatusCode.UNAUTHENTICATED
-    finally:
-        tokens.write_text(before)
-        time.sleep(1.5)
 
 
 def served_certificate(target: str, certificates: Path) -> str:
@@ -270,25 +233,9 @@ def make_expired_certificate(certificates: Path, certificate: Path, key: Path) -
         subprocess.run(command, check=True, capture_output=True, timeout=20)
 
 
-def test_secrets_are_not_logged(releases: Path, tokens: Path) -> None:
-    with running("gateway", releases, f"--tokens-file={tokens}", "--log-level=debug") as service:
-        for token in ("first-token", "no-such-token"):
-            with WinnowClient(service.target, timeout_seconds=5, token=token, retries=False) as client:
-                try:
-                    client.recommend([])
-                except WinnowError as error:
-                    assert (token, error.code) == ("no-such-token", grpc.StatusCode.UNAUTHENTICATED)
-        service.process.terminate()
-        _, log = service.process.communicate(timeout=20)
-    assert "serving" in log
-    assert "first-token" not in log
-    assert "no-such-token" not in log
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--tokens-file=/no/such/file"], "tokens file /no/such/file cannot be read"),
         (["--tls-certificate-file=/no/such/file"], "tls_key_file has to be set too"),
         (["--tls-certificate-file=/no/such", "--tls-key-file=/no/such"], "No such file"),
         (["--stage-certificate-file=/no/such"], "a client certificate and its key have to be given together"),

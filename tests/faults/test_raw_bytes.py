@@ -125,8 +125,11 @@ def test_malformed_nested_and_oversized_messages(cluster: Cluster, module: str) 
 @pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
 @pytest.mark.parametrize("module", METHODS)
 def test_messages_that_are_large_once_they_are_inflated(
-    cluster: Cluster, module: str, compression: grpc.Compression
+    cluster: Cluster, module: str, compression: grpc.Compression, request: pytest.FixtureRequest, transport: str
 ) -> None:
+    if transport == "native":
+        reason = "the native transport inflates a message before it looks at its size: docs/operations.md"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     replica = cluster.replicas[module][0]
     before = replica.rss_bytes()
     options = [("grpc.max_send_message_length", -1)]

@@ -22,7 +22,9 @@ class RunningService:
 
 
 def start(module: str, *flags: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen([sys.executable, "-m", module, *flags], stderr=subprocess.PIPE, text=True)
+    # No stage runs here for which a gateway might wait.
+    alone = ["--stage-wait-seconds=0"] if module == "gateway" else []
+    return subprocess.Popen([sys.executable, "-m", module, *alone, *flags], stderr=subprocess.PIPE, text=True)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ def check_certificate(certificate_file: Path, key_file: Path, *, of_client: bool
 
     Raises OSError where a file cannot be read.
     """
+    _check_readable(certificate_file, key_file)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
@@ -30,10 +31,17 @@ def check_certificate(certificate_file: Path, key_file: Path, *, of_client: bool
 
 def check_authority(ca_file: Path) -> None:
     """Raise ValueError where a file holds no certificate, OSError where it cannot be read."""
+    _check_readable(ca_file)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
     except ssl.SSLError as error:
         raise ValueError(f"{ca_file} holds no PEM certificate ({error.reason})") from None
+
+
+def _check_readable(*files: Path) -> None:
+    """Raise OSError that names the file: ssl's own does not."""
+    for file in files:
+        file.open("rb").close()
 
 
 def _load(context: ssl.SSLContext, certificate_file: Path, key_file: Path) -> None:

@@ -23,6 +23,10 @@ _log = structlog.get_logger(__name__)
 MAX_EVENTS = 64
 # Closing drops what is not yet written to the connections; there is no way to ask whether anything is left.
 FLUSH_SECONDS = 0.2
+# As much metadata as gRPC's own server takes. The front answers more than its limit with a status of HTTP, which gRPC's
+# clients do not know, and much more with the end of the connection.
+MAX_METADATA_BYTES = 16 * 1024
+FRONT_METADATA_BYTES = 128 * 1024
 # The one key of gRPC's own that may be sent along with a status.
 STATUS_DETAILS = "grpc-status-details-bin"
 
@@ -68,6 +72,7 @@ class NativeServer:
                 address,
                 [(method.path, False) for method in self._methods],
                 call_details=True,
+                max_metadata_size=FRONT_METADATA_BYTES,
                 max_concurrent_streams=self._options.get("grpc.max_concurrent_streams", 1024),
                 reuse_port=bool(self._options["grpc.so_reuseport"]),
             )
@@ -133,27 +138,28 @@ class NativeServer:
     async def _answer(self, call_id: int, method: "_Method", message: bytes, context: "_Context") -> None:
         """End the call with exactly one status."""
         try:
+            _check_size("metadata", sum(len(key) + len(value) for key, value in context.metadata), MAX_METADATA_BYTES)
             details = _CallDetails(method.path, context.metadata)
             handler: HandlerType = await self._interceptor.intercept_service(method.registered, details)
-            if len(message) > self._max_request_bytes:
-                text = f"received message larger than max ({len(message)} vs. {self._max_request_bytes})"
-                return self._fail(call_id, grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+            _check_size("request", len(message), self._max_request_bytes)
             # A handler that refuses a call may be of another kind, one that does not read the message.
             handle = handler.unary_unary or handler.stream_unary
             parse, serialize = handler.request_deserializer or bytes, handler.response_serializer or bytes
             answer = serialize(await handle(parse(message), context))
-            if len(answer) > self._max_answer_bytes:
-                text = f"sent message larger than max ({len(answer)} vs. {self._max_answer_bytes})"
-                return self._fail(call_id, grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+            _check_size("answer", len(answer), self._max_answer_bytes)
             self._front.respond(call_id, answer)
+        except _TooLargeError as error:
+            self._fail(call_id, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except grpc.aio.AbortError:
             self._fail(call_id, *context.status)
         except asyncio.CancelledError:
             # Without effect where the caller has left.
             self._fail(call_id, grpc.StatusCode.UNAVAILABLE, "stopping")
             raise
-        except Exception:
-            _log.exception("internal error outside of a handler", method=method.path)
+        except Exception as error:
+            # What it says may quote the request.
+            _log.error("internal error outside of a handler", method=method.path, error=type(error).__name__)
+            _log.debug("internal error in full", exc_info=error)
             self._fail(call_id, grpc.StatusCode.INTERNAL, "internal error")
         finally:
             self._tasks.pop(call_id, None)
@@ -162,6 +168,15 @@ class NativeServer:
         # The front refuses gRPC's own keys. What is lost is that clients are told not to retry.
         sent = [(key, value) for key, value in metadata if not key.startswith("grpc-") or key == STATUS_DETAILS]
         self._front.fail(call_id, code.value[0], text, sent)
+
+
+class _TooLargeError(Exception):
+    """More bytes than may be received or sent."""
+
+
+def _check_size(what: str, size: int, most: int) -> None:
+    if size > most:
+        raise _TooLargeError(f"the {what} is too large: {size} bytes, of at most {most}")
 
 
 class _Method:

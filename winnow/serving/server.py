@@ -55,6 +55,9 @@ class Service(Protocol):
     def keeper(self) -> ReleaseKeeper[Any]:
         """The releases that it answers from."""
 
+    async def start(self) -> None:
+        """Load the current release, and whatever else comes before the first call. Raises ValueError."""
+
     async def watch(self) -> None:
         """Follow new releases, and whatever else may change, for ever."""
 
@@ -109,7 +112,7 @@ async def serve(settings: ServerSettings, service: Service, metrics: Metrics) ->
     loop.add_signal_handler(signal.SIGHUP, service.keeper.look_now)
 
     async with _listening(settings, service, metrics) as health:
-        loading = loop.create_task(service.keeper.load_current())
+        loading = loop.create_task(service.start())
         stopping = loop.create_task(stop.wait())
         await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
         if loading.done():

@@ -129,6 +129,10 @@ class StageHost(ABC, Generic[Settings, Query, Answer]):
                 return None
             return await loaded.batcher.submit(query, deadline=deadline, weight=len(query))
 
+    async def start(self) -> None:
+        """See Service.start."""
+        await self.keeper.load_current()
+
     async def watch(self) -> None:
         """See Service.watch."""
         await self.keeper.watch()

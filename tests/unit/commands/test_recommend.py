@@ -113,7 +113,8 @@ def test_the_history_of_a_user_of_any_length_is_sent_with_weights_and_times(
     result = recommend(gateway, f"--interactions={log}", "--user=ann")
     assert result.exit_code == 0, result.output
     assert list(gateway.requests[0].history) == [
-        recommendation_pb2.Watch(item_id=f"sku-{n}", weight=n % 5, timestamp_seconds=1_000 + n) for n in range(200, 1_200)
+        recommendation_pb2.Watch(item_id=f"sku-{n}", weight=n % 5, timestamp_seconds=1_000 + n)
+        for n in range(200, 1_200)
     ]
     assert "Watched: 992 more, then sku-1192 (unknown)" in result.stdout
 

@@ -1,17 +1,20 @@
 """Which release a request is answered from."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1 import health, health_pb2_grpc
 
 from gateway.releases import ServedRelease, ServedReleases
 from gateway.settings import GatewaySettings
 from gateway.stage_calls import StageFailure
 from tests.releases import write_random_release
 from winnow.rpc.errors import UnavailableError
+from winnow.serving.local_stack import free_port
 from winnow.serving.metrics import Metrics
 
 NOT_HELD = StageFailure("ranking", grpc.StatusCode.FAILED_PRECONDITION)
@@ -87,3 +90,48 @@ def test_before_a_release_is_loaded_the_service_is_unavailable(tmp_path: Path) -
             await releases.close()
 
     asyncio.run(main())
+
+
+@asynccontextmanager
+async def gateway_releases(directory: Path, stage_port: int, wait_seconds: float) -> AsyncIterator[ServedReleases]:
+    """What a gateway holds whose stages both listen on the port, if anything does."""
+    target = f"127.0.0.1:{stage_port}"
+    settings = GatewaySettings(
+        releases=directory, candidate_target=target, ranking_target=target, stage_wait_seconds=wait_seconds
+    )
+    releases = ServedReleases(settings, Metrics())
+    try:
+        yield releases
+    finally:
+        await releases.close()
+
+
+def test_a_gateway_waits_at_its_start_until_it_has_met_its_stages(tmp_path: Path) -> None:
+    async def main() -> None:
+        write_random_release(tmp_path)
+        port = free_port("127.0.0.1")
+        async with gateway_releases(tmp_path, port, wait_seconds=60) as releases:
+            starting = asyncio.create_task(releases.start())
+            await asyncio.sleep(0.3)
+            assert not starting.done()
+            stage = grpc.aio.server()
+            health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), stage)
+            stage.add_insecure_port(f"127.0.0.1:{port}")
+            await stage.start()
+            await asyncio.wait_for(starting, 20)
+            await stage.stop(0)
+
+    asyncio.run(main())
+
+
+def test_a_gateway_serves_without_its_stages_after_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def main() -> None:
+        write_random_release(tmp_path)
+        async with gateway_releases(tmp_path, free_port("127.0.0.1"), wait_seconds=0.1) as releases:
+            await releases.start()
+            assert releases.current.catalogue.release_id
+
+    asyncio.run(main())
+    assert "serving without a stage" in capsys.readouterr().out + caplog.text

@@ -105,7 +105,9 @@ def test_no_bytes_make_it_fail(data: bytes) -> None:
 
 
 @given(
-    st.lists(st.builds(Watch, item_id=st.text(), weight=st.floats(width=32), timestamp_seconds=st.integers(-9, 2**63 - 1))),
+    st.lists(
+        st.builds(Watch, item_id=st.text(), weight=st.floats(width=32), timestamp_seconds=st.integers(-9, 2**63 - 1))
+    ),
     st.lists(st.text()),
 )
 def test_valid_messages_are_taken(history: list[Watch], excluded: list[str]) -> None:
