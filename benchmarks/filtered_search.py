@@ -25,7 +25,8 @@ from winnow.queries import Candidates, RetrievalQuery
 SELECTIVITIES = (0.5, 0.1, 0.03, 0.01, 0.003, 0.001, 1e-6)
 TUNING_USERS, USERS = 500, 200
 CANDIDATES = 200
-BATCHES = (1, 16)
+QUERIES = 16
+BATCHES = (1, QUERIES)
 REPEATS = 15
 
 
@@ -42,18 +43,20 @@ def main() -> None:
 def measure(items_IH: torch.Tensor, users_BH: torch.Tensor, index: ApproximateIndex) -> dict[str, object]:
     """Recall and relative time of filters that match random items, and of one that matches those far from the user."""
     filters = {f"random {selectivity:g}": random_filter(len(items_IH), selectivity) for selectivity in SELECTIVITIES}
-    # What correlates with the vectors: the half, and a hundredth, of the items farthest along one user's direction.
+    # What correlates with the vectors: the items that are farthest from one user, or nearest to one.
     along_I = items_IH @ users_BH[0]
-    for share in (0.5, 0.01):
+    for share in (0.5, 0.1, 0.01):
         farthest = along_I.kthvalue(int(share * len(along_I))).values
+        nearest = along_I.kthvalue(len(along_I) - int(share * len(along_I))).values
         filters[f"farthest {share:g}"] = filter_of((along_I <= farthest).numpy())
+        filters[f"nearest {share:g}"] = filter_of((along_I > nearest).numpy())
     exact = ExactIndex(items_IH)
     results: dict[str, object] = {
         "item_count": len(items_IH),
         "list_count": index.list_count,
         "probe_count": index.probe_count,
-        "unfiltered_milliseconds": {
-            str(batch): round(1000 * statistics.median(unfiltered_seconds(index, users_BH, batch)), 2)
+        "unfiltered_milliseconds_per_query": {
+            str(batch): round(1000 * statistics.median(unfiltered_seconds(index, users_BH, batch)) / QUERIES, 2)
             for batch in BATCHES
         },
     }
@@ -113,8 +116,8 @@ def relative_time(index: ApproximateIndex, users_BH: torch.Tensor, batch: int, s
 def seconds_of(
     search: Callable[[torch.Tensor, RetrievalQuery], object], users_BH: torch.Tensor, batch: int, repeat: int
 ) -> float:
-    """CPU seconds of several searches of so many users at once."""
-    searches = max(1, 16 // batch)
+    """CPU seconds of the searches for QUERIES users, so many at once."""
+    searches = QUERIES // batch
     query = RetrievalQuery.without_histories(np.full(batch, CANDIDATES, dtype=np.int32))
     started = time.process_time()
     for number in range(searches):

@@ -17,7 +17,7 @@ from winnow.index.selection import Selection
 ID_BYTES = 8
 # A filtered search scans lists until they hold so many matching rows, relative to all rows that an unfiltered search
 # scans. Recall is above .95 with it: see `python -m benchmarks.filtered_search`.
-MATCHES_PER_SCANNED_ROW = 0.55
+MATCHES_PER_SCANNED_ROW = 0.58
 # Up to so many bytes, matching rows are copied into lists of their own: there, one is compared in 30 nanoseconds, and
 # picked out of the lists of all rows in 200.
 LARGEST_COPY_BYTES = 32 * 2**20
@@ -29,6 +29,8 @@ class FilteredLists:
     def __init__(self, index: Any) -> None:
         self._index = index
         quantizer: Any = faiss.downcast_index(index.quantizer)
+        lists: Any = index.invlists
+        self._sizes_L = np.array([lists.list_size(number) for number in range(index.nlist)])
         self._centroids_LH = torch.from_numpy(quantizer.reconstruct_n(0, index.nlist))
 
     def select(self, compiled: CompiledFilter) -> Selection:
@@ -66,14 +68,11 @@ class FilteredLists:
         counts_L = selection.list_counts
         if counts_L is None:
             raise AssertionError("the selection is not one of lists")
-        wanted = MATCHES_PER_SCANNED_ROW * probe_count * self._index.ntotal / self._index.nlist
-        if selection.copy is None:
-            # The fewer match, the more lists are scanned, and the more evenly do the best matches lie in them.
-            wanted *= (selection.compiled.match_count / self._index.ntotal) ** 0.5
         nearness_BL = user_BH @ self._centroids_LH.T
-        nearness_BP, lists_BP = self._nearest_lists(nearness_BL, counts_L, wanted)
+        wanted_B = self._wanted_matches(nearness_BL, selection, counts_L, probe_count)
+        nearness_BP, lists_BP = self._nearest_lists(nearness_BL, counts_L, wanted_B)
         matches_BP = counts_L[lists_BP]
-        enough_BP = matches_BP.cumsum(axis=1) - matches_BP >= wanted
+        enough_BP = matches_BP.cumsum(axis=1) - matches_BP >= wanted_B[:, None]
         # FAISS skips lists with a negative number.
         lists_BP[enough_BP | (matches_BP == 0)] = -1
         most = min(int(counts.max(initial=1)), selection.compiled.match_count)
@@ -121,15 +120,32 @@ class FilteredLists:
         )
         return found_BK
 
+    def _wanted_matches(
+        self, nearness_BL: Tensor, selection: Selection, counts_L: NDArray[np.int64], probe_count: int
+    ) -> NDArray[np.float64]:
+        """How many matching rows the scanned lists of each query have to hold, [B].
+
+        Where fewer rows match near the user than elsewhere, the best matches are spread over many lists.
+        """
+        share = selection.compiled.match_count / self._index.ntotal
+        near_BP = nearness_BL.topk(min(probe_count, len(counts_L))).indices.numpy()
+        share_near_B = counts_L[near_BP].sum(axis=1) / np.maximum(self._sizes_L[near_BP].sum(axis=1), 1)
+        sparseness_B = share / np.maximum(share_near_B, 1 / self._index.ntotal)
+        scanned = MATCHES_PER_SCANNED_ROW * probe_count * self._index.ntotal / self._index.nlist
+        if selection.copy is not None:
+            return np.asarray(scanned * np.maximum(sparseness_B, 1))
+        # The fewer match, the more lists are scanned, and the more evenly do the best matches lie in them.
+        return np.asarray(scanned * share**0.5 * np.maximum(sparseness_B, sparseness_B**-0.5))
+
     def _nearest_lists(
-        self, nearness_BL: Tensor, counts_L: NDArray[np.int64], wanted: float
+        self, nearness_BL: Tensor, counts_L: NDArray[np.int64], wanted_B: NDArray[np.float64]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The nearest lists of each query, [B, P], with enough matches; all lists where that takes most of them."""
         list_count = len(counts_L)
-        probes = min(list_count, int(2 * wanted * list_count / max(int(counts_L.sum()), 1)) + 1)
+        probes = min(list_count, int(2 * wanted_B.max() * list_count / max(int(counts_L.sum()), 1)) + 1)
         while True:
             nearness_BP, lists_BP = nearness_BL.topk(probes)
             lists = lists_BP.numpy()
-            if probes == list_count or (counts_L[lists].sum(axis=1) >= wanted).all():
+            if probes == list_count or (counts_L[lists].sum(axis=1) >= wanted_B).all():
                 return np.ascontiguousarray(nearness_BP.numpy()), lists
             probes = min(list_count, 4 * probes)

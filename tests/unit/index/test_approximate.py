@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from winnow.catalogue.filters.compiler import CompiledFilter
 from winnow.history import RaggedRows
 from winnow.index.approximate import ApproximateIndex
 from winnow.index.choose import (
@@ -54,6 +55,30 @@ def measured_recall(index: ApproximateIndex, items: torch.Tensor, users: torch.T
     query = RetrievalQuery.without_histories(np.full(len(users), 200, dtype=np.int32))
     true = ExactIndex(items).search(users, query).rows
     return float(recall_of_each(index.found_in_lists(users, 200), true).mean())
+
+
+@pytest.mark.parametrize("copied", [True, False])
+@pytest.mark.parametrize("near", [True, False])
+def test_a_filter_that_hides_what_is_near_the_user_is_searched_in_more_lists(
+    clustered: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch, copied: bool, near: bool
+) -> None:
+    """Half of the items match: those nearest to the user, or those farthest from it."""
+    monkeypatch.setattr("winnow.index.filtered_lists.LARGEST_COPY_BYTES", 32 * 2**20 if copied else 0)
+    items, users = clustered
+    index, exact = ApproximateIndex.build(items, 200), ExactIndex(items)
+    tune(index, items, users[:100], 0.95)
+    query = RetrievalQuery.without_histories(np.array([100], dtype=np.int32))
+    recalls = []
+    for user in users[100:130]:
+        scores = (items @ user).numpy()
+        mask = (scores > np.median(scores)) == near
+        half = CompiledFilter(
+            bitmap=np.packbits(mask, bitorder="little"), item_count=len(mask), match_count=int(mask.sum())
+        )
+        found = index.search_selected(user[None], query, index.select(half)).rows
+        best = exact.search_selected(user[None], query, exact.select(half)).rows
+        recalls.append(recall_of_each(found, best).mean())
+    assert np.mean(recalls) >= 0.85
 
 
 def test_what_is_saved_answers_the_same_when_it_is_opened(
