@@ -81,7 +81,7 @@ class Violations:
     def check_count(self, field: str, count: int, default: int, maximum: int) -> int:
         """Return how many are meant: 0 is the default."""
         if not 0 <= count <= maximum:
-            self.add(field, f"is {count}: at least 0, for {default}, and at most {maximum}")
+            self.add(field, f"is {count}: it has to be from 0 (the default, {default}) to {maximum}")
         return count or default
 
     def check_page_size(self, field: str, size: int, default: int, maximum: int) -> int:

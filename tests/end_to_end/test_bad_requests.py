@@ -59,8 +59,8 @@ def violations(channel: grpc.Channel, **fields: Any) -> list[Violation]:
         ({"history": watches(["x", ""])}, "history[1].item_id", "is empty"),
         ({"history": watches(["x", "y" * 513])}, "history[1].item_id", "is 513 bytes long: at most 512"),
         ({"history": watches(["é" * 257])}, "history[0].item_id", "is 514 bytes long: at most 512"),
-        ({"item_count": -1}, "item_count", "is -1: at least 0, for 20, and at most 100"),
-        ({"item_count": 5_000}, "item_count", "is 5000: at least 0, for 20, and at most 100"),
+        ({"item_count": -1}, "item_count", "is -1: it has to be from 0 (the default, 20) to 100"),
+        ({"item_count": 5_000}, "item_count", "is 5000: it has to be from 0 (the default, 20) to 100"),
         ({"excluded_item_ids": ["x"] * 1001}, "excluded_item_ids", "has 1001 ids: at most 1000"),
     ],
 )
@@ -162,7 +162,9 @@ def test_counts_default_and_maximum(channel: grpc.Channel) -> None:
     assert (retrieved(0), retrieved(1_000)) == (200, ITEM_COUNT - 1)
     with pytest.raises(grpc.RpcError) as failure:
         retrieved(1_001)
-    assert violations_of(failure.value) == [Violation("item_count", "is 1001: at least 0, for 200, and at most 1000")]
+    assert violations_of(failure.value) == [
+        Violation("item_count", "is 1001: it has to be from 0 (the default, 200) to 1000")
+    ]
 
 
 def test_watched_and_excluded_items_stay_out(client: WinnowClient) -> None:

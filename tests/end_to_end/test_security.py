@@ -199,13 +199,14 @@ def test_what_cannot_be_used_does_not_replace_a_certificate(releases: Path, cert
         f"--releases={releases}",
         f"--port={port}",
         "--drain-seconds=0",
+        "--stage-wait-seconds=0",
         f"--tls-certificate-file={tmp_path / 'server.pem'}",
         f"--tls-key-file={tmp_path / 'server.key'}",
     )
     try:
         assert process.stderr is not None
         for line in process.stderr:
-            if "serving" in line:
+            if "serving  " in line:
                 break
         before = served_certificate(target, certificates)
         assert before

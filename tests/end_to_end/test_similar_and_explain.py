@@ -247,19 +247,23 @@ def test_items_similar_to_nothing_that_is_known_are_popular_ones(client: WinnowC
         ({"item_ids": []}, "item_ids", "is empty: there is nothing to be similar to"),
         ({"item_ids": ["x"] * 101}, "item_ids", "has 101 ids: at most 100"),
         ({"item_ids": ["x", ""]}, "item_ids[1]", "is empty"),
-        ({"item_ids": ["x"], "item_count": -1}, "item_count", "is -1: it cannot be negative"),
+        ({"item_ids": ["x"], "item_count": -1}, "item_count", "is -1: it has to be from 0 (the default, 20) to 100"),
         ({"item_ids": ["x"], "excluded_item_ids": ["x"] * 1001}, "excluded_item_ids", "has 1001 ids: at most 1000"),
         ({"item_ids": ["x"], "allowed_item_ids": ["x"] * 10_001}, "allowed_item_ids", "has 10001 ids: at most 10000"),
         ({"item_id": ""}, "item_id", "is empty"),
         ({"item_id": "x" * 513}, "item_id", "is 513 bytes long: at most 512"),
-        ({"item_id": "x", "watch_count": -1}, "watch_count", "is -1: it cannot be negative"),
+        ({"item_id": "x", "watch_count": -1}, "watch_count", "is -1: it has to be from 0 (the default, 20) to 50"),
         ({"item_id": "x", "request": {"history": [{"item_id": ""}]}}, "request.history[0].item_id", "is empty"),
         (
             {"item_id": "x", "request": {"history": [{"item_id": "x"}] * 1001}},
             "request.history",
             "has 1001 watches: at most 1000",
         ),
-        ({"item_id": "x", "request": {"item_count": -1}}, "request.item_count", "is -1: it cannot be negative"),
+        (
+            {"item_id": "x", "request": {"item_count": -1}},
+            "request.item_count",
+            "is -1: it has to be from 0 (the default, 20) to 100",
+        ),
     ],
 )
 def test_the_field_is_named(
@@ -319,7 +323,7 @@ def test_every_explanation_is_valid_or_an_invalid_argument(
     except grpc.RpcError as error:
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
         invalid_id = any(not 1 <= len(other.encode()) <= 512 for other in [explained, *history, *excluded, *allowed])
-        assert invalid_id or watch_count < 0 or text == "year >= soon"
+        assert invalid_id or not 0 <= watch_count <= 50 or text == "year >= soon"
         return
     found = stub.RetrieveItems(recommendation_pb2.RetrieveItemsRequest(**asked, item_count=RETRIEVED), timeout=5)
     candidates = [item.item_id for item in found.items]

@@ -89,7 +89,7 @@ def state_of(keeper: ReleaseKeeper[Loaded], release_id: str) -> ReleaseState | N
 
 
 def reason_of(keeper: ReleaseKeeper[Loaded], release_id: str) -> str:
-    return next(status.reason for status in keeper.status() if status.release_id == release_id)
+    return next((status.reason for status in keeper.status() if status.release_id == release_id), "")
 
 
 async def until(condition: Callable[[], bool]) -> None:
