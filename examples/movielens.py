@@ -29,6 +29,7 @@ PRESET = "demo"
 USERS = ("1", "1000", "5000")
 EXPLAINED_WATCHES = 5
 FILTER = "genres:Comedy AND year >= 1990"
+MOST_OF_A_GENRE = 2
 
 
 def main() -> int:
@@ -60,6 +61,10 @@ def main() -> int:
             comedies = winnow.recommend(history, count=5, filter=FILTER)
             titles = winnow.items(item.item_id for item in comedies.items).by_id.values()
             console.print(f"\nUser {user}, {FILTER}: {', '.join(item.title for item in titles)}", markup=False)
+            capped = winnow.recommend(history, count=5, caps={"genres": MOST_OF_A_GENRE})
+            titles = winnow.items(item.item_id for item in capped.items).by_id.values()
+            listed = ", ".join(item.title for item in titles)
+            console.print(f"User {user}, at most {MOST_OF_A_GENRE} films of a genre: {listed}", markup=False)
             explained = comedies.items[0].item_id
             why = winnow.explain(
                 RecommendationRequest(history, filter=FILTER), explained, watch_count=EXPLAINED_WATCHES

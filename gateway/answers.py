@@ -1,8 +1,9 @@
 """What the gateway answers with, in rows of one release."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,27 @@ class DegradationStep(IntEnum):
     CANDIDATE_ORDER = 2
     POPULAR_RANKED = 3
     POPULAR = 4
+
+
+class MoveReason(IntEnum):
+    """What selection changed in the order of ranking. Values are those of winnow.v1.MoveReason."""
+
+    PINNED = 1
+    OTHERS_PINNED = 2
+    OTHERS_CAPPED = 3
+    DIVERSITY = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Why an item of an answer stands elsewhere than ranking had put it."""
+
+    reasons: tuple[MoveReason, ...]
+    ranked_position: int | None
+    """Its position among the ranked items, from 1; None where it is not one of them."""
+
+
+NO_MOVES: Mapping[int, Move] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,3 +108,7 @@ class Recommendation(RetrievedRows):
     degradation_reason: str
     places: Sequence[SourcePlaces] = ()
     """Of every source that took part, where there are further ones beside `source`."""
+    moves: Mapping[int, Move] = field(default_factory=lambda: NO_MOVES)
+    """Why items stand elsewhere than ranking had put them, by their place in the answer, from 0."""
+    excluded_pinned_count: int = 0
+    """How many pinned items the request itself rules out."""

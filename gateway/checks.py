@@ -79,7 +79,13 @@ class Violations:
                 return
 
     def check_count(self, field: str, count: int, default: int, maximum: int) -> int:
-        """Return how many are meant: 0 is the default, and what is too large is cut."""
-        if count < 0:
-            self.add(field, f"is {count}: it cannot be negative")
-        return min(count or default, maximum)
+        """Return how many are meant: 0 is the default."""
+        if not 0 <= count <= maximum:
+            self.add(field, f"is {count}: at least 0, for {default}, and at most {maximum}")
+        return count or default
+
+    def check_page_size(self, field: str, size: int, default: int, maximum: int) -> int:
+        """Return the size of a page: 0 is the default, and what is too large is cut, since further pages follow."""
+        if size < 0:
+            self.add(field, f"is {size}: it cannot be negative")
+        return min(size or default, maximum)

@@ -18,6 +18,8 @@ def read_explained(
     rows, unknown_count = catalogue.vocabulary.rows([message.item_id])
     row = None if unknown_count else int(rows[0])
     watched_ids = [watch.item_id for watch in message.request.history]
+    # They apply after ranking, and are explained by the `move` of each item of an answer.
+    recommendation.rules = None
     positions = [position for position, item_id in enumerate(watched_ids) if item_id in catalogue.vocabulary]
     return ExplainRequest(
         row=row,

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 import grpc
+import numpy as np
 
 from gateway import ladder
 from gateway.admission import check_time
@@ -19,7 +20,7 @@ from gateway.explanation import Explainer, ExplainRequest, Explanation
 from gateway.leave_one_out import LeaveOneOut
 from gateway.ranking import NOT_IN_TIME, Ranked, RankingStep
 from gateway.requests import CandidateRequest, RankRequest
-from gateway.selection import best, select
+from gateway.selection import best, enough_for_caps, select
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from gateway.sources.further import FurtherSources, Proposals, places_of, unite
@@ -31,6 +32,7 @@ from gateway.stage_calls import StageFailure
 from gateway.stage_clients import CandidateStageClient, RankingStageClient
 from gateway.steps import Steps
 from winnow.batching import BatchingLimits, IncompleteBatchError, MicroBatcher
+from winnow.history import NO_ROWS, Rows
 from winnow.rpc.errors import DeadlineError, StageUnavailableError
 from winnow.serving.metrics import Metrics
 
@@ -51,6 +53,7 @@ class Pipeline:
         further_sources: Sequence[Source] = (),
     ) -> None:
         """`further_sources` are asked beside the candidate stage, for every recommendation."""
+        self._catalogue = catalogue
         self._score_type = catalogue.ranking_score_type
         self._filters = catalogue.filters
         self._candidate_timeout_share = settings.candidate_timeout_share
@@ -87,6 +90,7 @@ class Pipeline:
         waiting, and StageFailure where a replica does not hold the release and there is an `other_release` to try.
         """
         request.permitted = await self._filters.permitted(request.restriction)
+        excluded_pinned_count = _leave_out_excluded_pins(request, self._catalogue)
         submitted_at = time.perf_counter_ns()
         gathered, ranked = await self._gather_and_rank(request)
         wait = _wait(submitted_at, gathered.microseconds, gathered.sources_microseconds, ranked.microseconds)
@@ -96,17 +100,19 @@ class Pipeline:
             if request.require_ranked:
                 raise StageUnavailableError(f"the full chain gave no answer ({failure.reason})") from failure
         with self._steps("select") as clock:
-            rows, scores = select(gathered, ranked, request.item_count)
+            selected = select(gathered, ranked, request.item_count, request.rules, self._catalogue)
         has_scores = ranked.scores is not None
         return Recommendation(
-            rows=rows,
-            scores=scores,
+            rows=selected.rows,
+            scores=selected.scores,
             score_type=self._score_type if has_scores else ladder.unranked_score_type(gathered.source),
             source=gathered.source,
             retrieved_count=len(gathered.rows),
-            ranked_count=0 if ranked.scores is None else len(ranked.scores),
+            ranked_count=0 if ranked.scores is None else len(ranked.scores) - len(_pinned(request)),
             degradation=ladder.degradation(gathered.source, ranked=has_scores, failed=bool(failures)),
             degradation_reason=", ".join(failure.reason for failure in failures),
+            moves=selected.moves,
+            excluded_pinned_count=excluded_pinned_count,
             timing=Timing(
                 wait=wait,
                 retrieve=gathered.microseconds,
@@ -116,7 +122,7 @@ class Pipeline:
                 select=clock.microseconds,
                 sources=gathered.sources_microseconds,
             ),
-            places=places_of(rows, gathered.proposed),
+            places=places_of(selected.rows, gathered.proposed),
         )
 
     async def retrieve(self, request: CandidateRequest, *, other_release: bool) -> RetrievedRows:
@@ -197,7 +203,7 @@ class Pipeline:
         yield [(found, NOT_IN_TIME) for found in gathered]
         candidates = gathered if further is None else await self._unite(gathered, further)
         rows = [
-            self._ranking.affordable(request, found.rows, deadline)
+            self._rows_to_rank(request, found.rows, deadline)
             for request, found in zip(requests, candidates, strict=True)
         ]
         ranked = await self._ranking.rank(requests, rows, deadline)
@@ -207,6 +213,16 @@ class Pipeline:
             for first, united, outcome in zip(gathered, candidates, ranked, strict=True)
         ]
         _report([found.failure or outcome.failure for found, outcome in zip(gathered, ranked, strict=True)])
+
+    def _rows_to_rank(self, request: CandidateRequest, candidates: Rows, deadline: float) -> Rows:
+        """As many candidates as the time left allows, and the pinned rows, whether or not they are candidates."""
+        rows = self._ranking.affordable(request, candidates, deadline)
+        if request.rules is None:
+            return rows
+        if len(rows) < len(candidates):
+            enough = enough_for_caps(candidates, request.item_count, request.rules, self._catalogue)
+            rows = candidates[: max(len(rows), enough)]
+        return np.concatenate([rows, request.rules.pinned])
 
     async def _retrieve(self, requests: Sequence[CandidateRequest], deadline: float) -> AsyncIterator[list[Gathered]]:
         gathered = await self._gather(requests, deadline)
@@ -243,6 +259,20 @@ async def _submit(batches: MicroBatcher[Request, Result], request: Request) -> R
 
 
 _NO_CANDIDATES_IN_TIME = StageFailure("candidate", grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+def _pinned(request: CandidateRequest) -> Rows:
+    return NO_ROWS if request.rules is None else request.rules.pinned
+
+
+def _leave_out_excluded_pins(request: CandidateRequest, catalogue: ServedCatalogue) -> int:
+    """Unpin rows that are excluded, retired or not permitted, and return how many there are."""
+    pinned = _pinned(request)
+    if request.rules is None or not len(pinned):
+        return 0
+    kept = catalogue.permits(pinned, request.permitted) & ~np.isin(pinned, request.excluded)
+    request.rules = request.rules.keep_pinned(kept)
+    return len(pinned) - int(np.count_nonzero(kept))
 
 
 def _wait(submitted_at: int, *step_microseconds: int | None) -> int:

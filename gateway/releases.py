@@ -12,6 +12,7 @@ from gateway.channels import StageChannels
 from gateway.external_sources import PROPOSE_METHOD, ExternalSourceClient
 from gateway.pipeline import Pipeline
 from gateway.replicas import Replicas
+from gateway.selection_rules import SelectionReader
 from gateway.served_catalogue import RELEASE_FILES, ServedCatalogue
 from gateway.settings import GatewaySettings
 from gateway.sources.configured import configured_sources
@@ -123,6 +124,7 @@ class ServedReleases:
 
     def _load(self, release: Release) -> ServedRelease:
         catalogue = ServedCatalogue.load(release, self._settings.filter_cache_mebibytes * 2**20)
+        SelectionReader(self._settings.default_caps, self._settings.default_diversity).check_defaults(catalogue.schema)
         candidate_stage = CandidateStageClient(self._candidate_caller, catalogue.release_id, len(catalogue.vocabulary))
         ranking_stage = RankingStageClient(self._ranking_caller, catalogue.release_id)
         return ServedRelease(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gateway.checks import Violations
 from gateway.filters import PermittedRows
+from gateway.selection_rules import NOTHING_SELECTED, GivenSelection, SelectionReader, SelectionRules
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import MAX_LOOKED_UP_ITEMS, GatewaySettings
 from winnow.catalogue.vocabulary import MAX_ITEM_ID_BYTES
@@ -85,10 +86,14 @@ class CandidateRequest:
     """These rows; None are all. Found when the request enters the pipeline."""
     own_candidates: OwnCandidates | None = None
     """Checked against neither the exclusions nor the permitted rows; None where there are none."""
+    rules: SelectionRules | None = None
+    """Caps, pinned items and diversity; None where there are none. Ruled out items are still among the pinned ones when
+    the request enters the pipeline."""
     unknown_history_count: int
     unknown_excluded_count: int
     unknown_allowed_count: int = 0
     unknown_candidate_count: int = 0
+    unknown_pinned_count: int = 0
 
 
 @dataclass(kw_only=True, eq=False, slots=True)
@@ -117,6 +122,7 @@ class RequestReader:
         self._max_allowed_items = settings.max_allowed_items
         self._max_candidate_items = settings.max_candidate_items
         self._max_ranked_items = settings.max_ranked_items
+        self._selection = SelectionReader(settings.default_caps, settings.default_diversity)
 
     def recommend(
         self,
@@ -131,6 +137,7 @@ class RequestReader:
         require_ranked: bool,
         context: GivenContext,
         candidate_item_ids: Sequence[str] = (),
+        selection: GivenSelection = NOTHING_SELECTED,
     ) -> CandidateRequest:
         """Read a request for recommendations."""
         violations = Violations()
@@ -140,6 +147,9 @@ class RequestReader:
         restriction = self._check_restriction(restriction, catalogue, violations)
         unclicked_ids = self._check_context(context, violations)
         candidate_item_ids = violations.check_ids("candidate_item_ids", candidate_item_ids, self._max_candidate_items)
+        if selection is not NOTHING_SELECTED:
+            positions = item_count if item_count > 0 else MAX_ITEMS
+            self._selection.check(selection, positions, catalogue.schema, violations)
         violations.refuse()
         request = _candidates(catalogue, deadline, history, item_count, excluded_item_ids, restriction, include_watched)
         request.candidate_count = max(item_count, self._candidate_count)
@@ -148,6 +158,7 @@ class RequestReader:
         if candidate_item_ids:
             request.own_candidates = OwnCandidates(*catalogue.vocabulary.rows_and_places(candidate_item_ids))
             request.unknown_candidate_count = len(candidate_item_ids) - len(request.own_candidates.rows)
+        request.rules, request.unknown_pinned_count = self._selection.read(selection, catalogue.vocabulary)
         return request
 
     def retrieve(
@@ -245,7 +256,7 @@ class RequestReader:
     def search(title_contains: str, page_size: int) -> int:
         """Check a search and return the size of its page."""
         violations = Violations()
-        page_size = violations.check_count("page_size", page_size, DEFAULT_ITEMS, MAX_ITEMS)
+        page_size = violations.check_page_size("page_size", page_size, DEFAULT_ITEMS, MAX_ITEMS)
         if not 1 <= len(title_contains.encode()) <= MAX_ITEM_ID_BYTES:
             violations.add("title_contains", f"has to be 1 to {MAX_ITEM_ID_BYTES} bytes long")
         violations.refuse()

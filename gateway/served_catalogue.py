@@ -1,4 +1,4 @@
-"""What the gateway holds of a release: ids, popularity, titles and attributes; no network."""
+"""What the gateway holds of a release: ids, popularity, titles, attributes and similarity; no network."""
 
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from winnow.release.manifest import (
     GOLDEN_FILE,
     POPULARITY_FILE,
     RETIRED_FILE,
+    SIMILARITY_FILE,
     TITLE_INDEX_FILE,
     TRENDING_FILE,
     VOCABULARY_FILE,
@@ -31,6 +32,7 @@ RELEASE_FILES = frozenset(
         POPULARITY_FILE,
         TRENDING_FILE,
         ATTRIBUTES_FILE,
+        SIMILARITY_FILE,
         GOLDEN_FILE,
         TITLE_INDEX_FILE,
         RETIRED_FILE,
@@ -61,8 +63,11 @@ class ServedCatalogue:
     trending_rows: Rows
     """Rows that were watched more of late than usual and are not retired, those that rose the most first."""
     schema: Schema
-    """The attributes of the items."""
+    """Name and type of each attribute."""
     attributes: Attributes
+    """The attributes of the items."""
+    similarity_vectors: NDArray[np.int8]
+    """Vectors whose products say how alike two items are, by row."""
     filters: RequestFilters
     items: ItemCatalogue
     title_index: TitleIndex
@@ -88,6 +93,7 @@ class ServedCatalogue:
             trending_rows=trending_rows[~np.isin(trending_rows, retired)],
             schema=attributes.schema,
             attributes=attributes,
+            similarity_vectors=release.similarity_vectors(),
             filters=RequestFilters(attributes, filter_cache_bytes, retired),
             items=ItemCatalogue(attributes, vocabulary),
             title_index=release.title_index(),

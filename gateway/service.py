@@ -10,7 +10,7 @@ import grpc
 
 from gateway import batches
 from gateway.admission import stage_deadline
-from gateway.answers import DegradationStep, Recommendation, RetrievedRows, ScoredRows, Timing
+from gateway.answers import DegradationStep, Move, Recommendation, RetrievedRows, ScoredRows, Timing
 from gateway.explanation import ExplainRequest, Explanation
 from gateway.explanation_messages import read_explained, write_explanation
 from gateway.item_search import ItemSearch, first_position
@@ -18,6 +18,7 @@ from gateway.pipeline import Pipeline
 from gateway.recommendation_ids import RecommendationIds
 from gateway.releases import ServedRelease, ServedReleases
 from gateway.requests import CandidateRequest, GivenContext, GivenHistory, GivenRestriction, RankRequest, RequestReader
+from gateway.selection_rules import MAX_CAPS, MAX_PINNED_ITEMS, NOTHING_SELECTED, GivenSelection
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from gateway.tokens import TokenCheck
@@ -235,6 +236,7 @@ class GatewayService(
             require_ranked=message.require_ranked,
             context=_context(message),
             candidate_item_ids=message.candidate_item_ids,
+            selection=_selection(message),
         )
 
     def _read_retrieve(
@@ -314,6 +316,8 @@ class GatewayService(
             unknown_excluded_count=request.unknown_excluded_count,
             unknown_allowed_count=request.unknown_allowed_count,
             unknown_candidate_count=request.unknown_candidate_count,
+            unknown_pinned_count=request.unknown_pinned_count,
+            excluded_pinned_count=answer.excluded_pinned_count,
             degradation=recommendation_pb2.Degradation(
                 step=cast("recommendation_pb2.DegradationStep.ValueType", answer.degradation),
                 reason=answer.degradation_reason,
@@ -323,6 +327,8 @@ class GatewayService(
         _add_items(response.items, answer, catalogue)
         for source, places in answer.places:
             _add_source(response.items, source, places.tolist())
+        for place, move in answer.moves.items():
+            response.items[place].move.CopyFrom(_move(move))
         return response
 
     def _write_retrieved(
@@ -388,6 +394,7 @@ class GatewayService(
         self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
         self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
         self._count_unknown("candidate_item_ids", request.unknown_candidate_count)
+        self._count_unknown("pinned_items", request.unknown_pinned_count)
 
     def _count_unknown(self, field: str, count: int) -> None:
         if count:
@@ -420,6 +427,18 @@ def _restriction(
     return GivenRestriction(filter=message.filter, allowed_item_ids=message.allowed_item_ids)
 
 
+def _selection(message: recommendation_pb2.RecommendItemsRequest) -> GivenSelection:
+    """Read what is asked of selection; no more of it than shows that there is too much."""
+    has_diversity = message.HasField("diversity")
+    if not (message.caps or message.pinned_items or has_diversity):
+        return NOTHING_SELECTED
+    return GivenSelection(
+        caps=[(cap.attribute, cap.max_count) for cap in message.caps[: MAX_CAPS + 1]],
+        pinned_items=[(pinned.item_id, pinned.position) for pinned in message.pinned_items[: MAX_PINNED_ITEMS + 1]],
+        diversity=message.diversity if has_diversity else None,
+    )
+
+
 def _context(message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RankItemsRequest) -> GivenContext:
     return GivenContext(
         request_timestamp_seconds=message.request_timestamp_seconds
@@ -441,6 +460,13 @@ def _add_source(items: Iterable[recommendation_pb2.ScoredItem], source: str, pla
     for item, place in zip(items, places, strict=True):
         if place:
             item.sources.add(source=source, place=place)
+
+
+def _move(move: Move) -> recommendation_pb2.Move:
+    return recommendation_pb2.Move(
+        reasons=cast("list[recommendation_pb2.MoveReason.ValueType]", list(move.reasons)),
+        ranked_position=move.ranked_position,
+    )
 
 
 def _items(catalogue: ServedCatalogue, rows: Sequence[int]) -> list[catalogue_pb2.Item]:

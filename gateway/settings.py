@@ -13,6 +13,8 @@ MAX_LOOKED_UP_ITEMS = 1000
 FRAMING_BYTES_PER_ID = 3
 # Those of the watch and of its id, a weight with its tag, a time of up to ten bytes with its tag.
 FRAMING_BYTES_PER_WATCH = 22
+# Caps and pinned items: at most 110 messages, each with three tags, three lengths and a number of up to ten bytes.
+SELECTION_FRAMING_BYTES = 110 * 20
 # Fields that are not repeated, and those of later versions.
 OTHER_FRAMING_BYTES = 1_000
 
@@ -79,6 +81,10 @@ class GatewaySettings(ServerSettings):
     """Most candidate ids that a request may carry."""
     filter_cache_mebibytes: PositiveInt = 64
     """Memory for the filters of a release that were used last. A filter takes a bit for each item."""
+    default_caps: dict[str, PositiveInt] = Field(default={}, max_length=10)
+    """Most items of an answer with the same value of an attribute, where the request has no caps: `genres=3`."""
+    default_diversity: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """How much the items of an answer should differ, from 0 to 1, where the request does not say."""
     max_ranked_items: Annotated[int, Field(ge=1, le=2000)] = 1000
     """Most ids that one RankItems request may carry."""
     candidate_timeout_share: Share = 0.5
@@ -143,4 +149,9 @@ class GatewaySettings(ServerSettings):
             + self.max_candidate_items
             + max(self.max_ranked_items, MAX_LOOKED_UP_ITEMS)
         )
-        return FRAMING_BYTES_PER_WATCH * self.max_history_items + FRAMING_BYTES_PER_ID * id_count + OTHER_FRAMING_BYTES
+        return (
+            FRAMING_BYTES_PER_WATCH * self.max_history_items
+            + FRAMING_BYTES_PER_ID * id_count
+            + SELECTION_FRAMING_BYTES
+            + OTHER_FRAMING_BYTES
+        )

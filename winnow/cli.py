@@ -1,10 +1,14 @@
 """The command line.
 
-`winnow data | train | items | evaluate | serve | recommend | similar | explain | schema | health | loadtest`
+`winnow data | check | train | items | evaluate | serve | recommend | similar | explain | schema | health | loadtest`
 """
+
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
+from winnow.commands.check import check
 from winnow.commands.data import data_app
 from winnow.commands.evaluate import evaluate
 from winnow.commands.explain import explain
@@ -23,7 +27,25 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"winnow {version('winnow')}")
+        raise typer.Exit
+
+
+@app.callback()
+def winnow(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """A two-stage recommender over gRPC: candidate generation, ranking, and a gateway that chains them."""
+
+
 app.add_typer(data_app, name="data")
+app.command()(check)
 app.command()(train)
 app.command()(items)
 app.command()(evaluate)

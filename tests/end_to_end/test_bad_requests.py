@@ -59,7 +59,8 @@ def violations(channel: grpc.Channel, **fields: Any) -> list[Violation]:
         ({"history": watches(["x", ""])}, "history[1].item_id", "is empty"),
         ({"history": watches(["x", "y" * 513])}, "history[1].item_id", "is 513 bytes long: at most 512"),
         ({"history": watches(["é" * 257])}, "history[0].item_id", "is 514 bytes long: at most 512"),
-        ({"item_count": -1}, "item_count", "is -1: it cannot be negative"),
+        ({"item_count": -1}, "item_count", "is -1: at least 0, for 20, and at most 100"),
+        ({"item_count": 5_000}, "item_count", "is 5000: at least 0, for 20, and at most 100"),
         ({"excluded_item_ids": ["x"] * 1001}, "excluded_item_ids", "has 1001 ids: at most 1000"),
     ],
 )
@@ -157,8 +158,11 @@ def test_counts_default_and_maximum(channel: grpc.Channel) -> None:
         request = recommendation_pb2.RetrieveItemsRequest(history=history, item_count=item_count)
         return len(stub.RetrieveItems(request, timeout=5).items)
 
-    assert (recommended(0), recommended(10_000)) == (20, 100)
-    assert (retrieved(0), retrieved(10_000)) == (200, ITEM_COUNT - 1)
+    assert (recommended(0), recommended(100)) == (20, 100)
+    assert (retrieved(0), retrieved(1_000)) == (200, ITEM_COUNT - 1)
+    with pytest.raises(grpc.RpcError) as failure:
+        retrieved(1_001)
+    assert violations_of(failure.value) == [Violation("item_count", "is 1001: at least 0, for 200, and at most 1000")]
 
 
 def test_watched_and_excluded_items_stay_out(client: WinnowClient) -> None:
@@ -265,12 +269,12 @@ def test_every_request_gets_a_valid_answer_or_an_invalid_argument(
     except grpc.RpcError as error:
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
         invalid_id = any(not text or len(text.encode()) > 512 for text in [*history, *excluded])
-        assert item_count < 0 or invalid_id
+        assert not 0 <= item_count <= 100 or invalid_id
         return
     found = [item.item_id for item in response.items]
     scores = [item.score for item in response.items]
     forbidden = {*excluded} if include_watched else {*excluded, *history}
-    assert len(found) == len(set(found)) == min(item_count or 20, 100)
+    assert len(found) == len(set(found)) == (item_count or 20)
     assert not set(found) & forbidden
     assert scores == sorted(scores, reverse=True)
     assert np.isfinite(scores).all()

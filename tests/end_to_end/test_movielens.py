@@ -10,11 +10,15 @@ import pytest
 import torch
 from rich.console import Console
 
+from benchmarks import diversity
 from tests.conftest import stack_settings
 from tests.reference import DirectRecommender
 from winnow.client import WinnowClient
+from winnow.evaluation.compare import EvaluationLog
 from winnow.logs.datasets import movielens
 from winnow.logs.datasets.fetch import FetchError
+from winnow.release.models.loader import load_candidate_network, load_ranking_network
+from winnow.release.reader import open_release
 from winnow.serving.local_stack import LocalStack
 from winnow.training.presets import PRESETS
 from winnow.training.run import RunPaths, RunResult, run
@@ -90,6 +94,24 @@ def test_served_recommendations_equal_the_plain_computation(movielens_stack: Loc
                 [item.score for item in answer.items], [score for _, score in expected], atol=1e-5, rtol=0
             )
             assert not {item.item_id for item in answer.items} & set(history)
+
+
+def test_diverse_and_capped_answers_are_measured_by_the_rules_that_are_served(trained: Trained) -> None:
+    releases, cpu = trained.releases, torch.device("cpu")
+    release = open_release(releases / trained.result.release_id)
+    log = EvaluationLog.read(release, releases.parent / "log.csv", None)
+    networks = load_candidate_network(release, cpu), load_ranking_network(release, cpu)
+    part = diversity.rank_part(log.held_out("test"), *networks, candidate_count=200)
+    bench = diversity.Bench(release.attributes(), log)
+    rules = {diversity.SERVED: diversity.Rule(vectors=release.similarity_vectors())}
+    found = dict(diversity.measured(bench, part, rules, (0.5,)))
+    ranking, diverse = found["ranking"], found[f"{diversity.SERVED}, 0.5"]
+    assert ranking["ndcg_at_10"] == pytest.approx(trained.result.figures["test"]["chain"]["ndcg_at_10"])
+    for name in ("ild_genres", "ild_watches", "coverage_at_10"):
+        assert diverse[name] > ranking[name]
+    genres = [found[f"at most {cap} of a genre"]["ild_genres"] for cap in diversity.CAPS]
+    assert genres == sorted(genres, reverse=True)
+    assert diversity.plot(found).startswith(b"\x89PNG")
 
 
 def test_titles_are_known(movielens_stack: LocalStack) -> None:

@@ -1,8 +1,9 @@
 """Every call of a fault test, recorded by the client and checked against the invariant.
 
 Every call ends by its deadline + 100 ms with exactly one allowed status, and every OK answer is valid (right length,
-sorted, no duplicates, no excluded item, none that does not match the filter, finite scores, one release) or flagged
-degraded. An answer that is not degraded equals, item for item, the answer of the release that it names.
+sorted, no duplicates, no excluded item, none that does not match the filter or is over a cap, finite scores, one
+release) or flagged degraded. An answer that is not degraded equals, item for item, the answer of the release that it
+names.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from tests.releases import FIRST_YEAR, YEARS
 from winnow.v1 import recommendation_pb2, recommendation_pb2_grpc
 
 COUNT = 10
+CANDIDATES = 200
 GRACE_SECONDS = 0.1
 # If the event loop wakes up later than this, the machine kept it from running, not its own work.
 LAG_SECONDS = 0.005
@@ -46,6 +48,8 @@ class Query:
     excluded: tuple[str, ...]
     years: int | None
     """Only items of so many years are asked for."""
+    one_a_year: bool
+    """No two items of the answer are of the same year."""
 
     @property
     def filter(self) -> str:
@@ -53,6 +57,9 @@ class Query:
 
     def matches(self, row: int) -> bool:
         return self.years is None or row % YEARS < self.years
+
+    def keeps_cap(self, rows: Sequence[int]) -> bool:
+        return not self.one_a_year or len({row % YEARS for row in rows}) == len(rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +95,7 @@ class Judge:
                 history=tuple(rng.choices(item_ids, k=rng.randint(1, 40))),
                 excluded=tuple(rng.sample(item_ids, 5)),
                 years=rng.randint(8, YEARS) if number % 3 == 0 else None,
+                one_a_year=number % 3 == 1,
             )
             for number in range(24)
         ]
@@ -97,18 +105,18 @@ class Judge:
             direct = DirectRecommender(releases, release_id)
             for query in self.queries:
                 self._expected[release_id, query] = [
-                    [
-                        item_id
-                        for item_id, _ in direct.recommend(
-                            list(query.history),
-                            COUNT,
-                            excluded=list(query.excluded),
-                            matches=query.matches,
-                            further=proposed,
-                        )
-                    ]
-                    for proposed in ([(), further] if further else [()])
+                    self._answer(direct, query, proposed) for proposed in ([(), further] if further else [()])
                 ]
+
+    def _answer(self, direct: DirectRecommender, query: Query, further: Sequence[str]) -> list[str]:
+        ranked = direct.recommend(
+            list(query.history), CANDIDATES, excluded=list(query.excluded), matches=query.matches, further=further
+        )
+        answer: list[str] = []
+        for item_id, _ in ranked:
+            if query.keeps_cap([self._rows[chosen] for chosen in (*answer, item_id)]):
+                answer.append(item_id)
+        return answer[:COUNT]
 
     def violations(self, call: Call) -> list[str]:
         """Return what breaks the invariant."""
@@ -134,6 +142,8 @@ class Judge:
             found.append("an excluded item")
         if not all(query.matches(self._rows[item_id]) for item_id in item_ids):
             found.append("an item that does not match the filter")
+        if not query.keeps_cap([self._rows[item_id] for item_id in item_ids]):
+            found.append("more items of a value than its cap")
         if not all(map(math.isfinite, scores)):
             found.append("a score that is not finite")
         if scores != sorted(scores, reverse=True):
@@ -218,6 +228,7 @@ def recommendation_of(query: Query) -> recommendation_pb2.RecommendItemsRequest:
         history=[recommendation_pb2.Watch(item_id=item_id) for item_id in query.history],
         excluded_item_ids=query.excluded,
         filter=query.filter,
+        caps=[recommendation_pb2.AttributeCap(attribute="year", max_count=1)] if query.one_a_year else (),
         item_count=COUNT,
     )
 

@@ -11,6 +11,7 @@ from winnow.bulk.parts import OutputError, PartedFile
 from winnow.bulk.users import Asked, Pace, UserRecommendations
 from winnow.client import AsyncWinnowClient
 from winnow.logs.interactions import read_interactions
+from winnow.logs.log_format import PLAIN_LOG, LogFormat
 
 LARGEST_VOCABULARY = 2**31 - 1
 DEFAULT_PACE = Pace()
@@ -25,6 +26,7 @@ def recommend_users(
     timeout_seconds: float,
     console: Console,
     pace: Pace = DEFAULT_PACE,
+    log_format: LogFormat = PLAIN_LOG,
 ) -> Counter[str]:
     """Write recommendations for every user of a log and return how many users have which status.
 
@@ -33,7 +35,9 @@ def recommend_users(
     """
     if output.suffix != ".parquet":
         raise OutputError(f"{output}: the name must end in .parquet")
-    log = read_interactions(log_path, vocabulary_size=LARGEST_VOCABULARY, min_item_count=1)
+    log = read_interactions(log_path, vocabulary_size=LARGEST_VOCABULARY, min_item_count=1, log_format=log_format)
+    for remark in log.rows.remarks():
+        console.print(remark, markup=False, highlight=False, soft_wrap=True)
     part_count = -(-len(log.user_ids) // pace.users_per_part)
     job = {"log": log.fingerprint, "users_per_part": pace.users_per_part, **vars(asked)}
     file = PartedFile(output, part_count, job)

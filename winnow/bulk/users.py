@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,9 @@ class Asked:
     require_ranked: bool
     filter: str = ""
     allowed_item_ids: tuple[str, ...] | None = None
+    caps: Mapping[str, int] | None = None
+    pinned_items: Mapping[str, int] | None = None
+    diversity: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +141,9 @@ class UserRecommendations:
             require_ranked=self._asked.require_ranked,
             filter=self._asked.filter,
             allowed_item_ids=self._asked.allowed_item_ids,
+            caps=self._asked.caps,
+            pinned_items=self._asked.pinned_items,
+            diversity=self._asked.diversity,
         )
 
 

@@ -4,7 +4,6 @@ Shape legend: I items.
 """
 
 import json
-import math
 import mmap
 import operator
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,9 +12,10 @@ from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from winnow.catalogue.mapped_arrays import map_arrays
 from winnow.catalogue.schema import Attribute, AttributeType, AttributeValueError, Schema, check_name
 from winnow.catalogue.text_columns import TextColumn, TextListColumn
 from winnow.catalogue.value_columns import BooleanColumn, NumberColumn, TimestampColumn
@@ -28,14 +28,6 @@ COLUMN_TYPES: Mapping[AttributeType, type[Column]] = {
     AttributeType.NUMBER: NumberColumn,
     AttributeType.TIMESTAMP: TimestampColumn,
     AttributeType.BOOLEAN: BooleanColumn,
-}
-STORED_TYPES = {
-    "U8": np.uint8,
-    "U16": np.uint16,
-    "U32": np.uint32,
-    "U64": np.uint64,
-    "I64": np.int64,
-    "F64": np.float64,
 }
 
 
@@ -134,7 +126,7 @@ class Attributes:
         Raises ValueError where the file is not that.
         """
         try:
-            mapped, arrays, metadata = _map_arrays(path)
+            mapped, arrays, metadata = map_arrays(path)
             header = json.loads(metadata["schema"])
             columns = {}
             for position, attribute in enumerate(header["attributes"]):
@@ -146,24 +138,3 @@ class Attributes:
             return cls(columns, operator.index(header["item_count"]))
         except (KeyError, TypeError, ValueError, SafetensorError) as error:
             raise ValueError(f"{path.name} does not hold attributes: {error}") from error
-
-
-def _map_arrays(path: Path) -> tuple[mmap.mmap, dict[str, NDArray[Any]], Mapping[str, str]]:
-    """Map a safetensors file. Return the mapping, its tensors as views of it, and its metadata.
-
-    The library's own reader copies NumPy arrays into memory. It has checked that the tensors follow each other without
-    gaps up to the end of the file, in the order of `offset_keys`: that is all it takes to find them.
-    """
-    with safe_open(path, framework="numpy") as opened:
-        metadata = opened.metadata() or {}
-        slices = {name: opened.get_slice(name) for name in opened.offset_keys()}
-        described = {name: (STORED_TYPES[part.get_dtype()], part.get_shape()) for name, part in slices.items()}
-    sizes = {name: math.prod(shape) * np.dtype(dtype).itemsize for name, (dtype, shape) in described.items()}
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    offset = len(mapped) - sum(sizes.values())
-    arrays = {}
-    for name, (dtype, shape) in described.items():
-        arrays[name] = np.frombuffer(mapped, dtype, count=math.prod(shape), offset=offset).reshape(shape)
-        offset += sizes[name]
-    return mapped, arrays, metadata

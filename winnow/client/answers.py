@@ -59,6 +59,31 @@ class AttributeType(StrEnum):
     """A type that this version of the client does not know."""
 
 
+class MoveReason(StrEnum):
+    """What caps, pinned items and diversity changed in the order of ranking."""
+
+    PINNED = "PINNED"
+    """The request pins the item to this position."""
+    OTHERS_PINNED = "OTHERS_PINNED"
+    """A pinned item stands before it that was ranked after it, or the other way round."""
+    OTHERS_CAPPED = "OTHERS_CAPPED"
+    """Items that were ranked before it are left out: their attribute values had reached a cap."""
+    DIVERSITY = "DIVERSITY"
+    """Diversity preferred it to an item that was ranked before it, or preferred another to it."""
+    UNKNOWN = "UNKNOWN"
+    """A reason that this version of the client does not know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Why an item of an answer stands elsewhere than ranking had put it."""
+
+    reasons: tuple[MoveReason, ...]
+    """All of them, at least one."""
+    ranked_position: int | None
+    """Its position among the ranked items, from 1. None for a pinned item that is not one of them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemSource:
     """A candidate source that proposed an item."""
@@ -77,6 +102,8 @@ class ScoredItem:
     score: float
     sources: tuple[ItemSource, ...]
     """The sources that proposed it, where further ones took part beside the answer's `candidate_source`."""
+    move: Move | None
+    """None where the item stands where ranking had put it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +143,7 @@ class Recommendations:
     """The best items for a watch history."""
 
     items: tuple[ScoredItem, ...]
-    """Best first, no duplicates."""
+    """Best first, unless caps, pinned items or diversity move items; no duplicates."""
     release_id: str
     """The release that every part of the answer was computed from."""
     score_type: ScoreType
@@ -133,6 +160,10 @@ class Recommendations:
     """How many allowed ids the release does not know."""
     unknown_candidate_count: int
     """How many of the caller's candidate ids the release does not know."""
+    unknown_pinned_count: int
+    """How many pinned ids the release does not know."""
+    excluded_pinned_count: int
+    """How many pinned items the request itself rules out: excluded, watched, not allowed, not matching the filter."""
     degradation: Degradation
     timing: Timing
     recommendation_id: str

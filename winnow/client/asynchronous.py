@@ -1,7 +1,7 @@
 """The client for asyncio."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -114,6 +114,9 @@ class AsyncWinnowClient:
         filter: str = "",  # noqa: A002 - as in the contract
         allowed_item_ids: Iterable[str] | None = None,
         candidate_item_ids: Iterable[str] = (),
+        caps: Mapping[str, int] | None = None,
+        pinned_items: Mapping[str, int] | None = None,
+        diversity: float | None = None,
     ) -> Recommendations:
         """See WinnowClient.recommend."""
         request = recommend_request(
@@ -127,6 +130,9 @@ class AsyncWinnowClient:
             filter=filter,
             allowed_item_ids=allowed_item_ids,
             candidate_item_ids=candidate_item_ids,
+            caps=caps,
+            pinned_items=pinned_items,
+            diversity=diversity,
         )
         if self._coalesced is None:
             return recommendations(await self._call(self._recommendation.RecommendItems, request))

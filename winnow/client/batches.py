@@ -1,6 +1,6 @@
 """Many requests in few calls."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -36,6 +36,9 @@ class RecommendationRequest:
     filter: str = ""
     allowed_item_ids: Iterable[str] | None = None
     candidate_item_ids: Iterable[str] = ()
+    caps: Mapping[str, int] | None = None
+    pinned_items: Mapping[str, int] | None = None
+    diversity: float | None = None
 
 
 def batch_requests(
@@ -98,6 +101,9 @@ def _message(prefix: str, request: RecommendationRequest) -> recommendation_pb2.
             filter=request.filter,
             allowed_item_ids=request.allowed_item_ids,
             candidate_item_ids=request.candidate_item_ids,
+            caps=request.caps,
+            pinned_items=request.pinned_items,
+            diversity=request.diversity,
         )
     except (TypeError, ValueError) as error:
         raise type(error)(f"{prefix}{error}") from None

@@ -1,6 +1,6 @@
 """The client for threads: every call blocks until it is answered."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -95,6 +95,9 @@ class WinnowClient:
         request_time: Time | None = None,
         unclicked_item_ids: Iterable[str] = (),
         candidate_item_ids: Iterable[str] = (),
+        caps: Mapping[str, int] | None = None,
+        pinned_items: Mapping[str, int] | None = None,
+        diversity: float | None = None,
     ) -> Recommendations:
         """Return the `count` best items, 1 to 100, for a watch history, oldest watch first.
 
@@ -103,6 +106,9 @@ class WinnowClient:
         `require_ranked` makes a degraded answer an error (UNAVAILABLE). `request_time` is now unless given, and
         `unclicked_item_ids` is what the user was shown before without clicking on it: some releases rank by them.
         `candidate_item_ids`, up to 1,000, best first, are ranked together with the candidates that the gateway finds.
+        `caps` such as `{"genres": 3}` limit how many items have the same value of an attribute, `pinned_items` maps
+        item ids to positions, from 1, and `diversity`, from 0 to 1, makes the items differ. None means the gateway's
+        default caps and diversity. An item that these move says why.
         """
         request = recommend_request(
             history,
@@ -115,6 +121,9 @@ class WinnowClient:
             request_time=request_time,
             unclicked_item_ids=unclicked_item_ids,
             candidate_item_ids=candidate_item_ids,
+            caps=caps,
+            pinned_items=pinned_items,
+            diversity=diversity,
         )
         return recommendations(self._call(self._recommendation.RecommendItems, request))
 

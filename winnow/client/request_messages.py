@@ -1,11 +1,11 @@
 """From a caller's arguments to request messages.
 
-Only what the gateway could not tell is checked here: arguments of a wrong type, and counts that it would cut without a
-word. Everything else it checks itself.
+Only what the gateway could not tell is checked here: arguments of a wrong type, and a count of 0, which would be its
+default. Everything else it checks itself.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -33,6 +33,9 @@ def recommend_request(
     request_time: Time | None,
     unclicked_item_ids: Iterable[str],
     candidate_item_ids: Iterable[str],
+    caps: Mapping[str, int] | None,
+    pinned_items: Mapping[str, int] | None,
+    diversity: float | None,
 ) -> recommendation_pb2.RecommendItemsRequest:
     """Raise TypeError or ValueError that names the argument."""
     return recommendation_pb2.RecommendItemsRequest(
@@ -46,6 +49,15 @@ def recommend_request(
         request_timestamp_seconds=_seconds("request_time", request_time),
         unclicked_item_ids=_ids("unclicked_item_ids", unclicked_item_ids),
         candidate_item_ids=_ids("candidate_item_ids", candidate_item_ids),
+        caps=[
+            recommendation_pb2.AttributeCap(attribute=attribute, max_count=max_count)
+            for attribute, max_count in _numbers("caps", "attributes", caps)
+        ],
+        pinned_items=[
+            recommendation_pb2.PinnedItem(item_id=item_id, position=position)
+            for item_id, position in _numbers("pinned_items", "item ids", pinned_items)
+        ],
+        diversity=diversity,
     )
 
 
@@ -158,6 +170,19 @@ def _ids(name: str, ids: Iterable[str]) -> Sequence[str]:
         if not isinstance(item_id, str):
             raise TypeError(f"{name}[{position}] is of type {type(item_id).__name__}: str is needed")
     return listed
+
+
+def _numbers(name: str, keys: str, numbers: Mapping[str, int] | None) -> list[tuple[str, int]]:
+    if numbers is None:
+        return []
+    if not isinstance(numbers, Mapping):
+        raise TypeError(f"{name} is {numbers!r}: a mapping of {keys} to whole numbers is needed")
+    for key, number in numbers.items():
+        if not isinstance(key, str):
+            raise TypeError(f"{name} has the key {key!r}: str is needed")
+        if not isinstance(number, int) or isinstance(number, bool) or not -(2**31) <= number < 2**31:
+            raise TypeError(f"{name}[{key!r}] is {number!r}: a whole number is needed")
+    return list(numbers.items())
 
 
 def _listed(name: str, elements: str, given: Iterable[Element]) -> list[Element]:

@@ -13,6 +13,8 @@ from winnow.client.answers import (
     Item,
     Items,
     ItemSource,
+    Move,
+    MoveReason,
     RankedItems,
     Recommendations,
     ReleaseSchema,
@@ -42,6 +44,7 @@ def _by_number(members: type[Member], numbers: Any, prefix: str) -> dict[int, Me
 
 _SCORE_TYPES = _by_number(ScoreType, recommendation_pb2.ScoreType, "SCORE_TYPE_")
 _CANDIDATE_SOURCES = _by_number(CandidateSource, recommendation_pb2.CandidateSource, "CANDIDATE_SOURCE_")
+_MOVE_REASONS = _by_number(MoveReason, recommendation_pb2.MoveReason, "MOVE_REASON_")
 _ATTRIBUTE_TYPES = _by_number(AttributeType, catalogue_pb2.AttributeType, "ATTRIBUTE_TYPE_")
 _ABSENCE_REASONS = _by_number(AbsenceReason, recommendation_pb2.AbsenceReason, "ABSENCE_REASON_")
 _DEGRADATION_STEPS = _by_number(DegradationStep, recommendation_pb2.DegradationStep, "DEGRADATION_STEP_")
@@ -60,6 +63,8 @@ def recommendations(response: recommendation_pb2.RecommendItemsResponse) -> Reco
         unknown_excluded_count=response.unknown_excluded_count,
         unknown_allowed_count=response.unknown_allowed_count,
         unknown_candidate_count=response.unknown_candidate_count,
+        unknown_pinned_count=response.unknown_pinned_count,
+        excluded_pinned_count=response.excluded_pinned_count,
         degradation=Degradation(
             step=_DEGRADATION_STEPS.get(response.degradation.step, DegradationStep.UNKNOWN),
             reason=response.degradation.reason,
@@ -172,7 +177,12 @@ def release_schema(response: catalogue_pb2.GetReleaseSchemaResponse) -> ReleaseS
 
 def _scored(scored: Iterable[recommendation_pb2.ScoredItem]) -> tuple[ScoredItem, ...]:
     return tuple(
-        ScoredItem(item_id=item.item_id, score=item.score, sources=_sources(item.sources) if item.sources else ())
+        ScoredItem(
+            item_id=item.item_id,
+            score=item.score,
+            sources=_sources(item.sources) if item.sources else (),
+            move=_move(item.move) if item.HasField("move") else None,
+        )
         for item in scored
     )
 
@@ -202,6 +212,13 @@ def _ranking_explanation(found: recommendation_pb2.RankingExplanation) -> Rankin
         score_type=_SCORE_TYPES.get(found.score_type, ScoreType.UNKNOWN),
         place=found.place,
         ranked_count=found.ranked_count,
+    )
+
+
+def _move(move: recommendation_pb2.Move) -> Move:
+    return Move(
+        reasons=tuple(_MOVE_REASONS.get(reason, MoveReason.UNKNOWN) for reason in move.reasons),
+        ranked_position=move.ranked_position if move.HasField("ranked_position") else None,
     )
 
 

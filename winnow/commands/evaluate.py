@@ -9,12 +9,16 @@ import typer
 from rich.console import Console
 
 from winnow.commands.failures import checked_device, one_line_errors
+from winnow.commands.log_options import reads_a_log
+from winnow.logs.log_format import LogFormat
 
 # Wide enough for the tables, where the output is not a terminal.
 FILE_WIDTH = 160
 
 
+@reads_a_log
 def evaluate(
+    log_format: LogFormat,
     release: Annotated[Path, typer.Option(help="A release, or a directory of releases: then the current one.")],
     interactions: Annotated[Path, typer.Option(help="The interaction log that the release was trained on.")],
     impressions: Annotated[
@@ -70,7 +74,7 @@ def evaluate(
     with one_line_errors(ValueError, ImportError):
         path = release / current_release_id(release) if (release / CURRENT_FILE).is_file() else release
         opened = open_release(path)
-        log = EvaluationLog.read(opened, interactions, impressions)
+        log = EvaluationLog.read(opened, interactions, impressions, log_format)
         console.print(f"Split: {log.split.description}")
         compared = []
         for one in compare(opened, log, parts=parts, baselines=baselines, withhold=withhold, device=chosen_device):

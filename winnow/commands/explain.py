@@ -19,7 +19,9 @@ from winnow.client import (
     WinnowClient,
     WinnowError,
 )
+from winnow.commands.log_options import reads_a_log
 from winnow.commands.recommend import find_by_title, print_failure, watches_of
+from winnow.logs.log_format import LogFormat
 
 _REASONS = {
     AbsenceReason.UNKNOWN: "the release does not know it",
@@ -41,7 +43,9 @@ _SCORES = {
 }
 
 
+@reads_a_log
 def explain(
+    log_format: LogFormat,
     item_ids: Annotated[list[str] | None, typer.Argument(help="Watched item ids, oldest first.")] = None,
     item: Annotated[str | None, typer.Option(help="The id of the item to explain.")] = None,
     item_title: Annotated[str | None, typer.Option(help="Its title instead, as in `winnow recommend`.")] = None,
@@ -67,7 +71,7 @@ def explain(
     try:
         with WinnowClient(target, timeout_seconds=timeout_seconds) as winnow:
             if interactions is not None and user is not None:
-                history = watches_of(interactions, user, "explain")
+                history = watches_of(interactions, user, log_format, errors, "explain")
             else:
                 found = [find_by_title(winnow, text, errors, "explain").item_id for text in title or ()]
                 history = [Watch(item_id) for item_id in (*(item_ids or ()), *found)]

@@ -11,8 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from winnow.client import Item, Recommendations, SearchPage, Timing, Watch, WinnowClient, WinnowError
+from winnow.client import Item, Move, Recommendations, SearchPage, Timing, Watch, WinnowClient, WinnowError
 from winnow.commands.failures import one_line_errors
+from winnow.commands.log_options import reads_a_log
+from winnow.logs.log_format import LogFormat
 
 # The gateway's default limit of watches in a request.
 MAX_HISTORY_ITEMS = 1000
@@ -20,9 +22,13 @@ LARGEST_VOCABULARY = 2**31 - 1
 SHOWN_WATCHES = 8
 # A title is looked for among this many pages of items that contain it, and this many of the others are named.
 MAX_SEARCH_PAGES, NAMED_OTHERS = 10, 3
+# Of a cap or a position.
+MAX_DIGITS = 9
 
 
+@reads_a_log
 def recommend(
+    log_format: LogFormat,
     item_ids: Annotated[list[str] | None, typer.Argument(help="Watched item ids, oldest first.")] = None,
     title: Annotated[
         list[str] | None,
@@ -55,6 +61,19 @@ def recommend(
         list[str] | None,
         typer.Option(help="Rank this item id too. May be given several times, for several ids, the best first."),
     ] = None,
+    cap: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="At most so many items with the same value of an attribute: 'genres=2'. Several times for more."
+        ),
+    ] = None,
+    pin: Annotated[
+        list[str] | None,
+        typer.Option(help="An item id and the position where it stands: 'ID@1'. May be given several times."),
+    ] = None,
+    diversity: Annotated[
+        float | None, typer.Option(min=0, max=1, help="How much the items should differ; the gateway has a default.")
+    ] = None,
     include_watched: Annotated[bool, typer.Option(help="Do not leave out watched items.")] = False,
     require_ranked: Annotated[bool, typer.Option(help="Refuse a degraded answer.")] = False,
     target: Annotated[str, typer.Option(envvar="WINNOW_TARGET", help="Address of the gateway.")] = "localhost:50050",
@@ -71,6 +90,7 @@ def recommend(
         )
     if (interactions is None) is not (user is None) or (user is not None and (item_ids or title)):
         raise typer.BadParameter("--interactions and --user go together, without item ids and titles")
+    caps, pinned_items = _numbers("--cap", cap, "="), _numbers("--pin", pin, "@")
     if users is not None and output is not None:
         asked = {
             "count": count,
@@ -78,13 +98,16 @@ def recommend(
             "require_ranked": require_ranked,
             "filter": filter_,
             "allowed_item_ids": tuple(allow) if allow else None,
+            "caps": caps,
+            "pinned_items": pinned_items,
+            "diversity": diversity,
         }
-        _recommend_users(users, output, asked, target, timeout_seconds, errors)
+        _recommend_users(users, output, asked, target, timeout_seconds, errors, log_format)
         return
     try:
         with WinnowClient(target, timeout_seconds=timeout_seconds) as winnow:
             if interactions is not None and user is not None:
-                history = watches_of(interactions, user)
+                history = watches_of(interactions, user, log_format, errors)
             else:
                 found = [find_by_title(winnow, text, errors).item_id for text in title or ()]
                 history = [Watch(item_id) for item_id in (*(item_ids or ()), *found)]
@@ -97,6 +120,9 @@ def recommend(
                 include_watched=include_watched,
                 require_ranked=require_ranked,
                 candidate_item_ids=candidate or (),
+                caps=caps,
+                pinned_items=pinned_items,
+                diversity=diversity,
             )
             watched = [watch.item_id for watch in history]
             titles = winnow.items([*watched[-SHOWN_WATCHES:], *(item.item_id for item in answer.items)]).by_id
@@ -115,7 +141,13 @@ def print_failure(command: str, error: WinnowError) -> None:
 
 
 def _recommend_users(
-    log: Path, output: Path, asked: dict[str, Any], target: str, timeout_seconds: float, console: Console
+    log: Path,
+    output: Path,
+    asked: dict[str, Any],
+    target: str,
+    timeout_seconds: float,
+    console: Console,
+    log_format: LogFormat,
 ) -> None:
     with one_line_errors(ValueError, ImportError):
         from winnow.bulk.run import recommend_users
@@ -123,7 +155,13 @@ def _recommend_users(
 
         try:
             statuses = recommend_users(
-                log, output, Asked(**asked), target=target, timeout_seconds=timeout_seconds, console=console
+                log,
+                output,
+                Asked(**asked),
+                target=target,
+                timeout_seconds=timeout_seconds,
+                console=console,
+                log_format=log_format,
             )
         except WinnowError as error:
             raise ValueError(f"winnow recommend: {error}. The same command continues.") from None
@@ -142,11 +180,13 @@ def print_answer(console: Console, watched: Sequence[str], answer: Recommendatio
     latest = ", ".join(map(shown, watched[-SHOWN_WATCHES:]))
     more = f"{len(watched) - SHOWN_WATCHES} more, then " if len(watched) > SHOWN_WATCHES else ""
     console.print(f"Watched: {more}{latest or 'nothing'}", markup=False, highlight=False)
-    with_sources = any(item.sources for item in answer.items)
-    table = Table("", "title", "score", "item id", *(["sources"] if with_sources else []))
+    with_sources, moved = any(item.sources for item in answer.items), any(item.move for item in answer.items)
+    further = [name for name, shown_too in (("sources", with_sources), ("moved", moved)) if shown_too]
+    table = Table("", "title", "score", "item id", *further)
     for position, item in enumerate(answer.items, start=1):
-        sources = [", ".join(f"{named.source} {named.place}" for named in item.sources)] if with_sources else []
-        table.add_row(str(position), Text(shown(item.item_id)), f"{item.score:.4f}", Text(item.item_id), *sources)
+        more_cells = [", ".join(f"{named.source} {named.place}" for named in item.sources)] if with_sources else []
+        more_cells += [describe_move(item.move)] if moved else []
+        table.add_row(str(position), Text(shown(item.item_id)), f"{item.score:.4f}", Text(item.item_id), *more_cells)
     console.print(table)
     ranked = f"{answer.ranked_count} of {answer.retrieved_count} candidates ranked"
     console.print(f"Release {answer.release_id}, {ranked}", highlight=False)
@@ -156,8 +196,20 @@ def print_answer(console: Console, watched: Sequence[str], answer: Recommendatio
         console.print(f"{answer.unknown_history_count} watched ids are unknown to the release and were skipped.")
     if answer.unknown_candidate_count:
         console.print(f"{answer.unknown_candidate_count} candidate ids are unknown to the release and were skipped.")
+    if answer.unknown_pinned_count:
+        console.print(f"{answer.unknown_pinned_count} pinned ids are unknown to the release and were skipped.")
+    if answer.excluded_pinned_count:
+        console.print(f"{answer.excluded_pinned_count} pinned items are watched, excluded or do not match the filter.")
     if answer.degraded:
         console.print(f"[yellow]Degraded:[/yellow] {answer.degradation.step} ({answer.degradation.reason})")
+
+
+def describe_move(move: Move | None) -> str:
+    """Say where ranking had put an item, and why it does not stand there; nothing where it does."""
+    if move is None:
+        return ""
+    reasons = ", ".join(reason.lower().replace("_", " ") for reason in move.reasons)
+    return f"{reasons} (no candidate)" if move.ranked_position is None else f"{reasons} (ranked {move.ranked_position})"
 
 
 def choose_by_title(text: str, pages: Iterable[SearchPage]) -> list[Item]:
@@ -173,6 +225,21 @@ def choose_by_title(text: str, pages: Iterable[SearchPage]) -> list[Item]:
         if equal:
             return equal
     return [item for item in found if item.title.casefold().startswith(wanted)] or found
+
+
+def _numbers(option: str, given: list[str] | None, separator: str) -> dict[str, int] | None:
+    """Read options like `genres=2`; the name may hold the separator too."""
+    if not given:
+        return None
+    numbers = {}
+    for text in given:
+        name, found, number = text.rpartition(separator)
+        if not found or not name or not number.isdecimal() or len(number) > MAX_DIGITS:
+            raise typer.BadParameter(f"{option} {text!r}: a name, {separator!r} and a whole number are needed")
+        if name in numbers:
+            raise typer.BadParameter(f"{option} names {name!r} twice")
+        numbers[name] = int(number)
+    return numbers
 
 
 def find_by_title(winnow: WinnowClient, text: str, errors: Console, command: str = "recommend") -> Item:
@@ -207,12 +274,18 @@ def _times(timing: Timing) -> str:
     return f"{timing.total_milliseconds:.1f} ms: {', '.join(taken)}"
 
 
-def watches_of(interactions: Path, user: str, command: str = "recommend") -> list[Watch]:
+def watches_of(
+    interactions: Path, user: str, log_format: LogFormat, errors: Console, command: str = "recommend"
+) -> list[Watch]:
     """Read the latest watches of a user from a log as `winnow train` reads it. Exit where that is impossible."""
     from winnow.logs.interactions import read_interactions
 
     try:
-        log = read_interactions(interactions, vocabulary_size=LARGEST_VOCABULARY, min_item_count=1)
+        log = read_interactions(
+            interactions, vocabulary_size=LARGEST_VOCABULARY, min_item_count=1, log_format=log_format
+        )
+        for remark in log.rows.remarks():
+            errors.print(remark, markup=False, highlight=False, soft_wrap=True)
         watches = log.of_user(user)
     except ValueError as error:
         raise SystemExit(f"winnow {command}: {error}") from None

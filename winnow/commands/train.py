@@ -7,19 +7,26 @@ import typer
 from rich.console import Console
 
 from winnow.commands.failures import checked_device, one_line_errors
+from winnow.commands.log_options import reads_a_log
+from winnow.logs.log_format import LogFormat
 
 
+@reads_a_log
 def train(
+    log_format: LogFormat,
     interactions: Annotated[
-        Path, typer.Option(help="CSV or Parquet with the columns user_id, item_id, timestamp and optionally weight.")
+        Path,
+        typer.Option(
+            help="CSV, JSON lines or Parquet with the columns user_id, item_id, timestamp and optionally weight."
+        ),
     ],
     items: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet with the columns item_id, title and any others.")
+        Path | None, typer.Option(help="CSV, JSON lines or Parquet with the columns item_id, title and any others.")
     ] = None,
     impressions: Annotated[
         Path | None,
         typer.Option(
-            help="CSV or Parquet with the columns user_id, item_id, timestamp, clicked and watch_seconds. "
+            help="CSV, JSON lines or Parquet with the columns user_id, item_id, timestamp, clicked and watch_seconds. "
             "Ranking then learns from it."
         ),
     ] = None,
@@ -40,6 +47,9 @@ def train(
     releases: Annotated[Path, typer.Option(help="Directory of the releases.")] = Path("releases"),
     checkpoints: Annotated[Path, typer.Option(help="Directory for the state of this run.")] = Path("runs/latest"),
     preset: Annotated[str, typer.Option(help="Name of the settings: see winnow/training/presets.py.")] = "demo",
+    settings_file: Annotated[
+        Path | None, typer.Option("--settings", help="TOML file of settings that differ from the preset.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="What is held out: leave-last-out or global-time.")] = None,
     seed: Annotated[int | None, typer.Option(help="Overrides the preset.")] = None,
     vocabulary_size: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
@@ -59,20 +69,20 @@ def train(
 
     from winnow.catalogue.inference import parse_types
     from winnow.evaluation.figures_table import figures_table, impressions_table
-    from winnow.logs.input_table import InputFileError
     from winnow.logs.split import SPLITS
-    from winnow.training.checkpoint import CheckpointError
     from winnow.training.presets import PRESETS
     from winnow.training.run import RunPaths, run
+    from winnow.training.settings_file import SettingsError, read_settings
 
     if preset not in PRESETS:
         raise typer.BadParameter(f"there is no preset {preset!r}, only {', '.join(PRESETS)}")
-    if split is not None and split not in SPLITS:
-        raise typer.BadParameter(f"there is no split {split!r}, only {', '.join(SPLITS)}")
-    chosen = PRESETS[preset]
+    with one_line_errors(SettingsError):
+        chosen = PRESETS[preset] if settings_file is None else read_settings(settings_file, PRESETS[preset])
     if impressions is not None and chosen.impressions is None:
         fit = ", ".join(name for name, settings in PRESETS.items() if settings.impressions is not None)
         raise typer.BadParameter(f"the preset {preset!r} cannot learn from impressions, only {fit}")
+    if split is not None and split not in SPLITS:
+        raise typer.BadParameter(f"there is no split {split!r}, only {', '.join(SPLITS)}")
     parts = tuple(filter(None, map(str.strip, new_items_by.split(","))))
     if parts and items is None:
         raise typer.BadParameter("--new-items-by needs --items: that is where attributes come from")
@@ -100,9 +110,14 @@ def train(
         torch.set_num_threads(threads)
     console = Console(highlight=False)
     paths = RunPaths(
-        interactions=interactions, items=items, impressions=impressions, releases=releases, checkpoints=checkpoints
+        interactions=interactions,
+        items=items,
+        impressions=impressions,
+        releases=releases,
+        checkpoints=checkpoints,
+        log_format=log_format,
     )
-    with one_line_errors(InputFileError, CheckpointError):
+    with one_line_errors(ValueError):
         result = run(paths, settings, resume=resume, device=chosen_device, console=console, attribute_types=types)
     for part, figures in result.figures.items():
         console.print(figures_table(f"{part}: held-out watches among all unseen items", figures))

@@ -25,6 +25,7 @@ from winnow.history import RaggedRows
 from winnow.logs.impression_log import ImpressionLog, ImpressionSplit
 from winnow.logs.input_table import InputFileError
 from winnow.logs.interactions import read_interactions
+from winnow.logs.log_format import PLAIN_LOG, LogFormat
 from winnow.logs.split import SPLITS, HeldOut, LogSplit
 from winnow.release.models.loader import load_candidate_network, load_ranking_network
 from winnow.release.reader import Release
@@ -54,7 +55,13 @@ class EvaluationLog:
     impressions: ImpressionSplit | None
 
     @classmethod
-    def read(cls, release: Release, interactions_path: Path, impressions_path: Path | None) -> "EvaluationLog":
+    def read(
+        cls,
+        release: Release,
+        interactions_path: Path,
+        impressions_path: Path | None,
+        log_format: LogFormat = PLAIN_LOG,
+    ) -> "EvaluationLog":
         """Read the log of a release.
 
         Raises InputFileError where a file cannot be used or is not what the release was trained on: figures on watches
@@ -66,6 +73,7 @@ class EvaluationLog:
             interactions_path,
             vocabulary_size=settings.get("vocabulary_size", release.manifest.item_count),
             min_item_count=settings.get("min_item_count", 1),
+            log_format=log_format,
         )
         _check_fingerprint(interactions_path, interactions.fingerprint, release, "data_sha256")
         if (training.get("impressions_sha256") is None) is not (impressions_path is None):
@@ -76,7 +84,7 @@ class EvaluationLog:
             split = SPLITS[settings.get("split", "leave-last-out")](interactions.histories)
         else:
             shares = {name: settings["impressions"][name] for name in ("validation_share", "test_share")}
-            log = ImpressionLog.read(impressions_path, interactions, **shares)
+            log = ImpressionLog.read(impressions_path, interactions, **shares, log_format=log_format)
             _check_fingerprint(impressions_path, log.fingerprint, release, "impressions_sha256")
             split, impressions = log.earlier_watches, log.impressions
         return cls(split=split, watch_counts=split.watch_counts(len(interactions.vocabulary)), impressions=impressions)

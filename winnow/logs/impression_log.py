@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from winnow.logs.impressions import Impressions, read_impressions
 from winnow.logs.input_table import InputFileError
 from winnow.logs.interactions import Interactions
+from winnow.logs.log_format import PLAIN_LOG, LogFormat
 from winnow.logs.rollback import visible_before
+from winnow.logs.skipped_rows import RowsRead
 from winnow.logs.split import LogSplit, checked
 
 
@@ -58,11 +60,20 @@ class ImpressionLog:
     earlier_watches: LogSplit
     popularity: NDArray[np.float32]
     fingerprint: str
+    rows_read: RowsRead
 
     @classmethod
-    def read(cls, path: Path, interactions: Interactions, *, validation_share: float, test_share: float) -> Self:
+    def read(
+        cls,
+        path: Path,
+        interactions: Interactions,
+        *,
+        validation_share: float,
+        test_share: float,
+        log_format: LogFormat = PLAIN_LOG,
+    ) -> Self:
         """Read and split. Raises InputFileError where a file cannot be used or a part has nothing to learn from."""
-        impressions = read_impressions(path, interactions)
+        impressions = read_impressions(path, interactions, log_format)
         split = ImpressionSplit.by_time(impressions, validation_share=validation_share, test_share=test_share)
         for name, part in {"training": split.training, **split.held_out}.items():
             if not (part.watch_seconds > 0).any() or part.clicked.all():
@@ -81,4 +92,5 @@ class ImpressionLog:
             earlier_watches=checked(LogSplit.leave_last_out(earlier), "the watches before the first impression"),
             popularity=popularity.astype(np.float32),
             fingerprint=impressions.fingerprint,
+            rows_read=impressions.rows_read,
         )

@@ -1,4 +1,4 @@
-"""Reads an impression log: CSV or Parquet with user_id, item_id, timestamp, clicked, watch_seconds.
+"""Reads an impression log, with user_id, item_id, timestamp, clicked, watch_seconds.
 
 Shape legend: N impressions.
 """
@@ -15,7 +15,9 @@ from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, WatchHistories
 from winnow.logs.fingerprint import fingerprint
 from winnow.logs.input_table import InputFileError, InputTable
-from winnow.logs.interactions import Interactions
+from winnow.logs.interactions import Interactions, check_columns
+from winnow.logs.log_format import PLAIN_LOG, LogFormat
+from winnow.logs.skipped_rows import RowsRead
 from winnow.logs.timestamps import MICROSECONDS_PER_SECOND, read_microseconds
 
 # A request names at most this many earlier impressions without a click, the latest ones.
@@ -31,6 +33,7 @@ class Impressions:
     `watch_seconds` float32, 0 unless clicked. What the user had watched before impression n is a slice of `watches`: it
     begins at `history_begins[n]` and has `history_lengths[n]` elements, both int64. Earlier impressions without a click
     are a slice of `unclicked_rows` likewise. `fingerprint` is a SHA-256 of this log and of the interaction log.
+    `rows_read` says what became of the rows of the file.
     """
 
     users: NDArray[np.int64]
@@ -45,6 +48,7 @@ class Impressions:
     unclicked_begins: NDArray[np.int64]
     unclicked_lengths: NDArray[np.int64]
     fingerprint: str
+    rows_read: RowsRead
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -73,25 +77,27 @@ class Impressions:
         return RaggedRows(self.rows, np.arange(len(self.rows) + 1))
 
 
-def read_impressions(path: Path, interactions: Interactions) -> Impressions:
+def read_impressions(path: Path, interactions: Interactions, log_format: LogFormat = PLAIN_LOG) -> Impressions:
     """Read a log of impressions, and look up in `interactions` what each user had watched before.
 
     Impressions of items outside the vocabulary are left out. A watch or another impression in the same second does not
     count as earlier: it may be a consequence. Raises InputFileError that names the file, the column and the first line
     at fault.
     """
-    table = InputTable.read(path)
+    table = InputTable.read(path, log_format.column_names, skip_bad_rows=log_format.skip_bad_rows)
+    check_columns(table)
     clicked = table.text("clicked").str.to_lowercase().replace_strict(BOOLEANS, default=None, return_dtype=pl.Boolean)
     table.check("clicked", clicked.is_not_null(), "must be true, false, 1 or 0")
     logged = pl.DataFrame(
         {
             "user_id": table.text("user_id"),
             "item_id": table.item_ids(),
-            "seconds": read_microseconds(table) // MICROSECONDS_PER_SECOND,
+            "seconds": read_microseconds(table, unit=log_format.time_unit) // MICROSECONDS_PER_SECOND,
             "clicked": clicked,
             "watch_seconds": table.numbers("watch_seconds"),
         }
     )
+    logged, rows_read = table.usable(logged)
     item_ids = pl.Series("item_id", interactions.vocabulary.item_ids(range(len(interactions.vocabulary))))
     logged = logged.join(item_ids.to_frame().with_row_index("row"), on="item_id", how="inner", maintain_order="left")
     if not logged.height:
@@ -124,6 +130,7 @@ def read_impressions(path: Path, interactions: Interactions) -> Impressions:
         unclicked_begins=unclicked_begins,
         unclicked_lengths=unclicked_lengths,
         fingerprint=fingerprint(interactions.fingerprint.encode(), users, rows, timestamps, clicks, watch_seconds),
+        rows_read=rows_read,
     )
 
 

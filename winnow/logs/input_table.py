@@ -1,58 +1,75 @@
 """Input files, read so that an error names the file, the column and the line."""
 
-import csv
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 import polars as pl
 
 from winnow.catalogue.vocabulary import MAX_ITEM_ID_BYTES
+from winnow.logs.file_formats import FileContent, InputFileError, read_file
+from winnow.logs.skipped_rows import SHOWN_ROWS, RowsRead, SkippedRows
+
+__all__ = ["InputFileError", "InputTable"]
 
 LONGEST_SHOWN_VALUE = 80
-
-
-class InputFileError(ValueError):
-    """An input file cannot be used; the message names the file and, where they are known, the column and the line."""
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InputTable:
-    """A CSV or Parquet file in memory, with at least one row. All columns of a CSV file are text."""
+    """A file in memory, with at least one row. All columns of delimited text are text.
+
+    Columns are asked for by the name that they have in docs/training.md. Upper and lower case, and blanks, dashes and
+    underscores, are the same in the file's own names, and `names` are those that are quite different.
+    """
 
     path: Path
-    frame: pl.DataFrame
+    content: FileContent
+    names: Mapping[str, str] = field(default_factory=dict)
+    skipped: SkippedRows | None = None
+    """Collects the rows that cannot be used; None makes the first one an error."""
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read a .csv or .parquet file. Raises InputFileError where it cannot be read or has no rows."""
-        suffix = path.suffix.lower()
-        if suffix not in (".csv", ".parquet"):
-            raise InputFileError(f"{path}: the name must end in .csv or .parquet")
-        try:
-            frame = pl.read_csv(path, infer_schema=False) if suffix == ".csv" else pl.read_parquet(path)
-        except pl.exceptions.NoDataError:
-            raise InputFileError(f"{path} is empty") from None
-        except (OSError, pl.exceptions.PolarsError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            if suffix == ".csv" and isinstance(error, pl.exceptions.ComputeError):
-                reason = _first_malformed_line(path) or reason
-            raise InputFileError(f"{path} cannot be read as {suffix[1:]}: {reason}") from None
-        if not frame.height:
+    def read(cls, path: Path, names: Mapping[str, str] = NO_NAMES, *, skip_bad_rows: bool = False) -> Self:
+        """Read a file, see `read_file`. Raises InputFileError where it cannot be read or has no rows."""
+        content = read_file(path, skip_malformed=skip_bad_rows)
+        if not content.frame.height:
             raise InputFileError(f"{path} has no rows")
-        return cls(path=path, frame=frame)
+        skipped = SkippedRows(content.frame.height) if skip_bad_rows else None
+        return cls(path=path, content=content, names=names, skipped=skipped)
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """The columns as they are in the file."""
+        return self.content.frame
+
+    def find(self, name: str) -> str | None:
+        """Return what the file calls a column; None where it has no such column."""
+        name = self.names.get(name, name)
+        if name in self.frame.columns:
+            return name
+        alike = [column for column in self.frame.columns if _plain(column) == _plain(name)]
+        if len(alike) > 1:
+            raise InputFileError(f"{self.path}: {' and '.join(map(repr, alike))} could both be the column {name}")
+        return alike[0] if alike else None
 
     def column(self, name: str) -> pl.Series:
         """Return a column. Raises InputFileError where it is missing."""
-        if name not in self.frame.columns:
+        found = self.find(name)
+        if found is None:
+            name = self.names.get(name, name)
             raise InputFileError(f"{self.path}: column {name} is missing; the file has {', '.join(self.frame.columns)}")
-        return self.frame[name]
+        return self.frame[found]
 
     def text(self, name: str) -> pl.Series:
         """Return a column as text. Raises InputFileError where it is missing or has an empty value."""
         column = self.column(name)
         if column.dtype.is_nested() or column.dtype == pl.Binary:
-            raise InputFileError(f"{self.path}: column {name} has the type {column.dtype}, not text")
+            raise InputFileError(f"{self.path}: column {column.name} has the type {column.dtype}, not text")
         text = column.cast(pl.String)
         self.check(name, text.is_not_null() & (text != ""), "must not be empty")
         return text
@@ -77,34 +94,44 @@ class InputTable:
     def check(self, name: str, valid: pl.Series, requirement: str) -> None:
         """Raise InputFileError that names the first line where `valid` (bool; null is False) does not hold.
 
-        Lines count from 1, the header of a CSV file included; in a Parquet file, rows count from 1.
+        Where bad rows are skipped, these are, and their values in what was read mean nothing.
         """
-        offending = (~valid.fill_null(value=False)).arg_true()
-        if len(offending):
+        offending = (~valid.fill_null(value=False)).arg_true().to_numpy()
+        if not len(offending):
+            return
+        if self.skipped is None:
             row = int(offending[0])
-            value = repr(self.frame[name][row])
-            shown = value if len(value) <= LONGEST_SHOWN_VALUE else f"{value[:LONGEST_SHOWN_VALUE]}..."
-            raise self.error(name, row, f"{shown} {requirement}")
+            raise self.error(name, row, self._wrong(name, row, requirement))
+        self.skipped.add(
+            offending,
+            [f"column {self.column(name).name}: {self._wrong(name, row, requirement)}"
+             for row in offending[:SHOWN_ROWS].tolist()],
+        )  # fmt: skip
+
+    def usable(self, read: pl.DataFrame) -> tuple[pl.DataFrame, RowsRead]:
+        """Return the rows of what was read that can be used, and what became of the others."""
+        row_count = self.frame.height + len(self.content.malformed)
+        if self.skipped is None:
+            return read, RowsRead(row_count=row_count)
+        usable = read.filter(pl.Series(self.skipped.usable))
+        rows = RowsRead(
+            row_count=row_count,
+            skipped_count=row_count - usable.height,
+            first_skipped=self.skipped.first(self.content),
+        )
+        return usable, rows
 
     def error(self, name: str, row: int, reason: str) -> InputFileError:
         """The error that says what is wrong with the value of a column in a row of the frame."""
-        where = f"line {row + 2}" if self.path.suffix.lower() == ".csv" else f"row {row + 1}"
-        return InputFileError(f"{self.path}: column {name}, {where}: {reason}")
+        [place] = self.content.places([row])
+        return InputFileError(f"{self.path}: column {self.find(name) or name}, {place}: {reason}")
+
+    def _wrong(self, name: str, row: int, requirement: str) -> str:
+        value = repr(self.column(name)[row])
+        shown = value if len(value) <= LONGEST_SHOWN_VALUE else f"{value[:LONGEST_SHOWN_VALUE]}..."
+        return f"{shown} {requirement}"
 
 
-def _first_malformed_line(path: Path) -> str | None:
-    """Say where a CSV file that polars refuses goes wrong, since polars does not."""
-    with path.open("rb") as file:
-        rows = csv.reader((line.decode() for line in file), strict=True)
-        line, width = 1, 0
-        try:
-            for row in rows:
-                width = width or len(row)
-                if len(row) > width:
-                    return f"line {line} has {len(row)} values, the header {width}"
-                line = rows.line_num + 1
-        except UnicodeDecodeError:
-            return f"line {rows.line_num + 1} is not UTF-8"
-        except csv.Error as error:
-            return f"line {line}: {error}"
-    return None
+def _plain(name: str) -> str:
+    """How names of columns are compared."""
+    return re.sub(r"[\s_-]+", "_", name.strip()).casefold()

@@ -1,7 +1,7 @@
-"""Reads an interaction log: CSV or Parquet with user_id, item_id, timestamp and, optionally, weight."""
+"""Reads an interaction log, with user_id, item_id, timestamp and, optionally, weight."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,8 @@ from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import WatchHistories
 from winnow.logs.fingerprint import fingerprint
 from winnow.logs.input_table import InputFileError, InputTable
+from winnow.logs.log_format import PLAIN_LOG, LogFormat
+from winnow.logs.skipped_rows import RowsRead
 from winnow.logs.timestamps import MICROSECONDS_PER_SECOND, read_microseconds
 
 
@@ -29,13 +31,15 @@ class Interactions:
 
     `histories` has one list per user, oldest first; watches with equal timestamps keep the order of the file. All
     timestamps and weights are known; a log without weights has 1. `user_ids` is in order of first appearance. Row 0 of
-    the vocabulary is the most frequent item. `fingerprint` is a SHA-256 of all of this.
+    the vocabulary is the most frequent item. `fingerprint` is a SHA-256 of all of this. `rows` says what became of the
+    rows of the file.
     """
 
     vocabulary: Vocabulary
     user_ids: Sequence[str]
     histories: WatchHistories
     fingerprint: str
+    rows: RowsRead
 
     def of_user(self, user_id: str) -> UserWatches:
         """Return the watches of one user. Raises ValueError where the log has none."""
@@ -50,25 +54,77 @@ class Interactions:
         )
 
 
-def read_interactions(path: Path, *, vocabulary_size: int, min_item_count: int) -> Interactions:
-    """Read a log and keep the watches of its `vocabulary_size` most frequent items.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WatchTable:
+    """The watches of a log in the order of the file: user_id, item_id, microseconds since 1970, weight."""
 
-    Items with fewer than `min_item_count` watches are left out. Ids are text; integers are converted. A timestamp is
-    seconds since 1970, with or without a fraction, or ISO 8601 text, in UTC unless it names a zone. Raises
-    InputFileError that names the file, the column and the first line at fault.
+    path: Path
+    frame: pl.DataFrame
+    rows: RowsRead
+
+
+def read_watches(path: Path, log_format: LogFormat = PLAIN_LOG) -> WatchTable:
+    """Read the watches of all items.
+
+    Ids are text; integers are converted. A timestamp is seconds since 1970 (or the format's unit), with or without a
+    fraction, or ISO 8601 text, in UTC unless it names a zone. Raises InputFileError that names the file, the column and
+    the first line at fault.
     """
-    table = InputTable.read(path)
-    watches = pl.DataFrame(
+    table = InputTable.read(path, log_format.column_names, skip_bad_rows=log_format.skip_bad_rows)
+    return watches_of(table, log_format)
+
+
+def watches_of(table: InputTable, log_format: LogFormat) -> WatchTable:
+    """Return the watches of a file in memory, as `read_watches` does."""
+    check_columns(table)
+    frame = pl.DataFrame(
         {
             "user_id": table.text("user_id"),
             "item_id": table.item_ids(),
-            "microseconds": read_microseconds(table),
-            "weight": _weights(table),
+            "microseconds": read_microseconds(table, unit=log_format.time_unit),
+            "weight": _weights(table, log_format),
         }
     )
+    frame, rows = table.usable(frame)
+    if not frame.height:
+        raise InputFileError(f"{table.path}: no row can be used; {rows.first_skipped[0]}")
+    repeated_count = frame.height - frame.n_unique(["user_id", "item_id", "microseconds"])
+    return WatchTable(path=table.path, frame=frame, rows=replace(rows, repeated_count=repeated_count))
+
+
+def check_columns(table: InputTable) -> None:
+    """Raise InputFileError that names all columns of a log that are missing, and what helps."""
+    options = {"user_id": "--user-column", "item_id": "--item-column", "timestamp": "--time-column"}
+    missing = [name for name in options if table.find(name) is None]
+    if missing:
+        names = ", ".join(table.names.get(name, name) for name in missing)
+        are = "column {} is" if len(missing) == 1 else "columns {} are"
+        raise InputFileError(
+            f"{table.path}: {are.format(names)} missing; the file has {', '.join(table.frame.columns)} "
+            f"({', '.join(options[name] for name in missing)})"
+        )
+
+
+def read_interactions(
+    path: Path, *, vocabulary_size: int, min_item_count: int, log_format: LogFormat = PLAIN_LOG
+) -> Interactions:
+    """Read a log and keep the watches of its `vocabulary_size` most frequent items.
+
+    Items with fewer than `min_item_count` watches are left out. Raises InputFileError as `read_watches` does, and where
+    no item is left.
+    """
+    return select_interactions(
+        read_watches(path, log_format), vocabulary_size=vocabulary_size, min_item_count=min_item_count
+    )
+
+
+def select_interactions(table: WatchTable, *, vocabulary_size: int, min_item_count: int) -> Interactions:
+    """Keep the watches of the `vocabulary_size` most frequent items. Raises InputFileError where no item is left."""
+    watches = table.frame
     item_ids = _most_frequent(watches, vocabulary_size=vocabulary_size, min_item_count=min_item_count)
     if not len(item_ids):
-        raise InputFileError(f"{path}: column item_id: no item has {min_item_count} watches or more")
+        raise InputFileError(f"{table.path}: column item_id: no item has {min_item_count} watches or more")
+    dropped_item_count = watches["item_id"].n_unique() - len(item_ids)
     watches = watches.join(_numbered(item_ids, "row"), on="item_id", how="inner", maintain_order="left")
     user_ids = watches["user_id"].unique(maintain_order=True)
     watches = watches.join(_numbered(user_ids, "user"), on="user_id", how="inner", maintain_order="left")
@@ -88,6 +144,11 @@ def read_interactions(path: Path, *, vocabulary_size: int, min_item_count: int) 
         fingerprint=fingerprint(
             ids.encode(), histories.rows, histories.offsets, histories.timestamps, histories.weights
         ),
+        rows=replace(
+            table.rows,
+            dropped_item_count=dropped_item_count,
+            dropped_row_count=table.frame.height - watches.height,
+        ),
     )
 
 
@@ -101,7 +162,8 @@ def _numbered(ids: pl.Series, name: str) -> pl.DataFrame:
     return ids.to_frame().with_row_index(name)
 
 
-def _weights(table: InputTable) -> pl.Series:
-    if "weight" in table.frame.columns:
+def _weights(table: InputTable, log_format: LogFormat) -> pl.Series:
+    # A column that was named has to be there.
+    if table.find("weight") is not None or log_format.weight_column != "weight":
         return table.numbers("weight")
     return pl.repeat(1.0, table.frame.height, dtype=pl.Float32, eager=True)

@@ -4,7 +4,7 @@ Shape legend: I items.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +21,7 @@ from winnow.catalogue.schema import AttributeType, AttributeValueError
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.logs.fingerprint import fingerprint
 from winnow.logs.input_table import InputFileError, InputTable
+from winnow.logs.log_format import PLAIN_LOG, LogFormat
 from winnow.logs.timestamps import MICROSECONDS_PER_SECOND, read_microseconds
 
 NO_TYPES: Mapping[str, AttributeType | None] = MappingProxyType({})
@@ -39,26 +40,35 @@ class ItemDescriptions:
 
 
 def read_items(
-    path: Path | None, vocabulary: Vocabulary, types: Mapping[str, AttributeType | None] = NO_TYPES
+    path: Path | None,
+    vocabulary: Vocabulary,
+    types: Mapping[str, AttributeType | None] = NO_TYPES,
+    log_format: LogFormat = PLAIN_LOG,
 ) -> ItemDescriptions:
     """Read what is known of each item of the vocabulary.
 
     `types` gives columns their types, None leaves one out; the types of other columns are inferred from all of their
-    values. Raises InputFileError that names the file, the column and, where there is one, the first line at fault.
+    values. Ids may be called item_id or as they are in the log. Raises InputFileError that names the file, the column
+    and, where there is one, the first line at fault; also where the file has none of the items.
     """
     if path is None:
         if types:
             raise InputFileError("types of attributes are given, but no items file")
         return ItemDescriptions(columns={}, types={}, attributes=Attributes({}, len(vocabulary)))
-    table = InputTable.read(path)
+    table = items_table(path, log_format)
     ids = table.item_ids()
     table.check("item_id", ids.is_first_distinct(), "occurs twice")
     titles = table.text("title").to_list()
-    further = {
-        name: column_values(table.frame[name]) for name in table.frame.columns if name not in ("item_id", "title")
-    }
+    described = [table.find("item_id"), table.find("title")]
+    further = {name: column_values(table.frame[name]) for name in table.frame.columns if name not in described}
     line_of = {item_id: line for line, item_id in enumerate(ids)}
     lines = [line_of.get(item_id) for item_id in vocabulary.item_ids(range(len(vocabulary)))]
+    if all(line is None for line in lines):
+        [known] = vocabulary.item_ids([0])
+        raise InputFileError(
+            f"{path}: column {described[0]}: no id is an item of the log; the ids are like {ids[0]!r}, those of the "
+            f"log like {known!r}"
+        )
 
     def by_row(values: Sequence[object]) -> list[object]:
         return [None if line is None else values[line] for line in lines]
@@ -79,6 +89,19 @@ def read_items(
     return ItemDescriptions(columns=columns, types=chosen, attributes=attributes)
 
 
+def items_table(path: Path, log_format: LogFormat) -> InputTable:
+    """Read an items file, whose ids are called item_id or as in the log."""
+    title = {"title": log_format.title_column}
+    table = InputTable.read(path, {"item_id": log_format.item_column, **title})
+    table = table if table.find("item_id") else replace(table, names=title)
+    if table.find("title") is None:
+        columns = ", ".join(table.frame.columns)
+        raise InputFileError(
+            f"{path}: column {log_format.title_column} is missing; the file has {columns} (--title-column)"
+        )
+    return table
+
+
 def column_values(column: pl.Series) -> list[Any]:
     """The values of a column as Python has them."""
     if column.dtype.is_decimal():
@@ -86,7 +109,12 @@ def column_values(column: pl.Series) -> list[Any]:
     return column.to_list()
 
 
-def read_item_facts(path: Path | None, vocabulary: Vocabulary, popularity: NDArray[np.float32]) -> ItemFacts:
+def read_item_facts(
+    path: Path | None,
+    vocabulary: Vocabulary,
+    popularity: NDArray[np.float32],
+    log_format: LogFormat = PLAIN_LOG,
+) -> ItemFacts:
     """Return what ranking features know of the items: the columns author, category, uploaded, duration_seconds.
 
     All of them are optional. The first two are text, `uploaded` is a timestamp as in a log. `popularity`, float32 [I],
@@ -95,15 +123,15 @@ def read_item_facts(path: Path | None, vocabulary: Vocabulary, popularity: NDArr
     """
     if path is None:
         return ItemFacts.unknown(popularity)
-    table = InputTable.read(path)
+    table = items_table(path, log_format)
     found: dict[str, pl.Series] = {"item_id": table.item_ids()}
     for name in ("author", "category"):
-        if name in table.frame.columns:
+        if table.find(name):
             texts = table.column(name).cast(pl.String)
             found[name] = texts.replace("", None).rank("dense").cast(pl.Int32) - 1
-    if "uploaded" in table.frame.columns:
+    if table.find("uploaded"):
         found["uploaded"] = read_microseconds(table, "uploaded", optional=True) // MICROSECONDS_PER_SECOND
-    if "duration_seconds" in table.frame.columns:
+    if table.find("duration_seconds"):
         found["duration_seconds"] = table.numbers("duration_seconds", optional=True)
     item_ids = pl.Series("item_id", vocabulary.item_ids(range(len(vocabulary))))
     facts = item_ids.to_frame().join(pl.DataFrame(found), on="item_id", how="left", maintain_order="left")

@@ -5,16 +5,25 @@ from datetime import UTC, datetime
 import polars as pl
 
 from winnow.logs.input_table import InputFileError, InputTable
+from winnow.logs.log_format import TimeUnit
 
 MICROSECONDS_PER_SECOND = 1_000_000
+UNITS_PER_SECOND: dict[TimeUnit, int] = {
+    "seconds": 1,
+    "milliseconds": 1_000,
+    "microseconds": 1_000_000,
+    "nanoseconds": 1_000_000_000,
+}
 # The first second of the year 10000. Milliseconds since 1970 lie beyond it from April 1978 on.
 TIMESTAMP_LIMIT_SECONDS = 253_402_300_800
 
 
-def read_microseconds(table: InputTable, name: str = "timestamp", *, optional: bool = False) -> pl.Series:
+def read_microseconds(
+    table: InputTable, name: str = "timestamp", *, unit: TimeUnit = "seconds", optional: bool = False
+) -> pl.Series:
     """Return a column of timestamps as int64 microseconds since 1970; with `optional`, null where it is empty.
 
-    Raises InputFileError that names the first line without a valid timestamp.
+    `unit` is that of numbers. Raises InputFileError that names the first line without a valid timestamp.
     """
     column = table.column(name)
     if column.dtype.is_temporal():
@@ -22,20 +31,29 @@ def read_microseconds(table: InputTable, name: str = "timestamp", *, optional: b
             raise InputFileError(f"{table.path}: column {name} has the type {column.dtype}, not a date")
         microseconds = column.cast(pl.Datetime("us")).dt.epoch("us")
     else:
-        microseconds = _parsed(column)
+        microseconds = _parsed(column, UNITS_PER_SECOND[unit])
     limit = TIMESTAMP_LIMIT_SECONDS * MICROSECONDS_PER_SECOND
     valid = microseconds.is_between(-limit, limit)
-    table.check(
-        name,
-        valid | column.is_null() if optional else valid,
-        "must be seconds since 1970 or ISO 8601 text, before the year 10000",
-    )
+    requirement = f"must be {unit} since 1970 or ISO 8601 text, before the year 10000"
+    likely = likely_unit(column)
+    if likely is not None and UNITS_PER_SECOND[likely] > UNITS_PER_SECOND[unit]:
+        requirement += f"; these look like {likely}"
+    table.check(name, valid | column.is_null() if optional else valid, requirement)
     return microseconds
 
 
-def _parsed(column: pl.Series) -> pl.Series:
+def likely_unit(column: pl.Series) -> TimeUnit | None:
+    """Guess the unit of a column's numbers, of times from 1973 to 5138 on; None where it has none."""
+    typical = None if column.dtype.is_temporal() else column.cast(pl.Float64, strict=False).abs().median()
+    if not isinstance(typical, float):
+        return None
+    # Seconds have at most 11 digits, and each further unit three more.
+    return next((unit for unit, per_second in UNITS_PER_SECOND.items() if typical < 1e11 * per_second), "nanoseconds")
+
+
+def _parsed(column: pl.Series, units_per_second: int) -> pl.Series:
     """Parse numbers, or text with a number or an ISO 8601 time; null where it is neither."""
-    numbers = column.cast(pl.Float64, strict=False)
+    numbers = column.cast(pl.Float64, strict=False) / units_per_second
     # Float64 is exact to the microsecond in this century; larger numbers would overflow int64.
     numbers = numbers.set(~numbers.is_finite() | (numbers.abs() > TIMESTAMP_LIMIT_SECONDS), TIMESTAMP_LIMIT_SECONDS + 1)
     microseconds = (numbers * MICROSECONDS_PER_SECOND).round().cast(pl.Int64)

@@ -26,6 +26,7 @@ RANKING_ADDED_FILE = "ranking_network_added.safetensors"
 """Only where items were added after the training: their rows of the networks' tables."""
 RETIRED_FILE = "retired.safetensors"
 """Only where items are retired."""
+SIMILARITY_FILE = "similarity.safetensors"
 INDEX_FILE = "index.faiss"
 """Only where the index is approximate: an exact one needs nothing but the candidate network."""
 

@@ -25,6 +25,7 @@ from safetensors.numpy import load_file
 
 from winnow.catalogue.attribute_codes import NO_CODES, ItemCodes
 from winnow.catalogue.attributes import Attributes
+from winnow.catalogue.mapped_arrays import map_arrays
 from winnow.catalogue.title_index import TitleIndex
 from winnow.catalogue.trending import TrendingItems
 from winnow.catalogue.vocabulary import Vocabulary
@@ -38,6 +39,7 @@ from winnow.release.manifest import (
     MANIFEST_FILE,
     POPULARITY_FILE,
     RETIRED_FILE,
+    SIMILARITY_FILE,
     TITLE_INDEX_FILE,
     TRENDING_FILE,
     VOCABULARY_FILE,
@@ -145,6 +147,21 @@ class Release:
         if ITEM_CODES_FILE not in self.manifest.files:
             return NO_CODES
         return self._read(ITEM_CODES_FILE, lambda path: ItemCodes.load(path.read_bytes()))
+
+    def similarity_vectors(self) -> NDArray[np.int8]:
+        """Vectors whose products say how alike two items are, [item_count, C], mapped.
+
+        Raises ReleaseError where it is not that.
+        """
+
+        def load(path: Path) -> NDArray[np.int8]:
+            _, arrays, _ = map_arrays(path)
+            vectors: NDArray[np.int8] = arrays["vectors"]
+            if vectors.dtype != np.int8 or vectors.ndim != 2 or len(vectors) != self.manifest.item_count:
+                raise ValueError(f"vectors are {vectors.dtype} {list(vectors.shape)}")
+            return vectors
+
+        return self._read(SIMILARITY_FILE, load)
 
     def golden_requests(self) -> GoldenRequests:
         """Requests with the answers they had when the release was made."""

@@ -23,7 +23,7 @@ from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.item_parts import AttributePart
 from winnow.networks.options import AttributeShape, CandidateOptions
 from winnow.networks.watch_features import UNKNOWN_CODE, quantile_edges
-from winnow.training.losses import full_softmax_loss, sampled_softmax_loss
+from winnow.training.losses import LogitMemory, full_softmax_loss, sampled_softmax_loss
 from winnow.training.negatives import MixedSampler, NegativeSampler
 from winnow.training.presets import CandidateSettings
 from winnow.training.rollback_chunks import ChunkBatch, RollbackChunks, example_ages
@@ -79,6 +79,7 @@ class CandidateTrainee:
             targets=~self.held_back,
         )
         self._watch_counts = watch_counts
+        self._logits = LogitMemory()
         self._sampled = settings.softmax == "sampled" or (
             settings.softmax == "auto" and item_count > FULL_SOFTMAX_ITEM_LIMIT
         )
@@ -161,7 +162,7 @@ class CandidateTrainee:
             )
         excluded_NI = self._watched_before(chunks, labelled_BC) if self.settings.exclude_watched else None
         items_IH = self._item_vectors(None, kept_I)
-        return full_softmax_loss(user_NH, items_IH.to(user_NH.dtype), targets_N, excluded_NI)
+        return full_softmax_loss(user_NH, items_IH.to(user_NH.dtype), targets_N, excluded_NI, self._logits)
 
     def _draw_kept(self) -> Tensor | None:
         """Draw the items whose own parts count in a step, 0 or 1, float [I]; None where items have no parts."""
@@ -214,9 +215,12 @@ class CandidateTrainee:
         return codes_BSF.masked_fill(withheld, UNKNOWN_CODE)
 
     def _watched_before(self, chunks: ChunkBatch, labelled_BC: Tensor) -> Tensor:
-        first_BI = self._to_device(self._chunks.first_watches(chunks.users, self.network.n_items))
-        positions_BC = self._to_device(chunks.history_lengths).to(first_BI.dtype)
-        return (first_BI.unsqueeze(1) < positions_BC.unsqueeze(2))[labelled_BC]
+        watched = self._chunks.watched_before(chunks)
+        examples = np.repeat(np.arange(len(watched)), watched.lengths)
+        at = self._to_device(np.stack([examples, watched.rows]))
+        return torch.sparse_coo_tensor(
+            at, at.new_ones(1).bool().expand(at.shape[1]), (len(watched), self.network.n_items), check_invariants=False
+        )
 
     def _to_device(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self._context.device)

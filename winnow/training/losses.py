@@ -13,30 +13,55 @@ from torch.nn import functional as F
 LOGISTIC_WEIGHT = 0.1
 
 
-def full_softmax_loss(user_NH: Tensor, items_IH: Tensor, targets_N: Tensor, excluded_NI: Tensor | None) -> Tensor:
+class LogitMemory:
+    """The memory of [N, I] logits, kept from step to step: a CPU needs as long to touch new memory as to multiply."""
+
+    def __init__(self) -> None:
+        self._kept = torch.empty(0)
+
+    def __call__(self, example_count: int, item_count: int, like: Tensor) -> Tensor:
+        """Return an uninitialised tensor of this shape, [N, I], on the device and of the dtype of `like`."""
+        needed = example_count * item_count
+        if len(self._kept) < needed or self._kept.dtype != like.dtype or self._kept.device != like.device:
+            self._kept = torch.empty(0)  # before the larger one is there
+            self._kept = like.new_empty(needed)
+        return self._kept[:needed].view(example_count, item_count)
+
+
+def full_softmax_loss(
+    user_NH: Tensor, items_IH: Tensor, targets_N: Tensor, excluded_NI: Tensor | None, memory: LogitMemory
+) -> Tensor:
     """Return the mean cross entropy of the targets among all items, a scalar.
 
-    `targets_N` is int64. `excluded_NI` (bool) removes items from the softmax of an example; a target always stays.
+    `targets_N` is int64. `excluded_NI`, a sparse COO tensor, has an element for each item that is not in the softmax of
+    an example; a target always stays.
     """
-    loss: Tensor = _FullSoftmax.apply(user_NH, items_IH, targets_N, excluded_NI)  # type: ignore[no-untyped-call]
+    loss: Tensor = _FullSoftmax.apply(user_NH, items_IH, targets_N, excluded_NI, memory)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _FullSoftmax(torch.autograd.Function):
     """Computes the gradient in the forward pass, in the memory of the logits.
 
-    [N, I] is by far the largest tensor of a step. Autograd would keep it and allocate two more of the same size, and a
-    CPU spends more time on touching new memory than on the softmax.
+    [N, I] is by far the largest tensor of a step. Autograd would keep it and allocate two more of the same size.
     """
 
     @staticmethod
-    def forward(ctx: Any, user_NH: Tensor, items_IH: Tensor, targets_N: Tensor, excluded_NI: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any,
+        user_NH: Tensor,
+        items_IH: Tensor,
+        targets_N: Tensor,
+        excluded_NI: Tensor | None,
+        memory: LogitMemory,
+    ) -> Tensor:
         # Indexed by pairs: on a CPU, gather and scatter_ copy the whole of [N, I].
         at_targets = torch.arange(len(targets_N), device=targets_N.device), targets_N
-        logits_NI = user_NH @ items_IH.T
+        logits_NI = torch.mm(user_NH, items_IH.T, out=memory(len(user_NH), len(items_IH), user_NH))
         if excluded_NI is not None:
             target_logits_N = logits_NI[at_targets]
-            logits_NI.masked_fill_(excluded_NI, -torch.inf)
+            # Few elements of each row: a mask would be as large as the logits and cost more than their softmax.
+            logits_NI[tuple(excluded_NI._indices())] = -torch.inf
             logits_NI[at_targets] = target_logits_N
         probabilities_NI = torch.softmax(logits_NI, dim=1, out=logits_NI)
         # A bfloat16 probability can underflow to zero.
@@ -49,9 +74,9 @@ class _FullSoftmax(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, loss_gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, loss_gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         user_gradient, items_gradient = ctx.saved_tensors
-        return user_gradient * loss_gradient, items_gradient * loss_gradient, None, None
+        return user_gradient * loss_gradient, items_gradient * loss_gradient, None, None, None
 
 
 def sampled_softmax_loss(

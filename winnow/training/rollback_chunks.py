@@ -54,6 +54,9 @@ class RollbackChunks:
         self._codes_NF = None if features is None else features.codes(histories)
         self._chunk_length = chunk_length
         self._history_length = history_length
+        first_N = _first_watches(histories)
+        self._distinct = RaggedRows(histories.rows[first_N], np.array([0, first_N.sum()]))
+        self._distinct_before = np.concatenate([[0], np.cumsum(first_N)])
         # A list of a single watch has no target with a history.
         chunk_counts = np.where(histories.lengths > 1, -(-histories.lengths // chunk_length), 0)
         self._users = np.repeat(np.arange(len(histories)), chunk_counts)
@@ -85,17 +88,22 @@ class RollbackChunks:
             codes=None if self._codes_NF is None else self._codes_NF[at_BS],
         )
 
-    def first_watches(self, users: NDArray[np.int64], item_count: int) -> NDArray[np.int32]:
-        """Return where in the history of each user each item is first watched, int32 [B, item_count].
+    def watched_before(self, chunks: ChunkBatch) -> RaggedRows:
+        """Return the items that were watched before each example of a batch, each item once: one list per example."""
+        chunk, _ = np.nonzero(chunks.labelled)
+        begins = self._distinct_before[self._histories.offsets[chunks.users[chunk]]]
+        ends = self._distinct_before[chunks.targets[chunks.labelled]]
+        return self._distinct.take(begins, ends - begins)
 
-        An item that is never watched has the largest int32.
-        """
-        first = np.full((len(users), item_count), np.iinfo(np.int32).max, dtype=np.int32)
-        for row, user in zip(first, users.tolist(), strict=True):
-            watched = self._histories[user]
-            # In reverse: of several assignments to one element, the last one remains.
-            row[watched[::-1]] = np.arange(len(watched) - 1, -1, -1, dtype=np.int32)
-        return first
+
+def _first_watches(histories: RaggedRows) -> NDArray[np.bool_]:
+    """Say of each watch whether it is its user's first one of the item, bool [N]."""
+    users = np.repeat(np.arange(len(histories)), histories.lengths)
+    order = np.lexsort((histories.rows, users))  # stable: equal pairs stay in time order
+    users, rows = users[order], histories.rows[order]
+    first_N = np.ones(len(order), dtype=np.bool_)
+    first_N[order[1:]] = (users[1:] != users[:-1]) | (rows[1:] != rows[:-1])
+    return first_N
 
 
 def example_ages(training: WatchHistories) -> NDArray[np.float32]:

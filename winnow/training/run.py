@@ -17,10 +17,12 @@ from winnow.catalogue.schema import AttributeType
 from winnow.logs.impression_log import ImpressionLog
 from winnow.logs.interactions import Interactions, read_interactions
 from winnow.logs.items_file import NO_TYPES, read_item_facts, read_items
+from winnow.logs.log_format import PLAIN_LOG, LogFormat
 from winnow.logs.side_values import coded_values, fit_codes, side_values
 from winnow.logs.split import SPLITS, checked
 from winnow.logs.trending import trending_items
 from winnow.release.models.writer import ReleaseContents, write_release
+from winnow.training.plan import describe, plan_on_impressions, plan_on_watches
 from winnow.training.presets import TrainingSettings
 from winnow.training.run_context import RunContext, choose_precision
 from winnow.training.train_on_impressions import train_on_impressions
@@ -37,6 +39,7 @@ class RunPaths:
     releases: Path
     checkpoints: Path
     impressions: Path | None = None
+    log_format: LogFormat = PLAIN_LOG
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +69,14 @@ def run(
     ValueError where the settings do not fit the input.
     """
     interactions = read_interactions(
-        paths.interactions, vocabulary_size=settings.vocabulary_size, min_item_count=settings.min_item_count
+        paths.interactions,
+        vocabulary_size=settings.vocabulary_size,
+        min_item_count=settings.min_item_count,
+        log_format=paths.log_format,
     )
-    descriptions = read_items(paths.items, interactions.vocabulary, attribute_types)
+    for remark in interactions.rows.remarks():
+        console.print(remark, markup=False, soft_wrap=True)
+    descriptions = read_items(paths.items, interactions.vocabulary, attribute_types, paths.log_format)
     console.print(
         f"{len(interactions.histories.rows):,} watches of {len(interactions.vocabulary):,} items "
         f"by {len(interactions.user_ids):,} users"
@@ -91,6 +99,9 @@ def run(
     if paths.impressions is None:
         split = checked(SPLITS[settings.split](interactions.histories), str(paths.interactions))
         _check_writable(paths)
+        if not context.continues:
+            planned = plan_on_watches(split, len(interactions.vocabulary), sides, settings, context)
+            console.print(describe(planned), highlight=False)
         trained = train_on_watches(split, len(interactions.vocabulary), sides, settings, context, parts=parts)
     else:
         learning = settings.impressions
@@ -101,11 +112,17 @@ def run(
             interactions,
             validation_share=learning.validation_share,
             test_share=learning.test_share,
+            log_format=paths.log_format,
         )
+        for remark in log.rows_read.remarks():
+            console.print(f"impressions: {remark}", markup=False, soft_wrap=True)
         impressions_sha256 = log.fingerprint
-        facts = read_item_facts(paths.items, interactions.vocabulary, log.popularity)
+        facts = read_item_facts(paths.items, interactions.vocabulary, log.popularity, paths.log_format)
         _check_writable(paths)
         context = context.also_from(log.fingerprint)
+        if not context.continues:
+            planned = plan_on_impressions(log, facts, sides, settings.candidate, learning, context)
+            console.print(describe(planned), highlight=False)
         trained = train_on_impressions(log, facts, sides, settings.candidate, learning, context, parts=parts)
     release_id = write_release(
         paths.releases,

@@ -31,6 +31,11 @@ class RunContext:
     precision: torch.dtype = torch.float32
     """Of matrix products; weights and sums are float32."""
 
+    @property
+    def continues(self) -> bool:
+        """Whether there is a checkpoint to continue from."""
+        return self.resume and any(self.checkpoints.glob("*.safetensors"))
+
     def also_from(self, *fingerprints: str) -> Self:
         """Return the context of what learns from further data too."""
         return replace(self, data=" ".join([self.data, *fingerprints]))

@@ -127,7 +127,7 @@ def test_similar_items_are_wholly_filled(client: WinnowClient, gateway: FakeGate
         recommendation_id="id-1",
     )
     expected = SimilarItems(
-        items=(ScoredItem(item_id="a", score=0.75, sources=()),),
+        items=(ScoredItem(item_id="a", score=0.75, sources=(), move=None),),
         release_id="release-1",
         score_type=ScoreType.CANDIDATE_LOGIT,
         candidate_source=CandidateSource.NETWORK,

@@ -65,6 +65,9 @@ def test_everything_said_is_sent(client: WinnowClient, gateway: FakeGateway) -> 
         request_time=5,
         unclicked_item_ids=["c", "c"],
         candidate_item_ids=["f", "g"],
+        caps={"genres": 2, "author": 1},
+        pinned_items={"p": 3},
+        diversity=0.0,
     )
     client.retrieve(["a"], count=8, excluded_item_ids=["b"], include_watched=True)
     client.rank(["a"], ["d", "e"], request_time=5, unclicked_item_ids=["c"])
@@ -80,6 +83,12 @@ def test_everything_said_is_sent(client: WinnowClient, gateway: FakeGateway) -> 
             request_timestamp_seconds=5,
             unclicked_item_ids=["c", "c"],
             candidate_item_ids=["f", "g"],
+            caps=[
+                recommendation_pb2.AttributeCap(attribute="genres", max_count=2),
+                recommendation_pb2.AttributeCap(attribute="author", max_count=1),
+            ],
+            pinned_items=[recommendation_pb2.PinnedItem(item_id="p", position=3)],
+            diversity=0.0,
         ),
         recommendation_pb2.RetrieveItemsRequest(
             history=history, item_count=8, excluded_item_ids=["b"], include_watched=True
@@ -95,6 +104,28 @@ def test_what_is_not_said_is_not_sent(client: WinnowClient, gateway: FakeGateway
     client.recommend([])
     client.rank([], ["x"])
     assert not any(request.HasField("request_timestamp_seconds") for request in gateway.requests)
+    assert not gateway.requests[0].HasField("diversity")
+
+
+@pytest.mark.parametrize("name", ["caps", "pinned_items"])
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (["genres"], "is ['genres']: a mapping of "),
+        ({1: 1}, "has the key 1: str is needed"),
+        ({"genres": "2"}, "['genres'] is '2': a whole number is needed"),
+        ({"genres": True}, "['genres'] is True: a whole number is needed"),
+        ({"genres": 2**31}, "['genres'] is 2147483648: a whole number is needed"),
+    ],
+)
+def test_names_are_mapped_to_whole_numbers(
+    client: WinnowClient, gateway: FakeGateway, name: str, wrong: Any, text: str
+) -> None:
+    asked: dict[str, Any] = {name: wrong}
+    with pytest.raises(TypeError) as refused:
+        client.recommend([], **asked)
+    assert str(refused.value).startswith(f"{name}{text}" if text.startswith("[") else f"{name} {text}")
+    assert gateway.requests == []
 
 
 @pytest.mark.parametrize("history", ["sku-1", None, 5])
@@ -151,8 +182,8 @@ def test_a_time_that_says_no_second_is_named(client: WinnowClient, time: float |
         client.recommend([], request_time=time)
 
 
-def test_a_count_that_the_gateway_would_change_is_refused(client: WinnowClient, gateway: FakeGateway) -> None:
-    """It would cut what is above the maximum, and answer its default for 0."""
+def test_a_count_that_no_answer_can_have_is_refused(client: WinnowClient, gateway: FakeGateway) -> None:
+    """The gateway would take 0 for its default."""
     calls: list[tuple[Callable[..., object], int]] = [
         (lambda count: client.recommend([], count=count), 100),
         (lambda count: client.retrieve([], count=count), 1000),

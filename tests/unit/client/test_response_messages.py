@@ -13,6 +13,8 @@ from winnow.client import (
     DegradationStep,
     Item,
     ItemSource,
+    Move,
+    MoveReason,
     RankedItems,
     Recommendations,
     RetrievedItems,
@@ -34,7 +36,10 @@ TIMING = recommendation_pb2.Timing(
     sources_microseconds=300,
 )
 ITEMS = [recommendation_pb2.ScoredItem(item_id="a", score=0.75), recommendation_pb2.ScoredItem(item_id="b", score=0.5)]
-SCORED = (ScoredItem(item_id="a", score=0.75, sources=()), ScoredItem(item_id="b", score=0.5, sources=()))
+SCORED = (
+    ScoredItem(item_id="a", score=0.75, sources=(), move=None),
+    ScoredItem(item_id="b", score=0.5, sources=(), move=None),
+)
 
 
 def test_recommendations_are_wholly_filled(client: WinnowClient, gateway: FakeGateway) -> None:
@@ -49,6 +54,8 @@ def test_recommendations_are_wholly_filled(client: WinnowClient, gateway: FakeGa
         unknown_allowed_count=6,
         unknown_excluded_count=4,
         unknown_candidate_count=5,
+        unknown_pinned_count=7,
+        excluded_pinned_count=8,
         degradation=recommendation_pb2.Degradation(
             step=recommendation_pb2.DEGRADATION_STEP_POPULAR_RANKED, reason="candidate: UNAVAILABLE"
         ),
@@ -67,6 +74,8 @@ def test_recommendations_are_wholly_filled(client: WinnowClient, gateway: FakeGa
         unknown_allowed_count=6,
         unknown_excluded_count=4,
         unknown_candidate_count=5,
+        unknown_pinned_count=7,
+        excluded_pinned_count=8,
         degradation=Degradation(step=DegradationStep.POPULAR_RANKED, reason="candidate: UNAVAILABLE"),
         timing=Timing(
             total_milliseconds=9.5,
@@ -97,6 +106,24 @@ def test_items_name_the_sources_that_proposed_them(client: WinnowClient, gateway
     named, *others = client.recommend([]).items
     assert named.sources == (ItemSource(source="network", place=7), ItemSource(source="editors", place=1))
     assert tuple(others) == SCORED
+
+
+def test_items_that_moved_say_why(client: WinnowClient, gateway: FakeGateway) -> None:
+    moves = [
+        recommendation_pb2.Move(reasons=[recommendation_pb2.MOVE_REASON_PINNED]),
+        recommendation_pb2.Move.FromString(b"\x0a\x03\x03\x04\x63\x10\x07"),  # reasons 3, 4 and 99
+    ]
+    gateway.response = recommendation_pb2.RecommendItemsResponse(
+        items=[
+            *ITEMS[:1],
+            *(recommendation_pb2.ScoredItem(item_id=f"m{n}", move=move) for n, move in enumerate(moves)),
+        ]
+    )
+    assert [item.move for item in client.recommend([]).items] == [
+        None,
+        Move(reasons=(MoveReason.PINNED,), ranked_position=None),
+        Move(reasons=(MoveReason.OTHERS_CAPPED, MoveReason.DIVERSITY, MoveReason.UNKNOWN), ranked_position=7),
+    ]
 
 
 def test_retrieved_items_are_wholly_filled(client: WinnowClient, gateway: FakeGateway) -> None:

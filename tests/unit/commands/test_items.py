@@ -115,7 +115,7 @@ BAD_FILES = {
         "column item_id, line 3: '3' is to be retired and changed at once",
     ),
     "changes nothing": (f"item_id\n{item_id(4)}\n", "column item_id stands alone"),
-    "is malformed": ("item_id,year\na,1,2\n", "line 2 has 3 values, the header 2"),
+    "is malformed": ("item_id,year\na,1,2\n", "line 2: 3 values, but the header has 2"),
 }
 
 

@@ -132,6 +132,24 @@ def test_the_history_of_a_user_of_any_length_is_sent_with_weights_and_times(
     assert "Watched: 992 more, then sku-1192 (unknown)" in result.stdout
 
 
+def test_a_log_of_another_format_is_read_for_one_user_and_for_all(gateway: FakeGateway, tmp_path: Path) -> None:
+    log = tmp_path / "orders.tsv"
+    log.write_text("Customer\tSKU\tWhen\nann\tsku-1\t5000\nann\tsku-2\tsoon\nbob\tsku-3\t6000\n")
+    options = ["--user-column=customer", "--item-column=sku", "--time-column=when", "--time-unit=milliseconds"]
+    options.append("--skip-bad-rows")
+    skipped = "Rows that cannot be read and are left out: 1 of 3. The first:\n  line 3: column When: 'soon' must be"
+    one = recommend(gateway, f"--interactions={log}", "--user=ann", *options)
+    assert one.exit_code == 0, one.output
+    assert skipped in one.stderr
+    assert list(gateway.requests[0].history) == [
+        recommendation_pb2.Watch(item_id="sku-1", weight=1, timestamp_seconds=5)
+    ]
+    everyone = recommend(gateway, f"--users={log}", f"--output={tmp_path / 'out.parquet'}", *options)
+    assert everyone.exit_code == 0, everyone.output
+    assert skipped in everyone.stderr
+    assert "2 users" in everyone.stderr
+
+
 def test_each_violation_is_printed_once(gateway: FakeGateway) -> None:
     gateway.failures = [
         invalid_argument([Violation("history[0].item_id", "is empty"), Violation("history[2].item_id", "is empty")])
@@ -150,7 +168,7 @@ def test_another_failure_is_printed_as_the_gateway_tells_it(gateway: FakeGateway
 
 
 @pytest.mark.parametrize("count", ["0", "101"])
-def test_a_count_that_the_gateway_would_change_is_refused(gateway: FakeGateway, count: str) -> None:
+def test_a_count_that_no_answer_can_have_is_refused(gateway: FakeGateway, count: str) -> None:
     result = recommend(gateway, f"--count={count}")
     assert result.exit_code == 2
     assert "Invalid value for '--count'" in result.stderr
@@ -172,6 +190,40 @@ def test_a_filter_and_allowed_ids_are_sent(gateway: FakeGateway) -> None:
     assert result.exit_code == 0, result.output
     assert gateway.requests[0].filter == "year >= 1990"
     assert list(gateway.requests[0].allowed_item_ids) == ["sku-4", "sku-5"]
+
+
+def test_caps_pinned_items_and_diversity_are_sent_and_moves_are_shown(gateway: FakeGateway) -> None:
+    gateway.response.items[0].move.reasons.append(recommendation_pb2.MOVE_REASON_OTHERS_CAPPED)
+    gateway.response.items[0].move.ranked_position = 12
+    pinned = recommendation_pb2.ScoredItem(
+        item_id="a@b", move=recommendation_pb2.Move(reasons=[recommendation_pb2.MOVE_REASON_PINNED])
+    )
+    gateway.response.items.append(pinned)
+    gateway.response.unknown_pinned_count = 1
+    gateway.response.excluded_pinned_count = 2
+    result = recommend(
+        gateway, "sku-3", "--cap", "genres=2", "--cap", "a=b=1", "--pin", "a@b@2", "--pin", "x@1", "--diversity", "0.25"
+    )
+    assert result.exit_code == 0, result.output
+    (request,) = [one for one in gateway.requests if isinstance(one, recommendation_pb2.RecommendItemsRequest)]
+    assert [(cap.attribute, cap.max_count) for cap in request.caps] == [("genres", 2), ("a=b", 1)]
+    assert [(pin.item_id, pin.position) for pin in request.pinned_items] == [("a@b", 2), ("x", 1)]
+    assert request.diversity == 0.25
+    assert "others capped (ranked 12)" in result.stdout
+    assert "pinned (no candidate)" in result.stdout
+    assert "1 pinned ids are unknown" in result.stdout
+    assert "2 pinned items are watched, excluded or do not match" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--cap", "genres"], ["--cap", "=2"], ["--cap", "genres=-1"], ["--cap", "genres=²"], ["--cap", "g=" + "9" * 5000],
+     ["--pin", "sku-1"], ["--pin", "sku-1@first"], ["--cap", "a=1", "--cap", "a=2"]],
+)  # fmt: skip
+def test_a_cap_or_pin_that_cannot_be_read_is_an_error_of_usage(gateway: FakeGateway, arguments: list[str]) -> None:
+    result = recommend(gateway, "sku-3", *arguments)
+    assert result.exit_code == 2
+    assert gateway.requests == []
 
 
 def test_what_is_wrong_with_a_filter_is_printed_as_the_gateway_says_it(gateway: FakeGateway) -> None:
@@ -202,11 +254,16 @@ def test_a_schema_that_cannot_be_asked_for_is_explained(gateway: FakeGateway) ->
 def test_every_user_of_a_log_is_written_to_a_file(gateway: FakeGateway, tmp_path: Path) -> None:
     log, output = tmp_path / "log.csv", tmp_path / "out.parquet"
     log.write_text("user_id,item_id,timestamp\nann,sku-1,1\nbob,bad,2\nann,sku-2,3\n")
-    result = recommend(gateway, f"--users={log}", f"--output={output}", "--count=7", "--require-ranked")
+    options = ("--count=7", "--require-ranked", "--cap=genres=2", "--pin=x@1", "--diversity=0.5")
+    result = recommend(gateway, f"--users={log}", f"--output={output}", *options)
     assert result.exit_code == 0, result.output
     assert f"{output}: 1 users\nINVALID_ARGUMENT: 1 users, see the column `error`\n" in result.stderr
     (batch,) = gateway.requests
     assert [(request.item_count, request.require_ranked) for request in batch.requests] == [(7, True)] * 2
+    for request in batch.requests:
+        assert [(cap.attribute, cap.max_count) for cap in request.caps] == [("genres", 2)]
+        assert [(pin.item_id, pin.position) for pin in request.pinned_items] == [("x", 1)]
+        assert request.diversity == 0.5
     assert output.exists()
 
 

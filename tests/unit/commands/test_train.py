@@ -51,6 +51,50 @@ def test_train_writes_a_release_and_prints_the_figures(app: typer.Typer, tmp_pat
     assert (tmp_path / "releases" / "CURRENT").exists()
 
 
+def test_the_plan_is_told_before_the_first_epoch_and_not_where_a_run_continues(
+    app: typer.Typer, tmp_path: Path
+) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    output = CliRunner().invoke(app, arguments(tmp_path), catch_exceptions=False).output
+    assert "candidate network: 2 epochs of 15 steps, about " in output
+    assert "ranking network: 3 epochs of " in output
+    assert output.index("Plan: about ") < output.index("epoch 1 of 2")
+    continued = CliRunner().invoke(app, [*arguments(tmp_path), "--resume"], catch_exceptions=False)
+    assert continued.exit_code == 0
+    assert "Plan" not in continued.output
+
+
+def test_options_win_over_the_settings_file_and_that_over_the_preset(app: typer.Typer, tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    (tmp_path / "settings.toml").write_text("[candidate]\nepochs = 7\ndropout = 0.3\n[ranking]\nepochs = 1\n")
+    given = [*arguments(tmp_path), "--settings", str(tmp_path / "settings.toml")]
+    result = CliRunner().invoke(app, given, catch_exceptions=False)
+    assert result.exit_code == 0
+    [manifest] = (tmp_path / "releases").glob("*/manifest.json")
+    settings = json.loads(manifest.read_text())["training"]["settings"]
+    assert [settings["candidate"][name] for name in ("epochs", "dropout", "embedding_dim")] == [2, 0.3, 16]
+    assert settings["ranking"]["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[candidate]\nepoch = 7\n", "there is no setting candidate.epoch; did you mean candidate.epochs?"),
+        ("[ranking]\nembedding_dim = 8\n", "the ranking network's embedding_dim is 8: with matching it must be 16"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_line_before_training(
+    app: typer.Typer, tmp_path: Path, text: str, message: str
+) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    (tmp_path / "settings.toml").write_text(text)
+    result = CliRunner().invoke(app, [*arguments(tmp_path), "--settings", str(tmp_path / "settings.toml")])
+    assert result.exit_code == 1
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert "epoch 1" not in result.output
+
+
 def test_an_unusable_log_is_explained(app: typer.Typer, tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user_id,item_id\nu,i\n")
     result = CliRunner().invoke(app, arguments(tmp_path))

@@ -12,6 +12,7 @@ from gateway.filters import PermittedRows
 from gateway.pipeline import Pipeline
 from gateway.replicas import Replica, Replicas
 from gateway.requests import NO_RESTRICTION, CandidateRequest, OwnCandidates, RankRequest
+from gateway.selection_rules import SelectionRules
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from gateway.sources.proposed import Source, numbered
@@ -162,6 +163,7 @@ def candidate_request(
     restriction: Restriction = NO_RESTRICTION,
     own_candidates: Sequence[int] | None = None,
     permitted: PermittedRows | None = None,
+    rules: SelectionRules | None = None,
 ) -> CandidateRequest:
     """A request that is made within the running event loop."""
     return CandidateRequest(
@@ -176,6 +178,7 @@ def candidate_request(
         own_candidates=None
         if own_candidates is None
         else OwnCandidates(rows(*own_candidates), numbered(len(own_candidates))),
+        rules=rules,
         unknown_history_count=0,
         unknown_excluded_count=0,
     )

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.answers import CandidateSource, DegradationStep, Recommendation, ScoreType
+from gateway.answers import CandidateSource, DegradationStep, Move, MoveReason, Recommendation, ScoreType
 from gateway.checks import Violations
+from gateway.pace import RankingPace
 from gateway.pipeline import Pipeline
+from gateway.selection_rules import SelectionRules
 from gateway.served_catalogue import ServedCatalogue
 from gateway.stage_calls import StageFailure
 from tests.unit.gateway.stages import Chain, candidate_request, rank_request, rows, status
@@ -291,6 +293,76 @@ def test_popular_items_of_an_empty_history_are_of_the_filter(catalogue: ServedCa
     assert answer.rows.tolist() == [270, 240, 210]
     nothing = recommend(Chain(catalogue), restriction=years(catalogue, 1800))
     assert (nothing.rows.tolist(), nothing.degradation) == ([], DegradationStep.NONE)
+
+
+def pins(*pinned: int) -> SelectionRules:
+    return SelectionRules(pinned=rows(*pinned), places=list(range(len(pinned))))
+
+
+def test_pinned_items_are_ranked_with_the_candidates_and_not_counted_as_such(catalogue: ServedCatalogue) -> None:
+    chain = Chain(catalogue)
+    answer = recommend(chain, 0, rules=pins(200, 3))
+    assert answer.rows.tolist() == [200, 3, 10]
+    assert answer.scores.tolist() == [200, 3, 10]
+    assert (answer.retrieved_count, answer.ranked_count) == (10, 10)
+    assert answer.moves[0] == Move(reasons=(MoveReason.PINNED,), ranked_position=None)
+    assert answer.moves[1] == Move(reasons=(MoveReason.PINNED,), ranked_position=8)
+    assert answer.excluded_pinned_count == 0
+
+
+def test_what_the_request_rules_out_is_not_pinned(catalogue: ServedCatalogue) -> None:
+    # Row 0 has been watched; 1990 are the rows 0, 30, 60 ...
+    answer = recommend(Chain(catalogue), 0, rules=pins(0, 5, 60), restriction=years(catalogue, 1990))
+    assert answer.rows.tolist()[-1] == 60
+    assert not {0, 5} & set(answer.rows.tolist())
+    assert answer.excluded_pinned_count == 2
+
+
+def test_pinned_items_of_one_request_do_not_change_another_in_its_batch(catalogue: ServedCatalogue) -> None:
+    chain = Chain(catalogue)
+
+    async def both() -> tuple[Recommendation, Recommendation]:
+        return await asyncio.gather(
+            chain.pipeline.recommend(candidate_request(0, rules=pins(200)), other_release=False),
+            chain.pipeline.recommend(candidate_request(0), other_release=False),
+        )
+
+    pinned, plain = run(both)
+    assert pinned.rows.tolist() == [200, 10, 9]
+    assert plain.rows.tolist() == [10, 9, 8]
+    assert plain.moves == {}
+    assert len(chain.ranking.requests) == 1
+
+
+def test_a_capped_answer_is_full_where_little_time_is_left_for_ranking(
+    catalogue: ServedCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RankingPace, "affordable", lambda *_: 0)
+    # Row and year go together up to row 29; row 30 is of the same year as row 0.
+    asked: dict[str, Any] = {"item_count": 30, "candidate_count": 200}
+    assert recommend(Chain(catalogue), 0, **asked).ranked_count == 30
+    capped = recommend(Chain(catalogue), 0, rules=SelectionRules(caps=[("year", 1)]), **asked)
+    assert len(capped.rows) == 30
+    capped = recommend(Chain(catalogue), 29, 30, rules=SelectionRules(caps=[("year", 1)]), **asked)
+    assert (len(capped.rows), capped.ranked_count) == (30, 58)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "ranking", "expected"),
+    [([], [], [200, 10, 9]), ([], [INTERNAL], [200, 1, 2]), ([INTERNAL], [], [200, 10, 9]),
+     ([INTERNAL], [INTERNAL], [200, 1, 2])],
+)  # fmt: skip
+def test_degraded_answers_keep_to_the_rules(
+    catalogue: ServedCatalogue, candidate: list[Any], ranking: list[Any], expected: list[int]
+) -> None:
+    chain = Chain(catalogue)
+    chain.candidate.outcomes, chain.ranking.outcomes = list(candidate), list(ranking)
+    assert recommend(chain, 0, rules=pins(200)).rows.tolist() == expected
+    chain.candidate.outcomes, chain.ranking.outcomes = list(candidate), list(ranking)
+    capped = recommend(chain, 0, rules=SelectionRules(caps=[("adult", 1)]))
+    shown = [catalogue.attributes["adult"][row] for row in capped.rows.tolist()]
+    assert shown.count(True) <= 1
+    assert shown.count(False) <= 1
 
 
 def test_retrieve_alone(catalogue: ServedCatalogue) -> None:

@@ -177,7 +177,7 @@ def test_what_did_not_change_is_the_same_file(base: Release) -> None:
     learned = {
         "candidate_network.safetensors", "ranking_network.safetensors", "item_codes.json", "trending.safetensors"
     }  # fmt: skip
-    items = {"vocabulary.safetensors", "popularity.safetensors"}
+    items = {"vocabulary.safetensors", "popularity.safetensors", "similarity.safetensors"}
     made = derive(base, some_changes())
     assert links(made) == learned
     assert made.written_bytes < sum(entry.size_bytes for entry in beside(base, made).manifest.files.values())

@@ -4,6 +4,7 @@ from torch.nn import functional as F
 
 from winnow.training.losses import (
     LOGISTIC_WEIGHT,
+    LogitMemory,
     candidate_list_loss,
     click_loss,
     full_softmax_loss,
@@ -35,12 +36,32 @@ def test_full_softmax_is_cross_entropy(tensors: tuple[torch.Tensor, torch.Tensor
         keep[torch.arange(EXAMPLE_COUNT), targets] = True
         logits = logits.masked_fill(~keep, -torch.inf)
     expected = F.cross_entropy(logits, targets)
-    loss = full_softmax_loss(user, items, targets, excluded if masked else None)
+    loss = full_softmax_loss(user, items, targets, excluded.to_sparse() if masked else None, LogitMemory())
     torch.testing.assert_close(loss, expected)
     for ours, theirs in zip(
         torch.autograd.grad(3 * loss, [user, items]), torch.autograd.grad(3 * expected, [user, items]), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_memory_of_an_earlier_step_changes_nothing(tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+    user, items, targets = tensors
+    memory = LogitMemory()
+    excluded = torch.ones(EXAMPLE_COUNT, ITEM_COUNT, dtype=torch.bool).to_sparse()
+    first = full_softmax_loss(user, items, targets, None, memory)
+    kept = memory(EXAMPLE_COUNT, ITEM_COUNT, user).data_ptr()
+    assert full_softmax_loss(user, items, targets, excluded, memory) == 0
+    assert full_softmax_loss(user[:2], items, targets[:2], None, memory) == full_softmax_loss(
+        user[:2], items, targets[:2], None, LogitMemory()
+    )
+    again = full_softmax_loss(user, items, targets, None, memory)
+    assert memory(EXAMPLE_COUNT, ITEM_COUNT, user).data_ptr() == kept
+    for ours, theirs in zip(
+        torch.autograd.grad(again, [user, items]), torch.autograd.grad(first, [user, items]), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    larger = full_softmax_loss(user.repeat(2, 1).bfloat16(), items.bfloat16(), targets.repeat(2), None, memory)
+    torch.testing.assert_close(larger.float(), first, rtol=0.02, atol=0.02)
 
 
 def test_sampled_softmax_over_all_items_is_the_full_softmax(
@@ -49,7 +70,7 @@ def test_sampled_softmax_over_all_items_is_the_full_softmax(
     user, items, targets = tensors
     everything = torch.arange(ITEM_COUNT)
     sampled = sampled_softmax_loss(user, items[targets], targets, items, everything, torch.zeros(ITEM_COUNT))
-    full = full_softmax_loss(user, items, targets, None)
+    full = full_softmax_loss(user, items, targets, None, LogitMemory())
     torch.testing.assert_close(sampled, full)
     for ours, theirs in zip(
         torch.autograd.grad(sampled, [user, items]), torch.autograd.grad(full, [user, items]), strict=True
@@ -65,7 +86,9 @@ def test_the_correction_makes_the_sample_stand_for_the_catalogue(
     sampler = NegativeSampler(counts, sample_count=20_000, generator=torch.Generator().manual_seed(3))
     negatives, log_expected_counts = sampler.draw(torch.empty(0))
     sampled = sampled_softmax_loss(user, items[targets], targets, items[negatives], negatives, log_expected_counts)
-    torch.testing.assert_close(sampled, full_softmax_loss(user, items, targets, None), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(
+        sampled, full_softmax_loss(user, items, targets, None, LogitMemory()), rtol=0.02, atol=0.02
+    )
     uncorrected = sampled_softmax_loss(
         user, items[targets], targets, items[negatives], negatives, torch.zeros_like(log_expected_counts)
     )

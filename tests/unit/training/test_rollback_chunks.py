@@ -79,13 +79,25 @@ def test_what_is_held_back_is_seen_and_not_predicted() -> None:
     assert set(np.flatnonzero(~targets)) <= set(batch.rows[batch.present].tolist())
 
 
-def test_first_watches() -> None:
-    histories = RaggedRows.from_lists([[3, 1, 3], [0]])
-    never = np.iinfo(np.int32).max
-    chunks = RollbackChunks(histories, chunk_length=2, history_length=2)
-    np.testing.assert_array_equal(
-        chunks.first_watches(np.array([1, 0]), 4), [[0, never, never, never], [never, 1, never, 0]]
+@given(
+    lists=st.lists(st.lists(st.integers(0, 5), max_size=9), min_size=1, max_size=5),
+    chunk_length=st.integers(1, 4),
+    seed=st.integers(0, 9),
+)
+def test_what_was_watched_before_each_example(lists: list[list[int]], chunk_length: int, seed: int) -> None:
+    histories = RaggedRows.from_lists(lists)
+    rng = np.random.default_rng(seed)
+    chunks = RollbackChunks(
+        histories, chunk_length=chunk_length, history_length=2, targets=rng.random(len(histories.rows)) < 0.7
     )
+    batch = chunks.batch(rng.permutation(len(chunks)))
+    found = chunks.watched_before(batch)
+    expected = [
+        set(lists[user][:position])
+        for user, positions, labelled in zip(batch.users, batch.history_lengths, batch.labelled, strict=True)
+        for position in positions[labelled]
+    ]
+    assert [sorted(found[example].tolist()) for example in range(len(found))] == [sorted(one) for one in expected]
 
 
 def watched_at(timestamps: list[int]) -> WatchHistories:

@@ -28,6 +28,7 @@ from winnow.release.golden import GoldenRequests
 from winnow.release.models.added_items import candidate_rows, ranking_rows
 from winnow.release.models.golden_answers import golden_requests
 from winnow.release.models.loader import build_network, load_candidate_network, load_ranking_network, with_rows
+from winnow.release.models.similarity_vectors import similarity_vectors
 from winnow.release.models.writer import write_titles
 from winnow.release.publication import link, new_release, publish
 from winnow.release.reader import Release, current_release_id, popular_rows
@@ -156,6 +157,8 @@ class _Derivation:
             _with_item_count(ranking.config, self._item_count),
             self._extended(ranking, of_ranking),
         )
+        vectors = similarity_vectors(new_candidate.item_vectors_IH)
+        save_file({"vectors": vectors}, directory / files.SIMILARITY_FILE)
         if self._base.manifest.index.kind == "ivf":
             self._update_index(directory, new_candidate.item_vectors_IH)
         return new_candidate, new_ranking

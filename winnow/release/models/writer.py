@@ -27,6 +27,7 @@ from winnow.release import manifest as files
 from winnow.release.manifest import ArithmeticEntry, IndexEntry
 from winnow.release.models.arithmetic import compare_arithmetic
 from winnow.release.models.golden_answers import golden_requests
+from winnow.release.models.similarity_vectors import similarity_vectors
 from winnow.release.publication import new_release, publish
 from winnow.release.reader import check_popularity, popular_rows
 
@@ -100,6 +101,8 @@ def _write_files(directory: Path, contents: ReleaseContents) -> None:
     ):
         weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
         save_tensors(weights, directory / name)
+    vectors = similarity_vectors(contents.candidate_network.item_vectors_IH)
+    save_file({"vectors": vectors}, directory / files.SIMILARITY_FILE)
     golden_requests(
         contents.candidate_network.eval(),
         contents.ranking_network.eval(),

@@ -1,0 +1,141 @@
+"""`winnow check` says what is in a log, what training would refuse, and what it would take."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.unit.training.planted import write_planted_log
+from winnow.cli import app
+
+
+def check(log: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["check", str(log), *arguments], env={"COLUMNS": "200"})
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    write_planted_log(tmp_path / "log.csv")
+    return tmp_path / "log.csv"
+
+
+def changed(log: Path, change: dict[str, str]) -> Path:
+    text = log.read_text()
+    for old, new in change.items():
+        text = text.replace(old, new)
+    log.write_text(text)
+    return log
+
+
+def test_a_good_log_is_described_and_the_training_measured(log: Path) -> None:
+    with log.open("a") as file:
+        file.write("user 1,rare,5\nuser 1,rare,5\nshort,item 1,5\n")
+    result = check(log)
+    assert result.exit_code == 0, result.output
+    for line in (
+        "963 rows, 81 users, 41 items",
+        "12 watches a user (median), from 1970-01-01 to 1970-01-01",
+        "no weights: all watches count the same",
+        "note: the times are of the years 1970 to 1970",
+        "note: rows that repeat the user, item and time of another row: 1; all of them count",
+        "note: users with fewer than 3 watches, and none to hold out for validation and test: 1",
+        "With the preset demo",
+        "40 items are learned, from 961 watches",
+        "items that are left out: 1, with 2 watches: fewer than 5 watches (--min-item-count)",
+        " of memory, measured on a few steps",
+        "candidate network: 5 epochs of 3 steps, about ",
+        "ranking network: 2 epochs of ",
+        f"Train with: winnow train --interactions {log} --preset demo",
+    ):
+        assert line in result.stdout
+
+
+def test_rows_that_are_not_in_order_are_no_problem(log: Path) -> None:
+    assert "each user's watches are in time order" in check(log).stdout
+    header, *rows = log.read_text().splitlines()
+    log.write_text("\n".join([header, *reversed(rows)]))
+    result = check(log)
+    assert "the rows are not in time order; they are sorted when they are read" in result.stdout
+    assert result.exit_code == 0
+
+
+def test_bad_rows_are_counted_and_refused_unless_they_are_to_be_skipped(log: Path) -> None:
+    with log.open("a") as file:
+        file.write("user 1,,5\nuser 1,item 1,soon\n")
+    result = check(log)
+    assert result.exit_code == 1
+    assert "error: rows that cannot be read: 2; --skip-bad-rows leaves them out. The first are:" in result.stdout
+    assert "line 962: column item_id: None must not be empty" in result.stdout
+    result = check(log, "--skip-bad-rows")
+    assert result.exit_code == 0
+    assert "note: rows that cannot be read and are left out: 2. The first are:" in result.stdout
+    assert "--preset demo --skip-bad-rows" in result.stdout
+
+
+def test_milliseconds_are_recognised(log: Path) -> None:
+    header, *rows = log.read_text().splitlines()
+    late = [f"{row.rsplit(',', 1)[0]},{1_700_000_000_000 + 1000 * int(row.rsplit(',', 1)[1])}" for row in rows]
+    log.write_text("\n".join([header, *late]))
+    result = check(log)
+    assert result.exit_code == 1
+    assert "error: the times look like milliseconds: --time-unit milliseconds" in result.stdout
+    assert "from 2023-11-14 to 2023-11-14" in result.stdout
+    result = check(log, "--time-unit", "milliseconds")
+    assert result.exit_code == 0
+    assert "--preset demo --time-unit milliseconds" in result.stdout
+
+
+def test_times_that_say_no_order_ask_for_the_preset_that_needs_none(log: Path) -> None:
+    header, *rows = log.read_text().splitlines()
+    log.write_text("\n".join([header, *(f"{row.rsplit(',', 1)[0]},1700000000" for row in rows)]))
+    result = check(log)
+    assert "note: 100% of the watches have the same time as the one before by their user: only the order of" in (
+        result.stdout
+    )
+    assert "With the preset order" in result.stdout
+
+
+def test_items_are_compared_with_the_log(log: Path, tmp_path: Path) -> None:
+    items = tmp_path / "items.csv"
+    items.write_text("\n".join(["Item ID,Name,shelf", *(f"item {row},Title {row},{row}" for row in range(2, 45))]))
+    result = check(log, "--items", str(items))
+    assert result.exit_code == 1
+    assert "column title is missing; the file has Item ID, Name, shelf (--title-column)" in result.stderr
+    result = check(log, "--items", str(items), "--title-column", "name")
+    assert result.exit_code == 0, result.output
+    for line in (
+        "43 items",
+        "attribute shelf: number (43 of 43 values are numbers)",
+        "note: ids without a watch in the log: 5 ('item 40', 'item 41', 'item 42', ...)",
+        "note: items of the log that are not in this file: 2 (",
+        f"--items {items} --preset demo --title-column name",
+    ):
+        assert line in result.stdout
+
+
+def test_items_that_match_nothing_are_refused(log: Path, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\n7,Seven\n")
+    for arguments in (["check", str(log)], ["train", f"--interactions={log}", f"--releases={tmp_path / 'releases'}"]):
+        result = CliRunner().invoke(app, [*arguments, "--items", str(tmp_path / "items.csv")], env={"COLUMNS": "200"})
+        assert result.exit_code == 1
+        assert "column item_id: no id is an item of the log; the ids are like '7', those of the log like 'item" in (
+            result.output
+        )
+    assert not (tmp_path / "releases").exists()
+
+
+def test_a_log_that_is_too_small_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n" + "".join(f"u{n},i,1\n" for n in range(9)))
+    result = check(tmp_path / "log.csv")
+    assert result.exit_code == 1
+    assert "9 rows, 9 users, 1 items" in result.stdout
+    assert "error: " in result.stdout
+    assert "too few watches: no user has two to train on" in result.stdout
+
+
+def test_columns_are_named_and_passed_on(log: Path) -> None:
+    changed(log, {"user_id,item_id": "customer,sku"})
+    assert check(log).exit_code == 1
+    result = check(log, "--user-column", "customer", "--item-column", "SKU")
+    assert result.exit_code == 0, result.output
+    assert "--preset demo --user-column customer --item-column SKU" in result.stdout

@@ -1,0 +1,168 @@
+"""What an interaction log looks like to somebody who wants to train on it, and what is likely to be wrong with it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from winnow.logs.input_table import InputTable
+from winnow.logs.interactions import WatchTable, check_columns, watches_of
+from winnow.logs.items_file import items_table
+from winnow.logs.log_format import PLAIN_LOG, LogFormat
+from winnow.logs.split import HELD_OUT_COUNT
+from winnow.logs.timestamps import likely_unit
+
+# Times of watches lie between these years; others are more likely in another unit.
+FIRST_YEAR, LAST_YEAR = 1990, 2100
+# From this share on, times say little about the order of watches.
+MANY_TIED = 0.5
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogInspection:
+    """What a log holds: counts, times and what they say about the order of watches."""
+
+    watches: WatchTable
+    log_format: LogFormat
+    """As it was read: with the unit that the times are likely in."""
+    given_format: LogFormat
+    user_count: int
+    item_count: int
+    short_user_count: int
+    """Users with too few watches for one to be held out."""
+    median_watch_count: int
+    """Of a user."""
+    first: datetime
+    last: datetime
+    tied_share: float
+    """Of the watches with an earlier one by the same user: how many have the same time as that."""
+    in_time_order: bool
+    """Whether each user's watches are in time order in the file."""
+    lightest: float
+    heaviest: float
+    """The weights."""
+
+    @property
+    def order_known(self) -> bool:
+        """Whether times say in which order a user watched."""
+        return self.tied_share < MANY_TIED
+
+    @property
+    def weighted(self) -> bool:
+        """Whether watches have different weights."""
+        return self.heaviest > self.lightest
+
+    def facts(self) -> Iterator[str]:
+        """Describe the log, line by line."""
+        rows = self.watches.rows
+        yield f"{rows.row_count:,} rows, {self.user_count:,} users, {self.item_count:,} items"
+        yield f"{self.median_watch_count:,} watches a user (median), from {self.first:%Y-%m-%d} to {self.last:%Y-%m-%d}"
+        if self.weighted:
+            yield f"weights from {self.lightest:g} to {self.heaviest:g}"
+        else:
+            yield "no weights: all watches count the same"
+        if self.in_time_order:
+            yield "each user's watches are in time order"
+        else:
+            yield "the rows are not in time order; they are sorted when they are read"
+
+    def refusals(self) -> Iterator[str]:
+        """Say for what training would refuse the log, read in the given format, and what helps."""
+        unit = self.log_format.time_unit
+        if unit != self.given_format.time_unit:
+            yield f"the times look like {unit}: --time-unit {unit}"
+        skipped = self.watches.rows.skipped_count
+        if skipped and not self.given_format.skip_bad_rows:
+            yield f"rows that cannot be read: {skipped:,}; --skip-bad-rows leaves them out. {self._first_skipped()}"
+
+    def remarks(self) -> Iterator[str]:
+        """Say what may surprise."""
+        rows = self.watches.rows
+        if not FIRST_YEAR <= self.first.year <= self.last.year < LAST_YEAR:
+            yield f"the times are of the years {self.first.year} to {self.last.year}"
+        if rows.skipped_count and self.given_format.skip_bad_rows:
+            yield f"rows that cannot be read and are left out: {rows.skipped_count:,}. {self._first_skipped()}"
+        if rows.repeated_count:
+            yield f"rows that repeat the user, item and time of another row: {rows.repeated_count:,}; all of them count"
+        if self.tied_share >= 0.01:
+            so = "" if self.order_known else ": only the order of the rows says what came first"
+            yield f"{self.tied_share:.0%} of the watches have the same time as the one before by their user{so}"
+        if self.short_user_count:
+            yield (
+                f"users with fewer than {HELD_OUT_COUNT + 1} watches, and none to hold out for validation and test: "
+                f"{self.short_user_count:,}"
+            )
+
+    def _first_skipped(self) -> str:
+        return "\n  ".join(["The first are:", *self.watches.rows.first_skipped])
+
+
+def inspect_log(path: Path, log_format: LogFormat = PLAIN_LOG) -> LogInspection:
+    """Read a log as far as that is possible: bad rows are skipped, and times in another unit are read as that.
+
+    Raises InputFileError where nothing can be read.
+    """
+    table = InputTable.read(path, log_format.column_names, skip_bad_rows=True)
+    check_columns(table)
+    read_format = replace(
+        log_format, skip_bad_rows=True, time_unit=likely_unit(table.column("timestamp")) or log_format.time_unit
+    )
+    watches = watches_of(table, read_format)
+    frame = watches.frame
+    counts = frame["user_id"].value_counts()["count"].to_numpy()
+    weights = frame["weight"].to_numpy()
+    gaps = _gaps(frame)
+    tied = _gaps(frame.sort("microseconds")) == 0
+    return LogInspection(
+        watches=watches,
+        log_format=read_format,
+        given_format=log_format,
+        user_count=len(counts),
+        item_count=frame["item_id"].n_unique(),
+        short_user_count=int((counts <= HELD_OUT_COUNT).sum()),
+        median_watch_count=int(np.median(counts)),
+        first=_utc(frame["microseconds"].min()),
+        last=_utc(frame["microseconds"].max()),
+        tied_share=float(tied.mean()) if len(tied) else 0.0,
+        in_time_order=not (gaps < 0).any(),
+        lightest=float(weights.min()),
+        heaviest=float(weights.max()),
+    )
+
+
+def _gaps(frame: pl.DataFrame) -> NDArray[np.int64]:
+    """Return the microseconds between each watch and the one before it by the same user, in the order of the frame."""
+    return frame.select(pl.col("microseconds").diff().over("user_id"))["microseconds"].drop_nulls().to_numpy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemsInspection:
+    """How an items file and a log fit."""
+
+    item_count: int
+    """Of the items file."""
+    unwatched: Sequence[str]
+    """Ids of the items file that the log has no watch of."""
+    undescribed: Sequence[str]
+    """Ids of the log that are not in the items file."""
+
+
+def inspect_items(path: Path, log: LogInspection) -> ItemsInspection:
+    """Compare an items file with a log. Raises InputFileError where it cannot be read."""
+    described = dict.fromkeys(items_table(path, log.log_format).item_ids())
+    watched = dict.fromkeys(log.watches.frame["item_id"])
+    return ItemsInspection(
+        item_count=len(described),
+        unwatched=[item_id for item_id in described if item_id not in watched],
+        undescribed=[item_id for item_id in watched if item_id not in described],
+    )
+
+
+def _utc(microseconds: object) -> datetime:
+    assert isinstance(microseconds, int)  # noqa: S101 - a log has at least one row
+    return EPOCH + timedelta(microseconds=microseconds)
