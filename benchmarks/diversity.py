@@ -26,11 +26,11 @@ from gateway.caps import CapCounts
 from gateway.diversity import MarginalRelevance, relevance_of_ranks
 from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.text_columns import TextListColumn
+from winnow.evaluation.baselines import watched_matrix
 from winnow.evaluation.compare import SEED, EvaluationLog
 from winnow.evaluation.rank_figures import LIST_LENGTH, NOT_FOUND
 from winnow.evaluation.ranks import rectangle, top_candidates
 from winnow.evaluation.recommender_figures import Answers, measure
-from winnow.evaluation.recommenders import co_watches
 from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
@@ -86,7 +86,8 @@ class Bench:
         self._watch_counts = log.watch_counts
         genres_IC = indicators(attributes)
         self.genres_IC = genres_IC
-        together_II = co_watches(log.split.training, attributes.item_count)
+        watched_UI = watched_matrix(log.split.training, attributes.item_count)
+        together_II = (watched_UI.T @ watched_UI).toarray().astype(np.float64)
         lengths_I = np.sqrt(np.diag(together_II)).clip(min=1)
         self._watched_together_II = (together_II / lengths_I[:, None] / lengths_I).astype(np.float32)
         self._same_genres_II = jaccard(genres_IC)

@@ -20,10 +20,11 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
+from winnow.evaluation.baselines import item_knn
+from winnow.evaluation.best_unseen import most_watched_first
 from winnow.evaluation.compare import PARTS, EvaluationLog
 from winnow.evaluation.rank_figures import means_of_users
 from winnow.evaluation.recommender_figures import interval
-from winnow.evaluation.recommenders import item_knn, most_watched_first
 from winnow.history import RaggedRows
 from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel

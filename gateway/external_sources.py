@@ -1,4 +1,4 @@
-"""The client of an external candidate source: a server of the operator's, in whose answers nobody trusts."""
+"""The client of an external candidate source: a server of the operator's, whose answers are not trusted."""
 
 import asyncio
 from collections.abc import Sequence

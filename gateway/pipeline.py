@@ -270,7 +270,7 @@ def _leave_out_excluded_pins(request: CandidateRequest, catalogue: ServedCatalog
     pinned = _pinned(request)
     if request.rules is None or not len(pinned):
         return 0
-    kept = catalogue.permits(pinned, request.permitted) & ~np.isin(pinned, request.excluded)
+    kept = ~np.isin(pinned, request.excluded) & catalogue.permits(pinned, request.permitted)
     request.rules = request.rules.keep_pinned(kept)
     return len(pinned) - int(np.count_nonzero(kept))
 

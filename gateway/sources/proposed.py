@@ -65,7 +65,7 @@ class Inspection:
         return Proposed(self._source, rows, places)
 
     def first(self, request: CandidateRequest, rows: Rows, count: int) -> Proposed:
-        """Return the first `count` rows that may be in the answer; only they have places."""
+        """Return the first `count` rows that may be in the answer, with places from 1."""
         found: list[Rows] = [rows[:0]]
         missing = count
         for start in range(0, len(rows), BLOCK_ROWS):

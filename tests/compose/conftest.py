@@ -62,7 +62,7 @@ def stack(images: ComposeStack, log: Path) -> ComposeStack:
     images.compose(
         "run", "--rm", f"--volume={log / 'log.parquet'}:/log.parquet:ro", "train",
         "winnow", "train", "--interactions=/log.parquet", "--releases=/releases", "--checkpoints=/runs/test",
-        "--candidate-epochs=1", "--ranking-epochs=1", "--threads=1",
+        "--candidate-epochs=1", "--ranking-epochs=1", "--threads=1", "--publish=always",
     )  # fmt: skip
     return images
 

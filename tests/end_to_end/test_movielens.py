@@ -60,7 +60,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         checkpoints=directory / "run",
     )
     with (directory / "console.txt").open("w") as output:
-        result = run(paths, settings, resume=False, device=torch.device("cpu"), console=Console(file=output))
+        # Trained too little to be published otherwise.
+        result = run(
+            paths,
+            settings,
+            resume=False,
+            device=torch.device("cpu"),
+            console=Console(file=output),
+            publish="always",
+        )
     return Trained(result, paths.releases, log)
 
 

@@ -28,8 +28,12 @@ def check(
     log_format: LogFormat,
     interactions: Annotated[Path, typer.Argument(help="The interaction log, as for winnow train.")],
     items: Annotated[Path | None, typer.Option(help="The items file, as for winnow train.")] = None,
+    attribute_types: Annotated[str, typer.Option(help="As for winnow train.")] = "",
     preset: Annotated[
         str | None, typer.Option(help="Estimate the training with this preset; by default the one that fits.")
+    ] = None,
+    settings_file: Annotated[
+        Path | None, typer.Option("--settings", help="TOML file of settings that differ from the preset.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch decides by default.")] = None,
@@ -40,6 +44,7 @@ def check(
     """
     import torch
 
+    from winnow.catalogue.inference import parse_types
     from winnow.logs.file_formats import InputFileError
     from winnow.logs.inspection import inspect_items, inspect_log
     from winnow.logs.interactions import select_interactions
@@ -49,6 +54,7 @@ def check(
     from winnow.training.plan import describe, plan_on_watches
     from winnow.training.presets import PRESETS
     from winnow.training.run_context import RunContext, choose_precision
+    from winnow.training.settings_file import read_settings
 
     if preset is not None and preset not in PRESETS:
         raise typer.BadParameter(f"there is no preset {preset!r}, only {', '.join(PRESETS)}")
@@ -61,7 +67,7 @@ def check(
         _say(console, str(interactions), log.facts(), log.remarks())
         refusals = list(log.refusals())
         name = preset or fitting_preset(log)
-        settings = PRESETS[name]
+        settings = PRESETS[name] if settings_file is None else read_settings(settings_file, PRESETS[name])
         selected = select_interactions(
             log.watches, vocabulary_size=settings.vocabulary_size, min_item_count=settings.min_item_count
         )
@@ -70,9 +76,10 @@ def check(
             compared = inspect_items(items, log)
             facts = [f"{compared.item_count:,} items"]
             try:
-                types = read_items(items, selected.vocabulary, log_format=log.log_format).types
+                given = parse_types(attribute_types)
+                types = read_items(items, selected.vocabulary, given, log.log_format).types
                 facts += [f"attribute {column}: {type_}" for column, type_ in types.items()]
-            except InputFileError as error:
+            except ValueError as error:
                 refusals.append(str(error))
             _say(console, str(items), facts, _unmatched(compared))
         try:
@@ -97,7 +104,9 @@ def check(
         console.print(Text(f"error: {refusal}", style="red"))
     if refusals:
         raise typer.Exit(1)
-    command = ["winnow", "train", "--interactions", str(interactions), *_options(items, name, log_format)]
+    chosen = {"--items": items, "--attribute-types": attribute_types, "--preset": name, "--settings": settings_file}
+    options = [part for option, value in chosen.items() if value for part in (option, str(value))]
+    command = ["winnow", "train", "--interactions", str(interactions), *options, *_options(log_format)]
     console.print(f"Train with: {shlex.join(command)}", markup=False)
 
 
@@ -129,11 +138,8 @@ def _unmatched(compared: "ItemsInspection") -> Iterator[str]:
             yield f"{what}: {len(ids):,} ({shown})"
 
 
-def _options(items: Path | None, preset: str, log_format: LogFormat) -> Iterator[str]:
-    """Return the options of `winnow train` that read the same log."""
-    if items is not None:
-        yield from ("--items", str(items))
-    yield from ("--preset", preset)
+def _options(log_format: LogFormat) -> Iterator[str]:
+    """Return the options of a format."""
     for name, value in asdict(log_format).items():
         if value != getattr(PLAIN_LOG, name):
             yield from [f"--{name.replace('_', '-')}", *([] if value is True else [value])]

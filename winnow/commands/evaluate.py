@@ -1,6 +1,5 @@
 """`winnow evaluate`: a release beside baselines."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -26,14 +25,17 @@ def evaluate(
     ] = None,
     part: Annotated[list[str] | None, typer.Option(help="validation or test; both by default.")] = None,
     baseline: Annotated[
-        list[str] | None, typer.Option(help="popularity, item-knn, ease, als or none; all by default.")
+        list[str] | None, typer.Option(help="popularity, succession-knn, item-knn, ease, als or none; all by default.")
     ] = None,
     withhold: Annotated[
         bool,
         typer.Option("--withhold", help="Also measure callers who send no weights, no timestamps or neither."),
     ] = False,
     report: Annotated[Path | None, typer.Option(help="Write an HTML page with plots about the test.")] = None,
-    figures: Annotated[Path | None, typer.Option(help="Write all figures as JSON.")] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Write all figures as JSON, those of each recommender as soon as they are known."),
+    ] = None,
     section: Annotated[
         str | None, typer.Option(help="Write them under this key of the JSON file, and keep its other keys.")
     ] = None,
@@ -47,16 +49,20 @@ def evaluate(
     """
     import torch
 
+    from winnow.evaluation.baselines import BASELINES
     from winnow.evaluation.compare import (
-        BASELINES,
         PARTS,
+        Compared,
         Comparison,
         EvaluationLog,
+        LeftOut,
         compare,
         measure_on_impressions,
     )
-    from winnow.evaluation.comparison_report import as_json, page, table, what_ranking_adds
+    from winnow.evaluation.comparison_report import as_json, how_much_is_used, page, table, what_ranking_adds
+    from winnow.evaluation.figures_file import FiguresFile
     from winnow.evaluation.figures_table import impressions_table
+    from winnow.evaluation.progress import comparison_progress
     from winnow.release.manifest import CURRENT_FILE
     from winnow.release.reader import current_release_id, open_release
 
@@ -76,21 +82,35 @@ def evaluate(
         opened = open_release(path)
         log = EvaluationLog.read(opened, interactions, impressions, log_format)
         console.print(f"Split: {log.split.description}")
-        compared = []
-        for one in compare(opened, log, parts=parts, baselines=baselines, withhold=withhold, device=chosen_device):
-            compared.append(one)
-            console.print(f"{one.part}, {one.name}: HR@10 {one.figures['hr_at_10']:.4f}")
         judged = measure_on_impressions(opened, log, parts, chosen_device)
-        comparison = Comparison(release=opened, log=log, compared=compared, impressions=judged)
+        compared: list[Compared] = []
+        left_out: list[LeftOut] = []
+        comparison = Comparison(release=opened, log=log, compared=compared, left_out=left_out, impressions=judged)
+        figures_file = None if figures is None else FiguresFile(figures, section)
+        with comparison_progress(console) as report_progress:
+            for one in compare(
+                opened,
+                log,
+                parts=parts,
+                baselines=baselines,
+                withheld=withhold,
+                device=chosen_device,
+                report=report_progress,
+            ):
+                if isinstance(one, LeftOut):
+                    left_out.append(one)
+                    console.print(f"{one.name} is left out: {one.reason}")
+                else:
+                    compared.append(one)
+                    console.print(f"{one.part}, {one.name}: HR@10 {one.figures['hr_at_10']:.4f}")
+                if figures_file is not None:
+                    figures_file.save(as_json(parts, comparison))
+        if used := how_much_is_used(comparison):
+            console.print(used, soft_wrap=True)
         for name in parts:
             console.print(table(name, comparison))
             console.print(what_ranking_adds(name, comparison))
             if name in judged:
                 console.print(impressions_table(f"{name}: ranking on later impressions", judged[name]))
-        if figures is not None:
-            found = as_json(parts, comparison)
-            if section is not None:
-                found = {**(json.loads(figures.read_text()) if figures.exists() else {}), section: found}
-            figures.write_text(json.dumps(found, indent=1) + "\n")
         if report is not None:
             report.write_text(page("test", comparison))

@@ -1,7 +1,7 @@
 """`winnow train`: from an interaction log to a release."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -9,6 +9,9 @@ from rich.console import Console
 from winnow.commands.failures import checked_device, one_line_errors
 from winnow.commands.log_options import reads_a_log
 from winnow.logs.log_format import LogFormat
+
+# Exit status: 1 is an error and 2 a wrong argument.
+NOT_PUBLISHED = 3
 
 
 @reads_a_log
@@ -58,17 +61,33 @@ def train(
     ranking_epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch decides by default.")] = None,
+    publish: Annotated[
+        Literal["not-worse", "always", "never"],
+        typer.Option(
+            help="Make the release current: not-worse (unless the current release or the best baseline is better on "
+            "validation beyond noise), always or never."
+        ),
+    ] = "not-worse",
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --checkpoints, if there is one.")
     ] = False,
 ) -> None:
-    """Train both networks on a log, measure them on its held-out part and write a release."""
+    """Train both networks on a log, measure them on its held-out part and write a release.
+
+    The exit status is 3 where the release was written but is not good enough to become the current one.
+    """
     import dataclasses
 
     import torch
 
     from winnow.catalogue.inference import parse_types
-    from winnow.evaluation.figures_table import figures_table, impressions_table
+    from winnow.evaluation.figures_table import (
+        GAIN_OF_RANKING,
+        IMPRESSIONS,
+        figures_table,
+        impressions_table,
+        in_words,
+    )
     from winnow.logs.split import SPLITS
     from winnow.training.presets import PRESETS
     from winnow.training.run import RunPaths, run
@@ -118,9 +137,29 @@ def train(
         log_format=log_format,
     )
     with one_line_errors(ValueError):
-        result = run(paths, settings, resume=resume, device=chosen_device, console=console, attribute_types=types)
+        result = run(
+            paths,
+            settings,
+            resume=resume,
+            device=chosen_device,
+            console=console,
+            attribute_types=types,
+            publish=publish,
+        )
     for part, figures in result.figures.items():
         console.print(figures_table(f"{part}: held-out watches among all unseen items", figures))
-        if "impressions" in figures:
-            console.print(impressions_table(f"{part}: later impressions", figures["impressions"]))
-    console.print(f"Release {result.release_id} is current in {releases}")
+        if IMPRESSIONS in figures:
+            console.print(impressions_table(f"{part}: later impressions", figures[IMPRESSIONS]))
+        if GAIN_OF_RANKING in figures:
+            console.print(in_words(part, figures[GAIN_OF_RANKING]), soft_wrap=True)
+    if result.verdict is not None:
+        console.print(str(result.verdict), soft_wrap=True)
+    if result.current:
+        console.print(f"Release {result.release_id} is current in {releases}", soft_wrap=True)
+        return
+    console.print(f"Release {result.release_id} was written to {releases}, but is not current", soft_wrap=True)
+    if publish == "not-worse":
+        console.print(
+            "To make it current all the same: the same command with --resume --publish always", soft_wrap=True
+        )
+        raise typer.Exit(NOT_PUBLISHED)

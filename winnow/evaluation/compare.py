@@ -1,27 +1,18 @@
 """A release beside the baselines, on the held-out part of the log that it was trained on."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from winnow.evaluation.calibration import calibration
+from winnow.evaluation.baselines import BASELINES, TooLargeError
 from winnow.evaluation.impression_figures import impression_figures
-from winnow.evaluation.recommender_figures import Answers, ask, measure
-from winnow.evaluation.recommenders import (
-    AlternatingLeastSquares,
-    CandidateOrder,
-    Chain,
-    Popularity,
-    Recommender,
-    Withholding,
-    ease,
-    item_knn,
-)
-from winnow.history import RaggedRows
+from winnow.evaluation.recommender_figures import Answers, ask, ask_stages, gain, measure
+from winnow.evaluation.recommenders import CandidateOrder, Chain, withhold
 from winnow.logs.impression_log import ImpressionLog, ImpressionSplit
 from winnow.logs.input_table import InputFileError
 from winnow.logs.interactions import read_interactions
@@ -31,15 +22,10 @@ from winnow.release.models.loader import load_candidate_network, load_ranking_ne
 from winnow.release.reader import Release
 
 CANDIDATE, CHAIN = "candidate", "chain"
-BASELINES: dict[str, Callable[[RaggedRows, int], Recommender]] = {
-    "popularity": Popularity,
-    "item-knn": item_knn,
-    "ease": ease,
-    "als": AlternatingLeastSquares,
-}
 PARTS = ("validation", "test")
 SEED = 1
 # What a caller may not know about the watches: their weights, their timestamps.
+ALL_SENT = {"": (False, False)}
 WITHHELD = {"weights": (True, False), "timestamps": (False, True), "either": (True, True)}
 
 
@@ -101,7 +87,7 @@ class Compared:
     """One recommender's answers and figures for one part of the log.
 
     `withheld` says that it did not see everything that the log knows about the watches. `calibration` is that of the
-    chain's probabilities, empty for others.
+    chain's probabilities, and `gain` by how much the chain is better than the candidate order; empty for others.
     """
 
     name: str
@@ -110,6 +96,19 @@ class Compared:
     answers: Answers
     figures: dict[str, float]
     calibration: list[dict[str, float]]
+    gain: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A baseline that does not fit this log, and why."""
+
+    name: str
+    reason: str
+
+
+Report = Callable[[str, int, int], None]
+"""Is told what is being measured, how many held-out watches have been answered, and how many there are."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,6 +118,7 @@ class Comparison:
     release: Release
     log: EvaluationLog
     compared: Sequence[Compared]
+    left_out: Sequence[LeftOut]
     impressions: Mapping[str, Mapping[str, float]]
 
     def of_part(self, part: str) -> list[Compared]:
@@ -132,30 +132,31 @@ def compare(
     *,
     parts: Sequence[str],
     baselines: Sequence[str],
-    withhold: bool,
+    withheld: bool,
     device: torch.device,
-) -> Iterator[Compared]:
+    report: Report,
+) -> Iterator[Compared | LeftOut]:
     """Measure the stages of the release on held-out watches, then the baselines; yield each as soon as it is done.
 
     Where ranking learned from impressions, its scores say nothing about the next watch: only the candidate stage is
-    measured here. With `withhold`, the stages are also asked without weights, without timestamps and without both.
-    Raises ImportError, before anything is computed, where a baseline needs the extra `train`, and ValueError where the
-    catalogue is too large for a baseline.
+    measured here. With `withheld`, the stages are also asked without weights, without timestamps and without both.
+    Raises ImportError, before anything is computed, where a baseline needs the extra `train`.
     """
     if "als" in baselines:
         import implicit  # noqa: F401 - imported early, to fail early
-    for name, recommender in _recommenders(release, log, baselines, withhold, device):
+    yield from _stages(release, log, parts, withheld, device, report)
+    item_count = release.manifest.item_count
+    for name in baselines:
+        report(f"{name}: learning", 0, 0)
+        try:
+            recommender = BASELINES[name](log.split.training, item_count)
+        except TooLargeError as error:
+            yield LeftOut(name=name, reason=str(error))
+            continue
         for part in parts:
             held_out = log.held_out(part)
-            answers = ask(recommender, held_out, release.manifest.item_count)
-            yield Compared(
-                name=name,
-                withheld=isinstance(recommender, Withholding),
-                part=part,
-                answers=answers,
-                figures=measure(answers, log.watch_counts, seed=SEED),
-                calibration=_calibration(recommender, held_out) if isinstance(recommender, Chain) else [],
-            )
+            answers = ask(recommender, held_out, item_count, advance=_advance(report, f"{part}, {name}", held_out))
+            yield _compared(name, part, answers, log)
 
 
 def measure_on_impressions(
@@ -175,29 +176,51 @@ def _check_fingerprint(path: Path, found: str, release: Release, key: str) -> No
         )
 
 
-def _calibration(chain: Chain, held_out: HeldOut) -> list[dict[str, float]]:
-    """Compare the probabilities of the chain's candidates with how often a candidate was the next watch."""
-    predicted, actual = [], []
-    for block in held_out.blocks():
-        rows_BK, probabilities_BK = chain.probabilities(block.histories)
-        predicted.append(probabilities_BK.ravel())
-        actual.append((rows_BK == block.targets[:, None]).ravel())
-    return calibration(np.concatenate(predicted), np.concatenate(actual))
-
-
-def _recommenders(
-    release: Release, log: EvaluationLog, baselines: Sequence[str], withhold: bool, device: torch.device
-) -> Iterator[tuple[str, Recommender]]:
+def _stages(
+    release: Release, log: EvaluationLog, parts: Sequence[str], withheld: bool, device: torch.device, report: Report
+) -> Iterator[Compared]:
     candidate_network = load_candidate_network(release, device)
-    stages: dict[str, Recommender] = {CANDIDATE: CandidateOrder(candidate_network)}
+    item_count = release.manifest.item_count
+    chain = None
     if log.impressions is None:
         settings = release.manifest.training.get("settings", {})
         candidate_count = int(settings.get("ranking", {}).get("candidate_count", 200))
-        stages[CHAIN] = Chain(candidate_network, load_ranking_network(release, device), candidate_count)
-    yield from stages.items()
-    if withhold:
-        for what, (weights, timestamps) in WITHHELD.items():
-            for name, stage in stages.items():
-                yield f"{name} without {what}", Withholding(stage, weights=weights, timestamps=timestamps)
-    for name in baselines:
-        yield name, BASELINES[name](log.split.training, release.manifest.item_count)
+        chain = Chain(candidate_network, load_ranking_network(release, device), candidate_count)
+    for what, (weights, timestamps) in (ALL_SENT | WITHHELD if withheld else ALL_SENT).items():
+        seen = partial(withhold, weights=weights, timestamps=timestamps)
+        behind = f" without {what}" if what else ""
+        for part in parts:
+            held_out = log.held_out(part)
+            advance = _advance(report, f"{part}, {CANDIDATE if chain is None else 'both stages'}{behind}", held_out)
+            if chain is None:
+                answers = ask(CandidateOrder(candidate_network), held_out, item_count, seen=seen, advance=advance)
+                yield _compared(CANDIDATE + behind, part, answers, log, withheld=bool(what))
+                continue
+            of_stages = ask_stages(chain, held_out, item_count, seen=seen, advance=advance)
+            yield _compared(CANDIDATE + behind, part, of_stages.candidate, log, withheld=bool(what))
+            gained = gain(of_stages.chain.ranks, of_stages.candidate.ranks, held_out.users, seed=SEED)
+            of_chain = _compared(CHAIN + behind, part, of_stages.chain, log, withheld=bool(what))
+            yield replace(of_chain, calibration=of_stages.calibration, gain=gained)
+
+
+def _compared(name: str, part: str, answers: Answers, log: EvaluationLog, *, withheld: bool = False) -> Compared:
+    return Compared(
+        name=name,
+        withheld=withheld,
+        part=part,
+        answers=answers,
+        figures=measure(answers, log.watch_counts, seed=SEED),
+        calibration=[],
+        gain={},
+    )
+
+
+def _advance(report: Report, what: str, held_out: HeldOut) -> Callable[[int], None]:
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        report(what, done, len(held_out))
+
+    return advance

@@ -10,8 +10,9 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from winnow.evaluation import plots
-from winnow.evaluation.compare import CANDIDATE, CHAIN, SEED, Compared, Comparison, EvaluationLog
-from winnow.evaluation.recommender_figures import DEPTHS, by_group, gain
+from winnow.evaluation.compare import CHAIN, Compared, Comparison, EvaluationLog
+from winnow.evaluation.figures_table import in_words
+from winnow.evaluation.recommender_figures import DEPTHS, by_group
 
 COLUMNS = {
     **{f"hr_at_{depth}": f"HR@{depth}" for depth in DEPTHS},
@@ -58,27 +59,39 @@ def table(part: str, comparison: Comparison) -> Table:
 
 
 def gain_of_ranking(part: str, comparison: Comparison) -> dict[str, float]:
-    """Return by how much the chain is better than the candidate order; empty where the chain was not measured."""
-    answers = {one.name: one.answers for one in comparison.of_part(part)}
-    return gain(answers[CHAIN], answers[CANDIDATE], seed=SEED) if CHAIN in answers else {}
+    """Return by how much the chain is better than the candidate order; empty where the chain is not measured."""
+    return next((one.gain for one in comparison.of_part(part) if one.name == CHAIN), {})
 
 
 def what_ranking_adds(part: str, comparison: Comparison) -> str:
     """Say by how much the chain is better than the candidate order, or why that was not measured."""
     found = gain_of_ranking(part, comparison)
-    if not found:
-        return f"{part}: {CHAIN_NOT_MEASURED}"
-    words = [
-        f"{heading} {found[key]:+.4f} ({found[f'{key}_low']:+.4f} to {found[f'{key}_high']:+.4f})"
-        for key, heading in plots.METRICS.items()
-    ]
-    return f"{part}: ranking adds to the order of the candidates: {', '.join(words)}"
+    return in_words(part, found) if found else f"{part}: {CHAIN_NOT_MEASURED}"
+
+
+def how_much_is_used(comparison: Comparison) -> str:
+    """Say how much of the ranking network's correction the release uses; empty where it was not fitted."""
+    training = comparison.release.manifest.training
+    factors, weights = training.get("correction_factors"), training.get("neighbour_weights")
+    if factors is None:
+        return ""
+    of_tables = ", ".join(f"{name} {weight:g}" for name, weight in (weights or {}).items())
+    return (
+        f"Of the ranking network's correction, the chain uses {factors['tower']:g} of the tower's part and "
+        f"{factors['successions']:g} of that by successions; weights of neighbours: {of_tables or 'none'}. "
+        "All of this was chosen on validation."
+    )
 
 
 def as_json(parts: Sequence[str], comparison: Comparison) -> dict[str, Any]:
-    """Return every figure with four significant digits, by part and recommender."""
+    """Return every figure so far with four significant digits, by part and recommender."""
     settings = comparison.release.manifest.training.get("settings", {})
     found: dict[str, Any] = {"split": comparison.log.split.description, "seed": settings.get("seed")}
+    for name in ("correction_factors", "neighbour_weights"):
+        if (fitted := comparison.release.manifest.training.get(name)) is not None:
+            found[name] = fitted
+    if comparison.left_out:
+        found["left_out"] = {_key(one.name): one.reason for one in comparison.left_out}
     for part in parts:
         ours = comparison.of_part(part)
         found[part] = {_key(one.name): one.figures for one in ours}
@@ -120,7 +133,8 @@ def page(part: str, comparison: Comparison) -> str:
         f"<style>{STYLE}</style><h1>{html.escape(title)}</h1><p>{len(held_out):,} held-out watches of "
         f"{user_count:,} users ({part}); all items that a user has not seen are ranked; 95 % intervals by bootstrap "
         f"over users. Split: {html.escape(comparison.log.split.description)}.</p>"
-        f"{_html_table(('', *COLUMNS.values()), rows)}<p>{html.escape(what_ranking_adds(part, comparison))}.</p>"
+        f"{_html_table(('', *COLUMNS.values()), rows)}<p>{html.escape(what_ranking_adds(part, comparison))}. "
+        f"{html.escape(how_much_is_used(comparison))}</p>"
         f"{impressions}{''.join(_section(heading, png) for heading, png in pictures.items())}</html>\n"
     )
 

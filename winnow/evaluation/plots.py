@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from winnow.evaluation.compare import Compared
+from winnow.evaluation.figures_table import METRICS
 from winnow.evaluation.recommender_figures import DEPTHS
-
-METRICS = {"hr_at_10": "HR@10", "ndcg_at_10": "NDCG@10"}
 
 
 def recall_over_k(compared: Sequence[Compared]) -> bytes:

@@ -3,17 +3,20 @@
 Shape legend: B held-out watches, I items, K candidates.
 """
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from winnow.evaluation.rank_figures import NOT_FOUND, Ranks, rank_figures
+from winnow.evaluation.rank_figures import NOT_FOUND, Ranks
 from winnow.history import RaggedRows
 from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.packed import PackedTensor
 from winnow.networks.ranking import DeepRankingModel
+from winnow.networks.recalibration import CorrectionFactors
 
 
 def popularity_ranks(watch_counts: NDArray[np.int64], held_out: HeldOut) -> Ranks:
@@ -39,16 +42,80 @@ def chain_ranks(
 ) -> Ranks:
     """Rank each target by the ranking network among the candidates; NOT_FOUND where it is not one of them."""
     ranks = []
-    for block in held_out.blocks():
-        candidates = top_candidates(candidate_network, block.histories, candidate_count=candidate_count)
-        histories = ranking_network.pack(block.histories)
-        scores_BK = ranking_network.logits(histories, rectangle(candidates)).view_as(candidates)
-        targets = torch.from_numpy(block.targets).to(candidates).unsqueeze(1)
-        hit_BK = candidates == targets
-        target_scores = scores_BK.masked_fill(~hit_BK, -torch.inf).amax(dim=1, keepdim=True)
-        ranks_B = (scores_BK >= target_scores).sum(dim=1) - 1
-        ranks.append(ranks_B.masked_fill(~hit_BK.any(dim=1), NOT_FOUND).cpu().numpy())
+    for block, candidates_BK, logits_BK in ranked_blocks(candidate_network, ranking_network, held_out, candidate_count):
+        ranks.append(ranks_among(candidates_BK, logits_BK, block))
     return np.concatenate(ranks)
+
+
+@torch.inference_mode()
+def corrected_ranks(
+    candidate_network: DeepCandidateGenerationModel,
+    ranking_network: DeepRankingModel,
+    held_out: HeldOut,
+    *,
+    candidate_count: int,
+    factors: Sequence[CorrectionFactors],
+) -> list[Ranks]:
+    """Rank as `chain_ranks` would if the correction of the candidate logit were scaled by each of `factors`.
+
+    The ranking network has to add the logit of the candidate network: see Matching. With factors of 0, the ranks are
+    those of the candidate order.
+    """
+    ranks: list[list[Ranks]] = [[] for _ in factors]
+    for block, candidates_BK, logits_BK in ranked_blocks(candidate_network, ranking_network, held_out, candidate_count):
+        requests = ranking_network.pack(block.histories), rectangle(candidates_BK)
+        matching_N = candidate_network.candidate_logits(candidate_network.pack(block.histories), requests[1])
+        matching_BK = matching_N.view_as(logits_BK)
+        followed_BK = torch.zeros_like(logits_BK)
+        if ranking_network.matching is not None and ranking_network.matching.successions is not None:
+            followed_BK = ranking_network.matching.successions(*requests, matching_N).view_as(logits_BK)
+        tower_BK = logits_BK - followed_BK - matching_BK
+        for factor, of_factor in zip(factors, ranks, strict=True):
+            scores_BK = matching_BK + factor.tower * tower_BK + factor.successions * followed_BK
+            of_factor.append(ranks_among(candidates_BK, scores_BK, block))
+    return [np.concatenate(of_factor) for of_factor in ranks]
+
+
+@torch.inference_mode()
+def chain_logits(
+    candidate_network: DeepCandidateGenerationModel,
+    ranking_network: DeepRankingModel,
+    held_out: HeldOut,
+    *,
+    candidate_count: int,
+) -> tuple[Tensor, Tensor]:
+    """Return the logits of all candidates of all held-out watches, float [B * K], and which are the target, bool."""
+    logits, hits = [], []
+    for block, candidates_BK, logits_BK in ranked_blocks(candidate_network, ranking_network, held_out, candidate_count):
+        logits.append(logits_BK.flatten())
+        hits.append((candidates_BK == torch.from_numpy(block.targets).to(candidates_BK).unsqueeze(1)).flatten())
+    return torch.cat(logits), torch.cat(hits)
+
+
+def ranked_blocks(
+    candidate_network: DeepCandidateGenerationModel,
+    ranking_network: DeepRankingModel,
+    held_out: HeldOut,
+    candidate_count: int,
+) -> Iterator[tuple[HeldOut, Tensor, Tensor]]:
+    """Yield the candidates of each block, best first, int64 [B, K], and the ranking network's logits, float [B, K]."""
+    item_halves_ID = ranking_network.item_halves()
+    for block in held_out.blocks():
+        candidates_BK = top_candidates(candidate_network, block.histories, candidate_count=candidate_count)
+        histories = ranking_network.pack(block.histories)
+        logits_N = ranking_network.logits(histories, rectangle(candidates_BK), item_halves_ID)
+        yield block, candidates_BK, logits_N.view_as(candidates_BK)
+
+
+def ranks_among(candidates_BK: Tensor, scores_BK: Tensor, block: HeldOut) -> Ranks:
+    """Rank the targets of a block among its candidates. Equal scores keep the order of the candidates."""
+    targets_B1 = torch.from_numpy(block.targets).to(candidates_BK).unsqueeze(1)
+    hit_BK = candidates_BK == targets_B1
+    target_scores_B1 = scores_BK.masked_fill(~hit_BK, -torch.inf).amax(dim=1, keepdim=True)
+    places_K = torch.arange(candidates_BK.shape[1], device=candidates_BK.device)
+    target_places_B1 = hit_BK.int().argmax(dim=1, keepdim=True)
+    before_BK = (scores_BK > target_scores_B1) | ((scores_BK == target_scores_B1) & (places_K < target_places_B1))
+    return before_BK.sum(dim=1).masked_fill(~hit_BK.any(dim=1), NOT_FOUND).cpu().numpy()
 
 
 @torch.inference_mode()
@@ -61,15 +128,15 @@ def top_candidates(network: DeepCandidateGenerationModel, histories: RaggedRows,
     return scores_BI.topk(min(candidate_count, scores_BI.shape[1]), dim=1).indices
 
 
-def stage_figures(
+def stage_ranks(
     held_out: HeldOut,
     watch_counts: NDArray[np.int64],
     candidate_network: DeepCandidateGenerationModel,
     ranking_network: DeepRankingModel | None = None,
     *,
     candidate_count: int = 0,
-) -> dict[str, dict[str, float]]:
-    """Return the figures of popularity, of the candidate stage and, with a ranking network, of the whole chain.
+) -> dict[str, Ranks]:
+    """Return the ranks by popularity, by the candidate stage and, with a ranking network, by the whole chain.
 
     `watch_counts`, int64 [I], must not count held-out watches.
     """
@@ -79,7 +146,7 @@ def stage_figures(
     }
     if ranking_network is not None:
         ranks["chain"] = chain_ranks(candidate_network, ranking_network, held_out, candidate_count=candidate_count)
-    return {name: rank_figures(of_stage, held_out.users) for name, of_stage in ranks.items()}
+    return ranks
 
 
 def _scores(network: DeepCandidateGenerationModel, histories: RaggedRows) -> Tensor:

@@ -3,14 +3,16 @@
 Shape legend: B held-out watches, U users, K rows of an answer, I items, S bootstrap samples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from winnow.evaluation.calibration import calibration
 from winnow.evaluation.rank_figures import LIST_LENGTH, NOT_FOUND, Ranks, gains, hits, means_of_users, rank_figures
-from winnow.evaluation.recommenders import Recommender
+from winnow.evaluation.recommenders import Chain, Recommender
+from winnow.history import RaggedRows
 from winnow.logs.split import HeldOut
 
 DEPTHS = (10, 50, 100, 200, 500)
@@ -34,16 +36,77 @@ class Answers:
         return float(means_of_users(values_B, self.users).mean())
 
 
-def ask(recommender: Recommender, held_out: HeldOut, item_count: int) -> Answers:
-    """Ask for recommendations before every held-out watch."""
-    ranks, lists = [], []
-    depth = min(DEPTHS[-1], item_count)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StageAnswers:
+    """What both stages answer to the same watches, and the calibration of the chain's probabilities."""
+
+    candidate: Answers
+    chain: Answers
+    calibration: list[dict[str, float]]
+
+
+def ask(
+    recommender: Recommender,
+    held_out: HeldOut,
+    item_count: int,
+    *,
+    seen: Callable[[RaggedRows], RaggedRows] = lambda histories: histories,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Answers:
+    """Ask for recommendations before every held-out watch.
+
+    `seen` turns the histories of a block into what the recommender sees of them. `advance` is told how many watches
+    have been answered after each block.
+    """
+    answers = _Collected(held_out)
     for block in held_out.blocks():
-        rows_BK = recommender.top(block.histories, depth)
-        hit_BK = rows_BK == block.targets[:, None]
-        ranks.append(np.where(hit_BK.any(axis=1), hit_BK.argmax(axis=1), NOT_FOUND))
-        lists.append(rows_BK[:, :LIST_LENGTH])
-    return Answers(ranks=np.concatenate(ranks), lists=np.concatenate(lists), users=held_out.users)
+        answers.add(block.targets, recommender.top(seen(block.histories), min(DEPTHS[-1], item_count)))
+        advance(len(block))
+    return answers.collected()
+
+
+def ask_stages(
+    chain: Chain,
+    held_out: HeldOut,
+    item_count: int,
+    *,
+    seen: Callable[[RaggedRows], RaggedRows] = lambda histories: histories,
+    advance: Callable[[int], None] = lambda _: None,
+) -> StageAnswers:
+    """Ask both stages in one pass, in which candidates are retrieved once; see `ask`."""
+    by_candidate, by_chain = _Collected(held_out), _Collected(held_out)
+    predicted, actual = [], []
+    for block in held_out.blocks():
+        rows_BK, ranked_BK, probabilities_BK = chain.both(seen(block.histories), min(DEPTHS[-1], item_count))
+        by_candidate.add(block.targets, rows_BK)
+        by_chain.add(block.targets, ranked_BK)
+        scored_BK = rows_BK[:, : probabilities_BK.shape[1]]
+        predicted.append(probabilities_BK[:, : scored_BK.shape[1]].ravel())
+        actual.append((scored_BK == block.targets[:, None]).ravel())
+        advance(len(block))
+    return StageAnswers(
+        candidate=by_candidate.collected(),
+        chain=by_chain.collected(),
+        calibration=calibration(np.concatenate(predicted), np.concatenate(actual)),
+    )
+
+
+class _Collected:
+    """Answers, block by block."""
+
+    def __init__(self, held_out: HeldOut) -> None:
+        self._users = held_out.users
+        self._ranks: list[Ranks] = []
+        self._lists: list[NDArray[np.int64]] = []
+
+    def add(self, targets_B: NDArray[np.integer], rows_BK: NDArray[np.int64]) -> None:
+        hit_BK = rows_BK == targets_B[:, None]
+        self._ranks.append(np.where(hit_BK.any(axis=1), hit_BK.argmax(axis=1), NOT_FOUND))
+        # Copied, so that the rest of the answer can be forgotten.
+        self._lists.append(rows_BK[:, :LIST_LENGTH].copy())
+
+    def collected(self) -> Answers:
+        return Answers(ranks=np.concatenate(self._ranks), lists=np.concatenate(self._lists), users=self._users)
 
 
 def measure(answers: Answers, watch_counts: NDArray[np.int64], *, seed: int) -> dict[str, float]:
@@ -64,16 +127,14 @@ def measure(answers: Answers, watch_counts: NDArray[np.int64], *, seed: int) -> 
     }
 
 
-def gain(ours: Answers, theirs: Answers, *, seed: int) -> dict[str, float]:
-    """Return by how much `ours` is better, and the interval of the paired differences of the same users."""
-    differences = {
-        "hr_at_10": hits(ours.ranks) - hits(theirs.ranks),
-        "ndcg_at_10": gains(ours.ranks) - gains(theirs.ranks),
-    }
+def gain(ours: Ranks, theirs: Ranks, users: NDArray[np.int64], *, seed: int) -> dict[str, float]:
+    """Return by how much `ours` is better, and the interval of the paired differences of the same users; all [B]."""
+    differences = {"hr_at_10": hits(ours) - hits(theirs), "ndcg_at_10": gains(ours) - gains(theirs)}
     found: dict[str, float] = {}
     for name, values_B in differences.items():
-        found[name] = ours.mean(values_B)
-        found |= _bounds(name, means_of_users(values_B, ours.users), seed=seed)
+        values_U = means_of_users(values_B, users)
+        found[name] = float(values_U.mean())
+        found |= _bounds(name, values_U, seed=seed)
     return found
 
 

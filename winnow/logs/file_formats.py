@@ -82,7 +82,7 @@ def read_file(path: Path, *, skip_malformed: bool = False) -> FileContent:
 
 
 def _kind(path: Path) -> str | None:
-    """Return the format that the name ends in: csv, jsonl or parquet."""
+    """Return the format that the name ends in: csv, tsv, JSON lines or parquet; None for another."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes[-1:] == [".parquet"]:
         return "parquet"

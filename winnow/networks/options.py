@@ -155,6 +155,23 @@ class SuccessionOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NeighbourOptions:
+    """The size of a table of items that stand beside each other in the log: see Neighbours."""
+
+    neighbour_count: int
+    """How many neighbours of each item the table holds."""
+    latest_count: int
+    """How many of the latest watches are looked up."""
+    recency_decay: float
+    """What a watch counts, as a share of what the next later one counts; 1 if all count the same."""
+
+    def __post_init__(self) -> None:
+        _check_integers(neighbour_count=self.neighbour_count, latest_count=self.latest_count)
+        if not 0 < self.recency_decay <= 1:
+            raise ValueError(f"recency_decay is {self.recency_decay}: it lies in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
 class MatchingOptions:
     """The trained candidate network inside the ranking network: see Matching."""
 
@@ -163,10 +180,14 @@ class MatchingOptions:
     """Add its logit of the candidate to the tower's. Where not, it is there for the features that read it."""
     successions: SuccessionOptions | None = None
     """Correct that logit by what is known to follow the latest watches."""
+    neighbours: tuple[NeighbourOptions, ...] = ()
+    """Add the sums of nearest-neighbour recommenders, one for each table."""
 
     def __post_init__(self) -> None:
         if self.successions is not None and not self.adds_logit:
             raise ValueError("adds_logit is False: successions correct that logit")
+        if self.neighbours and not self.adds_logit:
+            raise ValueError("adds_logit is False: neighbours are added to that logit")
 
 
 @dataclass(frozen=True, kw_only=True)

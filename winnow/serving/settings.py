@@ -123,7 +123,7 @@ class ServerSettings(BaseSettings):
 class StageSettings(ServerSettings):
     """Settings of both stages."""
 
-    max_request_bytes: MessageBytes = 8 * 1024 * 1024
+    max_request_bytes: MessageBytes = 5 * 1024 * 1024
     """Largest request that is taken, in bytes. Each MiB holds the event loop for a few milliseconds."""
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = "cpu"
     """Where the network runs: `cpu`, `cuda`, or one GPU of several, `cuda:1`."""

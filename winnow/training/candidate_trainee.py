@@ -37,6 +37,7 @@ class CandidateTrainee:
     """The candidate network in training; see Trainee."""
 
     name = "candidate"
+    counts_untrained = False
 
     def __init__(
         self,

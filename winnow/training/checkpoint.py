@@ -20,7 +20,10 @@ class CheckpointError(ValueError):
 
 @dataclass(kw_only=True)
 class EpochLog:
-    """The mean loss and the validation figures of every finished epoch, and which epoch was best, counted from 1."""
+    """The mean loss and the validation figures of every finished epoch, and which epoch was best, counted from 1.
+
+    The best epoch is 0 where the network was best before it was trained.
+    """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int | None = None

@@ -35,6 +35,7 @@ class ImpressionRankingTrainee:
     """
 
     name = "ranking"
+    counts_untrained = False
 
     def __init__(
         self,

@@ -40,6 +40,10 @@ class Trainee(Protocol):
     def steps_per_epoch(self) -> int:
         """How many losses an epoch yields."""
 
+    @property
+    def counts_untrained(self) -> bool:
+        """Whether the network before its first epoch may be the best one: then it is validated, too, as epoch 0."""
+
     def losses(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
         """Yield the mean loss and the number of examples of each step; the loop steps between them.
 
@@ -56,9 +60,9 @@ class Trainee(Protocol):
 def train(trainee: Trainee, context: RunContext) -> EpochLog:
     """Train for all epochs of the settings, then leave the epoch that validated best in `trainee.network`.
 
-    The state is written to a checkpoint after every epoch. Resuming from it gives the same result as a run that was
-    never interrupted. Raises CheckpointError where the checkpoint is of other data or settings, and OSError where it
-    cannot be written.
+    Epoch 0 is the network before training, where the trainee counts it. The state is written to a checkpoint after
+    every epoch. Resuming from it gives the same result as a run that was never interrupted. Raises CheckpointError
+    where the checkpoint is of other data or settings, and OSError where it cannot be written.
     """
     epochs, identity = trainee.settings.epochs, context.identity(trainee.settings)
     checkpoint = context.checkpoints / f"{trainee.name}.safetensors"
@@ -70,6 +74,12 @@ def train(trainee: Trainee, context: RunContext) -> EpochLog:
     first_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in trainee.optimizers]
     total_steps = epochs * trainee.steps_per_epoch
     with torch.random.fork_rng(), training_progress(context.console, f"{trainee.name} network") as progress:
+        if trainee.counts_untrained and not log.epochs:
+            trainee.network.eval()
+            figures = trainee.validate()
+            progress.before_training(figures)
+            log.best_epoch, log.best_score = 0, list(figures.values())
+            best = {name: tensor.clone() for name, tensor in trainee.network.state_dict().items()}
         for epoch in range(len(log.epochs), epochs):
             # Seeding each epoch by itself makes a resumed run draw what the uninterrupted one would have drawn.
             torch.manual_seed(context.seed + epoch)

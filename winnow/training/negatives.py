@@ -1,10 +1,14 @@
-"""The negatives of a sampled softmax: items that all examples of a step share.
+"""Negatives: those of a sampled softmax, which all examples of a step share, and what is none.
 
 Shape legend: N examples, I items, S negatives.
 """
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from winnow.history import RaggedRows
 
 
 class NegativeSampler:
@@ -49,3 +53,21 @@ class MixedSampler:
         rows_S = torch.cat([targets_N.cpu(), uniform_S])
         expected_S = len(targets_N) * self._share_I[rows_S] + self._sample_count / item_count
         return rows_S, expected_S.log().float()
+
+
+class WatchedItems:
+    """Tells which items a user watches anywhere in a log: what is watched later is no negative."""
+
+    def __init__(self, histories: RaggedRows, item_count: int, device: torch.device) -> None:
+        """`histories` has one list per user."""
+        users_N = np.repeat(np.arange(len(histories)), histories.lengths)
+        self._item_count = item_count
+        # The pair (user, item) has the key user * item_count + item. Keys rise, for a binary search.
+        self._keys = torch.from_numpy(np.unique(users_N * item_count + histories.rows)).to(device)
+
+    def among(self, users_N: NDArray[np.int64], rows_NS: Tensor) -> Tensor:
+        """Return which of the rows each user watches, bool [N, S]."""
+        users = torch.from_numpy(users_N).to(rows_NS.device)
+        keys_NS = users.unsqueeze(1) * self._item_count + rows_NS
+        at_NS = torch.searchsorted(self._keys, keys_NS).clamp_(max=len(self._keys) - 1)
+        return self._keys[at_NS] == keys_NS

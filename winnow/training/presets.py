@@ -94,6 +94,9 @@ class RankingSettings:
     # Multiply it by the watch's weight in the log, such as the seconds watched.
     weighted: bool
     examples_per_batch: int
+    # No preset states the settings from here on. With matching: add what nearest-neighbour recommenders say, as much as
+    # validation says: see Neighbours.
+    neighbours: bool = True
 
 
 Objective = Literal["click", "watch_time", "watch_time_paper"]

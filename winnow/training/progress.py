@@ -38,6 +38,10 @@ class TrainingProgress:
         self._bar = bar
         self._task: TaskID | None = None
 
+    def before_training(self, figures: Mapping[str, float]) -> None:
+        """Print the figures on validation before the first epoch."""
+        self._console.print(f"{self._name}, before training: {_shown(figures)}", highlight=False, soft_wrap=True)
+
     def start_epoch(self, epoch: int, epochs: int, steps: int) -> None:
         """Begin an epoch, counted from 1."""
         self._label = f"{self._name}, epoch {epoch} of {epochs}"
@@ -71,12 +75,17 @@ class TrainingProgress:
     def end_epoch(self, figures: Mapping[str, float]) -> None:
         """Print the mean loss, the duration and the figures on validation of an epoch."""
         seconds = time.monotonic() - self._began
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
         self._console.print(
-            f"{self._label}: loss {self.mean_loss:.4f} in {seconds:.0f} s  {shown}", highlight=False, soft_wrap=True
+            f"{self._label}: loss {self.mean_loss:.4f} in {seconds:.0f} s  {_shown(figures)}",
+            highlight=False,
+            soft_wrap=True,
         )
 
     @property
     def mean_loss(self) -> float:
         """The mean loss of the epoch's examples so far."""
         return self._loss_sum / max(self._example_count, 1)
+
+
+def _shown(figures: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in figures.items())

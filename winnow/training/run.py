@@ -14,6 +14,7 @@ from rich.console import Console
 
 from winnow.catalogue.attribute_codes import AttributeCodes, ItemCodes
 from winnow.catalogue.schema import AttributeType
+from winnow.evaluation.gate import Verdict
 from winnow.logs.impression_log import ImpressionLog
 from winnow.logs.interactions import Interactions, read_interactions
 from winnow.logs.items_file import NO_TYPES, read_item_facts, read_items
@@ -24,6 +25,7 @@ from winnow.logs.trending import trending_items
 from winnow.release.models.writer import ReleaseContents, write_release
 from winnow.training.plan import describe, plan_on_impressions, plan_on_watches
 from winnow.training.presets import TrainingSettings
+from winnow.training.publishing import Publish, compare_on_validation
 from winnow.training.run_context import RunContext, choose_precision
 from winnow.training.train_on_impressions import train_on_impressions
 from winnow.training.train_on_watches import train_on_watches
@@ -44,10 +46,16 @@ class RunPaths:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """The release that a run wrote, and its figures by part of the data and by what was measured."""
+    """The release that a run wrote, and its figures by part of the data and by what was measured.
+
+    `verdict` is None where ranking learned from impressions, and nothing was compared.
+    """
 
     release_id: str
     figures: Mapping[str, Mapping[str, Mapping[str, float]]]
+    verdict: Verdict | None
+    current: bool
+    """Whether the release is the current one now."""
 
 
 def run(
@@ -58,8 +66,12 @@ def run(
     device: torch.device,
     console: Console,
     attribute_types: Mapping[str, AttributeType | None] = NO_TYPES,
+    publish: Publish = "not-worse",
 ) -> RunResult:
     """Train both networks, measure them and write a release. With a log of impressions, ranking learns from that.
+
+    `publish` says whether the release is made current: "not-worse" does so unless, on validation, the current release
+    or the best baseline is better beyond noise.
 
     `attribute_types` are types of columns of the items file, see `read_items`; the others are inferred, and all are
     printed.
@@ -124,6 +136,12 @@ def run(
             planned = plan_on_impressions(log, facts, sides, settings.candidate, learning, context)
             console.print(describe(planned), highlight=False)
         trained = train_on_impressions(log, facts, sides, settings.candidate, learning, context, parts=parts)
+    verdict = None
+    if trained.validated is not None:
+        verdict = compare_on_validation(
+            trained.validated, interactions.vocabulary, settings.split, paths.releases, device, console
+        )
+    current = publish == "always" or (publish == "not-worse" and (verdict is None or verdict.passed))
     release_id = write_release(
         paths.releases,
         ReleaseContents(
@@ -144,11 +162,13 @@ def run(
             sample_contexts=trained.sample_contexts,
             tuning_histories=trained.tuning_histories,
             training=_provenance(settings, interactions, trained)
-            | {"impressions_sha256": impressions_sha256, "attribute_types": dict(attribute_types)},
+            | {"impressions_sha256": impressions_sha256, "attribute_types": dict(attribute_types)}
+            | {"compared_with": [] if verdict is None else [dataclasses.asdict(rival) for rival in verdict.rivals]},
             figures=trained.figures,
         ),
+        make_current=current,
     )
-    return RunResult(release_id=release_id, figures=trained.figures)
+    return RunResult(release_id=release_id, figures=trained.figures, verdict=verdict, current=current)
 
 
 def _check_writable(paths: RunPaths) -> None:
@@ -176,4 +196,6 @@ def _provenance(settings: TrainingSettings, interactions: Interactions, trained:
         "torch_version": torch.__version__,
         "epochs": {network: log.epochs for network, log in trained.epochs.items()},
         "best_epochs": {network: log.best_epoch for network, log in trained.epochs.items()},
+        "neighbour_weights": trained.neighbour_weights and dict(trained.neighbour_weights),
+        "correction_factors": trained.correction_factors and trained.correction_factors._asdict(),
     }

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from winnow.catalogue.item_facts import ItemFacts
+from winnow.evaluation.figures_table import IMPRESSIONS
 from winnow.evaluation.impression_figures import impression_figures
-from winnow.evaluation.ranks import stage_figures
+from winnow.evaluation.rank_figures import rank_figures
+from winnow.evaluation.ranks import stage_ranks
 from winnow.logs.impression_log import ImpressionLog
 from winnow.logs.items_file import facts_fingerprint
 from winnow.logs.side_values import SideValues
@@ -99,7 +101,12 @@ def _figures(
     watches = log.earlier_watches
     watch_counts = watches.watch_counts(len(log.popularity))
     return {
-        name: stage_figures(held_out, watch_counts, candidate_network)
-        | {"impressions": impression_figures(ranking_network, log.impressions.held_out[name])}
+        name: {
+            **{
+                stage: rank_figures(ranks, held_out.users)
+                for stage, ranks in stage_ranks(held_out, watch_counts, candidate_network).items()
+            },
+            IMPRESSIONS: impression_figures(ranking_network, log.impressions.held_out[name]),
+        }
         for name, held_out in watches.held_out.items()
     }

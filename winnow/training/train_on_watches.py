@@ -1,16 +1,33 @@
 """Trains both networks on watches: the candidate network, then the ranking network on the candidates it returns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from winnow.evaluation.ranks import stage_figures
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.evaluation.compare import SEED
+from winnow.evaluation.figures_table import GAIN_OF_RANKING
+from winnow.evaluation.rank_figures import Ranks, rank_figures
+from winnow.evaluation.ranks import stage_ranks
+from winnow.evaluation.recommender_figures import gain
+from winnow.evaluation.simple_rivals import learn_rivals, rival_ranks
 from winnow.history import RaggedRows, WatchHistories
 from winnow.logs.side_values import SideValues
 from winnow.logs.split import LogSplit
+from winnow.networks.recalibration import WHOLE_CORRECTION, scale_correction
 from winnow.training.candidate_trainee import CandidateTrainee
+from winnow.training.correction import shift_to_hits
 from winnow.training.loop import train
 from winnow.training.presets import TrainingSettings
+from winnow.training.ranking_neighbours import add_neighbours, neighbour_tables
 from winnow.training.run_context import RunContext
-from winnow.training.trained_networks import SAMPLE_COUNT, TUNING_COUNT, TrainedNetworks, evenly_spread
+from winnow.training.trained_networks import (
+    SAMPLE_COUNT,
+    TUNING_COUNT,
+    TrainedNetworks,
+    Validated,
+    evenly_spread,
+)
 from winnow.training.watch_ranking_trainee import WatchRankingTrainee
 
 
@@ -35,21 +52,57 @@ def train_on_watches(
     context = context.also_from(context.identity(settings.candidate))
     ranking = WatchRankingTrainee(split, candidate.network, settings.ranking, context, held_back=candidate.held_back)
     ranking_epochs = train(ranking, context)
+    factors = ranking.use_correction()
+    context.console.print(
+        f"ranking network: of its correction of the candidates' order, {factors.tower:g} of the tower's part and "
+        f"{factors.successions:g} of that by successions are used",
+        soft_wrap=True,
+    )
     count = settings.ranking.candidate_count
-    figures = {
-        name: stage_figures(held_out, watch_counts, candidate.network, ranking.network, candidate_count=count)
-        for name, held_out in split.held_out.items()
+    rivals = learn_rivals(split, item_count, context.console)
+    ranking_network, neighbour_weights = ranking.network, dict[str, float]()
+    if settings.ranking.matching:
+        if settings.ranking.neighbours:
+            tables = neighbour_tables(rivals, split.training, item_count)
+            ranking_network, neighbour_weights = add_neighbours(
+                candidate.network, ranking_network, tables, split.validation, candidate_count=count
+            )
+            shown = ", ".join(f"{name} {weight:g}" for name, weight in neighbour_weights.items())
+            context.console.print(f"ranking network: weights of neighbours: {shown}", soft_wrap=True)
+        shift = shift_to_hits(candidate.network, ranking_network, split.validation, candidate_count=count)
+        scale_correction(ranking_network, WHOLE_CORRECTION, shift)
+    of_rivals = rival_ranks(rivals, split, item_count)
+    ranks = {
+        part: {
+            **{name: of_parts[part] for name, of_parts in of_rivals.items()},
+            **stage_ranks(held_out, watch_counts, candidate.network, ranking_network, candidate_count=count),
+        }
+        for part, held_out in split.held_out.items()
     }
     samples = _spread(split.test.histories if len(split.test) else split.training, SAMPLE_COUNT)
     return TrainedNetworks(
         candidate_network=candidate.network,
-        ranking_network=ranking.network,
+        ranking_network=ranking_network,
         epochs={"candidate": candidate_epochs, "ranking": ranking_epochs},
-        figures=figures,
+        figures={part: _figures(of_part, split.held_out[part].users) for part, of_part in ranks.items()},
         max_training_timestamp=int(split.training.timestamps.max(initial=0)),
         sample_histories=samples.last(settings.candidate.history_length),
         tuning_histories=_spread(split.validation.histories, TUNING_COUNT),
+        correction_factors=factors,
+        neighbour_weights=neighbour_weights,
+        validated=Validated(
+            held_out=split.validation,
+            chain=ranks["validation"]["chain"],
+            baselines={name: ranks["validation"][name] for name in ("popularity", *of_rivals)},
+        ),
     )
+
+
+def _figures(ranks: Mapping[str, Ranks], users: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+    """Return the figures of one part: of the baselines and the stages, and what the chain adds to the candidates."""
+    names = ["popularity", *(name for name in ranks if name != "popularity")]
+    gained = gain(ranks["chain"], ranks["candidate"], users, seed=SEED)
+    return {**{name: rank_figures(ranks[name], users) for name in names}, GAIN_OF_RANKING: gained}
 
 
 def _spread(histories: RaggedRows, count: int) -> WatchHistories:

@@ -7,15 +7,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.contexts import RequestContexts
+from winnow.evaluation.rank_figures import Ranks
 from winnow.history import WatchHistories
+from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
+from winnow.networks.recalibration import CorrectionFactors
 from winnow.training.checkpoint import EpochLog
 
 # Golden requests.
 SAMPLE_COUNT = 16
 # Held-out histories that an approximate index is tuned on.
 TUNING_COUNT = 500
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Validated:
+    """The validation watches, and how the chain and each baseline rank them."""
+
+    held_out: HeldOut
+    chain: Ranks
+    baselines: Mapping[str, Ranks]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +47,12 @@ class TrainedNetworks:
     """For the index; none of them is empty, since the gateway does not send empty histories to the candidate stage."""
     sample_contexts: RequestContexts | None = None
     """What else is known of the golden requests."""
+    correction_factors: CorrectionFactors | None = None
+    """How much of the ranking network's correction is used; None where ranking learned from impressions."""
+    neighbour_weights: Mapping[str, float] | None = None
+    """How much the sums of neighbours count in ranking, by table; None where ranking learned from impressions."""
+    validated: Validated | None = None
+    """None where ranking learned from impressions: its scores do not predict the next watch."""
 
 
 def evenly_spread(available: int, count: int) -> NDArray[np.int64]:

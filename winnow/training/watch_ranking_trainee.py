@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from winnow.evaluation.rank_figures import rank_figures
+from winnow.evaluation.rank_figures import Ranks, rank_figures
 from winnow.evaluation.ranks import chain_ranks, rectangle, top_candidates
 from winnow.history import RaggedRows
 from winnow.logs.rollback import sample_examples, visible_before
@@ -19,8 +19,11 @@ from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.matching import Matching
 from winnow.networks.options import MatchingOptions, RankingOptions, SuccessionOptions
 from winnow.networks.ranking import DeepRankingModel
+from winnow.networks.recalibration import WHOLE_CORRECTION, CorrectionFactors, scale_correction
 from winnow.networks.successions import MATCHING_FEATURE, Successions
+from winnow.training.correction import Correction, fit_correction
 from winnow.training.losses import candidate_list_loss
+from winnow.training.negatives import WatchedItems
 from winnow.training.presets import RankingSettings
 from winnow.training.ranking_network import ranking_network_over
 from winnow.training.run_context import RunContext
@@ -35,7 +38,7 @@ class WatchRankingTrainee:
     """The ranking network in training on watches; see Trainee.
 
     The history of an example goes through the trained candidate network as in serving. Among the candidates that it
-    returns, the one that was watched next is the positive; where it is missing, all are negatives.
+    returns, the one that was watched next is the positive, and those that the user never watches are the negatives.
     """
 
     name = "ranking"
@@ -68,6 +71,9 @@ class WatchRankingTrainee:
                 successors_per_item=settings.successors_per_item,
             )
         self.network = build_ranking_network(candidate_network, settings, table, seed=seed).to(device)
+        # Before training, the order is that of the candidates.
+        self.counts_untrained = settings.matching
+        self._watched = WatchedItems(split.training, candidate_network.n_items, device)
         self._candidate_network = candidate_network
         self.settings = settings
         self._validation = split.validation
@@ -97,15 +103,32 @@ class WatchRankingTrainee:
             yield self._loss(users[batch], positions[batch]), len(batch)
 
     def validate(self) -> Mapping[str, float]:
-        """Return the figures of the whole chain, NDCG@10 first: ranking is there to put the target at the top."""
-        ranks = chain_ranks(
-            self._candidate_network,
-            self.network,
-            self._validation,
-            candidate_count=self.settings.candidate_count,
-        )
+        """Return the figures of the whole chain, NDCG@10 first: ranking is there to put the target at the top.
+
+        With matching, they are those of as much of the correction as validates best: see `use_correction`.
+        """
+        ranks = self._fit().ranks if self.settings.matching else self._chain_ranks()
         found = rank_figures(ranks, self._validation.users)
         return {name: found[name] for name in ("ndcg_at_10", "hr_at_10", "mrr")}
+
+    def use_correction(self) -> CorrectionFactors:
+        """Make the network use as much of its correction of the candidates' order as validates best; return how much.
+
+        Without matching there is nothing to correct, and all is used.
+        """
+        if not self.settings.matching:
+            return WHOLE_CORRECTION
+        factors = self._fit().factors
+        scale_correction(self.network, factors, 0.0)
+        return factors
+
+    def _fit(self) -> Correction:
+        count = self.settings.candidate_count
+        return fit_correction(self._candidate_network, self.network, self._validation, candidate_count=count)
+
+    def _chain_ranks(self) -> Ranks:
+        count = self.settings.candidate_count
+        return chain_ranks(self._candidate_network, self.network, self._validation, candidate_count=count)
 
     def _loss(self, users: NDArray[np.int64], positions: NDArray[np.int64]) -> Tensor:
         settings = self.settings
@@ -116,11 +139,12 @@ class WatchRankingTrainee:
         if settings.weighted:
             weights_N *= torch.from_numpy(self._training.weights[at_targets]).to(self._device)
         candidates_NK = top_candidates(self._candidate_network, watched, candidate_count=settings.candidate_count)
-        # The target, if it was returned, and a sample of the list, in which the target gets the weight 0.
+        # The target, if it was returned, and a sample of the list, in which all that the user watches, the target
+        # included, gets the weight 0: what is watched a little later is no worse than the target.
         returned_N = (candidates_NK == targets_N.unsqueeze(1)).any(dim=1)
         drawn_NS = torch.randint(candidates_NK.shape[1], (len(users), settings.negative_count), device=self._device)
         negatives_NS = candidates_NK.gather(1, drawn_NS)
-        negative_weights_NS = (negatives_NS != targets_N.unsqueeze(1)).float()
+        negative_weights_NS = (~self._watched.among(users, negatives_NS)).float()
         negative_weights_NS *= candidates_NK.shape[1] / settings.negative_count
         scored = torch.cat([targets_N.unsqueeze(1), negatives_NS], dim=1)
         logits = self._logits(watched, scored)

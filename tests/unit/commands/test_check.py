@@ -113,6 +113,21 @@ def test_items_are_compared_with_the_log(log: Path, tmp_path: Path) -> None:
         assert line in result.stdout
 
 
+def test_settings_and_types_of_attributes_are_those_of_the_training(log: Path, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("\n".join(["item_id,title,shelf", *(f"item {n},T,{n}" for n in range(40))]))
+    (tmp_path / "my.toml").write_text("[candidate]\nepochs = 9\n")
+    options = ["--items", str(tmp_path / "items.csv"), "--attribute-types", "shelf:text"]
+    options += ["--preset", "record", "--settings", str(tmp_path / "my.toml")]
+    result = check(log, *options)
+    assert result.exit_code == 0, result.output
+    assert "attribute shelf: text (given)" in result.stdout
+    assert "candidate network: 9 epochs of 3 steps, about " in result.stdout
+    assert f"Train with: winnow train --interactions {log} {' '.join(options)}\n" in result.stdout
+    result = check(log, "--items", str(tmp_path / "items.csv"), "--attribute-types", "shelf:number, colour:text")
+    assert result.exit_code == 1
+    assert "there is no column 'colour' to give a type" in result.stdout
+
+
 def test_items_that_match_nothing_are_refused(log: Path, tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("item_id,title\n7,Seven\n")
     for arguments in (["check", str(log)], ["train", f"--interactions={log}", f"--releases={tmp_path / 'releases'}"]):

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 from io import StringIO
@@ -11,10 +12,11 @@ from typer.testing import CliRunner
 from tests.unit.training.planted import write_planted_impressions, write_planted_log
 from tests.unit.training.settings import TINY
 from winnow.cli import app
+from winnow.evaluation import baselines
 from winnow.training.presets import TrainingSettings
 from winnow.training.run import RunPaths, run
 
-RECOMMENDERS = {"candidate", "chain", "popularity", "item_knn", "ease", "als"}
+RECOMMENDERS = {"candidate", "chain", "popularity", "succession_knn", "item_knn", "ease", "als"}
 
 
 def train(directory: Path, settings: TrainingSettings, *, impressions: bool = False) -> None:
@@ -27,7 +29,14 @@ def train(directory: Path, settings: TrainingSettings, *, impressions: bool = Fa
         releases=directory / "releases",
         checkpoints=directory / "checkpoints",
     )
-    run(paths, settings, resume=False, device=torch.device("cpu"), console=Console(file=StringIO()))
+    run(
+        paths,
+        settings,
+        resume=False,
+        device=torch.device("cpu"),
+        console=Console(file=StringIO()),
+        publish="always",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +56,7 @@ def test_the_release_and_the_baselines_are_compared(trained: Path, tmp_path: Pat
     code, text = evaluate(trained, f"--report={tmp_path / 'report.html'}", f"--figures={tmp_path / 'figures.json'}")
     assert code == 0, text
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert set(figures) == {"split", "seed", "validation", "test"}
+    assert set(figures) == {"split", "seed", "correction_factors", "neighbour_weights", "validation", "test"}
     assert set(figures["test"]) == RECOMMENDERS | {
         "gain_of_ranking",
         "calibration",
@@ -62,6 +71,7 @@ def test_the_release_and_the_baselines_are_compared(trained: Path, tmp_path: Pat
     assert sum(group["share_of_watches"] for group in groups) == pytest.approx(1, abs=1e-3)
     assert "test: held-out watches among all unseen items" in text
     assert "test: ranking adds to the order of the candidates" in text
+    assert "Of the ranking network's correction, the chain uses" in text
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 5
     for name in RECOMMENDERS:
@@ -199,3 +209,31 @@ def test_an_unknown_baseline_is_refused(trained: Path) -> None:
     code, text = evaluate(trained, "--baseline=magic")
     assert code == 2
     assert "there is no 'magic'" in text
+
+
+def test_figures_are_saved_as_they_come(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured before a run was stopped is not lost."""
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(baselines.BASELINES, "ease", stopped)
+    path = tmp_path / "figures.json"
+    with contextlib.suppress(KeyboardInterrupt):
+        evaluate(trained, "--part=test", "--baseline=popularity", "--baseline=ease", f"--figures={path}")
+    found = json.loads(path.read_text())["test"]
+    assert {"candidate", "chain", "popularity", "gain_of_ranking"} <= set(found)
+    assert "ease" not in found
+
+
+def test_a_baseline_that_does_not_fit_is_left_out_with_a_word(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(baselines, "DENSE_ITEM_LIMIT", 39)
+    path = tmp_path / "figures.json"
+    code, text = evaluate(trained, "--part=test", "--baseline=ease", "--baseline=popularity", f"--figures={path}")
+    assert code == 0, text
+    assert "ease is left out: 40 items are too many for EASE" in text
+    found = json.loads(path.read_text())
+    assert "at most 39" in found["left_out"]["ease"]
+    assert "popularity" in found["test"]

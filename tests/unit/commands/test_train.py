@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from candidate_service.retriever import Retriever
 from ranking_service.ranker import Ranker
-from tests.unit.training.planted import write_planted_impressions, write_planted_log
+from tests.unit.training.planted import planted_successions, write_planted_impressions, write_planted_log
 from tests.unit.training.settings import TINY
 from winnow.commands.items import items
 from winnow.commands.train import train
@@ -278,3 +279,92 @@ def test_an_attribute_that_is_not_there_is_named_before_training(
     assert result.exit_code != 0
     assert message in " ".join(result.output.replace("│", " ").split())
     assert "epoch" not in result.output
+
+
+def write_successions(directory: Path) -> None:
+    """A log in which what follows is all there is to know."""
+    histories = planted_successions(1, share=0.9)
+    lines = [
+        f"user {user},item {row},{second}"
+        for user in range(len(histories))
+        for second, row in enumerate(histories[user].tolist())
+    ]
+    (directory / "log.csv").write_text("\n".join(["user_id,item_id,timestamp", *lines]) + "\n")
+
+
+WEAK = ["--candidate-epochs", "1", "--ranking-epochs", "1"]
+UNLEARNED = replace(
+    TINY,
+    candidate=replace(TINY.candidate, learning_rate=1e-9),
+    ranking=replace(TINY.ranking, learning_rate=1e-9, neighbours=False),
+)
+
+
+def test_a_release_that_is_worse_than_a_baseline_is_written_but_not_current(
+    app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_successions(tmp_path)
+    monkeypatch.setitem(presets.PRESETS, "tiny", UNLEARNED)
+    result = CliRunner().invoke(app, [*arguments(tmp_path), *WEAK])
+    assert result.exit_code == 3, result.output
+    assert "worse than succession-knn, the best baseline" in result.output
+    assert "but is not current" in result.output
+    assert "--resume --publish always" in result.output
+    [manifest] = (tmp_path / "releases").glob("*/manifest.json")
+    [rival] = json.loads(manifest.read_text())["training"]["compared_with"]
+    assert rival["high"] < 0
+    assert not (tmp_path / "releases" / "CURRENT").exists()
+    told = CliRunner().invoke(app, [*arguments(tmp_path), *WEAK, "--resume", "--publish", "always"])
+    assert told.exit_code == 0, told.output
+    assert "is current in" in told.output
+    assert (tmp_path / "releases" / "CURRENT").exists()
+
+
+def test_a_release_that_is_worse_than_the_current_one_does_not_take_its_place(
+    app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    good = CliRunner().invoke(app, [*arguments(tmp_path), "--candidate-epochs", "8", "--publish", "always"])
+    assert good.exit_code == 0, good.output
+    current = (tmp_path / "releases" / "CURRENT").read_text()
+    # Without its baselines, which the weaker release would not pass either, and what ranking takes from them.
+    monkeypatch.setattr("winnow.training.train_on_watches.learn_rivals", lambda *_: {})
+    monkeypatch.setitem(presets.PRESETS, "tiny", UNLEARNED)
+    worse = CliRunner().invoke(app, [*arguments(tmp_path), *WEAK])
+    assert worse.exit_code == 3, worse.output
+    assert f"worse than the current release {current.strip()}" in worse.output
+    assert (tmp_path / "releases" / "CURRENT").read_text() == current
+    never = CliRunner().invoke(app, [*arguments(tmp_path), *WEAK, "--publish", "never"])
+    assert never.exit_code == 0, never.output
+    assert (tmp_path / "releases" / "CURRENT").read_text() == current
+
+
+def test_a_current_release_of_another_split_or_that_cannot_be_read_is_not_compared(
+    app: typer.Typer, tmp_path: Path
+) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    assert CliRunner().invoke(app, [*arguments(tmp_path), "--publish", "always"]).exit_code == 0
+    given = [*arguments(tmp_path), "--split", "global-time", "--publish", "always"]
+    other = CliRunner().invoke(app, given)
+    assert other.exit_code == 0, other.output
+    assert "is not compared: its split is leave-last-out" in other.output
+    (tmp_path / "releases" / "CURRENT").write_text("20260101T000000Z-000000000000\n")
+    unreadable = CliRunner().invoke(app, given)
+    assert unreadable.exit_code == 0, unreadable.output
+    assert "The current release is not compared: release 20260101T000000Z-000000000000" in unreadable.output
+
+
+def test_the_report_shows_the_baselines_and_what_ranking_adds(app: typer.Typer, tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    result = CliRunner().invoke(app, [*arguments(tmp_path), "--publish", "always"])
+    assert result.exit_code == 0, result.output
+    for name in ("popularity", "succession-knn", "ease", "candidate", "chain"):
+        assert result.output.count(f"│ {name}") == 2
+    assert "ranking network: of its correction of the candidates' order," in result.output
+    assert "test: ranking adds to the order of the candidates: HR@10" in result.output
+    [manifest] = (tmp_path / "releases").glob("*/manifest.json")
+    written = json.loads(manifest.read_text())
+    assert set(written["training"]["correction_factors"]) == {"tower", "successions"}
+    assert set(written["figures"]["test"]) == {
+        *("popularity", "succession-knn", "ease", "candidate", "chain", "gain_of_ranking")
+    }

@@ -15,6 +15,7 @@ from winnow.networks.options import (
     CandidateOptions,
     HistoryOptions,
     MatchingOptions,
+    NeighbourOptions,
     RankingConfig,
     RankingOptions,
     SuccessionOptions,
@@ -40,6 +41,7 @@ CANDIDATE = CandidateConfig(
     ),
 )
 SUCCESSIONS = SuccessionOptions(pair_count=100, latest_count=3)
+NEIGHBOURS = NeighbourOptions(neighbour_count=100, latest_count=20, recency_decay=0.8)
 RANKING = RankingConfig(
     20,
     6,
@@ -48,7 +50,7 @@ RANKING = RankingConfig(
     2,
     RankingOptions(
         history=replace(HISTORY, history_length=3),
-        matching=MatchingOptions(network=CANDIDATE, successions=SUCCESSIONS),
+        matching=MatchingOptions(network=CANDIDATE, successions=SUCCESSIONS, neighbours=(NEIGHBOURS,)),
         features=("popularity",),
         score="watch_seconds",
     ),
@@ -111,6 +113,12 @@ def test_the_history_length_covers_every_part(own: int | None, matching: int | N
         (
             lambda: MatchingOptions(network=CANDIDATE, adds_logit=False, successions=SUCCESSIONS),
             "adds_logit is False: successions correct that logit",
+        ),
+        (lambda: replace(NEIGHBOURS, latest_count=0), "latest_count is 0"),
+        (lambda: replace(NEIGHBOURS, recency_decay=1.5), r"recency_decay is 1.5: it lies in \(0, 1\]"),
+        (
+            lambda: MatchingOptions(network=CANDIDATE, adds_logit=False, neighbours=(NEIGHBOURS,)),
+            "adds_logit is False: neighbours are added to that logit",
         ),
         (lambda: replace(RANKING, n_items=21), "matching is a network of 20 items, not of 21"),
         (

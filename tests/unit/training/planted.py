@@ -30,6 +30,27 @@ def planted_histories(seed: int = 0) -> WatchHistories:
     )
 
 
+def planted_successions(seed: int, *, share: float, user_count: int = 120, length: int = 12) -> WatchHistories:
+    """Each item has one successor, which is the next watch with probability `share`; the others are drawn uniformly."""
+    rng = np.random.default_rng(seed)
+    item_count = 2 * ITEMS_PER_GROUP
+    successors = np.roll(rng.permutation(item_count), 1)
+    following = np.empty(item_count, dtype=np.int64)
+    following[np.roll(successors, 1)] = successors
+    lists = []
+    for _ in range(user_count):
+        watched = [int(rng.integers(item_count))]
+        while len(watched) < length:
+            unseen = np.setdiff1d(np.arange(item_count), watched)
+            planted = int(following[watched[-1]])
+            follows = rng.random() < share and planted in unseen
+            watched.append(planted if follows else int(rng.choice(unseen)))
+        lists.append(watched)
+    rows = RaggedRows.from_lists(lists)
+    times = np.tile(np.arange(length), user_count)
+    return WatchHistories.from_lengths(rows.rows, rows.lengths, np.ones(len(rows.rows), dtype=np.float32), times)
+
+
 def write_planted_log(path: Path) -> None:
     """The same as a CSV file."""
     histories = planted_histories()

@@ -4,6 +4,7 @@ import contextlib
 import resource
 from collections.abc import Iterator
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Literal
 
@@ -118,3 +119,25 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
     assert max(factors) == pytest.approx(1)
     assert factors[20:] == sorted(factors[20:], reverse=True)
     assert 0 < factors[-1] < 0.01
+
+
+def test_the_network_before_training_counts_where_it_has_an_order_to_keep(tmp_path: Path) -> None:
+    candidates = candidate_trainee()
+    train(candidates, context_in(tmp_path))
+    for matching in (True, False):
+        trainee = ranking_trainee(candidates.network, replace(TINY.ranking, matching=matching, epochs=1))
+        context = context_in(tmp_path / str(matching))
+        log = train(trainee, context)
+        assert isinstance(context.console.file, StringIO)
+        assert ("ranking network, before training: ndcg_at_10" in context.console.file.getvalue()) is matching
+        assert log.best_epoch in ((0, 1) if matching else (1,))
+
+
+def test_an_epoch_that_is_no_better_than_the_untrained_network_is_not_kept(tmp_path: Path) -> None:
+    candidates = candidate_trainee()
+    train(candidates, context_in(tmp_path))
+    trainee = ranking_trainee(candidates.network, replace(TINY.ranking, learning_rate=1e-12))
+    before = weights(trainee)["output.weight"].clone()
+    log = train(trainee, context_in(tmp_path / "ranking"))
+    assert log.best_epoch == 0
+    torch.testing.assert_close(weights(trainee)["output.weight"], before, rtol=0, atol=0)

@@ -1,6 +1,10 @@
+import numpy as np
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from winnow.training.negatives import MixedSampler, NegativeSampler
+from winnow.history import RaggedRows
+from winnow.training.negatives import MixedSampler, NegativeSampler, WatchedItems
 
 
 def test_negatives_are_half_popular_and_half_uniform() -> None:
@@ -23,3 +27,16 @@ def test_mixed_negatives_are_the_targets_and_uniform_ones() -> None:
     expected = torch.tensor([100_000 / 3, 45_000 + 100_000 / 3, 5_000 + 100_000 / 3], dtype=torch.float64)
     torch.testing.assert_close(torch.bincount(negatives, minlength=3).double(), expected, rtol=0.02, atol=0)
     torch.testing.assert_close(log_expected_counts.double(), expected.log()[negatives])
+
+
+rows_of_users = st.lists(st.lists(st.integers(0, 8), max_size=6), min_size=1, max_size=5).filter(any)
+
+
+@settings(deadline=None)
+@given(lists=rows_of_users, data=st.data())
+def test_what_a_user_watches_anywhere_in_the_log_is_known(lists: list[list[int]], data: st.DataObject) -> None:
+    watched = WatchedItems(RaggedRows.from_lists(lists), 9, torch.device("cpu"))
+    users = data.draw(st.lists(st.integers(0, len(lists) - 1), min_size=1, max_size=4))
+    everything = torch.arange(9).expand(len(users), -1)
+    found = watched.among(np.array(users), everything)
+    assert found.tolist() == [[row in lists[user] for row in range(9)] for user in users]

@@ -56,6 +56,7 @@ def test_what_is_known_of_items_and_the_end_of_the_training_reach_the_release(tm
         resume=False,
         device=torch.device("cpu"),
         console=Console(file=StringIO()),
+        publish="always",
     )
     release = open_release(tmp_path / "releases" / current_release_id(tmp_path / "releases"))
     # Of twelve watches a second, the last two are held out.

@@ -10,7 +10,7 @@ import torch
 from tests.unit.training.settings import TINY
 from tests.unit.training.trainees import NOWHERE, SPLIT, candidate_trainee, context_in, ranking_trainee
 from winnow.evaluation.ranks import candidate_ranks, chain_ranks
-from winnow.history import WatchHistories
+from winnow.history import RaggedRows, WatchHistories
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.training.loop import train
 from winnow.training.watch_ranking_trainee import WatchRankingTrainee, build_ranking_network
@@ -82,3 +82,18 @@ def test_all_watches_are_examples_where_none_that_is_held_back_has_a_history(
     held_back[0] = True
     trainee = WatchRankingTrainee(SPLIT, trained, TINY.ranking, NOWHERE, held_back=held_back)
     assert sum(count for _, count in trainee.losses(0)) == TINY.ranking.examples_per_user * len(SPLIT.training)
+
+
+def test_what_a_user_watches_later_is_no_negative(trained: DeepCandidateGenerationModel) -> None:
+    """Of users who watch the whole catalogue there are no negatives: the loss is that of their targets alone."""
+    everything = WatchHistories.of(RaggedRows.from_lists([np.roll(np.arange(40), user).tolist() for user in range(8)]))
+    split = replace(SPLIT, training=everything)
+    settings = replace(TINY.ranking, candidate_count=40, weighted=False, positive_weight=1.0, latest_count=0)
+    trainee = ranking_trainee(trained, settings, split)
+    for loss, _ in trainee.losses(0):
+        # One candidate is the target, whose share of the list is one: only the logistic regression is left.
+        assert 0 < loss.item() < 2
+        with torch.no_grad():
+            trainee.network.output.bias.fill_(50.0)
+    *_, (last, _) = trainee.losses(0)
+    assert last.item() < 0.1

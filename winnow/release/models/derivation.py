@@ -152,13 +152,12 @@ class _Derivation:
             _with_item_count(candidate.config, self._item_count),
             self._extended(candidate, of_candidate),
         )
+        save_file({"vectors": similarity_vectors(new_candidate.item_vectors_IH)}, directory / files.SIMILARITY_FILE)
         new_ranking = build_network(
             DeepRankingModel.from_config,
             _with_item_count(ranking.config, self._item_count),
             self._extended(ranking, of_ranking),
         )
-        vectors = similarity_vectors(new_candidate.item_vectors_IH)
-        save_file({"vectors": vectors}, directory / files.SIMILARITY_FILE)
         if self._base.manifest.index.kind == "ivf":
             self._update_index(directory, new_candidate.item_vectors_IH)
         return new_candidate, new_ranking

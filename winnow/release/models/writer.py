@@ -63,8 +63,8 @@ class ReleaseContents:
     """The recall@200 that an approximate index has to reach on them."""
 
 
-def write_release(releases: Path, contents: ReleaseContents) -> str:
-    """Write a release below `releases`, point CURRENT at it, and return its id.
+def write_release(releases: Path, contents: ReleaseContents, *, make_current: bool = True) -> str:
+    """Write a release below `releases`, point CURRENT at it unless told not to, and return its id.
 
     Raises OSError where the directory cannot be written, and ValueError where the contents are not valid; nothing is
     left behind then. What an earlier writer has left that was killed is removed.
@@ -83,7 +83,7 @@ def write_release(releases: Path, contents: ReleaseContents) -> str:
             "training": dict(contents.training),
             "figures": dict(contents.figures),
         }
-        return publish(temporary, releases, content, {})
+        return publish(temporary, releases, content, {}, make_current=make_current)
 
 
 def _write_files(directory: Path, contents: ReleaseContents) -> None:

@@ -1,0 +1,174 @@
+"""Logs unlike MovieLens, generated from a seed: sparse reviews with successions, and play times without an order.
+
+    python -m benchmarks.planted_logs reviews data/reviews.parquet
+    python -m benchmarks.planted_logs plays data/plays.parquet
+    python -m benchmarks.planted_logs large data/large.parquet
+
+Shape legend: I items, N events.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+FIRST_SECOND, DAY_SECONDS = 1_500_000_000, 86_400
+TASTES_PER_USER = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantedLog:
+    """How a log is generated: what a user takes next follows an earlier item, is of the user's taste, or is popular."""
+
+    user_count: int
+    item_count: int
+    taste_count: int
+    # Mean number of events of a user, and the smallest one.
+    mean_length: float
+    smallest_length: int
+    # Popularity is proportional to rank to the power of minus this, among all items and within a taste.
+    popularity_exponent: float
+    # Shares of the events: a successor of one of the latest three items, an item of a taste. The others are any item.
+    succession_share: float
+    taste_share: float
+    successors_per_item: int
+    # Whether the log says in which order the events were.
+    ordered: bool
+
+
+REVIEWS = PlantedLog(
+    user_count=22_000,
+    item_count=12_000,
+    taste_count=300,
+    mean_length=9.0,
+    smallest_length=5,
+    popularity_exponent=0.8,
+    succession_share=0.2,
+    taste_share=0.4,
+    successors_per_item=8,
+    ordered=True,
+)
+PLAYS = PlantedLog(
+    user_count=11_000,
+    item_count=1_600,
+    taste_count=25,
+    mean_length=6.1,
+    smallest_length=3,
+    popularity_exponent=0.9,
+    succession_share=0.0,
+    taste_share=0.75,
+    successors_per_item=1,
+    ordered=False,
+)
+LARGE = PlantedLog(
+    user_count=52_000,
+    item_count=57_000,
+    taste_count=1_000,
+    mean_length=15.0,
+    smallest_length=5,
+    popularity_exponent=0.8,
+    succession_share=0.2,
+    taste_share=0.4,
+    successors_per_item=8,
+    ordered=True,
+)
+LOGS = {"reviews": REVIEWS, "plays": PLAYS, "large": LARGE}
+
+
+def generate(log: PlantedLog, *, seed: int) -> pl.DataFrame:
+    """Return user_id, item_id, timestamp and weight of every event; a user has no item twice.
+
+    Where the order is not known, all timestamps are equal, and events are in random order.
+    """
+    rng = np.random.default_rng(seed)
+    tastes_I = rng.integers(0, log.taste_count, log.item_count)
+    by_taste = [np.flatnonzero(tastes_I == taste) for taste in range(log.taste_count)]
+    successors = _successors(log, tastes_I, by_taste, rng)
+    everything = _Drawer(np.arange(log.item_count), log.popularity_exponent, rng)
+    of_tastes = [_Drawer(items, log.popularity_exponent, rng) for items in by_taste]
+    extra = rng.geometric(1 / (log.mean_length - log.smallest_length + 1), log.user_count) - 1
+    users, items, times = [], [], []
+    for user, length in enumerate((extra + log.smallest_length).tolist()):
+        taken = _history(log, successors, everything, of_tastes, length, rng)
+        users.append(np.full(len(taken), user))
+        items.append(np.array(rng.permutation(taken) if not log.ordered else taken))
+        gaps = rng.integers(1, 30 * DAY_SECONDS, len(taken)) * int(log.ordered)
+        times.append(FIRST_SECOND + np.cumsum(gaps))
+    count = sum(map(len, users))
+    return pl.DataFrame(
+        {
+            "user_id": [f"u{user}" for user in np.concatenate(users).tolist()],
+            "item_id": [f"i{item}" for item in np.concatenate(items).tolist()],
+            "timestamp": np.concatenate(times).astype(np.int64),
+            "weight": rng.lognormal(1.0, 1.0, count).astype(np.float32) if not log.ordered else np.ones(count),
+        }
+    )
+
+
+def _successors(
+    log: PlantedLog, tastes_I: NDArray[np.int64], by_taste: list[NDArray[np.int64]], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw the successors of each item among the items of its taste."""
+    found = np.empty((log.item_count, log.successors_per_item), dtype=np.int64)
+    for taste, items in enumerate(by_taste):
+        of_taste = tastes_I == taste
+        found[of_taste] = rng.choice(items, (int(of_taste.sum()), log.successors_per_item)) if len(items) else 0
+    return found
+
+
+def _history(
+    log: PlantedLog,
+    successors: NDArray[np.int64],
+    everything: "_Drawer",
+    of_tastes: list["_Drawer"],
+    length: int,
+    rng: np.random.Generator,
+) -> list[int]:
+    tastes = rng.integers(0, log.taste_count, TASTES_PER_USER).tolist()
+    taken: list[int] = []
+    kinds = rng.random(4 * length)
+    for kind in kinds.tolist():
+        if taken and kind < log.succession_share:
+            latest = taken[-1 - min(int(rng.geometric(0.6)) - 1, len(taken) - 1, 2)]
+            # The first successors are the likeliest.
+            item = int(successors[latest, min(int(rng.geometric(0.4)) - 1, log.successors_per_item - 1)])
+        elif kind < log.succession_share + log.taste_share:
+            item = of_tastes[tastes[int(rng.random() < 0.3)]].draw()
+        else:
+            item = everything.draw()
+        if item not in taken:
+            taken.append(item)
+        if len(taken) == length:
+            break
+    return taken
+
+
+class _Drawer:
+    """Draws items; the earlier in the list, the more often."""
+
+    def __init__(self, items: NDArray[np.int64], exponent: float, rng: np.random.Generator) -> None:
+        self._items = items if len(items) else np.zeros(1, dtype=np.int64)
+        self._cumulative = np.cumsum(np.arange(1, len(self._items) + 1) ** -exponent)
+        self._rng = rng
+
+    def draw(self) -> int:
+        place = int(np.searchsorted(self._cumulative, self._rng.random() * self._cumulative[-1]))
+        return int(self._items[min(place, len(self._items) - 1)])
+
+
+def main() -> None:
+    """Write one of LOGS as a Parquet file."""
+    parser = argparse.ArgumentParser(description="Write a planted log as a Parquet file.")
+    parser.add_argument("name", choices=LOGS)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--seed", type=int, default=1)
+    chosen = parser.parse_args()
+    chosen.output.parent.mkdir(parents=True, exist_ok=True)
+    generate(LOGS[chosen.name], seed=chosen.seed).write_parquet(chosen.output)
+
+
+if __name__ == "__main__":
+    main()

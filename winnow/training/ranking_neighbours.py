@@ -1,0 +1,150 @@
+"""Adds the sums of nearest-neighbour recommenders to a trained ranking network, each as much as validation says.
+
+Shape legend: B held-out watches, K candidates, U users.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from winnow.evaluation.baselines import (
+    LATEST_COUNT,
+    NEIGHBOURS_PER_ITEM,
+    RECENCY_DECAY,
+    DenseSimilarity,
+    SuccessionKnn,
+    co_watch_cosines,
+)
+from winnow.evaluation.rank_figures import gains, means_of_users
+from winnow.evaluation.ranks import ranked_blocks, ranks_among, rectangle
+from winnow.evaluation.recommenders import Recommender
+from winnow.history import RaggedRows
+from winnow.logs.split import HeldOut
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.neighbours import Neighbours
+from winnow.networks.options import NeighbourOptions
+from winnow.networks.ranking import DeepRankingModel
+from winnow.training.correction import larger_than_noise
+
+# Weights of each table that are tried.
+WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+ROUNDS = 2
+# Pairs of items in a table: 160 MB.
+LARGEST_TABLE = 20_000_000
+# Watches that are looked up where their order does not matter: as far as a network reads.
+ALL_WATCHES = 1000
+
+
+def neighbour_tables(rivals: Mapping[str, Recommender], training: RaggedRows, item_count: int) -> dict[str, Neighbours]:
+    """Return the tables that are tried: what follows what, what the same users watch, and the largest weights of EASE.
+
+    `rivals` are baselines that have learned from `training`; what is missing among them has no table.
+    """
+    tables = {"co_watches": _table(co_watch_cosines(training, item_count), ALL_WATCHES, 1.0)}
+    for name, rival in rivals.items():
+        if isinstance(rival, SuccessionKnn):
+            tables[name] = _table(rival.following_II, LATEST_COUNT, RECENCY_DECAY)
+        elif isinstance(rival, DenseSimilarity):
+            tables[name] = _table(rival.largest(NEIGHBOURS_PER_ITEM), ALL_WATCHES, 1.0)
+    return tables
+
+
+def add_neighbours(
+    candidate_network: DeepCandidateGenerationModel,
+    ranking_network: DeepRankingModel,
+    tables: Mapping[str, Neighbours],
+    validation: HeldOut,
+    *,
+    candidate_count: int,
+) -> tuple[DeepRankingModel, dict[str, float]]:
+    """Return the network with the tables that help on validation, and the weight of each table; 0 is left out.
+
+    The network has to add the logit of the candidate network: see Matching.
+    """
+    device = ranking_network.embedding.weight.device
+    tables = {name: table.to(device) for name, table in tables.items()}
+    weights = fit_weights(candidate_network, ranking_network, tables, validation, candidate_count=candidate_count)
+    used = [tables[name] for name, weight in weights.items() if weight]
+    for name, weight in weights.items():
+        tables[name].weight.fill_(weight)
+    matching = ranking_network.config.options.matching
+    if not used or matching is None:
+        return ranking_network, weights
+    options = replace(
+        ranking_network.config.options, matching=replace(matching, neighbours=tuple(table.options for table in used))
+    )
+    network = DeepRankingModel.from_config(replace(ranking_network.config, options=options)).to(device)
+    of_tables = {
+        f"matching.neighbours.{number}.{name}": values
+        for number, table in enumerate(used)
+        for name, values in table.state_dict().items()
+    }
+    network.load_state_dict({**ranking_network.state_dict(), **of_tables})
+    return network.eval().requires_grad_(requires_grad=False), weights
+
+
+@torch.inference_mode()
+def fit_weights(
+    candidate_network: DeepCandidateGenerationModel,
+    ranking_network: DeepRankingModel,
+    tables: Mapping[str, Neighbours],
+    validation: HeldOut,
+    *,
+    candidate_count: int,
+) -> dict[str, float]:
+    """Choose the weight of each table by NDCG@10 on validation, one after the other, in ROUNDS rounds.
+
+    All are 0 unless the gain over that is larger than its standard error.
+    """
+    found = [
+        (block, candidates_BK, logits_BK, _strengths(ranking_network, tables, block, candidates_BK))
+        for block, candidates_BK, logits_BK in ranked_blocks(
+            candidate_network, ranking_network, validation, candidate_count
+        )
+    ]
+
+    def gains_of_users(weights: Mapping[str, float]) -> NDArray[np.float64]:
+        ranks = [
+            ranks_among(candidates_BK, sum((weights[name] * added[name] for name in tables), logits_BK), block)
+            for block, candidates_BK, logits_BK, added in found
+        ]
+        return means_of_users(gains(np.concatenate(ranks)), validation.users)
+
+    none = dict.fromkeys(tables, 0.0)
+    before_U = best_U = gains_of_users(none)
+    chosen = dict(none)
+    for name, weight in [(name, weight) for _ in range(ROUNDS) for name in tables for weight in WEIGHTS]:
+        if weight != chosen[name]:
+            gained_U = gains_of_users({**chosen, name: weight})
+            if gained_U.mean() > best_U.mean():
+                chosen[name], best_U = weight, gained_U
+    return chosen if larger_than_noise(best_U - before_U) else none
+
+
+def _strengths(
+    network: DeepRankingModel, tables: Mapping[str, Neighbours], block: HeldOut, candidates_BK: Tensor
+) -> dict[str, Tensor]:
+    requests = network.pack(block.histories), rectangle(candidates_BK)
+    return {name: table.strengths(*requests).view_as(candidates_BK) for name, table in tables.items()}
+
+
+def _table(matrix: Any, latest_count: int, recency_decay: float) -> Neighbours:
+    """Build the table of the largest numbers of each row, what was watched, of a csr_matrix [I, I]."""
+    item_count = matrix.shape[0]
+    width = max(1, min(NEIGHBOURS_PER_ITEM, LARGEST_TABLE // item_count, int(np.diff(matrix.indptr).max(initial=0))))
+    watched = np.repeat(np.arange(item_count), np.diff(matrix.indptr))
+    order = np.lexsort((-matrix.data, watched))
+    places = np.arange(len(order)) - matrix.indptr[:-1][watched]
+    kept = order[places < width]
+    rows_IK, values_IK = np.zeros((item_count, width), dtype=np.int32), np.zeros((item_count, width), dtype=np.float32)
+    at = watched[kept], places[places < width]
+    rows_IK[at], values_IK[at] = matrix.indices[kept], matrix.data[kept]
+    options = NeighbourOptions(neighbour_count=width, latest_count=latest_count, recency_decay=recency_decay)
+    table = Neighbours(item_count, options)
+    table.fill(torch.from_numpy(rows_IK), torch.from_numpy(values_IK), weight=0.0)
+    return table
