@@ -41,7 +41,7 @@ def test_what_was_trained_on_in_a_format_of_its_own_is_evaluated_so(tmp_path: Pa
     settings = tmp_path / "settings.toml"
     settings.write_text("[candidate]\nepochs = 1\n[ranking]\nepochs = 1\n")
     train = ["train", f"--interactions={log}", f"--releases={tmp_path / 'releases'}", f"--settings={settings}",
-             f"--checkpoints={tmp_path / 'runs'}", *options, "--skip-bad-rows"]  # fmt: skip
+             f"--checkpoints={tmp_path / 'runs'}", *options, "--skip-bad-rows", "--publish=always"]  # fmt: skip
     result = CliRunner().invoke(app, train)
     assert result.exit_code == 0, result.output
     assert "Rows that cannot be read and are left out: 1 of 961. The first:" in result.output

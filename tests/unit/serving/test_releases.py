@@ -259,8 +259,8 @@ def test_a_release_whose_files_come_after_current_names_it_is_awaited(tmp_path: 
         point_current_at(releases, first)
         async with following(releases, loader) as keeper:
             point_current_at(releases, second)
-            await until(lambda: state_of(keeper, second) is ReleaseState.LOADING)
-            assert reason_of(keeper, second) == f"release {second}: manifest.json is missing"
+            await until(lambda: reason_of(keeper, second) == f"release {second}: manifest.json is missing")
+            assert state_of(keeper, second) is ReleaseState.LOADING
             (releases / second).mkdir()
             names = sorted((path.name for path in source.iterdir()), key=lambda name: name != "manifest.json")
             for name in names:
