@@ -21,7 +21,6 @@ from gateway.leave_one_out import LeaveOneOut
 from gateway.ranking import NOT_IN_TIME, Ranked, RankingStep
 from gateway.requests import CandidateRequest, RankRequest
 from gateway.selection import best, enough_for_caps, select
-from gateway.selection_rules import NO_ROWS
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from gateway.sources.further import FurtherSources, Proposals, places_of, unite
@@ -33,7 +32,7 @@ from gateway.stage_calls import StageFailure
 from gateway.stage_clients import CandidateStageClient, RankingStageClient
 from gateway.steps import Steps
 from winnow.batching import BatchingLimits, IncompleteBatchError, MicroBatcher
-from winnow.history import Rows
+from winnow.history import NO_ROWS, Rows
 from winnow.rpc.errors import DeadlineError, StageUnavailableError
 from winnow.serving.metrics import Metrics
 

@@ -11,14 +11,12 @@ from gateway.caps import CAPPED_TYPES
 from gateway.checks import Violations
 from winnow.catalogue.schema import Schema
 from winnow.catalogue.vocabulary import Vocabulary
-from winnow.history import Rows
+from winnow.history import NO_ROWS, Rows
 
 MAX_CAPS = 10
 MAX_PINNED_ITEMS = 100
 # Of a name that is wrong, so much is repeated to the caller.
 SHOWN_CHARACTERS = 50
-
-NO_ROWS = np.empty(0, dtype=np.int32)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -90,7 +90,10 @@ def test_retired_items_never_come_back(client: WinnowClient) -> None:
     assert len(everything) == ITEM_COUNT + len(NEW) - len(RETIRED)
 
 
-def test_the_callers_own_candidates_are_not_retired_ones(client: WinnowClient) -> None:
+def test_retired_items_are_neither_pinned_nor_proposed_by_the_caller(client: WinnowClient) -> None:
+    pinned = client.recommend([item_id(9)], count=10, pinned_items={RETIRED[0]: 1, NEW[0]: 2})
+    assert pinned.items[1].item_id == NEW[0]
+    assert RETIRED[0] not in {item.item_id for item in pinned.items}
     answer = client.recommend([item_id(9)], count=100, candidate_item_ids=[*RETIRED, item_id(8)])
     assert not {item.item_id for item in answer.items} & set(RETIRED)
 

@@ -52,19 +52,22 @@ def read_item_changes(
     if not takes_new_items:
         reason = "is a new item, and the release was trained without --new-items-by: it has no vectors for new items"
         table.check("item_id", ~is_new, reason)
-    names = [name for name in table.frame.columns if name != "item_id"]
-    for name in names:
+    id_column, title_column = table.find("item_id"), table.find(TITLE)
+    column_of = {
+        TITLE if column == title_column else column: column for column in table.frame.columns if column != id_column
+    }
+    for name in column_of:
         if name not in schema:
             raise InputFileError(
                 f"{path}: column {name}: the release has no attribute of this name, only {', '.join(schema) or 'none'}"
             )
-    if not names and not is_new.any():
+    if not column_of and not is_new.any():
         raise InputFileError(f"{path}: column item_id stands alone, and no item is new: nothing would change")
-    if TITLE in names:
+    if title_column is not None:
         table.text(TITLE)
-    columns = {name: column_values(table.frame[name]) for name in names}
+    columns = {name: column_values(table.frame[column]) for name, column in column_of.items()}
     try:
-        types = choose_types(columns, {name: schema[name].type for name in names})
+        types = choose_types(columns, {name: schema[name].type for name in column_of})
         attributes = build_attributes(columns, types, table.frame.height)
     except AttributeValueError as error:
         raise table.error(error.attribute, error.row, error.reason) from None

@@ -13,6 +13,7 @@ from winnow.networks.options import (
     CandidateOptions,
     HistoryOptions,
     MatchingOptions,
+    NeighbourOptions,
     RankingOptions,
     SuccessionOptions,
 )
@@ -28,7 +29,11 @@ def full_network(item_count: int) -> tuple[DeepCandidateGenerationModel, DeepRan
     shape = AttributeShape(value_count=3, values_per_item=2)
     options = CandidateOptions(history=history, attributes=(shape,), attribute_dim=4, parts=(shape,))
     candidate = DeepCandidateGenerationModel(item_count, 6, 8, 2, 1, options)
-    matching = MatchingOptions(network=candidate.config, successions=SuccessionOptions(pair_count=7, latest_count=3))
+    matching = MatchingOptions(
+        network=candidate.config,
+        successions=SuccessionOptions(pair_count=7, latest_count=3),
+        neighbours=(NeighbourOptions(neighbour_count=5, latest_count=3, recency_decay=0.9),),
+    )
     features = ("author_watches", "category_watches", "popularity", "item_age_seconds", "duration_seconds")
     ranking = DeepRankingModel(
         item_count, 6, 8, 2, 2, RankingOptions(history=history, matching=matching, features=features)

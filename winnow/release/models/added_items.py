@@ -1,6 +1,6 @@
 """The rows of the networks' tables for items that were added after the training, made from their attributes.
 
-Shape legend: N added items, T trained items.
+Shape legend: N added items, T trained items, I all items of the earlier release, K neighbours of an item.
 """
 
 from typing import Any
@@ -74,6 +74,11 @@ def ranking_rows(
             found["matching.successions.unseen_lifts"] = torch.zeros(len(rows))
             average = successions.log_popularity[:trained_count].mean()
             found["matching.successions.log_popularity"] = average.expand(len(rows)).contiguous()
+        for number, neighbours in enumerate(network.matching.neighbours):
+            # None yet: neighbours are counted in the log.
+            for name in ("rows", "values"):
+                table_IK = neighbours.get_buffer(name)
+                found[f"matching.neighbours.{number}.{name}"] = table_IK.new_zeros(len(rows), table_IK.shape[1])
     if network.features is not None:
         items = network.features.items
         facts = {
