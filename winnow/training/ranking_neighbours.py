@@ -99,7 +99,7 @@ def fit_weights(
 ) -> dict[str, float]:
     """Choose the weight of each table by NDCG@10 on validation, one after the other, in ROUNDS rounds.
 
-    All are 0 unless the gain over that is larger than its standard error.
+    A weight is 0 unless what the table gains is larger than its standard error.
     """
     found = [
         (block, candidates_BK, logits_BK, _strengths(ranking_network, tables, block, candidates_BK))
@@ -123,6 +123,11 @@ def fit_weights(
             gained_U = gains_of_users({**chosen, name: weight})
             if gained_U.mean() > best_U.mean():
                 chosen[name], best_U = weight, gained_U
+    # Each table that is left costs time in serving.
+    for name in tables:
+        without_U = gains_of_users({**chosen, name: 0.0})
+        if chosen[name] and not larger_than_noise(best_U - without_U):
+            chosen[name], best_U = 0.0, without_U
     return chosen if larger_than_noise(best_U - before_U) else none
 
 
