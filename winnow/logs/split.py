@@ -39,12 +39,15 @@ class HeldOut:
     def blocks(self) -> Iterator["HeldOut"]:
         """Cut into parts that are small enough to score all items for."""
         for start in range(0, len(self), WATCHES_PER_BLOCK):
-            stop = min(start + WATCHES_PER_BLOCK, len(self))
-            yield HeldOut(
-                histories=self.histories.slice(start, stop),
-                targets=self.targets[start:stop],
-                users=self.users[start:stop],
-            )
+            yield self.slice(start, min(start + WATCHES_PER_BLOCK, len(self)))
+
+    def slice(self, start: int, stop: int) -> "HeldOut":
+        """Watches start..stop."""
+        return HeldOut(
+            histories=self.histories.slice(start, stop),
+            targets=self.targets[start:stop],
+            users=self.users[start:stop],
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

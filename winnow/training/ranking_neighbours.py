@@ -3,14 +3,16 @@
 Shape legend: B held-out watches, K candidates, U users.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from winnow.evaluation.baselines import (
     LATEST_COUNT,
@@ -31,9 +33,8 @@ from winnow.networks.options import NeighbourOptions
 from winnow.networks.ranking import DeepRankingModel
 from winnow.training.correction import larger_than_noise
 
-# Weights of each table that are tried.
-WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-ROUNDS = 2
+# Of the likeliest weights, those that are tried.
+SHARES = (0.25, 0.5, 0.75, 1.0)
 # Pairs of items in a table: 160 MB.
 LARGEST_TABLE = 20_000_000
 # Watches that are looked up where their order does not matter: as far as a network reads.
@@ -97,12 +98,12 @@ def fit_weights(
     *,
     candidate_count: int,
 ) -> dict[str, float]:
-    """Choose the weight of each table by NDCG@10 on validation, one after the other, in ROUNDS rounds.
+    """Choose the weight of each table: a share of the likeliest weights, the one with the best NDCG@10 on validation.
 
-    All are 0 unless the gain over that is larger than its standard error.
+    A weight is 0 unless what the table gains is larger than its standard error.
     """
     found = [
-        (block, candidates_BK, logits_BK, _strengths(ranking_network, tables, block, candidates_BK))
+        _Block(block, candidates_BK, logits_BK, _strengths(ranking_network, tables, block, candidates_BK))
         for block, candidates_BK, logits_BK in ranked_blocks(
             candidate_network, ranking_network, validation, candidate_count
         )
@@ -110,20 +111,78 @@ def fit_weights(
 
     def gains_of_users(weights: Mapping[str, float]) -> NDArray[np.float64]:
         ranks = [
-            ranks_among(candidates_BK, sum((weights[name] * added[name] for name in tables), logits_BK), block)
-            for block, candidates_BK, logits_BK, added in found
+            ranks_among(
+                one.candidates,
+                sum((weight * one.strengths[name] for name, weight in weights.items()), one.logits),
+                one.held_out,
+            )
+            for one in found
         ]
         return means_of_users(gains(np.concatenate(ranks)), validation.users)
 
-    none = dict.fromkeys(tables, 0.0)
-    before_U = best_U = gains_of_users(none)
-    chosen = dict(none)
-    for name, weight in [(name, weight) for _ in range(ROUNDS) for name in tables for weight in WEIGHTS]:
-        if weight != chosen[name]:
-            gained_U = gains_of_users({**chosen, name: weight})
-            if gained_U.mean() > best_U.mean():
-                chosen[name], best_U = weight, gained_U
-    return chosen if larger_than_noise(best_U - before_U) else none
+    def best_share(names: Sequence[str]) -> tuple[dict[str, float], NDArray[np.float64]]:
+        likeliest = _likeliest(found, names)
+        tried = [{name: share * weight for name, weight in likeliest.items()} for share in SHARES]
+        return max(((weights, gains_of_users(weights)) for weights in tried), key=lambda pair: float(pair[1].mean()))
+
+    chosen, chosen_U = best_share(list(tables))
+    # Each table that is left costs time in serving.
+    for name in tables:
+        if name in chosen:
+            others, others_U = best_share([other for other in chosen if other != name])
+            if not larger_than_noise(chosen_U - others_U):
+                chosen, chosen_U = others, others_U
+    if not larger_than_noise(chosen_U - gains_of_users({})):
+        chosen = {}
+    return {name: chosen.get(name, 0.0) for name in tables}
+
+
+class _Block(NamedTuple):
+    """Some validation watches, and of their candidates: the rows, the logits and what each table says, [B, K] each."""
+
+    held_out: HeldOut
+    candidates: Tensor
+    logits: Tensor
+    strengths: Mapping[str, Tensor]
+
+
+def _likeliest(found: Sequence[_Block], names: Sequence[str]) -> dict[str, float]:
+    """Return the weights above zero with which a softmax over the candidates expects the targets most.
+
+    This is a conditional logit: concave, and less moved by chance than a figure of the first ten. The logits of the
+    network have a factor of their own, by which the weights are divided: they may be too sure.
+    """
+    if not names:
+        return {}
+    hits, features = [], []
+    for one in found:
+        hit_BK = one.candidates == torch.from_numpy(one.held_out.targets).to(one.candidates).unsqueeze(1)
+        columns = [one.logits, *(one.strengths[name] for name in names)]
+        of_block = hit_BK.any(dim=1)
+        hits.append(hit_BK[of_block].int().argmax(dim=1))
+        features.append(torch.stack(columns, dim=2)[of_block])
+    # Copies, since tensors of the inference mode cannot be learned from.
+    with torch.inference_mode(mode=False):
+        targets_N, features_NKC = torch.cat(hits).clone(), torch.cat(features).clone()
+        factors_C = torch.zeros(1 + len(names), device=features_NKC.device)
+        factors_C[0] = 1
+        factors_C.requires_grad_()
+        optimizer = torch.optim.LBFGS([factors_C], max_iter=50, line_search_fn="strong_wolfe")
+
+        def step() -> Tensor:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(features_NKC @ factors_C, targets_N)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        with torch.enable_grad():
+            optimizer.step(step)  # type: ignore[no-untyped-call]
+        own, *others = factors_C.detach().tolist()
+    if own <= 0 or not all(map(math.isfinite, (own, *others))):
+        return {}
+    if min(others) <= 0:
+        return _likeliest(found, [name for name, factor in zip(names, others, strict=True) if factor > 0])
+    return {name: factor / own for name, factor in zip(names, others, strict=True)}
 
 
 def _strengths(

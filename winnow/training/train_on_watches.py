@@ -30,6 +30,9 @@ from winnow.training.trained_networks import (
 )
 from winnow.training.watch_ranking_trainee import WatchRankingTrainee
 
+# Validation watches that the last few numbers are fitted on: all logits of their candidates are in memory at once.
+FITTED_COUNT = 50_000
+
 
 def train_on_watches(
     split: LogSplit,
@@ -62,14 +65,14 @@ def train_on_watches(
     rivals = learn_rivals(split, item_count, context.console)
     ranking_network, neighbour_weights = ranking.network, dict[str, float]()
     if settings.ranking.matching:
-        if settings.ranking.neighbours:
-            tables = neighbour_tables(rivals, split.training, item_count)
-            ranking_network, neighbour_weights = add_neighbours(
-                candidate.network, ranking_network, tables, split.validation, candidate_count=count
-            )
-            shown = ", ".join(f"{name} {weight:g}" for name, weight in neighbour_weights.items())
-            context.console.print(f"ranking network: weights of neighbours: {shown}", soft_wrap=True)
-        shift = shift_to_hits(candidate.network, ranking_network, split.validation, candidate_count=count)
+        tables = neighbour_tables(rivals, split.training, item_count) if settings.ranking.neighbours else {}
+        fitted_on = split.validation.slice(0, min(FITTED_COUNT, len(split.validation)))
+        ranking_network, neighbour_weights = add_neighbours(
+            candidate.network, ranking_network, tables, fitted_on, candidate_count=count
+        )
+        shown = ", ".join(f"{name} {weight:g}" for name, weight in neighbour_weights.items())
+        context.console.print(f"ranking network: weights of neighbours: {shown or 'none'}", soft_wrap=True)
+        shift = shift_to_hits(candidate.network, ranking_network, fitted_on, candidate_count=count)
         scale_correction(ranking_network, WHOLE_CORRECTION, shift)
     of_rivals = rival_ranks(rivals, split, item_count)
     ranks = {
