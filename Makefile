@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: demo test test-native test-faults test-compose bench ablations install lint format types check clean
+.PHONY: demo test test-slow test-native test-faults test-compose bench ablations install lint format types check clean
 
 demo: install  ## Everything on real data: fetch, train, release, serve, recommend. Under 8 minutes on 2 cores.
 	$(BIN)/python -m examples.movielens
 
-test: install lint types  ## Lint, types and all tests; prints the slowest ones.
+test: install lint types  ## Lint, types and all quick tests; prints the slowest ones.
 	$(BIN)/pytest --durations=15
+
+test-slow: install  ## Tests that take minutes: every benchmark on tiny catalogues.
+	$(BIN)/pytest -m slow
 
 # Training is no matter of the transport, and the benchmark chooses its transports itself.
 NOT_NATIVE := end_to_end/test_benchmarks end_to_end/test_impressions end_to_end/test_movielens \

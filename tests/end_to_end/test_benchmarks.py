@@ -27,6 +27,7 @@ REQUIRED_RATIOS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_smoke_run_writes_every_figure(tmp_path: Path) -> None:
     result = subprocess.run(
