@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import grpc
+import structlog
 
 from gateway.settings import MAX_WRITTEN_EVENTS, GatewaySettings
 from gateway.stage_calls import StageFailure
@@ -21,9 +22,13 @@ from winnow.serving.metrics import Metrics
 from winnow.users.events import ALL_KINDS, Event, EventKind, unclicked_item_ids
 from winnow.users.store import HistoryStore, StoreError
 
+_log = structlog.get_logger(__name__)
+
 Result = TypeVar("Result")
 
 MAX_BATCHES_IN_FLIGHT = 2
+# Of the time that a request has left, what reading its history may take: both stages come after it.
+READING_SHARE = 0.3
 # Events that wait to be written take less than 2 kB each.
 MAX_QUEUED_EVENTS = 10 * MAX_WRITTEN_EVENTS
 # A store that does not answer does not keep the gateway from stopping.
@@ -87,13 +92,14 @@ class Users:
 
     async def stored_history(self, user_id: str, deadline: float, *, with_impressions: bool) -> StoredHistory:
         """Return the user's watches and unclicked items, or why there are none: a store that is late gave no answer."""
-        timeout_ends = asyncio.get_running_loop().time() + self._timeout_seconds
+        now = asyncio.get_running_loop().time()
+        timeout_seconds = min(self._timeout_seconds, READING_SHARE * (deadline - now))
         asked = _Asked(user_id, ALL_KINDS if with_impressions else WATCHES)
         try:
-            read = await self._reads.submit(asked, deadline=min(deadline, timeout_ends))
+            read = await self._reads.submit(asked, deadline=now + timeout_seconds)
         except (StoreError, ServiceError) as error:
             code = error.code if isinstance(error, ServiceError) else grpc.StatusCode.UNAVAILABLE
-            self._failures.labels("read", code.name).inc()
+            self._count(error, "read", code)
             return StoredHistory(failure=StageFailure("users", code))
         watches = read.events
         if with_impressions:
@@ -117,9 +123,8 @@ class Users:
             self._stored.labels(kind.name.lower()).inc(count)
 
     async def delete(self, user_id: str, deadline: float) -> int:
-        """Remove a user and return how many events there were. Raises as `events`."""
-        deleting = asyncio.timeout_at(deadline)
-        async with deleting:
+        """Remove a user and return how many events there were. Raises UnavailableError, TimeoutError."""
+        async with asyncio.timeout_at(deadline):
             return await self._available(self._store.delete(user_id), "delete")
 
     async def close(self) -> None:
@@ -136,8 +141,13 @@ class Users:
         try:
             return await answer
         except StoreError as error:
-            self._failures.labels(operation, grpc.StatusCode.UNAVAILABLE.name).inc()
+            self._count(error, operation, grpc.StatusCode.UNAVAILABLE)
             raise UnavailableError("the store of users cannot be used") from error
+
+    def _count(self, error: Exception, operation: str, code: grpc.StatusCode) -> None:
+        self._failures.labels(operation, code.name).inc()
+        if isinstance(error, StoreError):
+            _log.warning("the store of users cannot be used", operation=operation, reason=str(error))
 
     async def _read_users(self, asked: Sequence[_Asked], _deadline: float) -> list[_Read]:
         kinds: Collection[EventKind] = ALL_KINDS if any(one.kinds == ALL_KINDS for one in asked) else WATCHES
