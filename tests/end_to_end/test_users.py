@@ -29,6 +29,7 @@ from winnow.client import (
     WinnowError,
 )
 from winnow.serving.local_stack import LocalStack
+from winnow.v1 import users_pb2, users_pb2_grpc
 
 START = 1_700_000_000
 HISTORY_MISSING = "users: UNAVAILABLE"
@@ -201,6 +202,30 @@ def test_a_user_id_that_is_too_long_is_refused(client: WinnowClient) -> None:
     ):
         with pytest.raises(WinnowError, match="user_id"):
             call()
+
+
+def test_the_history_is_read_a_page_at_a_time(client: WinnowClient, stack_with_users: LocalStack) -> None:
+    events = watches("kim", *range(25))
+    client.write_events(events)
+    with grpc.insecure_channel(stack_with_users.gateway_target) as channel:
+        stub = users_pb2_grpc.UserServiceStub(channel)
+
+        def page(page_size: int, page_token: str) -> users_pb2.GetHistoryResponse:
+            request = users_pb2.GetHistoryRequest(user_id="kim", page_size=page_size, page_token=page_token)
+            return stub.GetHistory(request, timeout=10)
+
+        found, page_token = [], ""
+        for expected_count in (10, 10, 5):
+            answer = page(10, page_token)
+            assert len(answer.events) == expected_count
+            found += [event.event_id for event in answer.events]
+            page_token = answer.next_page_token
+        assert (found, page_token) == ([event.event_id for event in events], "")
+        assert page(25, "").next_page_token == ""
+        for page_size, page_token in ((-1, ""), (1, "x"), (1, "1"), (1, "-:x"), (1, "²:x"), (1, "1" * 100 + ":")):
+            with pytest.raises(grpc.RpcError) as failure:
+                page(page_size, page_token)
+            assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_without_the_store_answers_are_degraded_and_say_so(client: WinnowClient, store: Path) -> None:
