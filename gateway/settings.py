@@ -105,7 +105,7 @@ class GatewaySettings(ServerSettings):
     max_queued_searches: PositiveInt = 64
     """Most searches by title that wait for their turn; two run at once."""
     users_store: str = ""
-    """Where users' histories are kept: the path of an SQLite file, or `sqlite:///` and a path; empty for nowhere."""
+    """Where users' histories are kept: the path of an SQLite file, or a `redis://` URL; empty for nowhere."""
     users_max_events: Annotated[int, Field(ge=1, le=2000)] = 1000
     """How many events of each kind (watch, click, impression) the store keeps for a user: the latest ones."""
     users_timeout_seconds: PositiveSeconds = 0.1

@@ -1,15 +1,16 @@
 """What every store of histories promises."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from itertools import count
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.redis_server import redis_server
 from tests.unit.users.events import EVENTS, PlainStore, event
 from winnow.users.addresses import store_at
 from winnow.users.events import ALL_KINDS, EventKind
@@ -23,14 +24,12 @@ Test = Callable[[HistoryStore], Coroutine[Any, Any, None]]
 class Stores:
     """Makes empty stores of one kind."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._count = 0
+    def __init__(self, address_of_next: Callable[[], str]) -> None:
+        self._address_of_next = address_of_next
 
     @asynccontextmanager
     async def empty(self) -> AsyncIterator[HistoryStore]:
-        self._count += 1
-        store = store_at(f"sqlite:///{self._directory / f'{self._count}.db'}", MAX_EVENTS)
+        store = store_at(self._address_of_next(), MAX_EVENTS)
         await store.open()
         try:
             yield store
@@ -45,9 +44,20 @@ class Stores:
         asyncio.run(run())
 
 
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
-    return Stores(tmp_path_factory.mktemp("stores"))
+@pytest.fixture(scope="module", params=["sqlite", "redis"])
+def stores(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+    directory = tmp_path_factory.mktemp("stores")
+    if request.param == "sqlite":
+        numbers = count()
+        yield Stores(lambda: f"sqlite:///{directory / f'{next(numbers)}.db'}")
+        return
+    with redis_server(directory) as server:
+
+        def empty() -> str:
+            server.command("FLUSHALL")
+            return server.address
+
+        yield Stores(empty)
 
 
 def test_an_unknown_user_has_no_events(stores: Stores) -> None:
@@ -153,7 +163,7 @@ def test_a_store_does_what_a_dictionary_does(stores: Stores, operations: list[An
             for wanted in (ALL_KINDS, kinds):
                 assert await store.read(asked, wanted) == plain.read(asked, wanted)
         exported = [list(part) async for part in store.export()]
-        assert exported == plain.read(plain.user_ids, ALL_KINDS)
+        assert sorted(exported, key=lambda part: part[0].user_id) == plain.read(plain.user_ids, ALL_KINDS)
 
     stores.check(test)
 

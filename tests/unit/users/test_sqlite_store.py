@@ -32,7 +32,7 @@ def test_the_address_is_a_path_with_or_without_a_scheme(tmp_path: Path, monkeypa
     ):
         asyncio.run(make(address))
         assert (tmp_path / path).is_file()
-    for address in ("redis://localhost", "sqlite://users.db", "sqlite:///"):
+    for address in ("ftp://localhost", "sqlite://users.db", "sqlite:///"):
         with pytest.raises(ValueError, match="users store"):
             store_at(address, 10)
 
