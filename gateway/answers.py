@@ -35,6 +35,7 @@ class DegradationStep(IntEnum):
     CANDIDATE_ORDER = 2
     POPULAR_RANKED = 3
     POPULAR = 4
+    WITHOUT_STORED_HISTORY = 5
 
 
 class MoveReason(IntEnum):
@@ -62,6 +63,7 @@ NO_MOVES: Mapping[int, Move] = MappingProxyType({})
 class Timing:
     """Where the time of one request went, in microseconds; None for a step that it did not take."""
 
+    users: int | None = None
     wait: int | None = None
     retrieve: int | None = None
     retrieve_compute: int | None = None

@@ -143,6 +143,7 @@ class Explainer:
             ranking=self._ranking(row, gathered, ranked, float(scores.ranking_scores[0])),
             contributions=_contributions(request, scores),
             timing=Timing(
+                users=None if asked.stored is None else asked.stored.microseconds,
                 retrieve=gathered.microseconds,
                 retrieve_compute=gathered.compute_microseconds,
                 sources=gathered.sources_microseconds,

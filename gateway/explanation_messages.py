@@ -1,5 +1,6 @@
 """Explanations as messages, in both directions."""
 
+from collections.abc import Sequence
 from typing import cast
 
 from gateway.explanation import ExplainRequest, Explanation, RankingExplanation, RetrievalExplanation
@@ -13,11 +14,14 @@ def read_explained(
     recommendation: CandidateRequest,
     watch_count: int,
     catalogue: ServedCatalogue,
+    watched_ids: Sequence[str],
 ) -> ExplainRequest:
-    """Read which item is explained, and how it stands to the recommendation that `message.request` has become."""
+    """Read which item is explained, and how it stands to the recommendation that `message.request` has become.
+
+    `watched_ids` are those of the history, stored watches included.
+    """
     rows, unknown_count = catalogue.vocabulary.rows([message.item_id])
     row = None if unknown_count else int(rows[0])
-    watched_ids = [watch.item_id for watch in message.request.history]
     # They apply after ranking, and are explained by the `move` of each item of an answer.
     recommendation.rules = None
     positions = [position for position, item_id in enumerate(watched_ids) if item_id in catalogue.vocabulary]

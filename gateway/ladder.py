@@ -16,9 +16,18 @@ _UNRANKED_SCORE_TYPES = {
 }
 
 
-def degradation(source: CandidateSource, *, ranked: bool, failed: bool) -> DegradationStep:
-    """Return how far an answer falls short. Popular items are the full answer to a history that says nothing."""
-    return _LADDER[source, ranked] if failed else DegradationStep.NONE
+def degradation(
+    source: CandidateSource, *, ranked: bool, failed: bool, history_missing: bool = False
+) -> DegradationStep:
+    """Return how far an answer falls short. Popular items are the full answer to a history that says nothing.
+
+    `history_missing` says that the stored history could not be read, which is a failure too.
+    """
+    if not failed:
+        return DegradationStep.NONE
+    step = _LADDER[source, ranked]
+    # Both stages have answered, but for the watches of the request alone.
+    return DegradationStep.WITHOUT_STORED_HISTORY if history_missing and step is DegradationStep.NONE else step
 
 
 def unranked_score_type(source: CandidateSource) -> ScoreType:

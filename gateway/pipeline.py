@@ -84,7 +84,7 @@ class Pipeline:
         check_time(self._recommend_batches.expected_seconds(), deadline)
 
     async def recommend(self, request: CandidateRequest, *, other_release: bool) -> Recommendation:
-        """Gather, rank, select. Falls back step by step where a stage gives no answer, and says so.
+        """Gather, rank, select. Falls back step by step where a stage, or the store, gives no answer, and says so.
 
         Raises StageUnavailableError where the caller refuses a degraded answer, OverloadedError where too much work is
         waiting, and StageFailure where a replica does not hold the release and there is an `other_release` to try.
@@ -94,7 +94,8 @@ class Pipeline:
         submitted_at = time.perf_counter_ns()
         gathered, ranked = await self._gather_and_rank(request)
         wait = _wait(submitted_at, gathered.microseconds, gathered.sources_microseconds, ranked.microseconds)
-        failures = [failure for failure in (gathered.failure, ranked.failure) if failure is not None]
+        missing_history = None if request.stored is None else request.stored.failure
+        failures = [failure for failure in (missing_history, gathered.failure, ranked.failure) if failure is not None]
         for failure in failures:
             _try_other_release(failure, other_release=other_release)
             if request.require_ranked:
@@ -109,11 +110,17 @@ class Pipeline:
             source=gathered.source,
             retrieved_count=len(gathered.rows),
             ranked_count=0 if ranked.scores is None else len(ranked.scores) - len(_pinned(request)),
-            degradation=ladder.degradation(gathered.source, ranked=has_scores, failed=bool(failures)),
+            degradation=ladder.degradation(
+                gathered.source,
+                ranked=has_scores,
+                failed=bool(failures),
+                history_missing=missing_history is not None,
+            ),
             degradation_reason=", ".join(failure.reason for failure in failures),
             moves=selected.moves,
             excluded_pinned_count=excluded_pinned_count,
             timing=Timing(
+                users=_reading(request),
                 wait=wait,
                 retrieve=gathered.microseconds,
                 retrieve_compute=gathered.compute_microseconds,
@@ -127,6 +134,7 @@ class Pipeline:
 
     async def retrieve(self, request: CandidateRequest, *, other_release: bool) -> RetrievedRows:
         """Retrieve only. Raises StageUnavailableError where the candidate stage gives none; else as `recommend`."""
+        _refuse_missing_history(request)
         request.permitted = await self._filters.permitted(request.restriction)
         submitted_at = time.perf_counter_ns()
         try:
@@ -142,6 +150,7 @@ class Pipeline:
             score_type=ladder.unranked_score_type(gathered.source),
             source=gathered.source,
             timing=Timing(
+                users=_reading(request),
                 wait=_wait(submitted_at, gathered.microseconds),
                 retrieve=gathered.microseconds,
                 retrieve_compute=gathered.compute_microseconds,
@@ -150,6 +159,7 @@ class Pipeline:
 
     async def rank(self, request: RankRequest, *, other_release: bool) -> ScoredRows:
         """Score the caller's items. Raises StageUnavailableError where the ranking stage gives none; else as above."""
+        _refuse_missing_history(request)
         submitted_at = time.perf_counter_ns()
         try:
             ranked = await _submit(self._rank_batches, request)
@@ -167,6 +177,7 @@ class Pipeline:
             scores=ranked.scores[order],
             score_type=self._score_type,
             timing=Timing(
+                users=_reading(request),
                 wait=wait,
                 rank=ranked.microseconds,
                 rank_compute=ranked.compute_microseconds,
@@ -176,6 +187,7 @@ class Pipeline:
 
     async def explain(self, request: ExplainRequest, *, other_release: bool) -> Explanation:
         """Say why an item is or is not recommended: see Explainer.explain."""
+        _refuse_missing_history(request.recommendation)
         self.check_time(request.recommendation.deadline)
         return await self._explainer.explain(request, self._gather_and_rank, other_release=other_release)
 
@@ -259,6 +271,16 @@ async def _submit(batches: MicroBatcher[Request, Result], request: Request) -> R
 
 
 _NO_CANDIDATES_IN_TIME = StageFailure("candidate", grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+def _refuse_missing_history(request: CandidateRequest | RankRequest) -> None:
+    """Raise StageUnavailableError where the stored history of the user could not be read."""
+    if request.stored is not None and request.stored.failure is not None:
+        raise StageUnavailableError(request.stored.failure.reason) from request.stored.failure
+
+
+def _reading(request: CandidateRequest | RankRequest) -> int | None:
+    return None if request.stored is None else request.stored.microseconds
 
 
 def _pinned(request: CandidateRequest) -> Rows:

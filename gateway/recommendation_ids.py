@@ -4,6 +4,8 @@ import random
 import time
 from collections.abc import Callable
 
+from winnow.rpc.uuid7 import uuid7
+
 
 class RecommendationIds:
     """Makes ids that are unique over all gateways: UUIDs of version 7 (RFC 9562), whose text sorts by time.
@@ -19,7 +21,4 @@ class RecommendationIds:
 
     def next(self) -> str:
         """Return an id, for example 0199a7c4-53d1-7e0b-9a3f-2f6c81d40b57."""
-        milliseconds, nanoseconds = divmod(self._clock(), 1_000_000)
-        fraction = (nanoseconds << 12) // 1_000_000
-        text = f"{milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | self._random_bits(62):032x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        return uuid7(self._clock(), self._random_bits(62))

@@ -13,6 +13,7 @@ from gateway.filters import PermittedRows
 from gateway.selection_rules import NOTHING_SELECTED, GivenSelection, SelectionReader, SelectionRules
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import MAX_LOOKED_UP_ITEMS, GatewaySettings
+from gateway.users import StoredHistory
 from winnow.catalogue.vocabulary import MAX_ITEM_ID_BYTES
 from winnow.contexts import RequestContexts
 from winnow.history import UNKNOWN_TIME, UNKNOWN_WEIGHT, RaggedRows, Rows, WatchHistories
@@ -34,6 +35,24 @@ class GivenHistory:
     """One a watch, or none at all."""
     times: Sequence[int | None] = ()
     """Seconds since 1970, one a watch, or none at all."""
+    stored: StoredHistory | None = None
+    """What the store has of the user; None where the request names none."""
+
+    def with_stored_watches(self, limit: int) -> "GivenHistory":
+        """Return the stored watches and then the given ones: of both together the latest `limit`."""
+        stored = self.stored
+        if stored is None or not stored.item_ids:
+            return self
+        first = max(0, len(stored.item_ids) + self.length - limit)
+        own_weights: Sequence[float | None] = self.weights or [None] * self.length
+        own_times: Sequence[int | None] = self.times or [None] * self.length
+        return GivenHistory(
+            length=len(stored.item_ids) - first + self.length,
+            item_ids=[*stored.item_ids[first:], *self.item_ids],
+            weights=[*stored.weights[first:], *own_weights],
+            times=[*stored.times[first:], *own_times],
+            stored=stored,
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -89,6 +108,8 @@ class CandidateRequest:
     rules: SelectionRules | None = None
     """Caps, pinned items and diversity; None where there are none. Ruled out items are still among the pinned ones when
     the request enters the pipeline."""
+    stored: StoredHistory | None = None
+    """What the store has of the user, already in `history`; None where the request names no user."""
     unknown_history_count: int
     unknown_excluded_count: int
     unknown_allowed_count: int = 0
@@ -108,6 +129,8 @@ class RankRequest:
     """Event-loop time by which the ranking stage has to be done."""
     context: RequestContexts | None = None
     """Of one request; None where the release does not read it."""
+    stored: StoredHistory | None = None
+    """As in CandidateRequest."""
     unknown_history_count: int
     unknown_item_count: int
 
@@ -142,10 +165,10 @@ class RequestReader:
         """Read a request for recommendations."""
         violations = Violations()
         item_count = violations.check_count("item_count", item_count, DEFAULT_ITEMS, MAX_ITEMS)
-        self._check_history(history, violations)
+        history = self._check_history(history, violations)
         excluded_item_ids = violations.check_ids("excluded_item_ids", excluded_item_ids, self._max_excluded_items)
         restriction = self._check_restriction(restriction, catalogue, violations)
-        unclicked_ids = self._check_context(context, violations)
+        unclicked_ids = self._check_context(context, history.stored, violations)
         candidate_item_ids = violations.check_ids("candidate_item_ids", candidate_item_ids, self._max_candidate_items)
         if selection is not NOTHING_SELECTED:
             positions = item_count if item_count > 0 else MAX_ITEMS
@@ -175,7 +198,7 @@ class RequestReader:
         """Read a request for candidates."""
         violations = Violations()
         item_count = violations.check_count("item_count", item_count, DEFAULT_CANDIDATES, MAX_CANDIDATES)
-        self._check_history(history, violations)
+        history = self._check_history(history, violations)
         excluded_item_ids = violations.check_ids("excluded_item_ids", excluded_item_ids, self._max_excluded_items)
         restriction = self._check_restriction(restriction, catalogue, violations)
         violations.refuse()
@@ -194,9 +217,9 @@ class RequestReader:
         violations = Violations()
         if not item_ids:
             violations.add("item_ids", "is empty: there is nothing to score")
-        self._check_history(history, violations)
+        history = self._check_history(history, violations)
         item_ids = violations.check_ids("item_ids", item_ids, self._max_ranked_items)
-        unclicked_ids = self._check_context(context, violations)
+        unclicked_ids = self._check_context(context, history.stored, violations)
         violations.refuse()
         rows, unknown_item_count = catalogue.vocabulary.rows(item_ids)
         watched, unknown_history_count = _history(history, catalogue)
@@ -205,6 +228,7 @@ class RequestReader:
             rows=_without_duplicates(rows),
             deadline=deadline,
             context=_context(context.request_timestamp_seconds, unclicked_ids, catalogue),
+            stored=history.stored,
             unknown_history_count=unknown_history_count,
             unknown_item_count=unknown_item_count,
         )
@@ -262,12 +286,15 @@ class RequestReader:
         violations.refuse()
         return page_size
 
-    def _check_history(self, history: GivenHistory, violations: Violations) -> None:
+    def _check_history(self, history: GivenHistory, violations: Violations) -> GivenHistory:
+        """Check what was given and return it after what is stored."""
         if history.length > self.max_history_items:
             violations.add("history", f"has {history.length} watches: at most {self.max_history_items}")
+            return history
         violations.check_each_id("history[{}].item_id", history.item_ids)
         violations.check_weights("history[{}].weight", history.weights)
         violations.check_times("history[{}].timestamp_seconds", history.times)
+        return history.with_stored_watches(self.max_history_items)
 
     def _check_restriction(
         self, given: GivenRestriction, catalogue: ServedCatalogue, violations: Violations
@@ -278,9 +305,15 @@ class RequestReader:
             allowed_item_ids=violations.check_ids("allowed_item_ids", given.allowed_item_ids, self._max_allowed_items),
         )
 
-    def _check_context(self, context: GivenContext, violations: Violations) -> Sequence[str]:
+    def _check_context(
+        self, context: GivenContext, stored: StoredHistory | None, violations: Violations
+    ) -> Sequence[str]:
+        """Return the items without a click: those that are stored, then those that were given."""
         violations.check_times("request_timestamp_seconds", [context.request_timestamp_seconds])
-        return violations.check_ids("unclicked_item_ids", context.unclicked_item_ids, self.max_history_items)
+        given = violations.check_ids("unclicked_item_ids", context.unclicked_item_ids, self.max_history_items)
+        if stored is None or not stored.unclicked_item_ids:
+            return given
+        return [*stored.unclicked_item_ids, *given][-self.max_history_items :]
 
 
 def _candidates(
@@ -306,6 +339,7 @@ def _candidates(
         excluded=excluded if include_watched else np.concatenate([excluded, watched.rows]),
         deadline=deadline,
         restriction=Restriction(filter=restriction.filter, allowed=allowed),
+        stored=history.stored,
         unknown_history_count=unknown_history_count,
         unknown_excluded_count=unknown_excluded_count,
         unknown_allowed_count=unknown_allowed_count,

@@ -11,6 +11,7 @@ import grpc
 from gateway import batches
 from gateway.admission import stage_deadline
 from gateway.answers import DegradationStep, Move, Recommendation, RetrievedRows, ScoredRows, Timing
+from gateway.checks import Violations
 from gateway.explanation import ExplainRequest, Explanation
 from gateway.explanation_messages import read_explained, write_explanation
 from gateway.item_search import ItemSearch, first_position
@@ -22,11 +23,21 @@ from gateway.selection_rules import MAX_CAPS, MAX_PINNED_ITEMS, NOTHING_SELECTED
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from gateway.tokens import TokenCheck
+from gateway.user_service import UserService, check_user_id
+from gateway.users import StoredHistory, Users
 from winnow.rpc.errors import InvalidRequestError
 from winnow.serving.boundary import Gatekeeper, parse_or_explain, takes
 from winnow.serving.metrics import Metrics
 from winnow.serving.server import remaining_seconds, run_service
-from winnow.v1 import catalogue_pb2, catalogue_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
+from winnow.users.addresses import store_at
+from winnow.v1 import (
+    catalogue_pb2,
+    catalogue_pb2_grpc,
+    recommendation_pb2,
+    recommendation_pb2_grpc,
+    users_pb2,
+    users_pb2_grpc,
+)
 
 Message = TypeVar("Message")
 Request = TypeVar("Request")
@@ -59,10 +70,11 @@ class GatewayService(
     grpc_service_names = (
         recommendation_pb2.DESCRIPTOR.services_by_name["RecommendationService"].full_name,
         catalogue_pb2.DESCRIPTOR.services_by_name["CatalogueService"].full_name,
+        users_pb2.DESCRIPTOR.services_by_name["UserService"].full_name,
     )
 
     def __init__(self, settings: GatewaySettings, metrics: Metrics) -> None:
-        """Raise ValueError where a TLS file cannot be read."""
+        """Raise ValueError where a TLS file cannot be read or no store has the address in the settings."""
         self._settings = settings
         self._metrics = metrics
         self._parse_recommend = parse_or_explain(
@@ -73,14 +85,26 @@ class GatewayService(
         self._batches = batches.Batches(metrics)
         self._releases = ServedReleases(settings, metrics)
         self.keeper = self._releases.keeper
-        self.start = self._releases.start
         self.watch = self._releases.watch
         self._search = ItemSearch(settings, metrics)
+        self._users = (
+            Users(store_at(settings.users_store, settings.users_max_events), settings, metrics)
+            if settings.users_store
+            else None
+        )
+        self._user_service = UserService(self._users, self._deadline)
 
     def register(self, server: grpc.aio.Server) -> None:
         """See Service.register."""
         recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server(self, server)
         catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server(self, server)
+        users_pb2_grpc.add_UserServiceServicer_to_server(self._user_service, server)
+
+    async def start(self) -> None:
+        """See Service.start."""
+        if self._users is not None:
+            await self._users.open()
+        await self._releases.start()
 
     def gatekeepers(self) -> Sequence[Gatekeeper]:
         """See Service.gatekeepers. Raises ValueError where the tokens file cannot be read."""
@@ -94,6 +118,8 @@ class GatewayService(
         """See Service.close."""
         await self._search.close()
         await self._releases.close()
+        if self._users is not None:
+            await self._users.close()
 
     @takes(bytes)
     async def RecommendItems(self, data: Any, context: Context) -> recommendation_pb2.RecommendItemsResponse:
@@ -105,14 +131,26 @@ class GatewayService(
     ) -> recommendation_pb2.RetrieveItemsResponse:
         """Retrieve candidates only."""
         return await self._respond(
-            message, self._deadline(context), self._read_retrieve, Pipeline.retrieve, self._write_retrieved
+            message,
+            self._deadline(context),
+            self._read_retrieve,
+            Pipeline.retrieve,
+            self._write_retrieved,
+            user_id=message.user_id,
         )
 
     async def RankItems(
         self, message: recommendation_pb2.RankItemsRequest, context: Context
     ) -> recommendation_pb2.RankItemsResponse:
         """Score the caller's items."""
-        return await self._respond(message, self._deadline(context), self._read_rank, Pipeline.rank, self._write_ranked)
+        return await self._respond(
+            message,
+            self._deadline(context),
+            self._read_rank,
+            Pipeline.rank,
+            self._write_ranked,
+            user_id=message.user_id,
+        )
 
     async def SimilarItems(
         self, message: recommendation_pb2.SimilarItemsRequest, context: Context
@@ -127,7 +165,13 @@ class GatewayService(
     ) -> recommendation_pb2.ExplainItemResponse:
         """Say why an item is or is not recommended."""
         return await self._respond(
-            message, self._deadline(context), self._read_explain, Pipeline.explain, self._write_explained
+            message,
+            self._deadline(context),
+            self._read_explain,
+            Pipeline.explain,
+            self._write_explained,
+            user_id=message.request.user_id,
+            user_field="request.user_id",
         )
 
     @takes(batches.split)
@@ -199,21 +243,35 @@ class GatewayService(
         message = self._parse_recommend(data)
         if isinstance(message, InvalidRequestError):
             raise message
-        return await self._respond(message, deadline, self._read_recommend, Pipeline.recommend, self._write_recommended)
+        return await self._respond(
+            message,
+            deadline,
+            self._read_recommend,
+            Pipeline.recommend,
+            self._write_recommended,
+            user_id=message.user_id,
+        )
 
     async def _respond(
         self,
         message: Message,
         deadline: float,
-        read: Callable[[Message, ServedCatalogue, float], Request],
+        read: Callable[[Message, ServedCatalogue, float, StoredHistory | None], Request],
         ask: Callable[..., Awaitable[Answer]],
         write: Callable[[ServedCatalogue, Request, Answer], Response],
+        *,
+        user_id: str = "",
+        user_field: str = "user_id",
     ) -> Response:
-        """Read the message, answer it from one release, write the answer: the shape of every call."""
+        """Read the message, answer it from one release, write the answer: the shape of every call.
+
+        A `user_id`, which the message has in `user_field`, brings the stored history of that user.
+        """
         started = time.perf_counter_ns()
+        stored = await self._stored_history(user_id, user_field, deadline) if user_id else None
 
         async def from_release(release: ServedRelease, other_release: bool) -> Response:
-            request = read(message, release.catalogue, deadline)
+            request = read(message, release.catalogue, deadline, stored)
             answer = await ask(release.pipeline, request, other_release=other_release)
             response = write(release.catalogue, request, answer)
             response.timing.total_microseconds = (time.perf_counter_ns() - started) // 1000
@@ -222,13 +280,29 @@ class GatewayService(
 
         return await self._releases.answer(from_release)
 
+    async def _stored_history(self, user_id: str, field: str, deadline: float) -> StoredHistory:
+        """Raise InvalidRequestError where the id is too long or there is no store."""
+        violations = Violations()
+        if self._users is None:
+            violations.add(field, "is set, but this gateway has no store of users")
+        check_user_id(user_id, violations, field)
+        violations.refuse()
+        assert self._users is not None  # noqa: S101 - refused otherwise
+        # The two releases that may be held hardly ever differ in this. What is not read is missing, and no more.
+        with_impressions = self._releases.current.catalogue.ranking_reads_contexts
+        return await self._users.stored_history(user_id, deadline, with_impressions=with_impressions)
+
     def _read_recommend(
-        self, message: recommendation_pb2.RecommendItemsRequest, catalogue: ServedCatalogue, deadline: float
+        self,
+        message: recommendation_pb2.RecommendItemsRequest,
+        catalogue: ServedCatalogue,
+        deadline: float,
+        stored: StoredHistory | None,
     ) -> CandidateRequest:
         return self._reader.recommend(
             catalogue,
             deadline,
-            self._history(message.history),
+            self._history(message.history, stored),
             item_count=message.item_count,
             excluded_item_ids=message.excluded_item_ids,
             restriction=_restriction(message),
@@ -240,12 +314,16 @@ class GatewayService(
         )
 
     def _read_retrieve(
-        self, message: recommendation_pb2.RetrieveItemsRequest, catalogue: ServedCatalogue, deadline: float
+        self,
+        message: recommendation_pb2.RetrieveItemsRequest,
+        catalogue: ServedCatalogue,
+        deadline: float,
+        stored: StoredHistory | None,
     ) -> CandidateRequest:
         return self._reader.retrieve(
             catalogue,
             deadline,
-            self._history(message.history),
+            self._history(message.history, stored),
             item_count=message.item_count,
             excluded_item_ids=message.excluded_item_ids,
             restriction=_restriction(message),
@@ -253,18 +331,26 @@ class GatewayService(
         )
 
     def _read_rank(
-        self, message: recommendation_pb2.RankItemsRequest, catalogue: ServedCatalogue, deadline: float
+        self,
+        message: recommendation_pb2.RankItemsRequest,
+        catalogue: ServedCatalogue,
+        deadline: float,
+        stored: StoredHistory | None,
     ) -> RankRequest:
         return self._reader.rank(
             catalogue,
             deadline,
-            self._history(message.history),
+            self._history(message.history, stored),
             item_ids=message.item_ids,
             context=_context(message),
         )
 
     def _read_similar(
-        self, message: recommendation_pb2.SimilarItemsRequest, catalogue: ServedCatalogue, deadline: float
+        self,
+        message: recommendation_pb2.SimilarItemsRequest,
+        catalogue: ServedCatalogue,
+        deadline: float,
+        _stored: StoredHistory | None,
     ) -> CandidateRequest:
         return self._reader.similar(
             catalogue,
@@ -276,16 +362,21 @@ class GatewayService(
         )
 
     def _read_explain(
-        self, message: recommendation_pb2.ExplainItemRequest, catalogue: ServedCatalogue, deadline: float
+        self,
+        message: recommendation_pb2.ExplainItemRequest,
+        catalogue: ServedCatalogue,
+        deadline: float,
+        stored: StoredHistory | None,
     ) -> ExplainRequest:
         watch_count = self._reader.explained(message.item_id, message.watch_count)
         try:
-            recommendation = self._read_recommend(message.request, catalogue, deadline)
+            recommendation = self._read_recommend(message.request, catalogue, deadline, stored)
         except InvalidRequestError as error:
             raise error.within("request") from None
-        return read_explained(message, recommendation, watch_count, catalogue)
+        history = self._history(message.request.history, stored).with_stored_watches(self._reader.max_history_items)
+        return read_explained(message, recommendation, watch_count, catalogue, history.item_ids)
 
-    def _history(self, watches: Sequence[recommendation_pb2.Watch]) -> GivenHistory:
+    def _history(self, watches: Sequence[recommendation_pb2.Watch], stored: StoredHistory | None) -> GivenHistory:
         """Read the watches once; none of them where there are too many."""
         if len(watches) > self._reader.max_history_items:
             return GivenHistory(length=len(watches))
@@ -296,6 +387,7 @@ class GatewayService(
             item_ids=[watch.item_id for watch in watches],
             weights=_given(watches, "weight"),
             times=_given(watches, "timestamp_seconds"),
+            stored=stored,
         )
 
     def _write_recommended(
@@ -479,6 +571,7 @@ def _items(catalogue: ServedCatalogue, rows: Sequence[int]) -> list[catalogue_pb
 
 def _timing(timing: Timing) -> recommendation_pb2.Timing:
     return recommendation_pb2.Timing(
+        users_microseconds=timing.users,
         wait_microseconds=timing.wait,
         retrieve_microseconds=timing.retrieve,
         retrieve_compute_microseconds=timing.retrieve_compute,

@@ -9,10 +9,13 @@ from pydantic_settings import SettingsConfigDict
 from winnow.serving.settings import SETTINGS_CONFIG, Port, PositiveInt, PositiveSeconds, ServerSettings
 
 MAX_LOOKED_UP_ITEMS = 1000
+MAX_WRITTEN_EVENTS = 1000
 # A tag and a length, of up to 512.
 FRAMING_BYTES_PER_ID = 3
 # Those of the watch and of its id, a weight with its tag, a time of up to ten bytes with its tag.
 FRAMING_BYTES_PER_WATCH = 22
+# Those of the event and of its four ids, a kind, a time and a weight with their tags.
+FRAMING_BYTES_PER_EVENT = 32
 # Caps and pinned items: at most 110 messages, each with three tags, three lengths and a number of up to ten bytes.
 SELECTION_FRAMING_BYTES = 110 * 20
 # Fields that are not repeated, and those of later versions.
@@ -101,6 +104,12 @@ class GatewaySettings(ServerSettings):
     """Most queries that wait for a stage; beyond that a request is rejected with RESOURCE_EXHAUSTED."""
     max_queued_searches: PositiveInt = 64
     """Most searches by title that wait for their turn; two run at once."""
+    users_store: str = ""
+    """Where users' histories are kept: the path of an SQLite file, or a `redis://` URL; empty for nowhere."""
+    users_max_events: Annotated[int, Field(ge=1, le=2000)] = 1000
+    """How many events of each kind (watch, click, impression) the store keeps for a user: the latest ones."""
+    users_timeout_seconds: PositiveSeconds = 0.1
+    """How long a request waits for a stored history, at most; then its answer is degraded."""
     stage_ca_file: Path | None = None
     """PEM certificates of the authorities that sign the stages' certificates; TLS to the stages is on if set."""
     stage_certificate_file: Path | None = None
@@ -149,9 +158,7 @@ class GatewaySettings(ServerSettings):
             + self.max_candidate_items
             + max(self.max_ranked_items, MAX_LOOKED_UP_ITEMS)
         )
-        return (
-            FRAMING_BYTES_PER_WATCH * self.max_history_items
-            + FRAMING_BYTES_PER_ID * id_count
-            + SELECTION_FRAMING_BYTES
-            + OTHER_FRAMING_BYTES
+        recommending = (
+            FRAMING_BYTES_PER_WATCH * self.max_history_items + FRAMING_BYTES_PER_ID * id_count + SELECTION_FRAMING_BYTES
         )
+        return max(recommending, FRAMING_BYTES_PER_EVENT * MAX_WRITTEN_EVENTS) + OTHER_FRAMING_BYTES

@@ -8,7 +8,7 @@ from typing import Literal
 from winnow.serving.metrics import Metrics
 from winnow.serving.tracing import calling
 
-Step = Literal["retrieve", "sources", "rank", "select", "explain"]
+Step = Literal["users", "retrieve", "sources", "rank", "select", "explain"]
 
 
 class StepClock:

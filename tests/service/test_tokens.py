@@ -1,14 +1,14 @@
 """Bearer tokens at the edge of the gateway."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 
 from tests.service.process import RunningService, running, start
-from winnow.client import WinnowClient, WinnowError
+from winnow.client import Event, WinnowClient, WinnowError
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,27 @@ def eventually_let_in(gateway: RunningService, token: str, *, expected: bool) ->
     while let_in(gateway, token) is not expected:
         assert time.monotonic() < give_up
         time.sleep(0.2)
+
+
+def test_events_are_neither_written_nor_read_nor_deleted_without_a_token(gateway: RunningService) -> None:
+    def calls(client: WinnowClient) -> list[Callable[[], object]]:
+        return [
+            lambda: client.write_events([Event(user_id="ann", item_id="x")]),
+            lambda: client.history("ann"),
+            lambda: client.delete_user("ann"),
+        ]
+
+    for token, code in (
+        (None, grpc.StatusCode.UNAUTHENTICATED),
+        ("wrong", grpc.StatusCode.UNAUTHENTICATED),
+        # This gateway has no store.
+        ("first-token", grpc.StatusCode.FAILED_PRECONDITION),
+    ):
+        with client_of(gateway, token) as client:
+            for call in calls(client):
+                with pytest.raises(WinnowError) as raised:
+                    call()
+                assert raised.value.code is code
 
 
 def test_every_token_of_the_file_is_valid(gateway: RunningService) -> None:

@@ -32,6 +32,7 @@ from winnow.client.asynchronous import AsyncWinnowClient
 from winnow.client.batches import RecommendationRequest
 from winnow.client.blocking import WinnowClient
 from winnow.client.errors import WinnowError
+from winnow.client.events import Event, EventKind
 from winnow.client.explanations import (
     AbsenceReason,
     Explanation,
@@ -51,6 +52,8 @@ __all__ = [
     "CandidateSource",
     "Degradation",
     "DegradationStep",
+    "Event",
+    "EventKind",
     "Explanation",
     "Item",
     "ItemSource",

@@ -42,6 +42,8 @@ class DegradationStep(StrEnum):
     """Candidate generation gave no answer: popular items, ranked for this history."""
     POPULAR = "POPULAR"
     """Neither gave an answer: popular items by popularity."""
+    WITHOUT_STORED_HISTORY = "WITHOUT_STORED_HISTORY"
+    """The stored history could not be read: both stages answered for the watches of the request alone."""
     UNKNOWN = "UNKNOWN"
     """A step that this version of the client does not know."""
 
@@ -112,7 +114,7 @@ class Degradation:
 
     step: DegradationStep
     reason: str
-    """The stage and the status it failed with, for example `ranking: UNAVAILABLE`. Empty if not degraded."""
+    """The stage, or `users`, and the status it failed with: `ranking: UNAVAILABLE`. Empty if not degraded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,8 @@ class Timing:
     """Where the gateway's time for one call went, in milliseconds. None for a step that the call did not take."""
 
     total_milliseconds: float
+    users_milliseconds: float | None
+    """Reading the stored history."""
     wait_milliseconds: float | None
     """Waiting to be sent to a stage, together with other requests."""
     retrieve_milliseconds: float | None

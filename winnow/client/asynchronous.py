@@ -13,6 +13,7 @@ from winnow.client.answers import Items, RankedItems, Recommendations, ReleaseSc
 from winnow.client.batches import RecommendationRequest, batch_requests, explain_request, outcomes, packed
 from winnow.client.connection import call_metadata, channel_options
 from winnow.client.errors import WinnowError, error_of
+from winnow.client.events import Event, events_of, history_request, write_requests
 from winnow.client.explanations import Explanation, SimilarItems
 from winnow.client.request_messages import (
     MAX_PAGE_SIZE,
@@ -36,7 +37,14 @@ from winnow.client.response_messages import (
 from winnow.client.watches import History, Time
 from winnow.rpc.credentials import channel_credentials
 from winnow.rpc.errors import ServiceError
-from winnow.v1 import catalogue_pb2, catalogue_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
+from winnow.v1 import (
+    catalogue_pb2,
+    catalogue_pb2_grpc,
+    recommendation_pb2,
+    recommendation_pb2_grpc,
+    users_pb2,
+    users_pb2_grpc,
+)
 
 Response = TypeVar("Response")
 
@@ -79,6 +87,7 @@ class AsyncWinnowClient:
         self._timeout_seconds = timeout_seconds
         self._recommendation = recommendation_pb2_grpc.RecommendationServiceStub(self._channel)
         self._catalogue = catalogue_pb2_grpc.CatalogueServiceStub(self._channel)
+        self._users = users_pb2_grpc.UserServiceStub(self._channel)
         self._coalesced = (
             MicroBatcher[recommendation_pb2.RecommendItemsRequest, Recommendations | WinnowError](
                 self._recommend_together, COALESCED, NoMetrics()
@@ -103,7 +112,7 @@ class AsyncWinnowClient:
 
     async def recommend(
         self,
-        history: History,
+        history: History = (),
         *,
         count: int = 20,
         excluded_item_ids: Iterable[str] = (),
@@ -117,6 +126,7 @@ class AsyncWinnowClient:
         caps: Mapping[str, int] | None = None,
         pinned_items: Mapping[str, int] | None = None,
         diversity: float | None = None,
+        user_id: str | None = None,
     ) -> Recommendations:
         """See WinnowClient.recommend."""
         request = recommend_request(
@@ -133,6 +143,7 @@ class AsyncWinnowClient:
             caps=caps,
             pinned_items=pinned_items,
             diversity=diversity,
+            user_id=user_id,
         )
         if self._coalesced is None:
             return recommendations(await self._call(self._recommendation.RecommendItems, request))
@@ -151,13 +162,14 @@ class AsyncWinnowClient:
 
     async def retrieve(
         self,
-        history: History,
+        history: History = (),
         *,
         count: int = 200,
         excluded_item_ids: Iterable[str] = (),
         include_watched: bool = False,
         filter: str = "",  # noqa: A002 - as in the contract
         allowed_item_ids: Iterable[str] | None = None,
+        user_id: str | None = None,
     ) -> RetrievedItems:
         """See WinnowClient.retrieve."""
         request = retrieve_request(
@@ -167,6 +179,7 @@ class AsyncWinnowClient:
             include_watched=include_watched,
             filter=filter,
             allowed_item_ids=allowed_item_ids,
+            user_id=user_id,
         )
         return retrieved_items(await self._call(self._recommendation.RetrieveItems, request))
 
@@ -177,9 +190,12 @@ class AsyncWinnowClient:
         *,
         request_time: Time | None = None,
         unclicked_item_ids: Iterable[str] = (),
+        user_id: str | None = None,
     ) -> RankedItems:
         """See WinnowClient.rank."""
-        request = rank_request(history, item_ids, request_time=request_time, unclicked_item_ids=unclicked_item_ids)
+        request = rank_request(
+            history, item_ids, request_time=request_time, unclicked_item_ids=unclicked_item_ids, user_id=user_id
+        )
         return ranked_items(await self._call(self._recommendation.RankItems, request))
 
     async def similar(
@@ -231,6 +247,27 @@ class AsyncWinnowClient:
             page_token = page.next_page_token
             if page_token is None:
                 return
+
+    async def write_events(self, events: Iterable[Event]) -> None:
+        """See WinnowClient.write_events."""
+        for request in write_requests(events):
+            await self._call(self._users.WriteEvents, request)
+
+    async def history(self, user_id: str) -> list[Event]:
+        """See WinnowClient.history."""
+        found: list[Event] = []
+        page_token = ""
+        while True:
+            page = await self._call(self._users.GetHistory, history_request(user_id, page_token))
+            found += events_of(page)
+            page_token = page.next_page_token
+            if not page_token:
+                return found
+
+    async def delete_user(self, user_id: str) -> int:
+        """See WinnowClient.delete_user."""
+        request = users_pb2.DeleteUserRequest(user_id=user_id)
+        return (await self._call(self._users.DeleteUser, request)).deleted_event_count
 
     async def _call(
         self, method: Callable[..., Awaitable[Response]], request: object, timeout_seconds: float | None = None

@@ -26,7 +26,7 @@ _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.Statu
 class RecommendationRequest:
     """One request of several, or one to explain: the arguments of `recommend`."""
 
-    history: History
+    history: History = ()
     count: int = 20
     excluded_item_ids: Iterable[str] = ()
     include_watched: bool = False
@@ -39,6 +39,7 @@ class RecommendationRequest:
     caps: Mapping[str, int] | None = None
     pinned_items: Mapping[str, int] | None = None
     diversity: float | None = None
+    user_id: str | None = None
 
 
 def batch_requests(
@@ -104,6 +105,7 @@ def _message(prefix: str, request: RecommendationRequest) -> recommendation_pb2.
             caps=request.caps,
             pinned_items=request.pinned_items,
             diversity=request.diversity,
+            user_id=request.user_id,
         )
     except (TypeError, ValueError) as error:
         raise type(error)(f"{prefix}{error}") from None

@@ -11,6 +11,7 @@ from winnow.client.answers import Items, RankedItems, Recommendations, ReleaseSc
 from winnow.client.batches import RecommendationRequest, batch_requests, explain_request, outcomes
 from winnow.client.connection import call_metadata, channel_options
 from winnow.client.errors import WinnowError, error_of
+from winnow.client.events import Event, events_of, history_request, write_requests
 from winnow.client.explanations import Explanation, SimilarItems
 from winnow.client.request_messages import (
     MAX_PAGE_SIZE,
@@ -33,7 +34,14 @@ from winnow.client.response_messages import (
 )
 from winnow.client.watches import History, Time
 from winnow.rpc.credentials import channel_credentials
-from winnow.v1 import catalogue_pb2, catalogue_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
+from winnow.v1 import (
+    catalogue_pb2,
+    catalogue_pb2_grpc,
+    recommendation_pb2,
+    recommendation_pb2_grpc,
+    users_pb2,
+    users_pb2_grpc,
+)
 
 Response = TypeVar("Response")
 
@@ -69,6 +77,7 @@ class WinnowClient:
         self._timeout_seconds = timeout_seconds
         self._recommendation = recommendation_pb2_grpc.RecommendationServiceStub(self._channel)
         self._catalogue = catalogue_pb2_grpc.CatalogueServiceStub(self._channel)
+        self._users = users_pb2_grpc.UserServiceStub(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -84,7 +93,7 @@ class WinnowClient:
 
     def recommend(
         self,
-        history: History,
+        history: History = (),
         *,
         count: int = 20,
         filter: str = "",  # noqa: A002 - as in the contract
@@ -98,6 +107,7 @@ class WinnowClient:
         caps: Mapping[str, int] | None = None,
         pinned_items: Mapping[str, int] | None = None,
         diversity: float | None = None,
+        user_id: str | None = None,
     ) -> Recommendations:
         """Return the `count` best items, 1 to 100, for a watch history, oldest watch first.
 
@@ -109,6 +119,7 @@ class WinnowClient:
         `caps` such as `{"genres": 3}` limit how many items have the same value of an attribute, `pinned_items` maps
         item ids to positions, from 1, and `diversity`, from 0 to 1, makes the items differ. None means the gateway's
         default caps and diversity. An item that these move says why.
+        `user_id` names a user whose events are stored: `history` is then what the store does not have yet, if anything.
         """
         request = recommend_request(
             history,
@@ -124,6 +135,7 @@ class WinnowClient:
             caps=caps,
             pinned_items=pinned_items,
             diversity=diversity,
+            user_id=user_id,
         )
         return recommendations(self._call(self._recommendation.RecommendItems, request))
 
@@ -137,13 +149,14 @@ class WinnowClient:
 
     def retrieve(
         self,
-        history: History,
+        history: History = (),
         *,
         count: int = 200,
         filter: str = "",  # noqa: A002 - as in the contract
         allowed_item_ids: Iterable[str] | None = None,
         excluded_item_ids: Iterable[str] = (),
         include_watched: bool = False,
+        user_id: str | None = None,
     ) -> RetrievedItems:
         """Return the `count` best candidates, 1 to 1,000, in candidate order: for callers with a ranker of their own.
 
@@ -156,6 +169,7 @@ class WinnowClient:
             allowed_item_ids=allowed_item_ids,
             excluded_item_ids=excluded_item_ids,
             include_watched=include_watched,
+            user_id=user_id,
         )
         return retrieved_items(self._call(self._recommendation.RetrieveItems, request))
 
@@ -166,12 +180,15 @@ class WinnowClient:
         *,
         request_time: Time | None = None,
         unclicked_item_ids: Iterable[str] = (),
+        user_id: str | None = None,
     ) -> RankedItems:
         """Score the given items for a watch history: for callers with candidates of their own.
 
         Items that the release does not know are left out and counted. See `recommend` for the other arguments.
         """
-        request = rank_request(history, item_ids, request_time=request_time, unclicked_item_ids=unclicked_item_ids)
+        request = rank_request(
+            history, item_ids, request_time=request_time, unclicked_item_ids=unclicked_item_ids, user_id=user_id
+        )
         return ranked_items(self._call(self._recommendation.RankItems, request))
 
     def similar(
@@ -232,6 +249,31 @@ class WinnowClient:
     def schema(self) -> ReleaseSchema:
         """Return the attributes of the release's items: what a filter can compare."""
         return release_schema(self._call(self._catalogue.GetReleaseSchema, catalogue_pb2.GetReleaseSchemaRequest()))
+
+    def write_events(self, events: Iterable[Event]) -> None:
+        """Store what users did; return when the gateway's store has all of it.
+
+        If it raises, send the same events again: those that are stored are left as they are. More than 1,000 take
+        several calls, one after the other.
+        """
+        for request in write_requests(events):
+            self._call(self._users.WriteEvents, request)
+
+    def history(self, user_id: str) -> list[Event]:
+        """Return all stored events of a user, oldest first; none for a user whom the store does not know."""
+        found: list[Event] = []
+        page_token = ""
+        while True:
+            page = self._call(self._users.GetHistory, history_request(user_id, page_token))
+            found += events_of(page)
+            page_token = page.next_page_token
+            if not page_token:
+                return found
+
+    def delete_user(self, user_id: str) -> int:
+        """Remove all stored events of a user; return how many there were."""
+        request = users_pb2.DeleteUserRequest(user_id=user_id)
+        return self._call(self._users.DeleteUser, request).deleted_event_count
 
     def _recommend_batch(
         self, batch: recommendation_pb2.BatchRecommendItemsRequest

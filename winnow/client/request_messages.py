@@ -36,6 +36,7 @@ def recommend_request(
     caps: Mapping[str, int] | None,
     pinned_items: Mapping[str, int] | None,
     diversity: float | None,
+    user_id: str | None,
 ) -> recommendation_pb2.RecommendItemsRequest:
     """Raise TypeError or ValueError that names the argument."""
     return recommendation_pb2.RecommendItemsRequest(
@@ -46,7 +47,7 @@ def recommend_request(
         excluded_item_ids=_ids("excluded_item_ids", excluded_item_ids),
         include_watched=include_watched,
         require_ranked=require_ranked,
-        request_timestamp_seconds=_seconds("request_time", request_time),
+        request_timestamp_seconds=seconds_of("request_time", request_time),
         unclicked_item_ids=_ids("unclicked_item_ids", unclicked_item_ids),
         candidate_item_ids=_ids("candidate_item_ids", candidate_item_ids),
         caps=[
@@ -58,6 +59,7 @@ def recommend_request(
             for item_id, position in _numbers("pinned_items", "item ids", pinned_items)
         ],
         diversity=diversity,
+        user_id=_user_id(user_id),
     )
 
 
@@ -69,6 +71,7 @@ def retrieve_request(
     allowed_item_ids: Iterable[str] | None,
     excluded_item_ids: Iterable[str],
     include_watched: bool,
+    user_id: str | None,
 ) -> recommendation_pb2.RetrieveItemsRequest:
     """Raise TypeError or ValueError that names the argument."""
     return recommendation_pb2.RetrieveItemsRequest(
@@ -78,18 +81,25 @@ def retrieve_request(
         allowed_item_ids=_allowed(allowed_item_ids),
         excluded_item_ids=_ids("excluded_item_ids", excluded_item_ids),
         include_watched=include_watched,
+        user_id=_user_id(user_id),
     )
 
 
 def rank_request(
-    history: History, item_ids: Iterable[str], *, request_time: Time | None, unclicked_item_ids: Iterable[str]
+    history: History,
+    item_ids: Iterable[str],
+    *,
+    request_time: Time | None,
+    unclicked_item_ids: Iterable[str],
+    user_id: str | None,
 ) -> recommendation_pb2.RankItemsRequest:
     """Raise TypeError or ValueError that names the argument."""
     return recommendation_pb2.RankItemsRequest(
         history=_watches(history),
         item_ids=_ids("item_ids", item_ids),
-        request_timestamp_seconds=_seconds("request_time", request_time),
+        request_timestamp_seconds=seconds_of("request_time", request_time),
         unclicked_item_ids=_ids("unclicked_item_ids", unclicked_item_ids),
+        user_id=_user_id(user_id),
     )
 
 
@@ -144,8 +154,19 @@ def _watch(position: int, watch: object) -> recommendation_pb2.Watch:
     return recommendation_pb2.Watch(
         item_id=watch.item_id,
         weight=watch.weight,
-        timestamp_seconds=_seconds(f"history[{position}].time", watch.time),
+        timestamp_seconds=seconds_of(f"history[{position}].time", watch.time),
     )
+
+
+def _user_id(user_id: str | None) -> str:
+    if user_id is None:
+        return ""
+    if not isinstance(user_id, str):
+        raise TypeError(f"user_id is of type {type(user_id).__name__}: str is needed")
+    if not user_id:
+        # In the message it would be no user at all.
+        raise ValueError("user_id is empty: None is for a request without a stored history")
+    return user_id
 
 
 def _filter(text: str) -> str:
@@ -192,8 +213,8 @@ def _listed(name: str, elements: str, given: Iterable[Element]) -> list[Element]
     return list(given)
 
 
-def _seconds(name: str, time: Time | None) -> int | None:
-    """Whole seconds since 1970, as in the training log."""
+def seconds_of(name: str, time: Time | None) -> int | None:
+    """Return whole seconds since 1970, as in the training log. Raise ValueError that names the argument."""
     # Most times: a history has hundreds.
     if time is None or type(time) is int:
         return time

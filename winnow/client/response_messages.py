@@ -230,6 +230,7 @@ def _timing(timing: recommendation_pb2.Timing) -> Timing:
     sent = {field.name: microseconds / 1000 for field, microseconds in timing.ListFields()}
     return Timing(
         total_milliseconds=timing.total_microseconds / 1000,
+        users_milliseconds=sent.get("users_microseconds"),
         wait_milliseconds=sent.get("wait_microseconds"),
         retrieve_milliseconds=sent.get("retrieve_microseconds"),
         retrieve_compute_milliseconds=sent.get("retrieve_compute_microseconds"),

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from winnow.client import Item, Move, Recommendations, SearchPage, Timing, Watch, WinnowClient, WinnowError
+from winnow.client import EventKind, Item, Move, Recommendations, SearchPage, Timing, Watch, WinnowClient, WinnowError
 from winnow.commands.failures import one_line_errors
 from winnow.commands.log_options import reads_a_log
 from winnow.logs.log_format import LogFormat
@@ -41,6 +41,9 @@ def recommend(
         Path | None, typer.Option(help="Take the history of --user from this log, with its weights and timestamps.")
     ] = None,
     user: Annotated[str | None, typer.Option(help="A user of that log, instead of item ids and titles.")] = None,
+    user_id: Annotated[
+        str | None, typer.Option(help="A user whose history the gateway stores; item ids and titles come after it.")
+    ] = None,
     users: Annotated[
         Path | None, typer.Option(help="Recommend for every user of this log, in few calls, and write --output.")
     ] = None,
@@ -83,7 +86,13 @@ def recommend(
     console, errors = Console(), Console(stderr=True)
     if (users is None) is not (output is None) or (
         users is not None
-        and (item_ids or title or exclude or candidate or interactions is not None or user is not None)
+        and (
+            item_ids
+            or title
+            or exclude
+            or candidate
+            or any(given is not None for given in (interactions, user, user_id))
+        )
     ):
         raise typer.BadParameter(
             "--users and --output go together, without a history, without --exclude and without --candidate"
@@ -123,8 +132,11 @@ def recommend(
                 caps=caps,
                 pinned_items=pinned_items,
                 diversity=diversity,
+                user_id=user_id,
             )
-            watched = [watch.item_id for watch in history]
+            stored = [] if user_id is None else winnow.history(user_id)
+            watched = [event.item_id for event in stored if event.kind is EventKind.WATCH]
+            watched += [watch.item_id for watch in history]
             titles = winnow.items([*watched[-SHOWN_WATCHES:], *(item.item_id for item in answer.items)]).by_id
     except WinnowError as error:
         print_failure("recommend", error)
@@ -260,6 +272,7 @@ def find_by_title(winnow: WinnowClient, text: str, errors: Console, command: str
 
 def _times(timing: Timing) -> str:
     steps = (
+        ("reading the history", timing.users_milliseconds, None),
         ("waiting", timing.wait_milliseconds, None),
         ("retrieving", timing.retrieve_milliseconds, timing.retrieve_compute_milliseconds),
         ("further sources", timing.sources_milliseconds, None),

@@ -81,6 +81,12 @@ class Metrics:
             "winnow_candidates_left_unranked",
             "Retrieved candidates that were not ranked, for lack of time or of an answer from the ranking stage.",
         )
+        self.user_events = counter("winnow_user_events", "Events that the store of users has taken, by kind.", ["kind"])
+        self.user_store_failures = counter(
+            "winnow_user_store_failures",
+            "Requests that the store of users had no answer for in time: read, write, delete or close.",
+            ["operation", "reason"],
+        )
         self.release_in_use = gauge(
             "winnow_release_in_use", "1 for the release that new requests are answered from.", ["release_id"]
         )

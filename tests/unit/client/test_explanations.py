@@ -27,6 +27,7 @@ from winnow.v1 import recommendation_pb2
 
 TIMING = Timing(
     total_milliseconds=9.5,
+    users_milliseconds=None,
     wait_milliseconds=None,
     retrieve_milliseconds=4.0,
     retrieve_compute_milliseconds=None,

@@ -79,6 +79,7 @@ def test_recommendations_are_wholly_filled(client: WinnowClient, gateway: FakeGa
         degradation=Degradation(step=DegradationStep.POPULAR_RANKED, reason="candidate: UNAVAILABLE"),
         timing=Timing(
             total_milliseconds=9.5,
+            users_milliseconds=None,
             wait_milliseconds=0.0,
             retrieve_milliseconds=4.0,
             retrieve_compute_milliseconds=2.0,

@@ -1,5 +1,6 @@
 """What a request may carry, and what it becomes."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from gateway.requests import CandidateRequest, GivenContext, GivenHistory, GivenRestriction, RequestReader
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
+from gateway.users import StoredHistory
 from tests.releases import item_id
 from winnow.history import UNKNOWN_TIME
 from winnow.rpc.errors import MAX_VIOLATIONS, InvalidRequestError
@@ -72,6 +74,47 @@ def test_what_is_known_of_watches_stays_with_them(catalogue: ServedCatalogue) ->
     assert watched.weights[0] == 5
     assert np.isnan(watched.weights[1])
     assert watched.timestamps.tolist() == [UNKNOWN_TIME, 9]
+
+
+def test_stored_watches_come_before_those_of_the_request(catalogue: ServedCatalogue) -> None:
+    stored = StoredHistory(item_ids=[item_id(7), "unknown", item_id(8)], weights=[2.0, 1.0, None], times=[1, 2, 3])
+    request = recommend(catalogue, history(item_id(3), "unknown", stored=stored), excluded_item_ids=[item_id(9)])
+    assert request.history.rows.tolist() == [7, 8, 3]
+    assert request.excluded.tolist() == [9, 7, 8, 3]
+    assert request.unknown_history_count == 2
+    assert request.history.weights[0] == 2
+    assert np.isnan(request.history.weights[1:]).all()
+    assert request.history.timestamps.tolist() == [1, 3, UNKNOWN_TIME]
+    assert request.stored is stored
+
+    alone = recommend(catalogue, history(stored=stored))
+    assert alone.history.rows.tolist() == [7, 8]
+    assert recommend(catalogue, history(item_id(3), stored=StoredHistory())).history.rows.tolist() == [3]
+
+
+@pytest.mark.parametrize("own_count", [0, 1, 20, 50])
+def test_of_stored_and_given_watches_the_latest_count(catalogue: ServedCatalogue, own_count: int) -> None:
+    stored = StoredHistory(item_ids=[item_id(row) for row in range(60)], weights=[None] * 60, times=list(range(60)))
+    own = [item_id(100 + row) for row in range(own_count)]
+    request = recommend(catalogue, history(*own, times=list(range(100, 100 + own_count)), stored=stored))
+    expected = [*range(60), *range(100, 100 + own_count)][-50:]
+    assert request.history.rows.tolist() == request.history.timestamps.tolist() == expected
+
+
+def test_what_is_wrong_is_named_as_it_was_given(catalogue: ServedCatalogue) -> None:
+    stored = StoredHistory(item_ids=[item_id(7)], weights=[None], times=[1])
+    assert [field for field, _ in violations(catalogue, history("a", "", stored=stored))] == ["history[1].item_id"]
+    assert [field for field, _ in violations(catalogue, GivenHistory(length=51, stored=stored))] == ["history"]
+
+
+def test_stored_impressions_are_added_to_those_of_the_request(catalogue: ServedCatalogue) -> None:
+    reading = replace(catalogue, ranking_reads_contexts=True)
+    stored = StoredHistory(unclicked_item_ids=[item_id(row % 9) for row in range(49)])
+    context = GivenContext(request_timestamp_seconds=1, unclicked_item_ids=[item_id(20), item_id(21)])
+    request = recommend(reading, history(stored=stored), context=context)
+    assert request.context is not None
+    assert request.context.unclicked[0].tolist() == [*(row % 9 for row in range(1, 49)), 20, 21]
+    assert recommend(catalogue, history(stored=stored), context=context).context is None
 
 
 @pytest.mark.parametrize(("asked", "given"), [(0, 20), (7, 7), (100, 100)])

@@ -1,0 +1,166 @@
+"""From a user id to the stored history, and from events to the store.
+
+Users who are asked for at the same time are read in one round trip, whatever their requests are, and events that are
+sent at the same time are written together.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import grpc
+import structlog
+
+from gateway.settings import MAX_WRITTEN_EVENTS, GatewaySettings
+from gateway.stage_calls import StageFailure
+from gateway.steps import Steps
+from winnow.batching import BatchingLimits, MicroBatcher
+from winnow.rpc.errors import ServiceError, UnavailableError
+from winnow.serving.metrics import Metrics
+from winnow.users.events import ALL_KINDS, Event, EventKind, unclicked_item_ids
+from winnow.users.store import HistoryStore, StoreError
+
+_log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
+
+MAX_BATCHES_IN_FLIGHT = 2
+# Of the time that a request has left, what reading its history may take: both stages come after it.
+READING_SHARE = 0.3
+# Events that wait to be written take less than 2 kB each.
+MAX_QUEUED_EVENTS = 10 * MAX_WRITTEN_EVENTS
+# A store that does not answer does not keep the gateway from stopping.
+CLOSE_SECONDS = 2.0
+
+WATCHES = frozenset({EventKind.WATCH})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredHistory:
+    """What the store has of the user of a request, oldest first."""
+
+    item_ids: Sequence[str] = ()
+    """Of the watches."""
+    weights: Sequence[float | None] = ()
+    times: Sequence[int] = ()
+    unclicked_item_ids: Sequence[str] = ()
+    failure: StageFailure | None = None
+    """Why nothing could be read."""
+    microseconds: int | None = None
+
+
+class _Asked(NamedTuple):
+    user_id: str
+    kinds: frozenset[EventKind]
+
+
+class _Read(NamedTuple):
+    events: list[Event]
+    microseconds: int
+
+
+class Users:
+    """Reads from and writes to the store. Deadlines are event-loop times."""
+
+    def __init__(self, store: HistoryStore, settings: GatewaySettings, metrics: Metrics) -> None:
+        self._store = store
+        self._timeout_seconds = settings.users_timeout_seconds
+        self._steps = Steps(metrics)
+        self._stored = metrics.user_events
+        self._failures = metrics.user_store_failures
+        self._reads = MicroBatcher[_Asked, _Read](
+            self._read_users,
+            BatchingLimits(
+                max_batch_weight=settings.max_batch_queries,
+                max_batches_in_flight=MAX_BATCHES_IN_FLIGHT,
+                max_queued_weight=settings.max_queued_queries,
+            ),
+            metrics.queue("users"),
+        )
+        self._writes = MicroBatcher[Sequence[Event], None](
+            self._write_events,
+            BatchingLimits(
+                max_batch_weight=MAX_WRITTEN_EVENTS,
+                max_batches_in_flight=MAX_BATCHES_IN_FLIGHT,
+                max_queued_weight=MAX_QUEUED_EVENTS,
+            ),
+            metrics.queue("events"),
+        )
+        self.open = store.open
+
+    async def stored_history(self, user_id: str, deadline: float, *, with_impressions: bool) -> StoredHistory:
+        """Return the user's watches and unclicked items, or why there are none: a store that is late gave no answer."""
+        now = asyncio.get_running_loop().time()
+        timeout_seconds = min(self._timeout_seconds, READING_SHARE * (deadline - now))
+        asked = _Asked(user_id, ALL_KINDS if with_impressions else WATCHES)
+        try:
+            read = await self._reads.submit(asked, deadline=now + timeout_seconds)
+        except (StoreError, ServiceError) as error:
+            code = error.code if isinstance(error, ServiceError) else grpc.StatusCode.UNAVAILABLE
+            self._count(error, "read", code)
+            return StoredHistory(failure=StageFailure("users", code))
+        watches = read.events
+        if with_impressions:
+            watches = [event for event in watches if event.kind is EventKind.WATCH]
+        return StoredHistory(
+            item_ids=[watch.item_id for watch in watches],
+            weights=[watch.weight for watch in watches],
+            times=[watch.timestamp_seconds for watch in watches],
+            unclicked_item_ids=unclicked_item_ids(read.events) if with_impressions else (),
+            microseconds=read.microseconds,
+        )
+
+    async def events(self, user_id: str, deadline: float) -> list[Event]:
+        """Return all events of a user. Raises UnavailableError, and what MicroBatcher.submit raises."""
+        return (await self._available(self._reads.submit(_Asked(user_id, ALL_KINDS), deadline=deadline), "read")).events
+
+    async def write(self, events: Sequence[Event], deadline: float) -> None:
+        """Return when the store has all events. Raises as `events`: then it may have all of them, or none."""
+        await self._available(self._writes.submit(events, deadline=deadline, weight=len(events)), "write")
+        for kind, count in Counter(event.kind for event in events).items():
+            self._stored.labels(kind.name.lower()).inc(count)
+
+    async def delete(self, user_id: str, deadline: float) -> int:
+        """Remove a user and return how many events there were. Raises UnavailableError, TimeoutError."""
+        async with asyncio.timeout_at(deadline):
+            return await self._available(self._store.delete(user_id), "delete")
+
+    async def close(self) -> None:
+        """Finish what is under way, unless the store does not answer."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._reads.close()
+                await self._writes.close()
+                await self._store.close()
+        except TimeoutError:
+            self._failures.labels("close", grpc.StatusCode.DEADLINE_EXCEEDED.name).inc()
+
+    async def _available(self, answer: Awaitable[Result], operation: str) -> Result:
+        try:
+            return await answer
+        except StoreError as error:
+            self._count(error, operation, grpc.StatusCode.UNAVAILABLE)
+            raise UnavailableError("the store of users cannot be used") from error
+
+    def _count(self, error: Exception, operation: str, code: grpc.StatusCode) -> None:
+        self._failures.labels(operation, code.name).inc()
+        if isinstance(error, StoreError):
+            _log.warning("the store of users cannot be used", operation=operation, reason=str(error))
+
+    async def _read_users(self, asked: Sequence[_Asked], _deadline: float) -> list[_Read]:
+        kinds: Collection[EventKind] = ALL_KINDS if any(one.kinds == ALL_KINDS for one in asked) else WATCHES
+        with self._steps("users") as clock:
+            found = await self._store.read([one.user_id for one in asked], kinds)
+        return [
+            _Read(
+                events if one.kinds == kinds else [event for event in events if event.kind in one.kinds],
+                clock.microseconds,
+            )
+            for one, events in zip(asked, found, strict=True)
+        ]
+
+    async def _write_events(self, writes: Sequence[Sequence[Event]], _deadline: float) -> list[None]:
+        await self._store.append([event for events in writes for event in events])
+        return [None] * len(writes)

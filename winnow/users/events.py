@@ -1,0 +1,65 @@
+"""What users did, as events."""
+
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import NamedTuple
+
+MAX_USER_ID_BYTES = 512
+MAX_EVENT_ID_BYTES = 64
+"""The longest event id and the longest recommendation id, in bytes of UTF-8."""
+
+
+class EventKind(IntEnum):
+    """What a user did with an item. Values are those of winnow.v1.EventKind, and are stored."""
+
+    WATCH = 1
+    CLICK = 2
+    IMPRESSION = 3
+
+
+ALL_KINDS = frozenset(EventKind)
+
+
+class Event(NamedTuple):
+    """One thing that a user did, or was shown."""
+
+    user_id: str
+    event_id: str
+    """Unique for the user: a second event with the same id is the same event, whatever else it says."""
+    kind: EventKind
+    item_id: str
+    timestamp_seconds: int
+    """Since 1970."""
+    weight: float | None = None
+    """How much a watch counts; None where that is unknown."""
+    recommendation_id: str = ""
+    """The answer that the item was in; empty where that is unknown."""
+
+    @property
+    def position(self) -> tuple[int, str]:
+        """Where the event is among those of its user: by time, then by event id."""
+        return self.timestamp_seconds, self.event_id
+
+
+def unclicked_item_ids(events: Iterable[Event]) -> list[str]:
+    """Return the items of the impressions without a click, an item as often as it was shown, oldest first.
+
+    `events` are those of one user, in order. A click or a watch that names a recommendation belongs to the impressions
+    of its item in that recommendation; one that names none belongs to all earlier impressions of its item.
+    """
+    waiting: dict[str, list[Event]] = {}
+    answered: set[tuple[str, str]] = set()
+    for event in events:
+        if event.kind is EventKind.IMPRESSION:
+            waiting.setdefault(event.item_id, []).append(event)
+        elif event.recommendation_id:
+            answered.add((event.item_id, event.recommendation_id))
+        else:
+            waiting.pop(event.item_id, None)
+    unclicked = [
+        event
+        for impressions in waiting.values()
+        for event in impressions
+        if (event.item_id, event.recommendation_id) not in answered
+    ]
+    return [event.item_id for event in sorted(unclicked, key=lambda event: event.position)]
