@@ -1,25 +1,30 @@
 """The gateway over gRPC: messages <-> requests and answers, and nothing else."""
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from operator import attrgetter
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 
 from gateway import batches
 from gateway.admission import stage_deadline
-from gateway.answers import DegradationStep, Move, Recommendation, RetrievedRows, ScoredRows, Timing
+from gateway.answers import DegradationStep, Recommendation, RetrievedRows, ScoredRows
+from gateway.catalogue_service import CatalogueService
 from gateway.checks import Violations
 from gateway.explanation import ExplainRequest, Explanation
 from gateway.explanation_messages import read_explained, write_explanation
-from gateway.item_search import ItemSearch, first_position
 from gateway.pipeline import Pipeline
 from gateway.recommendation_ids import RecommendationIds
 from gateway.releases import ServedRelease, ServedReleases
-from gateway.requests import CandidateRequest, GivenContext, GivenHistory, GivenRestriction, RankRequest, RequestReader
-from gateway.selection_rules import MAX_CAPS, MAX_PINNED_ITEMS, NOTHING_SELECTED, GivenSelection
+from gateway.request_messages import given_context, given_history, given_restriction, given_selection
+from gateway.requests import CandidateRequest, GivenHistory, RankRequest, RequestReader
+from gateway.response_messages import (
+    write_ranked,
+    write_recommended,
+    write_retrieved,
+    write_similar,
+    write_timing,
+)
 from gateway.served_catalogue import ServedCatalogue
 from gateway.settings import GatewaySettings
 from gateway.tokens import TokenCheck
@@ -54,17 +59,8 @@ Response = TypeVar(
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-class _ScoredItems(Protocol):
-    """The repeated field of a response."""
-
-    def add(self, *, item_id: str, score: float) -> Any:
-        """Append an item."""
-
-
-class GatewayService(
-    recommendation_pb2_grpc.RecommendationServiceServicer, catalogue_pb2_grpc.CatalogueServiceServicer
-):
-    """Implements winnow.v1.RecommendationService and winnow.v1.CatalogueService."""
+class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
+    """Implements winnow.v1.RecommendationService, and offers those of the catalogue and of users beside it."""
 
     name = "gateway"
     grpc_service_names = (
@@ -86,7 +82,7 @@ class GatewayService(
         self._releases = ServedReleases(settings, metrics)
         self.keeper = self._releases.keeper
         self.watch = self._releases.watch
-        self._search = ItemSearch(settings, metrics)
+        self._catalogue_service = CatalogueService(self._releases, self._reader, settings, metrics)
         self._users = (
             Users(store_at(settings.users_store, settings.users_max_events), settings, metrics)
             if settings.users_store
@@ -97,7 +93,7 @@ class GatewayService(
     def register(self, server: grpc.aio.Server) -> None:
         """See Service.register."""
         recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server(self, server)
-        catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server(self, server)
+        catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server(self._catalogue_service, server)
         users_pb2_grpc.add_UserServiceServicer_to_server(self._user_service, server)
 
     async def start(self) -> None:
@@ -116,7 +112,7 @@ class GatewayService(
 
     async def close(self) -> None:
         """See Service.close."""
-        await self._search.close()
+        await self._catalogue_service.close()
         await self._releases.close()
         if self._users is not None:
             await self._users.close()
@@ -183,56 +179,6 @@ class GatewayService(
         # Each request is admitted by itself too, since those before it are under way then.
         self._releases.current.pipeline.check_time(deadline)
         return await self._batches.answer(requests, lambda data: self._recommend(data, deadline))
-
-    async def BatchGetItems(
-        self, message: catalogue_pb2.BatchGetItemsRequest, context: Context
-    ) -> catalogue_pb2.BatchGetItemsResponse:
-        """Return titles and further columns of the given items."""
-        catalogue = self._releases.current.catalogue
-        item_ids = self._reader.look_up(message.item_ids)
-        rows, unknown_count = catalogue.vocabulary.rows(item_ids)
-        unknown = [item_id for item_id in item_ids if item_id not in catalogue.vocabulary] if unknown_count else ()
-        return catalogue_pb2.BatchGetItemsResponse(
-            # Off the event loop: a thousand items take milliseconds, and may have to be read from disk.
-            items=await asyncio.to_thread(_items, catalogue, rows.tolist()),
-            unknown_item_ids=unknown,
-            release_id=catalogue.release_id,
-        )
-
-    async def SearchItems(
-        self, message: catalogue_pb2.SearchItemsRequest, context: Context
-    ) -> catalogue_pb2.SearchItemsResponse:
-        """Find items by a part of their title."""
-        catalogue = self._releases.current.catalogue
-        page_size = self._reader.search(message.title_contains, message.page_size)
-        start = first_position(message.page_token, catalogue)
-        deadline = asyncio.get_running_loop().time() + remaining_seconds(context, self._settings)
-        page = await self._search.find_page(message.title_contains, page_size, start, catalogue, deadline)
-        return catalogue_pb2.SearchItemsResponse(
-            items=await asyncio.to_thread(_items, catalogue, page.rows),
-            next_page_token=page.next_page_token,
-            release_id=catalogue.release_id,
-        )
-
-    async def GetReleaseSchema(
-        self, message: catalogue_pb2.GetReleaseSchemaRequest, context: Context
-    ) -> catalogue_pb2.GetReleaseSchemaResponse:
-        """List the attributes that filters can compare."""
-        catalogue = self._releases.current.catalogue
-        item_count = len(catalogue.vocabulary)
-        return catalogue_pb2.GetReleaseSchemaResponse(
-            attributes=[
-                catalogue_pb2.Attribute(
-                    name=attribute.name,
-                    type=catalogue_pb2.AttributeType.Value(f"ATTRIBUTE_TYPE_{attribute.type.name}"),
-                    item_count=item_count - attribute.missing_count,
-                    distinct_count=attribute.distinct_count,
-                )
-                for attribute in catalogue.schema.values()
-            ],
-            item_count=item_count,
-            release_id=catalogue.release_id,
-        )
 
     def _deadline(self, context: Context) -> float:
         return stage_deadline(remaining_seconds(context, self._settings), self._settings)
@@ -305,12 +251,12 @@ class GatewayService(
             self._history(message.history, stored),
             item_count=message.item_count,
             excluded_item_ids=message.excluded_item_ids,
-            restriction=_restriction(message),
+            restriction=given_restriction(message),
             include_watched=message.include_watched,
             require_ranked=message.require_ranked,
-            context=_context(message),
+            context=given_context(message),
             candidate_item_ids=message.candidate_item_ids,
-            selection=_selection(message),
+            selection=given_selection(message),
         )
 
     def _read_retrieve(
@@ -326,7 +272,7 @@ class GatewayService(
             self._history(message.history, stored),
             item_count=message.item_count,
             excluded_item_ids=message.excluded_item_ids,
-            restriction=_restriction(message),
+            restriction=given_restriction(message),
             include_watched=message.include_watched,
         )
 
@@ -342,7 +288,7 @@ class GatewayService(
             deadline,
             self._history(message.history, stored),
             item_ids=message.item_ids,
-            context=_context(message),
+            context=given_context(message),
         )
 
     def _read_similar(
@@ -358,7 +304,7 @@ class GatewayService(
             item_ids=message.item_ids,
             item_count=message.item_count,
             excluded_item_ids=message.excluded_item_ids,
-            restriction=_restriction(message),
+            restriction=given_restriction(message),
         )
 
     def _read_explain(
@@ -377,18 +323,7 @@ class GatewayService(
         return read_explained(message, recommendation, watch_count, catalogue, history.item_ids)
 
     def _history(self, watches: Sequence[recommendation_pb2.Watch], stored: StoredHistory | None) -> GivenHistory:
-        """Read the watches once; none of them where there are too many."""
-        if len(watches) > self._reader.max_history_items:
-            return GivenHistory(length=len(watches))
-        # Every pass over a repeated field makes its messages anew.
-        watches = list(watches)
-        return GivenHistory(
-            length=len(watches),
-            item_ids=[watch.item_id for watch in watches],
-            weights=_given(watches, "weight"),
-            times=_given(watches, "timestamp_seconds"),
-            stored=stored,
-        )
+        return given_history(watches, stored, self._reader.max_history_items)
 
     def _write_recommended(
         self, catalogue: ServedCatalogue, request: CandidateRequest, answer: Recommendation
@@ -398,61 +333,20 @@ class GatewayService(
             self._metrics.degraded.labels(answer.degradation.name, answer.degradation_reason).inc()
         if answer.ranked_count < answer.retrieved_count:
             self._metrics.candidates_left_unranked.inc(answer.retrieved_count - answer.ranked_count)
-        response = recommendation_pb2.RecommendItemsResponse(
-            release_id=catalogue.release_id,
-            score_type=cast("recommendation_pb2.ScoreType.ValueType", answer.score_type),
-            candidate_source=cast("recommendation_pb2.CandidateSource.ValueType", answer.source),
-            retrieved_count=answer.retrieved_count,
-            ranked_count=answer.ranked_count,
-            unknown_history_count=request.unknown_history_count,
-            unknown_excluded_count=request.unknown_excluded_count,
-            unknown_allowed_count=request.unknown_allowed_count,
-            unknown_candidate_count=request.unknown_candidate_count,
-            unknown_pinned_count=request.unknown_pinned_count,
-            excluded_pinned_count=answer.excluded_pinned_count,
-            degradation=recommendation_pb2.Degradation(
-                step=cast("recommendation_pb2.DegradationStep.ValueType", answer.degradation),
-                reason=answer.degradation_reason,
-            ),
-            timing=_timing(answer.timing),
-        )
-        _add_items(response.items, answer, catalogue)
-        for source, places in answer.places:
-            _add_source(response.items, source, places.tolist())
-        for place, move in answer.moves.items():
-            response.items[place].move.CopyFrom(_move(move))
-        return response
+        return write_recommended(catalogue, request, answer)
 
     def _write_retrieved(
         self, catalogue: ServedCatalogue, request: CandidateRequest, answer: RetrievedRows
     ) -> recommendation_pb2.RetrieveItemsResponse:
         self._count_unknown_of(request)
-        response = recommendation_pb2.RetrieveItemsResponse(
-            release_id=catalogue.release_id,
-            score_type=cast("recommendation_pb2.ScoreType.ValueType", answer.score_type),
-            candidate_source=cast("recommendation_pb2.CandidateSource.ValueType", answer.source),
-            unknown_history_count=request.unknown_history_count,
-            unknown_excluded_count=request.unknown_excluded_count,
-            unknown_allowed_count=request.unknown_allowed_count,
-            timing=_timing(answer.timing),
-        )
-        _add_items(response.items, answer, catalogue)
-        return response
+        return write_retrieved(catalogue, request, answer)
 
     def _write_ranked(
         self, catalogue: ServedCatalogue, request: RankRequest, answer: ScoredRows
     ) -> recommendation_pb2.RankItemsResponse:
         self._count_unknown("history", request.unknown_history_count)
         self._count_unknown("item_ids", request.unknown_item_count)
-        response = recommendation_pb2.RankItemsResponse(
-            release_id=catalogue.release_id,
-            score_type=cast("recommendation_pb2.ScoreType.ValueType", answer.score_type),
-            unknown_history_count=request.unknown_history_count,
-            unknown_item_count=request.unknown_item_count,
-            timing=_timing(answer.timing),
-        )
-        _add_items(response.items, answer, catalogue)
-        return response
+        return write_ranked(catalogue, request, answer)
 
     def _write_similar(
         self, catalogue: ServedCatalogue, request: CandidateRequest, answer: RetrievedRows
@@ -460,17 +354,7 @@ class GatewayService(
         self._count_unknown("item_ids", request.unknown_history_count)
         self._count_unknown("excluded_item_ids", request.unknown_excluded_count)
         self._count_unknown("allowed_item_ids", request.unknown_allowed_count)
-        response = recommendation_pb2.SimilarItemsResponse(
-            release_id=catalogue.release_id,
-            score_type=cast("recommendation_pb2.ScoreType.ValueType", answer.score_type),
-            candidate_source=cast("recommendation_pb2.CandidateSource.ValueType", answer.source),
-            unknown_item_count=request.unknown_history_count,
-            unknown_excluded_count=request.unknown_excluded_count,
-            unknown_allowed_count=request.unknown_allowed_count,
-            timing=_timing(answer.timing),
-        )
-        _add_items(response.items, answer, catalogue)
-        return response
+        return write_similar(catalogue, request, answer)
 
     def _write_explained(
         self, catalogue: ServedCatalogue, request: ExplainRequest, answer: Explanation
@@ -478,7 +362,7 @@ class GatewayService(
         self._count_unknown_of(request.recommendation)
         self._count_unknown("item_id", int(request.row is None))
         response = write_explanation(catalogue, request, answer)
-        response.timing.CopyFrom(_timing(answer.timing))
+        response.timing.CopyFrom(write_timing(answer.timing))
         return response
 
     def _count_unknown_of(self, request: CandidateRequest) -> None:
@@ -496,88 +380,3 @@ class GatewayService(
 def run_gateway(settings: GatewaySettings) -> int:
     """Serve in this process; return the exit status."""
     return run_service(GatewayService, settings)
-
-
-def _given(watches: Sequence[recommendation_pb2.Watch], field: Literal["weight", "timestamp_seconds"]) -> Sequence[Any]:
-    """Return an optional field of every watch, None where it is not set; nothing if no watch has it."""
-    if watches and watches[0].HasField(field):
-        # Usually all watches have it then, and a value that does not read as 0 is set: no need to ask each watch.
-        values = list(map(attrgetter(field), watches))
-        if all(values):
-            return values
-    is_set = [watch.HasField(field) for watch in watches]
-    if not any(is_set):
-        return ()
-    return [getattr(watch, field) if known else None for watch, known in zip(watches, is_set, strict=True)]
-
-
-def _restriction(
-    message: recommendation_pb2.RecommendItemsRequest
-    | recommendation_pb2.RetrieveItemsRequest
-    | recommendation_pb2.SimilarItemsRequest,
-) -> GivenRestriction:
-    return GivenRestriction(filter=message.filter, allowed_item_ids=message.allowed_item_ids)
-
-
-def _selection(message: recommendation_pb2.RecommendItemsRequest) -> GivenSelection:
-    """Read what is asked of selection; no more of it than shows that there is too much."""
-    has_diversity = message.HasField("diversity")
-    if not (message.caps or message.pinned_items or has_diversity):
-        return NOTHING_SELECTED
-    return GivenSelection(
-        caps=[(cap.attribute, cap.max_count) for cap in message.caps[: MAX_CAPS + 1]],
-        pinned_items=[(pinned.item_id, pinned.position) for pinned in message.pinned_items[: MAX_PINNED_ITEMS + 1]],
-        diversity=message.diversity if has_diversity else None,
-    )
-
-
-def _context(message: recommendation_pb2.RecommendItemsRequest | recommendation_pb2.RankItemsRequest) -> GivenContext:
-    return GivenContext(
-        request_timestamp_seconds=message.request_timestamp_seconds
-        if message.HasField("request_timestamp_seconds")
-        else None,
-        unclicked_item_ids=message.unclicked_item_ids,
-    )
-
-
-def _add_items(items: _ScoredItems, answer: ScoredRows, catalogue: ServedCatalogue) -> None:
-    """Append the answer's items to a response: half the time of making a list of messages, which would be copied."""
-    add = items.add
-    for item_id, score in zip(catalogue.vocabulary.item_ids(answer.rows.tolist()), answer.scores.tolist(), strict=True):
-        add(item_id=item_id, score=score)
-
-
-def _add_source(items: Iterable[recommendation_pb2.ScoredItem], source: str, places: Sequence[int]) -> None:
-    """Name a source in the items that it has proposed: those whose place is not 0."""
-    for item, place in zip(items, places, strict=True):
-        if place:
-            item.sources.add(source=source, place=place)
-
-
-def _move(move: Move) -> recommendation_pb2.Move:
-    return recommendation_pb2.Move(
-        reasons=cast("list[recommendation_pb2.MoveReason.ValueType]", list(move.reasons)),
-        ranked_position=move.ranked_position,
-    )
-
-
-def _items(catalogue: ServedCatalogue, rows: Sequence[int]) -> list[catalogue_pb2.Item]:
-    item_ids = catalogue.vocabulary.item_ids(rows)
-    return [
-        catalogue_pb2.Item(item_id=item_id, title=item.title, attributes=item.attributes)
-        for item_id, item in zip(item_ids, map(catalogue.items.__getitem__, rows), strict=True)
-    ]
-
-
-def _timing(timing: Timing) -> recommendation_pb2.Timing:
-    return recommendation_pb2.Timing(
-        users_microseconds=timing.users,
-        wait_microseconds=timing.wait,
-        retrieve_microseconds=timing.retrieve,
-        retrieve_compute_microseconds=timing.retrieve_compute,
-        rank_microseconds=timing.rank,
-        rank_compute_microseconds=timing.rank_compute,
-        select_microseconds=timing.select,
-        sources_microseconds=timing.sources,
-        explain_microseconds=timing.explain,
-    )
