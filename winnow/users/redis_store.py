@@ -78,16 +78,20 @@ class RedisStore:
     def __init__(self, url: str, max_events: int) -> None:
         """Keep `max_events` of each kind for each user. Raises ValueError for a wrong URL."""
         self._max_events = max_events
-        # Whoever finds all connections in use waits for one.
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=ANSWER_SECONDS,
-            socket_connect_timeout=CONNECT_SECONDS,
-            socket_timeout=ANSWER_SECONDS,
-            # The server may have closed a connection that was idle.
-            retry=Retry(NoBackoff(), 1),
-        )
+        try:
+            # Whoever finds all connections in use waits for one.
+            pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=MAX_CONNECTIONS,
+                timeout=ANSWER_SECONDS,
+                socket_connect_timeout=CONNECT_SECONDS,
+                socket_timeout=ANSWER_SECONDS,
+                # The server may have closed a connection that was idle.
+                retry=Retry(NoBackoff(), 1),
+            )
+        except ValueError:
+            # Its text may hold a part of the password.
+            raise ValueError("users store: the URL is not one of a Redis server") from None
         self._client = Redis.from_pool(pool)
         self._append = self._client.register_script(_APPEND)
         self._read = self._client.register_script(_READ)

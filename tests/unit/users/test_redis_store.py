@@ -74,6 +74,13 @@ def test_a_server_that_wants_a_password_is_an_error_at_the_start(server: RedisSe
     asyncio.run(open_store(server.address.replace("//", "//:secret-password@")))
 
 
+def test_a_wrong_url_is_an_error_that_does_not_quote_it(server: RedisServer) -> None:
+    for url in ("redis://:secret/x@localhost", "redis://localhost:secret", "redis://localhost/0?socket_timeout=secret"):
+        with pytest.raises(ValueError, match="users store") as raised:
+            store_at(url, 10)
+        assert "secret" not in str(raised.value)
+
+
 def test_a_server_that_hangs_is_an_error_in_the_end(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("winnow.users.redis_store.ANSWER_SECONDS", 0.2)
 
