@@ -10,6 +10,8 @@ from winnow.serving.settings import SETTINGS_CONFIG, Port, PositiveInt, Positive
 
 MAX_LOOKED_UP_ITEMS = 1000
 MAX_WRITTEN_EVENTS = 1000
+# Of each kind, of one user: the scripts of the Redis store handle as many.
+MAX_STORED_EVENTS = 2000
 # A tag and a length, of up to 512.
 FRAMING_BYTES_PER_ID = 3
 # Those of the watch and of its id, a weight with its tag, a time of up to ten bytes with its tag.
@@ -106,7 +108,7 @@ class GatewaySettings(ServerSettings):
     """Most searches by title that wait for their turn; two run at once."""
     users_store: str = ""
     """Where users' histories are kept: the path of an SQLite file, or a `redis://` URL; empty for nowhere."""
-    users_max_events: Annotated[int, Field(ge=1, le=2000)] = 1000
+    users_max_events: Annotated[int, Field(ge=1, le=MAX_STORED_EVENTS)] = 1000
     """How many events of each kind (watch, click, impression) the store keeps for a user: the latest ones."""
     users_timeout_seconds: PositiveSeconds = 0.1
     """How long a request waits for a stored history, at most; then its answer is degraded."""

@@ -9,7 +9,7 @@ from gateway.checks import Violations
 from gateway.settings import MAX_WRITTEN_EVENTS
 from gateway.users import Users
 from winnow.catalogue.vocabulary import MAX_ITEM_ID_BYTES
-from winnow.rpc.errors import DeadlineError, ServiceError
+from winnow.rpc.errors import ServiceError
 from winnow.users.events import MAX_EVENT_ID_BYTES, MAX_USER_ID_BYTES, Event, EventKind
 from winnow.v1 import users_pb2, users_pb2_grpc
 
@@ -69,10 +69,7 @@ class UserService(users_pb2_grpc.UserServiceServicer):
         violations = Violations()
         check_user_id(message.user_id, violations)
         violations.refuse()
-        try:
-            deleted_count = await users.delete(message.user_id, self._deadline(context))
-        except TimeoutError:
-            raise DeadlineError("the deadline passed before the store answered") from None
+        deleted_count = await users.delete(message.user_id, self._deadline(context))
         return users_pb2.DeleteUserResponse(deleted_event_count=deleted_count)
 
     @property

@@ -31,6 +31,8 @@ MAX_BATCHES_IN_FLIGHT = 2
 READING_SHARE = 0.3
 # Events that wait to be written take less than 2 kB each.
 MAX_QUEUED_EVENTS = 10 * MAX_WRITTEN_EVENTS
+# Of those that wait to be read as a whole, and of those that wait to be deleted.
+MAX_QUEUED_USERS = 64
 # A store that does not answer does not keep the gateway from stopping.
 CLOSE_SECONDS = 2.0
 
@@ -79,6 +81,10 @@ class Users:
             ),
             metrics.queue("users"),
         )
+        # Whole users are read and deleted one by one: others' watches do not wait for many of them.
+        one_by_one = BatchingLimits(max_batch_weight=1, max_batches_in_flight=1, max_queued_weight=MAX_QUEUED_USERS)
+        self._whole_reads = MicroBatcher[_Asked, _Read](self._read_users, one_by_one, metrics.queue("histories"))
+        self._deletions = MicroBatcher[str, int](self._delete_user, one_by_one, metrics.queue("deletions"))
         self._writes = MicroBatcher[Sequence[Event], None](
             self._write_events,
             BatchingLimits(
@@ -114,7 +120,8 @@ class Users:
 
     async def events(self, user_id: str, deadline: float) -> list[Event]:
         """Return all events of a user. Raises UnavailableError, and what MicroBatcher.submit raises."""
-        return (await self._available(self._reads.submit(_Asked(user_id, ALL_KINDS), deadline=deadline), "read")).events
+        asked = _Asked(user_id, ALL_KINDS)
+        return (await self._available(self._whole_reads.submit(asked, deadline=deadline), "read")).events
 
     async def write(self, events: Sequence[Event], deadline: float) -> None:
         """Return when the store has all events. Raises as `events`: then it may have all of them, or none."""
@@ -123,16 +130,15 @@ class Users:
             self._stored.labels(kind.name.lower()).inc(count)
 
     async def delete(self, user_id: str, deadline: float) -> int:
-        """Remove a user and return how many events there were. Raises UnavailableError, TimeoutError."""
-        async with asyncio.timeout_at(deadline):
-            return await self._available(self._store.delete(user_id), "delete")
+        """Remove a user and return how many events there were. Raises as `events`; the user may be gone then."""
+        return await self._available(self._deletions.submit(user_id, deadline=deadline), "delete")
 
     async def close(self) -> None:
         """Finish what is under way, unless the store does not answer."""
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._reads.close()
-                await self._writes.close()
+                for batches in (self._reads, self._whole_reads, self._deletions, self._writes):
+                    await batches.close()
                 await self._store.close()
         except TimeoutError:
             self._failures.labels("close", grpc.StatusCode.DEADLINE_EXCEEDED.name).inc()
@@ -160,6 +166,9 @@ class Users:
             )
             for one, events in zip(asked, found, strict=True)
         ]
+
+    async def _delete_user(self, user_ids: Sequence[str], _deadline: float) -> list[int]:
+        return [await self._store.delete(user_id) for user_id in user_ids]
 
     async def _write_events(self, writes: Sequence[Sequence[Event]], _deadline: float) -> list[None]:
         await self._store.append([event for events in writes for event in events])

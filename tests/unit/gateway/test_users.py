@@ -9,9 +9,9 @@ import grpc
 import pytest
 
 from gateway.settings import GatewaySettings
-from gateway.users import Users
+from gateway.users import MAX_QUEUED_USERS, Users
 from tests.unit.users.events import PlainStore, event
-from winnow.rpc.errors import DeadlineError, UnavailableError
+from winnow.rpc.errors import DeadlineError, OverloadedError, UnavailableError
 from winnow.serving.metrics import Metrics
 from winnow.users.events import ALL_KINDS, Event, EventKind
 from winnow.users.store import StoreError
@@ -164,5 +164,24 @@ def test_a_store_that_hangs_does_not_keep_the_gateway_from_stopping(monkeypatch:
         started = time.monotonic()
         await users.close()
         assert time.monotonic() - started < store.seconds
+
+    asyncio.run(run())
+
+
+def test_many_deletions_and_whole_histories_are_refused_before_they_pile_up() -> None:
+    async def run() -> None:
+        store = FakeStore(seconds=0.01)
+        users = users_of(store)
+        for ask in (users.delete, users.events):
+            outcomes = await asyncio.gather(
+                *(ask(f"user {at}", in_seconds(30)) for at in range(200)), return_exceptions=True
+            )
+            refused = [outcome for outcome in outcomes if isinstance(outcome, OverloadedError)]
+            answered = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+            assert len(refused) + len(answered) == 200
+            assert len(answered) <= MAX_QUEUED_USERS + 1
+            # They wait apart from everybody else's.
+            assert (await users.stored_history("ann", in_seconds(5), with_impressions=False)).failure is None
+        await users.close()
 
     asyncio.run(run())

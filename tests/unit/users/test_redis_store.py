@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.settings import MAX_STORED_EVENTS
 from tests.redis_server import RedisServer, redis_server
 from tests.unit.users.events import event
 from winnow.users.addresses import store_at
@@ -93,6 +94,23 @@ def test_a_server_that_hangs_is_an_error_in_the_end(server: RedisServer, monkeyp
             await store.read(["ann"], ALL_KINDS)
         server.process.send_signal(signal.SIGCONT)
         assert await store.read(["ann"], ALL_KINDS) == [[event("1")]]
+        await store.close()
+
+    asyncio.run(run())
+
+
+def test_the_longest_history_is_read_in_one_go(server: RedisServer) -> None:
+    async def run() -> None:
+        count = MAX_STORED_EVENTS
+        store = store_at(server.address, count)
+        events = [
+            event(f"{kind} {at}", kind=kind, timestamp_seconds=1 + 3 * at + kind)
+            for at in range(count + 5)
+            for kind in EventKind
+        ]
+        await store.append(events)
+        [found] = await store.read(["ann"], ALL_KINDS)
+        assert found == events[5 * len(EventKind) :]
         await store.close()
 
     asyncio.run(run())
