@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: demo test test-slow test-native test-faults test-compose bench ablations install lint format types check clean
+.PHONY: demo test test-slow test-native test-native-faults test-faults test-compose bench ablations install lint format types check clean
 
 demo: install  ## Everything on real data: fetch, train, release, serve, recommend. Under 8 minutes on 2 cores.
 	$(BIN)/python -m examples.movielens
@@ -20,8 +20,10 @@ test-slow: install  ## Tests that take minutes: every benchmark on tiny catalogu
 NOT_NATIVE := end_to_end/test_benchmarks end_to_end/test_impressions end_to_end/test_movielens \
 	end_to_end/test_watch_features faults/test_corrupted_releases
 
-test-native: install  ## The service, end-to-end and fault tests on the native transport. `ARGS` as for test-faults.
+test-native: install  ## The service and end-to-end tests on the native transport.
 	$(BIN)/pytest --transport native tests/service tests/end_to_end $(NOT_NATIVE:%=--ignore=tests/%.py)
+
+test-native-faults: install  ## The fault suite on the native transport. `ARGS` as for test-faults.
 	$(BIN)/pytest --transport native tests/faults --timeout 1800 $(NOT_NATIVE:%=--ignore=tests/%.py) $(ARGS)
 
 test-compose: install  ## Builds the images and tests the stack. Needs a container engine, or root on Debian.
