@@ -8,7 +8,7 @@ Shape legend: I items, N events.
 """
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,18 +63,7 @@ PLAYS = PlantedLog(
     successors_per_item=1,
     ordered=False,
 )
-LARGE = PlantedLog(
-    user_count=52_000,
-    item_count=57_000,
-    taste_count=1_000,
-    mean_length=15.0,
-    smallest_length=5,
-    popularity_exponent=0.8,
-    succession_share=0.2,
-    taste_share=0.4,
-    successors_per_item=8,
-    ordered=True,
-)
+LARGE = replace(REVIEWS, user_count=52_000, item_count=57_000, taste_count=1_000, mean_length=15.0)
 LOGS = {"reviews": REVIEWS, "plays": PLAYS, "large": LARGE}
 
 
