@@ -2,8 +2,8 @@
 
 # Each batch counts this much less than the one after it: about twenty are remembered.
 REMEMBERED = 0.95
-# One that waited for a dead peer is no change of load: none counts as longer than this many times what is usual. Less
-# would be too little: batches may complete together, and then the first of them has all the time.
+# A batch that waited for a dead peer does not mean that the load has changed, so no batch counts as more than this many
+# times the usual time. The factor cannot be small: of batches that complete together, the first one gets all the time.
 LONGEST = 10.0
 
 
@@ -20,30 +20,30 @@ class Throughput:
         self._completed_at: float | None = None
 
     def forget(self) -> None:
-        """There is nothing to do any more. What comes next is taken as it comes, until its time is known."""
+        """Forget everything: nothing is under way any more, and new items are accepted until new times are known."""
         self._weight = self._seconds = 0.0
         self._completed_at = None
 
     def completed(self, weight: int, now: float) -> None:
-        """A batch of that weight has been completed. Failed ones say nothing, but take time from the next."""
+        """A batch of that weight has been completed. Failed ones are not reported: their time counts for the next one."""
         if self._completed_at is not None:
             self._learn(weight, now - self._completed_at)
         self._completed_at = now
 
     def _learn(self, weight: int, seconds: float) -> None:
         usual = self.seconds(weight)
-        # A small batch says how much can be done at least.
+        # A small batch is a lower bound of what can be done.
         if weight >= self._large_weight or seconds < usual:
             self._weight = REMEMBERED * self._weight + weight
             self._seconds = REMEMBERED * self._seconds + (min(seconds, LONGEST * usual) if usual else seconds)
 
     def refused(self, now: float) -> None:
-        """A batch has been refused by those who do the work: they have more than they can do, and do less for it."""
+        """A batch has been refused because its stage is overloaded: time has passed, and nothing was done."""
         if self._completed_at is not None:
             self._seconds += now - self._completed_at
         self._completed_at = now
 
     def seconds(self, weight: float) -> float:
         """Return how long it takes to do that much; 0 where nothing is known."""
-        # As if one were done by now, where nothing is.
+        # Where nothing has been completed, as if one item had been.
         return weight * self._seconds / max(self._weight, 1.0)
