@@ -25,7 +25,7 @@ class Throughput:
         self._completed_at = None
 
     def completed(self, weight: int, now: float) -> None:
-        """A batch of that weight has been completed. Failed ones are not reported: their time counts for the next one."""
+        """A batch of that weight has been completed. Failed ones are not reported: the next one gets their time."""
         if self._completed_at is not None:
             self._learn(weight, now - self._completed_at)
         self._completed_at = now
