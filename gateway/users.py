@@ -139,6 +139,7 @@ class Users:
 
     async def _read_histories(self, asked: Sequence[_Asked], _deadline: float) -> list[StoredHistory]:
         user_ids = [one.user_id for one in asked]
+        watched: Iterable[Watches]
         unclicked: Iterable[Sequence[str]] = repeat(())
         with self._steps("users") as clock:
             if any(one.with_impressions for one in asked):
@@ -146,7 +147,7 @@ class Users:
                 watched = map(Watches.of, found)
                 unclicked = map(unclicked_item_ids, found)
             else:
-                watched = iter(await self._store.watches(user_ids))
+                watched = await self._store.watches(user_ids)
         return [
             StoredHistory(
                 item_ids=watches.item_ids,

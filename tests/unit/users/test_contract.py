@@ -188,8 +188,7 @@ async def assert_watches_agree(store: HistoryStore, user_ids: list[str]) -> None
     expected = map(Watches.of, await store.read(user_ids, {EventKind.WATCH}))
     for found, wanted in zip(await store.watches(user_ids), expected, strict=True):
         assert (list(found.item_ids), list(found.times)) == (list(wanted.item_ids), list(wanted.times))
-        weights = [np.array(watches.weights, np.float32) for watches in (found, wanted)]
-        np.testing.assert_array_equal(*weights)
+        np.testing.assert_array_equal(np.array(found.weights, np.float32), np.array(wanted.weights, np.float32))
 
 
 def test_watches_are_read_alone_and_in_order(stores: Stores) -> None:
