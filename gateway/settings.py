@@ -121,7 +121,7 @@ class GatewaySettings(ServerSettings):
     stage_key_file: Path | None = None
     """PEM private key of that certificate."""
     tokens_file: Path | None = None
-    """File with one bearer token a line; if set, every call needs one of them. Read again when it changes."""
+    """A bearer token a line, perhaps with what it permits; if set, every call needs one. Read again when it changes."""
     retry_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Second tries of stage calls that failed or are overdue, as a share of all stage calls: a budget."""
 
