@@ -10,7 +10,7 @@ from tests.compose.stack import START_SECONDS, ComposeStack, wait_until
 from winnow.client import Event, WinnowClient
 
 IMAGE = os.environ.get("WINNOW_VALKEY_IMAGE", "valkey/valkey:9.1-alpine")
-STORE = {"WINNOW_USERS_STORE": "redis://valkey:6379/0"}
+STORE = "redis://valkey:6379/0"
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def stack_with_users(stack: ComposeStack) -> Iterator[ComposeStack]:
     if pulled.returncode and present.returncode:
         pytest.skip(f"no registry has {IMAGE}: set WINNOW_VALKEY_IMAGE")
     stack.up()
-    stack.compose("--profile", "valkey", "up", "--detach", "--no-build", **STORE)
+    stack.compose("--profile", "valkey", "up", "--detach", "--no-build", WINNOW_USERS_STORE=STORE)
     try:
         services = ("valkey", "gateway")
         wait_until(lambda: all(stack.containers(service)[0].healthy for service in services), "healthy", START_SECONDS)
