@@ -1,28 +1,34 @@
 """`python -m benchmarks.users`: what a recommendation by user id costs over one by history, at saturation.
 
 One stack with an SQLite file and one with a Valkey server; each is asked both ways in turn, for the same users. Every
-watch has a weight and a time, stored and sent. Rates depend on what else the machine does; the CPU time of a process
-for each answer does less. Rounds are short and many, since both ways have to meet the same machine.
+watch has a weight and a time, stored and sent. Rounds are short and many: both ways have to meet the same machine.
+
+With single calls, the CPU time of an answer depends on how many requests share a batch, and so on what else the machine
+does. Calls of BatchRecommendItems fill every batch, whatever the machine does.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
+import multiprocessing
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
+from benchmarks.batches import send_requests
 from benchmarks.machine import describe_machine
 from benchmarks.presets import SMALL, SMOKE_PRESETS, Preset, item_id
 from benchmarks.releases import ensure_release, load_histories
 from benchmarks.systems import START_TIMEOUT_SECONDS, cpu_seconds
 from tests.redis_server import redis_server
-from winnow.loadtest.load import Load
-from winnow.loadtest.processes import run_load
 from winnow.serving.local_stack import LocalStack, StackSettings
 from winnow.users.addresses import store_at
 from winnow.users.events import Event, EventKind
@@ -32,10 +38,8 @@ TIMEOUT_SECONDS = 30.0
 WARM_UP_SECONDS = 0.5
 FIRST_TIME_SECONDS = 1_700_000_000
 MAX_EVENTS = 1000
-# Enough to fill batches although some of them wait for a history: with half-filled ones, an answer would take more CPU
-# time for that reason alone.
-CALLERS = 192
 USERS_PER_APPEND = 20
+SIZES = (1, 64)
 BY_HISTORY, BY_USER_ID = "by history", "by user id"
 
 
@@ -56,7 +60,8 @@ class Served:
 
     target: str
     processes: dict[str, int]
-    rounds: dict[str, list[Round]] = field(default_factory=lambda: {BY_HISTORY: [], BY_USER_ID: []})
+    rounds: dict[tuple[int, str], list[Round]] = field(default_factory=dict)
+    """By the size of the batches and how users are named."""
 
 
 def main() -> None:
@@ -74,17 +79,22 @@ def main() -> None:
     watched = _watches(directory)
     requests = {BY_HISTORY: _by_history(watched, preset), BY_USER_ID: _by_user_id(watched, preset)}
     results: dict[str, Any] = {"machine": describe_machine()}
-    with tempfile.TemporaryDirectory() as temporary, redis_server(Path(temporary)) as valkey:
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(max_workers=1, mp_context=spawn) as client,
+        tempfile.TemporaryDirectory() as temporary,
+        redis_server(Path(temporary)) as valkey,
+    ):
         for store, address in (("SQLite", str(Path(temporary) / "users.db")), ("Valkey", valkey.address)):
             asyncio.run(_fill(address, watched))
             with _stack(directory, address) as served:
-                if store == "Valkey":
-                    assert valkey.process is not None  # noqa: S101 - it runs
+                if store == "Valkey" and valkey.process is not None:
                     served.processes["store"] = valkey.process.pid
                 for _ in range(rounds):
-                    for kind in served.rounds:
-                        served.rounds[kind].append(_measure(served, requests[kind], preset, seconds))
-            results[store] = _summary(served)
+                    for size, (kind, messages) in itertools.product(SIZES, requests.items()):
+                        measured = _measure(served, client, messages, preset, size, seconds)
+                        served.rounds.setdefault((size, kind), []).append(measured)
+            results[store] = {f"{size} in a call": _summary(served, size) for size in SIZES}
     print(json.dumps(results, indent=1))
 
 
@@ -107,28 +117,23 @@ def _stack(releases: Path, address: str) -> Iterator[Served]:
         yield Served(target=stack.gateway_target, processes=processes)
 
 
-def _measure(served: Served, requests: list[bytes], preset: Preset, seconds: float) -> Round:
+def _measure(
+    served: Served, client: ProcessPoolExecutor, requests: list[bytes], preset: Preset, size: int, seconds: float
+) -> Round:
+    client.submit(send, served.target, requests, preset.answer_length, size, WARM_UP_SECONDS).result()
     before = {role: cpu_seconds(process) for role, process in served.processes.items()}
-    measured = run_load(
-        Load(
-            target=served.target,
-            requests=requests,
-            answer_length=preset.answer_length,
-            seconds=seconds,
-            warm_up_seconds=WARM_UP_SECONDS,
-            timeout_seconds=TIMEOUT_SECONDS,
-            concurrency=CALLERS,
-        )
-    )
-    if measured.failed_count or measured.degraded_count:
-        raise SystemExit(f"{measured.failures}, {measured.degraded_count} degraded answers")
+    count, elapsed = client.submit(send, served.target, requests, preset.answer_length, size, seconds).result()
     taken = {role: cpu_seconds(process) - before[role] for role, process in served.processes.items()}
-    answers = measured.rate_per_second * (seconds + WARM_UP_SECONDS)
     return Round(
-        rate_per_second=measured.rate_per_second,
-        gateway_microseconds=taken["gateway"] / answers * 1e6,
-        all_microseconds=sum(taken.values()) / answers * 1e6,
+        rate_per_second=count / elapsed,
+        gateway_microseconds=taken["gateway"] / count * 1e6,
+        all_microseconds=sum(taken.values()) / count * 1e6,
     )
+
+
+def send(target: str, requests: Sequence[bytes], answer_length: int, size: int, seconds: float) -> tuple[int, float]:
+    """Keep the services busy, and return how many recommendations there were in how many seconds."""
+    return uvloop.run(send_requests(target, requests, answer_length, size, seconds))
 
 
 def _watches(directory: Path) -> list[list[Event]]:
@@ -182,19 +187,22 @@ def _by_user_id(watched: list[list[Event]], preset: Preset) -> list[bytes]:
     ]
 
 
-def _summary(served: Served) -> dict[str, Any]:
+def _summary(served: Served, size: int) -> dict[str, Any]:
     """Medians over the rounds. Ratios are those of a round, by user id over by history, in ascending order."""
+    by_history, by_id = served.rounds[size, BY_HISTORY], served.rounds[size, BY_USER_ID]
+    figures = list(Round.__dataclass_fields__)
+
+    def medians(runs: list[Round]) -> dict[str, int]:
+        return {figure: round(statistics.median(getattr(one, figure) for one in runs)) for figure in figures}
 
     def ratios(figure: str) -> list[float]:
-        pairs = zip(served.rounds[BY_USER_ID], served.rounds[BY_HISTORY], strict=True)
-        return sorted(round(getattr(by_id, figure) / getattr(by_history, figure), 3) for by_id, by_history in pairs)
+        pairs = zip(by_id, by_history, strict=True)
+        return sorted(round(getattr(ours, figure) / getattr(theirs, figure), 2) for ours, theirs in pairs)
 
-    figures = list(Round.__dataclass_fields__)
     return {
-        **{
-            kind: {figure: round(statistics.median(getattr(one, figure) for one in runs)) for figure in figures}
-            for kind, runs in served.rounds.items()
-        },
+        BY_HISTORY: medians(by_history),
+        BY_USER_ID: medians(by_id),
+        "median_ratio": {figure: statistics.median(ratios(figure)) for figure in figures},
         "ratios": {figure: ratios(figure) for figure in figures},
     }
 
