@@ -19,6 +19,9 @@ BORROWED = {
     "CONTRIBUTING.md": "contributing.md",
     "benchmarks/RESULTS.md": "results/index.md",
 }
+# Search works without a server with this script, which the theme would fetch from the network.
+REMOTE_SHIM = "https://unpkg.com/iframe-worker/shim"
+SHIM = "assets/javascripts/iframe-worker.js"
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -35,7 +38,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, uri, content=content))
     for picture in sorted((ROOT / "benchmarks").glob("*.png")):
         files.append(File.generated(config, f"results/{picture.name}", abs_src_path=str(picture)))
+    files.append(File.generated(config, SHIM, abs_src_path=str(ROOT / "docs_site" / "iframe_worker" / "shim.js")))
     return files
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Load everything from the site itself."""
+    return output.replace(REMOTE_SHIM, _relative(page.file.src_uri, SHIM))
+
+
+def on_post_template(output_content: str, template_name: str, config: MkDocsConfig) -> str:
+    """The same for the page that says that there is no such page."""
+    return output_content.replace(REMOTE_SHIM, SHIM)
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
