@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Tests mostly wait for processes to start. Those of one file stay together: they share them.
+TEST_PROCESSES ?= 2
 PROTOS := $(shell find protos -name '*.proto')
 
 .PHONY: demo test test-slow test-native test-native-faults test-faults test-compose bench ablations install docs lint format types check clean
@@ -11,7 +13,7 @@ demo: install  ## Everything on real data: fetch, train, release, serve, recomme
 	$(BIN)/python -m examples.movielens
 
 test: install lint types  ## Lint, types and all quick tests; prints the slowest ones.
-	$(BIN)/pytest --durations=15
+	$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --durations=15
 
 test-slow: install  ## Tests that take minutes: every benchmark on tiny catalogues.
 	$(BIN)/pytest -m slow
