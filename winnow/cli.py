@@ -22,18 +22,18 @@ from winnow.commands.schema import schema
 from winnow.commands.serve import serve
 from winnow.commands.similar import similar
 from winnow.commands.train import train
+from winnow.distribution import NAME
 
 app = typer.Typer(
     help="A two-stage recommender over gRPC: candidate generation, ranking, and a gateway that chains them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_show_locals=False,
 )
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"winnow {version('winnow')}")
+        typer.echo(f"winnow {version(NAME)}")
         raise typer.Exit
 
 

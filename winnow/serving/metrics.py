@@ -18,6 +18,7 @@ LATENCY_BOUNDS = (
     0.065, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8, 1, 2, 5, 10,
 )  # fmt: skip
 BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+RECALL_BOUNDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98, 0.99, 1)
 
 
 class Metrics:
@@ -99,6 +100,24 @@ class Metrics:
             "winnow_index_recall", "Recall of the release's index against exact search, as measured when it was made.",
             ["release_id"],
         )  # fmt: skip
+        self.release_created_timestamp_seconds = gauge(
+            "winnow_release_created_timestamp_seconds", "When the release was made, in seconds since 1970.",
+            ["release_id"],
+        )  # fmt: skip
+        self.index_full_scans = counter(
+            "winnow_index_full_scans",
+            "Queries for which the lists of an approximate index held too few items, so that all items were scanned.",
+        )
+        self.live_recall_at_200 = Histogram(
+            "winnow_live_recall_at_200",
+            "Share of the true best 200 candidates that an approximate index found, of sampled requests.",
+            registry=self.registry,
+            buckets=RECALL_BOUNDS,
+        )
+        self.live_recall_dropped = counter(
+            "winnow_live_recall_dropped",
+            "Sampled requests that were not searched exactly, because another one was being searched.",
+        )
         self.event_loop_lag_seconds = gauge(
             "winnow_event_loop_lag_seconds", "How late the event loop woke up, last time."
         )

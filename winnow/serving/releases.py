@@ -8,8 +8,6 @@ file system may hang.
 
 import asyncio
 import gc
-import os
-import threading
 import time
 from collections.abc import Awaitable, Callable, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +31,7 @@ from winnow.release.reader import (
 from winnow.rpc.errors import ReleaseNotHeldError, UnavailableError
 from winnow.serving.memory import available_bytes
 from winnow.serving.metrics import Metrics
+from winnow.serving.priority import give_way_to_serving
 from winnow.serving.settings import ServerSettings
 
 _log = structlog.get_logger(__name__)
@@ -43,8 +42,6 @@ MEMORY_PER_FILE_BYTE = 2
 INCOMPLETE_SECONDS = 60.0
 # Looking at CURRENT takes a moment. After this long an operator should know that the file system does not answer.
 SLOW_LOOK_SECONDS = 10.0
-# Serving goes before loading where both want a core.
-LOADING_NICENESS = 10
 
 
 class Closable(Protocol):
@@ -298,7 +295,7 @@ class ReleaseKeeper(Generic[Loaded]):
     def _verify_and_load(self, release_id: str) -> Loaded:
         """Raises ValueError, with a text for operators, whatever goes wrong."""
         if self._current is not None:
-            _give_way_to_serving()
+            give_way_to_serving()
         try:
             path = self._settings.releases / release_id
             self._check_memory(read_manifest(path))
@@ -310,6 +307,8 @@ class ReleaseKeeper(Generic[Loaded]):
             _log.exception("loading failed", release_id=release_id)
             raise ReleaseError(f"release {release_id}: {type(error).__name__} while loading, see the log") from error
         self._metrics.index_recall.labels(release_id).set(release.manifest.index.recall_at_200)
+        created_at = release.manifest.created_at.timestamp()
+        self._metrics.release_created_timestamp_seconds.labels(release_id).set(created_at)
         _hide_from_garbage_collector()
         return loaded
 
@@ -340,6 +339,7 @@ class ReleaseKeeper(Generic[Loaded]):
                 del self._held[held.release_id]
                 await held.loaded.close()
                 self._metrics.index_recall.remove(held.release_id)
+                self._metrics.release_created_timestamp_seconds.remove(held.release_id)
                 self._metrics.releases_held.set(len(self._held))
                 _log.info("release dropped", release_id=held.release_id)
 
@@ -347,12 +347,6 @@ class ReleaseKeeper(Generic[Loaded]):
         if held is self._current:
             return ReleaseState.CURRENT
         return ReleaseState.WAITING if held.release_id == self._wanted else ReleaseState.RETIRING
-
-
-def _give_way_to_serving() -> None:
-    # On Linux priorities belong to threads. Elsewhere this changes nothing, and loading simply competes.
-    with suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOADING_NICENESS)
 
 
 def _hide_from_garbage_collector() -> None:

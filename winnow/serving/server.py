@@ -13,6 +13,7 @@ import structlog
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from winnow.distribution import install_command
 from winnow.serving.boundary import Boundary, Gatekeeper
 from winnow.serving.health import Health
 from winnow.serving.logs import configure_logs
@@ -188,7 +189,7 @@ def _spans(settings: ServerSettings, service: Service) -> Spans:
     try:
         from winnow.serving.opentelemetry import OpenTelemetrySpans
     except ImportError as error:
-        raise ValueError("tracing is on, but the extra is not installed: pip install 'winnow[tracing]'") from error
+        raise ValueError(f"tracing is on, but the extra is not installed: {install_command('tracing')}") from error
     return OpenTelemetrySpans(service.name)
 
 

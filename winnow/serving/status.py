@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 
+from winnow.distribution import NAME
 from winnow.serving.releases import ReleaseState, ReleaseStatus
 from winnow.v1 import status_pb2, status_pb2_grpc
 
@@ -17,7 +18,7 @@ class StatusService(status_pb2_grpc.StatusServiceServicer):
 
     def __init__(self, service: str, releases: Callable[[], Sequence[ReleaseStatus]]) -> None:
         self._service = service
-        self._version = version("winnow")
+        self._version = version(NAME)
         self._releases = releases
 
     async def GetStatus(
