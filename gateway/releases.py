@@ -200,7 +200,7 @@ class ServedReleases:
             self._candidate_caller: release.candidate_stage.empty_request(),
             self._ranking_caller: release.ranking_stage.empty_request(),
         }
-        return await self._adoption.waits_for(held.release_id, empty_requests)
+        return await self._adoption.waits_for(held.release_id, empty_requests, in_use=not held.waits_for)
 
     async def _keep_current_release_in_use(self) -> None:
         """Stages drop what nobody uses: in a quiet hour that would be the release that this gateway pins."""

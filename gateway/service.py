@@ -240,6 +240,8 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         response = await self._respond(
             message, deadline, read, Pipeline.recommend, self._write_recommended, user_id=message.user_id, arm=arm
         )
+        if arm is None and not histories:
+            return response
         degraded = response.degradation.step != recommendation_pb2.DEGRADATION_STEP_NONE
         if arm is not None and self._name_arm(response, arm):
             response.recommendation_id = self._ids.marked(arm.figures.mark)

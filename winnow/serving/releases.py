@@ -340,12 +340,12 @@ class ReleaseKeeper(Generic[Loaded]):
                 self._held[release_id].used_at = time.monotonic()
         self._experiment = found.experiment
         if found.experiment is None:
-            _log.info("no experiment")
+            _log.info("the experiment has ended")
         else:
             for release_id in found.experiment.release_ids - {self._wanted}:
                 self._failures.pop(release_id, None)
             arms = [f"{arm.name}: {arm.release_id}" for arm in found.experiment.arms]
-            _log.info("experiment", name=found.experiment.name, arms=arms)
+            _log.info("an experiment has started", name=found.experiment.name, arms=arms)
         self._on_experiment(found.experiment)
 
     async def _follow_experiment(self, found: _Found) -> None:
@@ -362,9 +362,10 @@ class ReleaseKeeper(Generic[Loaded]):
         else:
             reasons = await asyncio.gather(*map(self._waits_for, held))
         for release, reason in zip(held, reasons, strict=True):
-            if release.waits_for != reason:
-                log = _log.warning if reason else _log.info
-                log("release of an experiment", release_id=release.release_id, waits_for=reason or "nothing")
+            if reason and release.waits_for != reason:
+                _log.warning("release of an experiment not in use", release_id=release.release_id, reason=reason)
+            elif release.waits_for and not reason:
+                _log.info("release of an experiment in use", release_id=release.release_id)
             release.waits_for = reason
 
     def _arm_waits_for(self, release_id: str) -> str:
