@@ -240,21 +240,35 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         response = await self._respond(
             message, deadline, read, Pipeline.recommend, self._write_recommended, user_id=message.user_id, arm=arm
         )
-        if arm is None and not histories:
-            return response
+        if arm is not None or histories:
+            self._take_part(message, response, arm, histories, answered)
+        return response
+
+    def _take_part(
+        self,
+        message: recommendation_pb2.RecommendItemsRequest,
+        response: recommendation_pb2.RecommendItemsResponse,
+        arm: UserArm | None,
+        histories: Sequence[StoredHistory | None],
+        answered: list[ShadowedRequest],
+    ) -> None:
+        """Do what an experiment asks for an answer: name and count its arm, and keep it for the shadow.
+
+        `histories` is empty unless the shadow is to be asked.
+        """
         degraded = response.degradation.step != recommendation_pb2.DEGRADATION_STEP_NONE
         if arm is not None and self._name_arm(response, arm):
             response.recommendation_id = self._ids.marked(arm.figures.mark)
             arm.figures.count_answer(arm.group, response.timing.total_microseconds / 1e6, degraded=degraded)
         if histories and not degraded:
+            stored = histories[0]
             answered.append(
                 ShadowedRequest(
-                    read=lambda catalogue, deadline: self._read_recommend(message, catalogue, deadline, histories[0]),
+                    read=lambda catalogue, deadline: self._read_recommend(message, catalogue, deadline, stored),
                     item_ids=[item.item_id for item in response.items[:COMPARED_ITEMS]],
                     group=None if arm is None else arm.group,
                 )
             )
-        return response
 
     def _ask_shadow(self, answered: Sequence[ShadowedRequest]) -> None:
         """Ask the shadow what has been answered. It begins when the answer has been handed over."""
