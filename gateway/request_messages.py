@@ -10,7 +10,6 @@ from gateway.selection_rules import MAX_CAPS, MAX_PINNED_ITEMS, NOTHING_SELECTED
 from gateway.users import StoredHistory
 from winnow.v1 import recommendation_pb2
 
-
 _item_id = attrgetter("item_id")
 # Unbound: `watch.HasField` would make an object for every watch.
 _has_field = recommendation_pb2.Watch.HasField

@@ -265,9 +265,14 @@ class ReleaseKeeper(Generic[Loaded]):
         )
 
     async def load_current(self) -> None:
-        """Load what CURRENT names, at the start of the service. Raises ReleaseError or another ValueError."""
+        """Load what CURRENT names, at the start of the service. Raises ReleaseError or another ValueError.
+
+        The releases of an experiment come later: the service does not wait for them.
+        """
         found = await self._look()
         self._make_current(await self._load_beside(found.current))
+        self._take_experiment(found)
+        await self._follow_experiment(found)
 
     async def watch(self) -> None:
         """Follow CURRENT for ever: load what it names, move to it, drop what is no longer used."""

@@ -57,6 +57,23 @@ def test_its_releases_are_held_while_it_runs_and_dropped_after_it(tmp_path: Path
     asyncio.run(main())
 
 
+def test_an_experiment_that_runs_at_the_start_is_known_from_the_first_request_on(
+    tmp_path: Path, loader: Loader
+) -> None:
+    async def main() -> None:
+        arm = write_random_release(tmp_path, seed=2)
+        current = write_random_release(tmp_path, seed=1)
+        write(tmp_path, arm)
+        async with following(tmp_path, loader) as keeper:
+            status = keeper.experiment_status()
+            assert status is not None
+            assert status.arms[0].waits_for == "it is being loaded"
+            assert keeper.current.release_id == current
+            await until(lambda: keeper.of_arm(arm) is not None)
+
+    asyncio.run(main())
+
+
 def test_no_other_request_falls_back_to_a_release_that_is_being_tried(tmp_path: Path, loader: Loader) -> None:
     async def main() -> None:
         arm, before, current = (write_random_release(tmp_path, seed=seed) for seed in (3, 2, 1))
