@@ -13,12 +13,12 @@ from gateway.catalogue_service import CatalogueService
 from gateway.checks import Violations
 from gateway.experiment import UserArm
 from gateway.explanation import ExplainRequest, Explanation
-from gateway.explanation_messages import read_explained, write_explanation
+from gateway.explanation_messages import write_explanation
+from gateway.message_reader import MessageReader
 from gateway.pipeline import Pipeline
 from gateway.recommendation_ids import RecommendationIds
 from gateway.releases import ServedReleases
-from gateway.request_messages import given_context, given_history, given_restriction, given_selection
-from gateway.requests import CandidateRequest, GivenHistory, RankRequest, RequestReader
+from gateway.requests import CandidateRequest, RankRequest, RequestReader
 from gateway.response_messages import (
     write_ranked,
     write_recommended,
@@ -87,13 +87,14 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         self._parse_recommend = parse_or_explain(
             recommendation_pb2.RecommendItemsRequest.FromString, settings.max_framing_bytes
         )
-        self._reader = RequestReader(settings)
+        reader = RequestReader(settings)
+        self._read = MessageReader(reader)
         self._ids = RecommendationIds()
         self._batches = batches.Batches(metrics)
         self._releases = ServedReleases(settings, metrics)
         self.keeper = self._releases.keeper
         self.watch = self._releases.watch
-        self._catalogue_service = CatalogueService(self._releases, self._reader, settings, metrics)
+        self._catalogue_service = CatalogueService(self._releases, reader, settings, metrics)
         self._users = (
             Users(store_at(settings.users_store, settings.users_max_events), settings, metrics)
             if settings.users_store
@@ -144,7 +145,7 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         response = await self._respond(
             message,
             self._deadline(context),
-            self._read_retrieve,
+            self._read.retrieve,
             Pipeline.retrieve,
             self._write_retrieved,
             user_id=message.user_id,
@@ -161,7 +162,7 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         response = await self._respond(
             message,
             self._deadline(context),
-            self._read_rank,
+            self._read.rank,
             Pipeline.rank,
             self._write_ranked,
             user_id=message.user_id,
@@ -175,7 +176,7 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
     ) -> recommendation_pb2.SimilarItemsResponse:
         """Find items that are watched after the given ones."""
         return await self._respond(
-            message, self._deadline(context), self._read_similar, Pipeline.retrieve, self._write_similar
+            message, self._deadline(context), self._read.similar, Pipeline.retrieve, self._write_similar
         )
 
     async def ExplainItem(
@@ -186,7 +187,7 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         response = await self._respond(
             message,
             self._deadline(context),
-            self._read_explain,
+            self._read.explain,
             Pipeline.explain,
             self._write_explained,
             user_id=message.request.user_id,
@@ -223,7 +224,7 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
             raise message
         arm = self._releases.arm_of(message.user_id)
         shadow = self._releases.shadow
-        read = self._read_recommend
+        read = self._read.recommend
         histories: list[StoredHistory | None] = []
         if shadow is not None and shadow.chooses():
 
@@ -234,7 +235,7 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
                 stored: StoredHistory | None,
             ) -> CandidateRequest:
                 histories[:] = [stored]
-                return self._read_recommend(message, catalogue, deadline, stored)
+                return self._read.recommend(message, catalogue, deadline, stored)
 
             read = read_and_keep
         response = await self._respond(
@@ -264,7 +265,7 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
             stored = histories[0]
             answered.append(
                 ShadowedRequest(
-                    read=lambda catalogue, deadline: self._read_recommend(message, catalogue, deadline, stored),
+                    read=lambda catalogue, deadline: self._read.recommend(message, catalogue, deadline, stored),
                     item_ids=[item.item_id for item in response.items[:COMPARED_ITEMS]],
                     group=None if arm is None else arm.group,
                 )
@@ -329,93 +330,6 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         # What is not read is missing, and no more.
         with_impressions = self._releases.reads_contexts(arm)
         return await self._users.stored_history(user_id, deadline, with_impressions=with_impressions)
-
-    def _read_recommend(
-        self,
-        message: recommendation_pb2.RecommendItemsRequest,
-        catalogue: ServedCatalogue,
-        deadline: float,
-        stored: StoredHistory | None,
-    ) -> CandidateRequest:
-        return self._reader.recommend(
-            catalogue,
-            deadline,
-            self._history(message.history, stored),
-            item_count=message.item_count,
-            excluded_item_ids=message.excluded_item_ids,
-            restriction=given_restriction(message),
-            include_watched=message.include_watched,
-            require_ranked=message.require_ranked,
-            context=given_context(message),
-            candidate_item_ids=message.candidate_item_ids,
-            selection=given_selection(message),
-        )
-
-    def _read_retrieve(
-        self,
-        message: recommendation_pb2.RetrieveItemsRequest,
-        catalogue: ServedCatalogue,
-        deadline: float,
-        stored: StoredHistory | None,
-    ) -> CandidateRequest:
-        return self._reader.retrieve(
-            catalogue,
-            deadline,
-            self._history(message.history, stored),
-            item_count=message.item_count,
-            excluded_item_ids=message.excluded_item_ids,
-            restriction=given_restriction(message),
-            include_watched=message.include_watched,
-        )
-
-    def _read_rank(
-        self,
-        message: recommendation_pb2.RankItemsRequest,
-        catalogue: ServedCatalogue,
-        deadline: float,
-        stored: StoredHistory | None,
-    ) -> RankRequest:
-        return self._reader.rank(
-            catalogue,
-            deadline,
-            self._history(message.history, stored),
-            item_ids=message.item_ids,
-            context=given_context(message),
-        )
-
-    def _read_similar(
-        self,
-        message: recommendation_pb2.SimilarItemsRequest,
-        catalogue: ServedCatalogue,
-        deadline: float,
-        _stored: StoredHistory | None,
-    ) -> CandidateRequest:
-        return self._reader.similar(
-            catalogue,
-            deadline,
-            item_ids=message.item_ids,
-            item_count=message.item_count,
-            excluded_item_ids=message.excluded_item_ids,
-            restriction=given_restriction(message),
-        )
-
-    def _read_explain(
-        self,
-        message: recommendation_pb2.ExplainItemRequest,
-        catalogue: ServedCatalogue,
-        deadline: float,
-        stored: StoredHistory | None,
-    ) -> ExplainRequest:
-        watch_count = self._reader.explained(message.item_id, message.watch_count)
-        try:
-            recommendation = self._read_recommend(message.request, catalogue, deadline, stored)
-        except InvalidRequestError as error:
-            raise error.within("request") from None
-        history = self._history(message.request.history, stored).with_stored_watches(self._reader.max_history_items)
-        return read_explained(message, recommendation, watch_count, catalogue, history.item_ids)
-
-    def _history(self, watches: Sequence[recommendation_pb2.Watch], stored: StoredHistory | None) -> GivenHistory:
-        return given_history(watches, stored, self._reader.max_history_items)
 
     def _write_recommended(
         self, catalogue: ServedCatalogue, request: CandidateRequest, answer: Recommendation

@@ -11,29 +11,28 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Set
+from collections.abc import Awaitable, Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-from winnow.release.experiment import Experiment, ExperimentError, read_experiment
+from winnow.release.experiment import Experiment
 from winnow.release.manifest import Manifest
 from winnow.release.reader import (
     IncompleteReleaseError,
     Release,
     ReleaseError,
-    current_release_id,
     open_release,
     read_manifest,
-    state_of_files,
 )
 from winnow.rpc.errors import ReleaseNotHeldError, UnavailableError
 from winnow.serving.memory import available_bytes
 from winnow.serving.metrics import Metrics
+from winnow.serving.named_releases import NamedReleases, look
+from winnow.serving.release_status import ArmStatus, ExperimentStatus, ReleaseState, ReleaseStatus
 from winnow.serving.settings import ServerSettings
 
 _log = structlog.get_logger(__name__)
@@ -56,49 +55,6 @@ class Closable(Protocol):
 
 
 Loaded = TypeVar("Loaded", bound=Closable)
-
-
-class ReleaseState(Enum):
-    """What a service does with a release."""
-
-    CURRENT = "current"
-    EXPERIMENT = "experiment"
-    WAITING = "waiting"
-    RETIRING = "retiring"
-    LOADING = "loading"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReleaseStatus:
-    """One release, as operators see it."""
-
-    release_id: str
-    state: ReleaseState
-    reason: str = ""
-    in_flight_count: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArmStatus:
-    """One arm of an experiment, as operators see it."""
-
-    name: str
-    release_id: str
-    share: float
-    shadow: bool
-    waits_for: str
-    """Why its release is not used; empty where it is."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExperimentStatus:
-    """The experiment that a service takes part in, as operators see it."""
-
-    name: str = ""
-    arms: tuple[ArmStatus, ...] = ()
-    file_error: str = ""
-    """Why EXPERIMENT cannot be used; empty where it can be."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -132,18 +88,6 @@ class _Failure:
     files: Set[object]
     failed_at: float
     """Monotonic time."""
-
-
-class _Found(NamedTuple):
-    """What a look at the directory of the releases has found."""
-
-    current: str
-    """The release that CURRENT names."""
-    experiment: Experiment | None
-    """None also where the file cannot be used."""
-    experiment_error: str
-    files: Mapping[str, Set[object]]
-    """The state of the files of every release that is named."""
 
 
 class ReleaseKeeper(Generic[Loaded]):
@@ -327,7 +271,7 @@ class ReleaseKeeper(Generic[Loaded]):
         await self._follow_experiment(found)
         await self._retire()
 
-    def _take_experiment(self, found: _Found) -> None:
+    def _take_experiment(self, found: NamedReleases) -> None:
         """Take part in what EXPERIMENT says. Where it cannot be used, the experiment before it goes on."""
         if found.experiment_error:
             if found.experiment_error != self._experiment_error:
@@ -353,7 +297,7 @@ class ReleaseKeeper(Generic[Loaded]):
             _log.info("an experiment has started", name=found.experiment.name, arms=arms)
         self._on_experiment(found.experiment)
 
-    async def _follow_experiment(self, found: _Found) -> None:
+    async def _follow_experiment(self, found: NamedReleases) -> None:
         """Load the releases of the experiment, beside everything else, and ask what those that are held wait for."""
         if self._experiment is None:
             return
@@ -380,27 +324,13 @@ class ReleaseKeeper(Generic[Loaded]):
         failure = self._failures.get(release_id)
         return "it is being loaded" if failure is None or release_id in self._loading else failure.reason
 
-    async def _look(self) -> _Found:
+    async def _look(self) -> NamedReleases:
         """Return what CURRENT and EXPERIMENT name, and the state of the files. Raises ReleaseError."""
         releases = self._settings.releases
-
-        def look() -> _Found:
-            current = current_release_id(releases)
-            experiment, experiment_error = None, ""
-            try:
-                experiment = read_experiment(releases)
-            except ExperimentError as error:
-                experiment_error = str(error)
-            # Those of the experiment that goes on where the file cannot be used.
-            going_on = experiment or (self._experiment if experiment_error else None)
-            named = {current} | (frozenset() if going_on is None else going_on.release_ids)
-            files = {release_id: state_of_files(releases / release_id) for release_id in named}
-            return _Found(current, experiment, experiment_error, files)
-
-        looking = asyncio.get_running_loop().run_in_executor(self._looker, look)
+        looking = asyncio.get_running_loop().run_in_executor(self._looker, look, releases, self._experiment)
         await asyncio.wait({looking}, timeout=SLOW_LOOK_SECONDS)
         if not looking.done():
-            _log.warning("the file system of the releases does not answer", releases=str(self._settings.releases))
+            _log.warning("the file system of the releases does not answer", releases=str(releases))
         return await looking
 
     def _load_once(self, release_id: str, files: Set[object]) -> "asyncio.Task[None]":

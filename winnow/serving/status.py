@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from winnow.serving.releases import ExperimentStatus, ReleaseState, ReleaseStatus
+from winnow.serving.release_status import ExperimentStatus, ReleaseState, ReleaseStatus
 from winnow.v1 import status_pb2, status_pb2_grpc
 
 

@@ -13,7 +13,7 @@ from tests.releases import write_random_release
 from tests.unit.serving.test_releases import Loader, following, reason_of, some_polls, state_of, until
 from winnow.release.experiment import EXPERIMENT_FILE, Arm, new_experiment, remove_experiment, write_experiment
 from winnow.release.publication import point_current_at
-from winnow.serving.releases import ReleaseState
+from winnow.serving.release_status import ReleaseState
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from tests.releases import write_random_release
 from winnow.release.publication import point_current_at
 from winnow.release.reader import Release, ReleaseError
 from winnow.serving.metrics import Metrics
-from winnow.serving.releases import HeldRelease, ReleaseKeeper, ReleaseState
+from winnow.serving.release_status import ReleaseState
+from winnow.serving.releases import HeldRelease, ReleaseKeeper
 from winnow.serving.settings import ServerSettings
 
 
