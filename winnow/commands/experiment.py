@@ -165,10 +165,12 @@ def _table_of_arms(experiment: "Experiment", counts: "ExperimentCounts", current
     ) -> None:
         row(title, lambda arm: text(figure(arm)))
         base = figure(of[0])
-        others = [
-            "" if base is None or (estimate := figure(arm)) is None else text(difference(estimate, base))
-            for arm in of[1:]
-        ]
+        others = []
+        for arm in of[1:]:
+            estimate = figure(arm)
+            more = None if base is None or estimate is None else difference(estimate, base)
+            # Without an interval it says nothing.
+            others.append("-" if more is None or more.low is None else text(more))
         table.add_row("  more than current", "", *map(Text, others))
 
     table.add_row("release", current, *(arm.release_id for arm in arms))
@@ -176,7 +178,7 @@ def _table_of_arms(experiment: "Experiment", counts: "ExperimentCounts", current
     row("answers", lambda arm: f"{total(arm.answers):,}")
     compared("degraded, %", lambda arm: arm.degraded_share(), lambda estimate: _text(estimate, 100))
     row("time, median, ms", lambda arm: _text(arm.seconds_quantile(0.5), 1000))
-    row("time, 99 of 100, ms", lambda arm: _text(arm.seconds_quantile(0.99), 1000))
+    row("time, 99th percentile, ms", lambda arm: _text(arm.seconds_quantile(0.99), 1000))
     for kind, title in (("click", "clicks"), ("watch", "watches")):
         row(title, lambda arm, kind=kind: f"{total(arm.events.get(kind, ())):,}")  # type: ignore[misc]
         compared(f"{title} an answer", lambda arm, kind=kind: arm.events_per_answer(kind), _text)  # type: ignore[misc]
@@ -193,7 +195,7 @@ def _table_of_shadow(shadow: "Arm", counts: "ExperimentCounts") -> Table:
     table.add_row("share of requests", f"{shadow.share:.4g}")
     table.add_row("requests", _counts(arm.shadow_requests))
     table.add_row("time, median, ms", Text(_text(arm.seconds_quantile(0.5), 1000)))
-    table.add_row("time, 99 of 100, ms", Text(_text(arm.seconds_quantile(0.99), 1000)))
+    table.add_row("time, 99th percentile, ms", Text(_text(arm.seconds_quantile(0.99), 1000)))
     table.add_row("overlap@20", Text(_text(arm.overlap())))
     table.add_row("rank correlation (Kendall)", Text(_text(arm.rank_correlation())))
     return table
