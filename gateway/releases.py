@@ -24,6 +24,7 @@ from winnow.release.experiment import Experiment
 from winnow.release.reader import Release
 from winnow.serving.metrics import Metrics
 from winnow.serving.releases import HeldRelease, ReleaseKeeper
+from winnow.users.events import MAX_USER_ID_BYTES
 
 _log = structlog.get_logger(__name__)
 
@@ -76,7 +77,10 @@ class ServedReleases:
 
     def arm_of(self, user_id: str) -> UserArm | None:
         """The arm of a request's user; None without an experiment or without a user."""
-        return None if self.experiment is None or not user_id else self.experiment.arm_of(user_id)
+        # One that is too long is refused later.
+        if self.experiment is None or not 0 < len(user_id) <= MAX_USER_ID_BYTES:
+            return None
+        return self.experiment.arm_of(user_id)
 
     def is_of_arm(self, release_id: str, arm: UserArm) -> bool:
         """Whether an answer from the release belongs to the arm: the release that is meant may have been missing."""

@@ -1,6 +1,8 @@
 """What happens to an experiment costs the experiment: under load, answers stay full and of one release."""
 
 import itertools
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -11,9 +13,10 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.faults.cluster import Cluster, Replica
+from tests.faults.cluster import HOST, Cluster, Replica
 from tests.faults.conftest import load_while
 from tests.faults.ledger import Judge, Ledger, Load, Query, Stub, recommendation_of
+from winnow.experiments.figures import fetch_metrics, read_counts
 from winnow.release.experiment import (
     EXPERIMENT_FILE,
     Arm,
@@ -23,6 +26,7 @@ from winnow.release.experiment import (
     write_experiment,
 )
 from winnow.release.publication import point_current_at
+from winnow.serving.local_stack import free_port
 from winnow.v1 import status_pb2, status_pb2_grpc
 
 RATE = 20
@@ -47,18 +51,16 @@ def users_cluster(
             (releases / EXPERIMENT_FILE).unlink(missing_ok=True)
 
 
-def begin(cluster: Cluster, release_id: str, current: str) -> None:
-    """Begin an experiment: half of the users get the release, and it is asked everything as a shadow too."""
-    arms = (
-        Arm(name="b", release_id=release_id, share=0.5),
-        Arm(name="s", release_id=release_id, share=1.0, shadow=True),
-    )
+def begin(cluster: Cluster, release_id: str, current: str, *, answers: bool = True) -> None:
+    """Begin an experiment: half of the users get the release, if it answers, and it is asked everything as a shadow."""
+    shadow = Arm(name="s", release_id=release_id, share=1.0, shadow=True)
+    arms = (Arm(name="b", release_id=release_id, share=0.5), shadow) if answers else (shadow,)
     write_experiment(cluster.releases, new_experiment("trial", arms, current, datetime.now(UTC)))
 
 
-def wait_until_used(cluster: Cluster) -> None:
+def wait_until_used(gateway: Replica) -> None:
     give_up = time.monotonic() + 30
-    with grpc.insecure_channel(cluster.gateway.target) as channel:
+    with grpc.insecure_channel(gateway.target) as channel:
         stub = status_pb2_grpc.StatusServiceStub(channel)
         while True:
             experiment = stub.GetStatus(status_pb2.GetStatusRequest(), timeout=5).experiment
@@ -97,7 +99,7 @@ def test_an_experiment_that_starts_ends_and_breaks(
         end = time.monotonic() + load_seconds
         while time.monotonic() < end:
             begin(users_cluster, other, current)
-            wait_until_used(users_cluster)
+            wait_until_used(users_cluster.gateway)
             time.sleep(0.5)
             (releases / EXPERIMENT_FILE).write_text("{")
             time.sleep(0.5)
@@ -119,7 +121,7 @@ def test_a_replica_that_comes_back_without_the_release_of_an_experiment(
 ) -> None:
     releases, (current, other) = two_releases
     begin(users_cluster, other, current)
-    wait_until_used(users_cluster)
+    wait_until_used(users_cluster.gateway)
     experiment = read_experiment(releases)
     assert experiment is not None
     (tmp_path / current).symlink_to(releases / current)
@@ -145,3 +147,42 @@ def test_a_replica_that_comes_back_without_the_release_of_an_experiment(
         remove_experiment(releases)
         replica.start()
         replica.wait_until_healthy()
+
+
+class HangingReplica(Replica):
+    """A ranking replica that hangs for one release; `flags` are the good replica behind it and that release."""
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.hanging_release", str(self.port), *self.flags],
+            stderr=self.log, stdout=self.log,
+        )  # fmt: skip
+
+
+def test_a_shadow_that_hangs(
+    users_cluster: Cluster, two_releases: tuple[Path, list[str]], judge: Judge, ledger: Ledger, load_seconds: float
+) -> None:
+    releases, (current, other) = two_releases
+    good = users_cluster.replicas["ranking_service"][0]
+    hanging = HangingReplica("ranking_service", free_port(HOST), [good.target, other], good.log)
+    metrics_port = free_port(HOST)
+    flags = [flag for flag in users_cluster.gateway.flags if not flag.startswith("--ranking-target")]
+    flags += [f"--ranking-target=ipv4:{hanging.target}", f"--metrics-port={metrics_port}"]
+    gateway = Replica("gateway", free_port(HOST), flags, good.log)
+    try:
+        for replica in (hanging, gateway):
+            replica.start()
+            replica.wait_until_healthy()
+        begin(users_cluster, other, current, answers=False)
+        wait_until_used(gateway)
+        load_while(Load(gateway.target, judge, ledger, rate=RATE, ask=ask), load_seconds)
+        assert set(check(ledger, current, other)) == {"current"}
+        outcomes = read_counts("trial", [fetch_metrics(f"http://{HOST}:{metrics_port}/metrics")]).arms["s"]
+        assert outcomes.shadow_requests["compared"] == 0
+        given_up = sum(outcomes.shadow_requests.values())
+        assert given_up > 0
+        ledger.notes.append(f"{given_up:.0f} requests of the shadow given up")
+    finally:
+        remove_experiment(releases)
+        for replica in (gateway, hanging):
+            replica.kill()
