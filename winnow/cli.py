@@ -1,7 +1,7 @@
 """The command line.
 
-`winnow data | check | train | items | evaluate | serve | events | recommend | similar | explain | schema | health |
-loadtest`
+`winnow data | check | train | items | publish | experiment | evaluate | serve`
+`winnow events | recommend | similar | explain | schema | health | loadtest`
 """
 
 from importlib.metadata import version
@@ -13,10 +13,12 @@ from winnow.commands.check import check
 from winnow.commands.data import data_app
 from winnow.commands.evaluate import evaluate
 from winnow.commands.events import events_app
+from winnow.commands.experiment import experiment_app
 from winnow.commands.explain import explain
 from winnow.commands.health import health
 from winnow.commands.items import items
 from winnow.commands.loadtest import loadtest
+from winnow.commands.publish import publish
 from winnow.commands.recommend import recommend
 from winnow.commands.schema import schema
 from winnow.commands.serve import serve
@@ -50,6 +52,8 @@ app.add_typer(data_app, name="data")
 app.command()(check)
 app.command()(train)
 app.command()(items)
+app.command()(publish)
+app.add_typer(experiment_app, name="experiment")
 app.command()(evaluate)
 app.command()(serve)
 app.command()(recommend)

@@ -136,7 +136,8 @@ async def _listening(settings: ServerSettings, service: Service, metrics: Metric
     boundary = Boundary(settings, metrics, _spans(settings, service), service.gatekeepers())
     server = make_server(settings, boundary, _server_options(settings))
     service.register(server)
-    status_pb2_grpc.add_StatusServiceServicer_to_server(StatusService(service.name, service.keeper.status), server)
+    status = StatusService(service.name, service.keeper.status, service.keeper.experiment_status)
+    status_pb2_grpc.add_StatusServiceServicer_to_server(status, server)
     health = Health(service.grpc_service_names)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     if settings.reflection:
