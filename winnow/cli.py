@@ -12,6 +12,7 @@ from winnow.commands.check import check
 from winnow.commands.data import data_app
 from winnow.commands.evaluate import evaluate
 from winnow.commands.explain import explain
+from winnow.commands.export_log import export_log
 from winnow.commands.health import health
 from winnow.commands.items import items
 from winnow.commands.loadtest import loadtest
@@ -47,6 +48,7 @@ def winnow(
 app.add_typer(data_app, name="data")
 app.command()(check)
 app.command()(train)
+app.command()(export_log)
 app.command()(items)
 app.command()(evaluate)
 app.command()(serve)

@@ -173,10 +173,9 @@ def test_a_full_disk_costs_records_but_no_answer_and_the_log_goes_on_afterwards(
         log.offer(request(), response(1))
         wait_for(lambda: counted(metrics, "written") == 1)
         filler = disk / "filler"
-        with filler.open("wb") as file, suppress(OSError):
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(bytes(4096))
-                file.flush()
         # Beyond the page that the file has already.
         large = tuple(f"{number} item {number * number}" for number in range(2000))
         log.offer(request(), response(2, large))
