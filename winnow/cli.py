@@ -1,6 +1,7 @@
 """The command line.
 
-`winnow data | check | train | items | evaluate | serve | recommend | similar | explain | schema | health | loadtest`
+`winnow data | check | train | export-log | retrain | items | evaluate | serve |
+recommend | similar | explain | schema | health | loadtest`
 """
 
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from winnow.commands.health import health
 from winnow.commands.items import items
 from winnow.commands.loadtest import loadtest
 from winnow.commands.recommend import recommend
+from winnow.commands.retrain import retrain
 from winnow.commands.schema import schema
 from winnow.commands.serve import serve
 from winnow.commands.similar import similar
@@ -49,6 +51,7 @@ app.add_typer(data_app, name="data")
 app.command()(check)
 app.command()(train)
 app.command()(export_log)
+app.command()(retrain)
 app.command()(items)
 app.command()(evaluate)
 app.command()(serve)
