@@ -1,8 +1,8 @@
 """The loop on a sixth of MovieLens-1M, replayed in time order: serve, log, retrain, swap. `make demo-loop` runs it.
 
-A first release learns from the earliest ratings. Then the ratings of three weeks at a time are sent to a gateway as they
-came, `winnow retrain` makes the next release from what the gateway has stored, and the services take it up. Before some
-of the ratings, the gateway is asked for recommendations, and so is a second one that keeps the first release for ever.
+A first release learns from the earliest ratings. Then the ratings of three weeks at a time are sent to a gateway, as
+they came; `winnow retrain` makes the next release from what the gateway has stored, and the services take it up. Before
+some of the ratings, the gateway is asked for recommendations, and so is another one that keeps the first release.
 """
 
 import json

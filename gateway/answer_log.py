@@ -17,7 +17,7 @@ from typing import NamedTuple
 import structlog
 
 from winnow.answer_log.files import block_of, new_file
-from winnow.answer_log.records import AnswerRecord, ServedItem, line_of
+from winnow.answer_log.records import line_of
 from winnow.serving.metrics import Metrics
 from winnow.v1 import recommendation_pb2
 
@@ -106,7 +106,7 @@ class AnswerLog:
                     stopped = True
                 else:
                     write_at = write_at if lines else time.monotonic() + BLOCK_SECONDS
-                    lines.append(line_of(_record(answered)))
+                    lines.append(_line(answered))
                     size += len(lines[-1])
                     # The event loop gets the interpreter back after every line, not after several milliseconds.
                     time.sleep(0)
@@ -177,21 +177,24 @@ class _Writer:
             self.close()
 
 
-def _record(answered: _Answered) -> AnswerRecord:
+def _line(answered: _Answered) -> bytes:
+    """Return the line of an answer: see AnswerRecord."""
     response = answered.response
-    return AnswerRecord.model_construct(
-        recommendation_id=response.recommendation_id,
-        timestamp=answered.seconds,
-        user_id=answered.user_id,
-        release_id=response.release_id,
-        degradation=recommendation_pb2.DegradationStep.Name(response.degradation.step).removeprefix(
-            "DEGRADATION_STEP_"
-        ),
-        degradation_reason=response.degradation.reason,
-        items=tuple(
-            ServedItem.model_construct(
-                item_id=item.item_id, score=item.score, sources=tuple(source.source for source in item.sources)
-            )
-            for item in response.items
-        ),
+    items = [
+        {"item_id": item.item_id, "score": item.score, "sources": [one.source for one in sources]}
+        if (sources := item.sources)
+        else {"item_id": item.item_id, "score": item.score}
+        for item in response.items
+    ]
+    step = recommendation_pb2.DegradationStep.Name(response.degradation.step)
+    return line_of(
+        {
+            "recommendation_id": response.recommendation_id,
+            "timestamp": answered.seconds,
+            "user_id": answered.user_id,
+            "release_id": response.release_id,
+            "degradation": step.removeprefix("DEGRADATION_STEP_"),
+            "degradation_reason": response.degradation.reason,
+            "items": items,
+        }
     )

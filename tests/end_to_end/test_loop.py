@@ -1,4 +1,4 @@
-"""The whole loop with real services: answers are logged, events come in, a release is trained from both, and is served."""
+"""The loop with real services: answers are logged, events come in, what is trained from both is served."""
 
 import os
 import time
@@ -147,7 +147,7 @@ def test_what_was_served_and_what_came_of_it_becomes_the_next_release(place: Pat
 def test_a_gateway_that_is_killed_leaves_a_log_that_is_read(
     place: Path, client: WinnowClient, stack: LocalStack
 ) -> None:
-    """Follows the test above: the last one of this module."""
+    """Needs the test above, and is the last one of this module: it ends the gateway."""
     before = sum(len(list(read_lines(path, Damage()))) for path in log_files([place / "answers"]))
     for _ in range(20):
         client.recommend(user_id="user 3")

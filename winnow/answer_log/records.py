@@ -1,6 +1,8 @@
 """One record of the log, as a line of JSON."""
 
-from typing import Annotated
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -43,9 +45,12 @@ class AnswerRecord(BaseModel):
         return int(self.recommendation_id[:8] + self.recommendation_id[9:13], 16)
 
 
-def line_of(record: AnswerRecord) -> bytes:
-    """Return a record as a line of JSON, in UTF-8, with its end."""
-    return record.model_dump_json(exclude_defaults=True).encode() + b"\n"
+def line_of(record: Mapping[str, Any]) -> bytes:
+    """Return the fields of a record, and of its items, as a line of JSON in UTF-8, with its end.
+
+    It is not checked: a gateway makes many.
+    """
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def record_of(line: bytes) -> AnswerRecord:

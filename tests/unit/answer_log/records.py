@@ -29,7 +29,7 @@ def write_log(directory: Path, *blocks: Sequence[AnswerRecord]) -> Path:
     before = set(directory.iterdir())
     descriptor = new_file(directory)
     for block in blocks:
-        os.write(descriptor, block_of([line_of(one) for one in block]))
+        os.write(descriptor, block_of([line_of(one.model_dump()) for one in block]))
     os.close(descriptor)
     [made] = [path for path in directory.iterdir() if path not in before]
     return made

@@ -79,6 +79,7 @@ def test_ranking_takes_its_own_layers_and_nothing_of_the_earlier_candidate_netwo
     torch.testing.assert_close(network.embedding.weight.detach(), drawn)
 
 
+@pytest.mark.slow
 def test_a_run_that_begins_with_a_release_begins_better(release: Release, tmp_path: Path) -> None:
     """One epoch of a tiny step size: what is drawn stays bad, what is taken stays good."""
     unlearned = replace(SETTINGS, candidate=replace(SETTINGS.candidate, epochs=1, learning_rate=1e-9))
