@@ -1,4 +1,4 @@
-"""The loop on a sixth of MovieLens-1M, replayed in time order: serve, log, retrain, swap. `make demo-loop` runs it.
+"""The loop on a eighth of MovieLens-1M, replayed in time order: serve, log, retrain, swap. `make demo-loop` runs it.
 
 A first release learns from the earliest ratings. Then the ratings of three weeks at a time are sent to a gateway, as
 they came; `winnow retrain` makes the next release from what the gateway has stored, and the services take it up. Before
@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,14 +33,16 @@ SETTINGS = Path(__file__).with_name("loop.toml")
 FIRST_MOMENT = datetime(2000, 7, 31, tzinfo=UTC)
 PERIOD_SECONDS = 3 * 7 * 86_400
 PERIOD_COUNT = 7
-# Every sixth user, so that the example takes minutes.
-USER_STEP = 6
+# Every eighth user, so that the example takes minutes.
+USER_STEP = 8
 # Of each period, at most.
-ASKED_USERS = 150
+ASKED_USERS = 100
 TIMEOUT_SECONDS = 30
 LIST_LENGTH = 20
 SEED = 1
 KEPT = 3
+
+Row = tuple[str, str, int, float]
 
 
 @dataclass(kw_only=True)
@@ -49,9 +51,9 @@ class Period:
 
     start: datetime
     event_count: int = 0
-    retrained_hits: list[bool] = field(default_factory=list)
-    """Whether the next watch of a user was in the list, for each request."""
-    first_hits: list[bool] = field(default_factory=list)
+    retrained: list[float] = field(default_factory=list)
+    """For each request, which part of the list the user rated later in the period."""
+    first: list[float] = field(default_factory=list)
     """Likewise, by the first release."""
     published: bool | None = None
     """Whether the release that was trained before it became current; None where none was."""
@@ -76,7 +78,7 @@ def main() -> int:
         WinnowClient(live.gateway_target, timeout_seconds=TIMEOUT_SECONDS) as gateway,
         WinnowClient(frozen.gateway_target, timeout_seconds=TIMEOUT_SECONDS) as other,
     ):
-        send(gateway, log.filter(pl.col("timestamp") < first).rows(), 0)
+        send(gateway, log.filter(pl.col("timestamp") < first).rows(), 0, {})
         periods = list(replay(log, first, data, gateway, other, console))
     winnow("export-log", *stored(), "--output", str(RUN / "export"), console=console)
     report(periods, console)
@@ -111,9 +113,9 @@ def replay(
         play(log, log.filter(within), sent_count, period, gateway, other)
         sent_count += period.event_count
         console.print(
-            f"{period.event_count:,} ratings sent, {len(period.first_hits)} requests, in "
-            f"{time.monotonic() - began:.0f} s; hit rate@{LIST_LENGTH}: {np.mean(period.retrained_hits):.3f}, "
-            f"first release {np.mean(period.first_hits):.3f}"
+            f"{period.event_count:,} ratings sent, {len(period.first)} requests, in "
+            f"{time.monotonic() - began:.0f} s; precision@{LIST_LENGTH}: {np.mean(period.retrained):.3f}, "
+            f"first release {np.mean(period.first):.3f}"
         )
         yield period
 
@@ -121,52 +123,55 @@ def replay(
 def play(
     log: pl.DataFrame, events: pl.DataFrame, sent_count: int, period: Period, gateway: WinnowClient, other: WinnowClient
 ) -> None:
-    """Send the ratings of a period in order. Before one rating of some users, ask for recommendations."""
-    rows = events.rows()
-    known = set(log.slice(0, sent_count)["user_id"].unique())
-    asked = choose(rows, known)
+    """Send the ratings of a period in order. Once for some users, ask for recommendations before one of them.
+
+    What a user then rates of the list cites it.
+    """
+    rows: list[Row] = events.rows()
+    asked = choose(rows, set(log.slice(0, sent_count)["user_id"].unique()))
+    recommended: dict[tuple[str, str], str] = {}
     begin = 0
-    for at, (user_id, item_id, seconds, *_) in enumerate(rows):
+    for at, (user_id, _, seconds, _) in enumerate(rows):
         if at not in asked:
             continue
-        send(gateway, rows[begin:at], sent_count + begin)
+        send(gateway, rows[begin:at], sent_count + begin, recommended)
         begin = at
-        answer = gateway.recommend(user_id=user_id, count=LIST_LENGTH, request_time=seconds)
-        of_first = other.recommend(user_id=user_id, count=LIST_LENGTH, request_time=seconds)
-        hit = item_id in [item.item_id for item in answer.items]
-        period.retrained_hits.append(hit)
-        period.first_hits.append(item_id in [item.item_id for item in of_first.items])
-        if hit:
-            # The user found it there.
-            send(gateway, rows[at : at + 1], sent_count + at, answer.recommendation_id)
-            begin = at + 1
-    send(gateway, rows[begin:], sent_count + begin)
+        later = {row[1] for row in rows[at:] if row[0] == user_id}
+        for client, precisions in ((other, period.first), (gateway, period.retrained)):
+            answer = client.recommend(user_id=user_id, count=LIST_LENGTH, request_time=seconds, require_ranked=True)
+            listed = [item.item_id for item in answer.items]
+            precisions.append(len(later.intersection(listed)) / LIST_LENGTH)
+        recommended |= {(user_id, item_id): answer.recommendation_id for item_id in listed}
+    send(gateway, rows[begin:], sent_count + begin, recommended)
     period.event_count = len(rows)
 
 
-def choose(rows: Sequence[tuple[str, str, int, float]], known: set[str]) -> set[int]:
-    """Return the positions of one rating of each of some users, none of them the first one of its user."""
+def choose(rows: Sequence[Row], known: set[str]) -> set[int]:
+    """Return the positions of one rating of each of some users who rate much: an early one, but not the first ever."""
     rng = np.random.default_rng(SEED)
     of_user: dict[str, list[int]] = {}
     for at, (user_id, *_) in enumerate(rows):
         of_user.setdefault(user_id, []).append(at)
-    candidates = [positions if user_id in known else positions[1:] for user_id, positions in of_user.items()]
-    candidates = [positions for positions in candidates if positions]
+    candidates = [
+        positions[0 if user_id in known else 1 : len(positions) // 2]
+        for user_id, positions in of_user.items()
+        if len(positions) >= LIST_LENGTH
+    ]
     chosen = rng.permutation(len(candidates))[:ASKED_USERS]
     return {int(rng.choice(candidates[user])) for user in chosen.tolist()}
 
 
 def send(
-    gateway: WinnowClient, rows: Sequence[tuple[str, str, int, float]], first_number: int, recommendation_id: str = ""
+    gateway: WinnowClient, rows: Sequence[Row], first_number: int, recommended: Mapping[tuple[str, str], str]
 ) -> None:
-    """Write ratings as watches. Their numbers, in the order of the log, are the event ids."""
+    """Write ratings as watches, with what they cite. Their numbers, in the order of the log, are the event ids."""
     gateway.write_events(
         Event(
             user_id=user_id,
             item_id=item_id,
             time=seconds,
             weight=weight,
-            recommendation_id=recommendation_id,
+            recommendation_id=recommended.get((user_id, item_id), ""),
             event_id=f"{number:08}",
         )
         for number, (user_id, item_id, seconds, weight) in enumerate(rows, start=first_number)
@@ -177,7 +182,7 @@ def retrain(data: DataSet, gateway: WinnowClient, console: Console) -> bool:
     """Retrain, and wait until the services have taken up what was published."""
     status = winnow(
         "retrain", *stored(), "--items", str(data.items), "--releases", str(RELEASES), "--work", str(RUN / "retrain"),
-        "--candidate-epochs", "2",
+        "--candidate-epochs", "3",
         console=console,
     )  # fmt: skip
     current = current_release_id(RELEASES)
@@ -221,15 +226,15 @@ def report(periods: Sequence[Period], console: Console) -> None:
     """Write the figures, a table and a plot."""
     (RUN / "quality.json").write_text(json.dumps([asdict(period) for period in periods], default=str, indent=1) + "\n")
     lines = [
-        f"| from | ratings | requests | retrained: hit rate@{LIST_LENGTH} | first release | difference |",
+        f"| from | ratings | requests | retrained: precision@{LIST_LENGTH} | first release | difference |",
         "|---|---|---|---|---|---|",
     ]
     for period in periods:
         gain, noise = difference([period])
         kept = " (kept)" if period.published is False else ""
         lines.append(
-            f"| {period.start:%Y-%m-%d} | {period.event_count:,} | {len(period.first_hits):,} "
-            f"| {np.mean(period.retrained_hits):.3f}{kept} | {np.mean(period.first_hits):.3f} "
+            f"| {period.start:%Y-%m-%d} | {period.event_count:,} | {len(period.first):,} "
+            f"| {np.mean(period.retrained):.3f}{kept} | {np.mean(period.first):.3f} "
             f"| {gain:+.3f} ± {noise:.3f} |"
         )
     gain, noise = difference(periods[1:])
@@ -240,19 +245,19 @@ def report(periods: Sequence[Period], console: Console) -> None:
 
 
 def difference(periods: Sequence[Period]) -> tuple[float, float]:
-    """By how much retraining hits more often, and the half width of the 95 % interval: paired by request."""
+    """How much more users rated of the lists with retraining, and the half width of the 95 % interval, by request."""
     gains = np.array(
         [
-            float(retrained) - float(first)
+            retrained - first
             for period in periods
-            for retrained, first in zip(period.retrained_hits, period.first_hits, strict=True)
+            for retrained, first in zip(period.retrained, period.first, strict=True)
         ]
     )
     return float(gains.mean()), float(1.96 * gains.std() / np.sqrt(len(gains)))
 
 
 def plot(periods: Sequence[Period], path: Path) -> None:
-    """Draw the hit rates of both over time, with 95 % intervals."""
+    """Draw the precision of both over time, with 95 % intervals."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -260,16 +265,16 @@ def plot(periods: Sequence[Period], path: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(7, 3.5))
     starts = np.arange(len(periods))
-    for name, colour, hits in (
-        ("retrained every three weeks", "tab:blue", [period.retrained_hits for period in periods]),
-        ("never retrained", "tab:orange", [period.first_hits for period in periods]),
+    for name, colour, values in (
+        ("retrained every three weeks", "tab:blue", [period.retrained for period in periods]),
+        ("never retrained", "tab:orange", [period.first for period in periods]),
     ):
-        rates = np.array([np.mean(of_period) for of_period in hits])
-        noise = [1.96 * np.std(of_period) / np.sqrt(len(of_period)) for of_period in hits]
+        rates = np.array([np.mean(of_period) for of_period in values])
+        noise = [1.96 * np.std(of_period) / np.sqrt(len(of_period)) for of_period in values]
         axes.errorbar(starts, rates, yerr=noise, marker="o", capsize=3, color=colour, label=name)
     axes.set_xticks(starts, [f"{period.start:%d %b}" for period in periods])
     axes.set_xlabel("three weeks of 2000 from")
-    axes.set_ylabel(f"hit rate@{LIST_LENGTH}")
+    axes.set_ylabel(f"precision@{LIST_LENGTH}")
     axes.set_ylim(bottom=0)
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
