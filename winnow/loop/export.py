@@ -27,6 +27,8 @@ from winnow.users.store import HistoryStore, StoreError
 WATCHES_FILE = "watches.jsonl.gz"
 IMPRESSIONS_FILE = "impressions.jsonl.gz"
 CACHE_KIBIBYTES = 32 * 1024
+# Of one user, the latest ones: some callers have one user id for everybody who has not signed in.
+MAX_ANSWERS_PER_USER = 5_000
 # One transaction keeps the file fast; its rollback journal is switched off.
 _TABLES = """
 PRAGMA journal_mode = OFF;
@@ -35,7 +37,8 @@ CREATE TABLE answers (recommendation_id TEXT PRIMARY KEY, user_id TEXT NOT NULL,
 CREATE TABLE exported (user_id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 _KEEP = "INSERT INTO answers VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-_OF_USER = "SELECT line FROM answers WHERE user_id = ? ORDER BY recommendation_id"
+_OF_USER = "SELECT line FROM answers WHERE user_id = ? ORDER BY recommendation_id DESC LIMIT ?"
+_COUNT_OF_USER = "SELECT count(*) FROM answers WHERE user_id = ?"
 _OF_ID = "SELECT 1 FROM answers WHERE recommendation_id = ?"
 _REST = "SELECT DISTINCT user_id FROM answers WHERE user_id NOT IN (SELECT user_id FROM exported)"
 
@@ -55,6 +58,8 @@ class Exported:
     """In the log, of users who were deleted later."""
     repeated_answer_count: int = 0
     """Records whose recommendation id an earlier one has."""
+    omitted_answer_count: int = 0
+    """Of users with more answers than are exported of one."""
     unknown_citation_count: int = 0
     """Clicks and watches that cite what is not among the impressions of their user."""
     foreign_citation_count: int = 0
@@ -68,6 +73,11 @@ class Exported:
         yield f"{self.answer_count:,} logged answers; {self.deleted_answer_count:,} others are of deleted users"
         if self.repeated_answer_count:
             yield f"{self.repeated_answer_count:,} records repeat a recommendation id; the first one counts"
+        if self.omitted_answer_count:
+            yield (
+                f"{self.omitted_answer_count:,} older answers are left out: of one user the latest "
+                f"{MAX_ANSWERS_PER_USER:,} are exported"
+            )
         if self.unknown_citation_count:
             yield f"{self.unknown_citation_count:,} clicks and watches cite what is not among the impressions"
         if self.foreign_citation_count:
@@ -152,8 +162,13 @@ class _Answers:
         self._connection.execute("BEGIN")
 
     def of_user(self, user_id: str) -> list[AnswerRecord]:
-        """Return the answers to a user, oldest first."""
-        return [record_of(line) for (line,) in self._connection.execute(_OF_USER, (user_id,))]
+        """Return the latest MAX_ANSWERS_PER_USER answers to a user, oldest first."""
+        lines = self._connection.execute(_OF_USER, (user_id, MAX_ANSWERS_PER_USER)).fetchall()
+        return [record_of(line) for (line,) in reversed(lines)]
+
+    def count_of_user(self, user_id: str) -> int:
+        """Return how many answers to a user there are."""
+        return int(self._connection.execute(_COUNT_OF_USER, (user_id,)).fetchone()[0])
 
     def has(self, recommendation_id: str) -> bool:
         """Whether there is an answer of this id, whoever got it."""
@@ -183,6 +198,8 @@ def _write_joined(
         done.clicked_count += impression.clicked
     own_ids = {answer.recommendation_id for answer in own}
     foreign = sum(id_ not in own_ids and answers.has(id_) for id_ in joined.unmatched_ids)
+    if len(own) == MAX_ANSWERS_PER_USER:
+        done.omitted_answer_count += answers.count_of_user(user_id) - len(own)
     done.user_count += 1
     done.impression_count += len(joined.impressions)
     done.foreign_citation_count += foreign

@@ -94,6 +94,18 @@ def test_a_record_that_is_there_twice_counts_once(store: str, tmp_path: Path) ->
     assert (done.answer_count, done.repeated_answer_count, done.impression_count) == (1, 1, 3)
 
 
+def test_of_a_user_with_very_many_answers_the_latest_are_exported(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("winnow.loop.export.MAX_ANSWERS_PER_USER", 3)
+    write_log(tmp_path / "log", [record(number, "everybody", items=["x"]) for number in range(2_000, 2_010)])
+    done = run_export(store, [tmp_path / "log"], tmp_path / "export")
+    assert done.omitted_answer_count == 7
+    assert "7 older answers are left out" in "\n".join(done.lines())
+    frame = pl.read_ndjson(tmp_path / "export" / IMPRESSIONS_FILE).filter(user_id="everybody")
+    assert sorted(frame["timestamp"].to_list()) == [2_007, 2_008, 2_009]
+
+
 def test_a_cut_file_is_read_up_to_the_cut_and_that_is_said(store: str, tmp_path: Path) -> None:
     path = write_log(tmp_path / "log", [ANSWER], [record(1_003, "cora")])
     path.write_bytes(path.read_bytes()[:-5])

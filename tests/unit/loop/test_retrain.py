@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from winnow.users.events import Event, EventKind
 from winnow.users.sqlite_store import SqliteStore
 
 CPU = torch.device("cpu")
+SETTINGS = replace(TINY, candidate=replace(TINY.candidate, epochs=5), ranking=replace(TINY.ranking, epochs=1))
 BAD = "[candidate]\nlearning_rate = 1e-9\nembedding_dim = 8\nhidden_dim = 8\n[ranking]\nembedding_dim = 8\n"
 
 
@@ -42,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         releases=directory / "releases",
         checkpoints=directory / "checkpoints",
     )
-    run(paths, TINY, resume=False, device=CPU, console=Console(file=StringIO()), publish="always")
+    run(paths, SETTINGS, resume=False, device=CPU, console=Console(file=StringIO()), publish="always")
     watches = planted_histories()
     events = [
         Event(f"user {user}", str(second), EventKind.WATCH, f"item {row}", 1 + second)
