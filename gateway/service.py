@@ -1,5 +1,6 @@
 """The gateway over gRPC: messages <-> requests and answers, and nothing else."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -8,6 +9,7 @@ import grpc
 
 from gateway import batches
 from gateway.admission import stage_deadline
+from gateway.answer_log import AnswerLog
 from gateway.answers import DegradationStep, Recommendation, RetrievedRows, ScoredRows
 from gateway.catalogue_service import CatalogueService
 from gateway.checks import Violations
@@ -108,6 +110,16 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
             if settings.users_store
             else None
         )
+        self._answer_log = (
+            AnswerLog(
+                settings.answer_log,
+                share=settings.answer_log_share,
+                max_file_bytes=settings.answer_log_file_mebibytes << 20,
+                metrics=metrics,
+            )
+            if settings.answer_log is not None and settings.answer_log_share
+            else None
+        )
         self._user_service = UserService(self._users, self._deadline, self._count_events)
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -120,6 +132,8 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         """See Service.start."""
         if self._users is not None:
             await self._users.open()
+        if self._answer_log is not None:
+            self._answer_log.start()
         await self._releases.start()
 
     def gatekeepers(self) -> Sequence[Gatekeeper]:
@@ -136,6 +150,8 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         await self._releases.close()
         if self._users is not None:
             await self._users.close()
+        if self._answer_log is not None:
+            await asyncio.to_thread(self._answer_log.close)
 
     @takes(bytes)
     async def RecommendItems(self, data: Any, context: Context) -> recommendation_pb2.RecommendItemsResponse:
@@ -251,6 +267,8 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         )
         if arm is not None or histories:
             self._take_part(message, response, arm, histories, answered)
+        if self._answer_log is not None:
+            self._answer_log.offer(message, response)
         return response
 
     def _take_part(

@@ -89,6 +89,11 @@ class Metrics:
             "Requests that the store of users had no answer for in time: read, write, delete or close.",
             ["operation", "reason"],
         )
+        self.logged_answers = counter(
+            "winnow_logged_answers",
+            "Answers for the answer log: written, or dropped because the queue was full or the write failed.",
+            ["outcome"],
+        )
         self.release_in_use = gauge(
             "winnow_release_in_use", "1 for the release that new requests are answered from.", ["release_id"]
         )
