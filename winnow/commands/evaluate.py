@@ -81,6 +81,8 @@ def evaluate(
         path = release / current_release_id(release) if (release / CURRENT_FILE).is_file() else release
         opened = open_release(path)
         log = EvaluationLog.read(opened, interactions, impressions, log_format)
+        for remark in log.remarks():
+            console.print(remark, markup=False, soft_wrap=True)
         console.print(f"Split: {log.split.description}")
         judged = measure_on_impressions(opened, log, parts, chosen_device)
         compared: list[Compared] = []

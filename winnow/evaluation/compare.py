@@ -17,6 +17,7 @@ from winnow.logs.impression_log import ImpressionLog, ImpressionSplit
 from winnow.logs.input_table import InputFileError
 from winnow.logs.interactions import read_interactions
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
+from winnow.logs.skipped_rows import RowsRead
 from winnow.logs.split import SPLITS, HeldOut, LogSplit
 from winnow.release.models.loader import load_candidate_network, load_ranking_network
 from winnow.release.reader import Release
@@ -33,12 +34,15 @@ WITHHELD = {"weights": (True, False), "timestamps": (False, True), "either": (Tr
 class EvaluationLog:
     """The log that a release was trained on, split as in training.
 
-    `impressions` is None where ranking was trained on watches.
+    `impressions` and `impression_rows` are None where ranking was trained on watches.
     """
 
     split: LogSplit
     watch_counts: NDArray[np.int64]
     impressions: ImpressionSplit | None
+    rows: RowsRead
+    """What became of the rows of the log."""
+    impression_rows: RowsRead | None = None
 
     @classmethod
     def read(
@@ -65,15 +69,27 @@ class EvaluationLog:
         if (training.get("impressions_sha256") is None) is not (impressions_path is None):
             was, do = ("not ", "leave out") if impressions_path else ("", "give the log of impressions with")
             raise ValueError(f"release {release.release_id} was {was}trained on impressions: {do} --impressions")
-        impressions = None
+        impressions, impression_rows = None, None
         if impressions_path is None:
             split = SPLITS[settings.get("split", "leave-last-out")](interactions.histories)
         else:
             shares = {name: settings["impressions"][name] for name in ("validation_share", "test_share")}
             log = ImpressionLog.read(impressions_path, interactions, **shares, log_format=log_format)
             _check_fingerprint(impressions_path, log.fingerprint, release, "impressions_sha256")
-            split, impressions = log.earlier_watches, log.impressions
-        return cls(split=split, watch_counts=split.watch_counts(len(interactions.vocabulary)), impressions=impressions)
+            split, impressions, impression_rows = log.earlier_watches, log.impressions, log.rows_read
+        return cls(
+            split=split,
+            watch_counts=split.watch_counts(len(interactions.vocabulary)),
+            impressions=impressions,
+            rows=interactions.rows,
+            impression_rows=impression_rows,
+        )
+
+    def remarks(self) -> Iterator[str]:
+        """Say what became of the rows of the log, line by line."""
+        yield from self.rows.remarks()
+        if self.impression_rows is not None:
+            yield from (f"impressions: {remark}" for remark in self.impression_rows.remarks())
 
     def held_out(self, part: str) -> HeldOut:
         """Return the held-out watches of one of PARTS. Raises ValueError where there are none."""

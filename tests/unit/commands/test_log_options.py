@@ -51,3 +51,4 @@ def test_what_was_trained_on_in_a_format_of_its_own_is_evaluated_so(tmp_path: Pa
     assert "column when, line 962: 'soon' must be milliseconds since 1970" in result.output
     result = CliRunner().invoke(app, [*evaluate, *options, "--skip-bad-rows"])
     assert result.exit_code == 0, result.output
+    assert "Rows that cannot be read and are left out: 1 of 961. The first:\n  line 962: column when: " in result.output
