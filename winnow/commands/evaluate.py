@@ -59,7 +59,14 @@ def evaluate(
         compare,
         measure_on_impressions,
     )
-    from winnow.evaluation.comparison_report import as_json, how_much_is_used, page, table, what_ranking_adds
+    from winnow.evaluation.comparison_report import (
+        as_json,
+        how_much_is_used,
+        page,
+        table,
+        what_is_retired,
+        what_ranking_adds,
+    )
     from winnow.evaluation.figures_file import FiguresFile
     from winnow.evaluation.figures_table import impressions_table
     from winnow.evaluation.progress import comparison_progress
@@ -107,8 +114,9 @@ def evaluate(
                     console.print(f"{one.part}, {one.name}: HR@10 {one.figures['hr_at_10']:.4f}")
                 if figures_file is not None:
                     figures_file.save(as_json(parts, comparison))
-        if used := how_much_is_used(comparison):
-            console.print(used, soft_wrap=True)
+        for said in (how_much_is_used(comparison), what_is_retired(parts, comparison)):
+            if said:
+                console.print(said, soft_wrap=True)
         for name in parts:
             console.print(table(name, comparison))
             console.print(what_ranking_adds(name, comparison))

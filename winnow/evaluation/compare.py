@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from winnow.evaluation.baselines import BASELINES, TooLargeError
 from winnow.evaluation.impression_figures import impression_figures
 from winnow.evaluation.recommender_figures import Answers, ask, ask_stages, gain, measure
-from winnow.evaluation.recommenders import CandidateOrder, Chain, withhold
+from winnow.evaluation.recommenders import CandidateOrder, Chain, WithoutRetired, withhold
 from winnow.logs.impression_log import ImpressionLog, ImpressionSplit
 from winnow.logs.input_table import InputFileError
 from winnow.logs.interactions import read_interactions
@@ -79,7 +79,8 @@ class EvaluationLog:
             split, impressions, impression_rows = log.earlier_watches, log.impressions, log.rows_read
         return cls(
             split=split,
-            watch_counts=split.watch_counts(len(interactions.vocabulary)),
+            # Items that were added without training have no watches here.
+            watch_counts=split.watch_counts(release.manifest.item_count),
             impressions=impressions,
             rows=interactions.rows,
             impression_rows=impression_rows,
@@ -156,22 +157,25 @@ def compare(
 
     Where ranking learned from impressions, its scores say nothing about the next watch: only the candidate stage is
     measured here. With `withheld`, the stages are also asked without weights, without timestamps and without both.
+    The retired items of the release are in no list, whoever makes it.
     Raises ImportError, before anything is computed, where a baseline needs the extra `train`.
     """
     if "als" in baselines:
         import implicit  # noqa: F401 - imported early, to fail early
     yield from _stages(release, log, parts, withheld, device, report)
-    item_count = release.manifest.item_count
+    item_count, retired = release.manifest.item_count, release.retired()
     for name in baselines:
         report(f"{name}: learning", 0, 0)
         try:
-            recommender = BASELINES[name](log.split.training, item_count)
+            learned = BASELINES[name](log.split.training, item_count)
         except TooLargeError as error:
             yield LeftOut(name=name, reason=str(error))
             continue
+        recommender = WithoutRetired(learned, retired) if len(retired) else learned
         for part in parts:
             held_out = log.held_out(part)
-            answers = ask(recommender, held_out, item_count, advance=_advance(report, f"{part}, {name}", held_out))
+            advance = _advance(report, f"{part}, {name}", held_out)
+            answers = ask(recommender, held_out, item_count - len(retired), advance=advance)
             yield _compared(name, part, answers, log)
 
 
@@ -196,12 +200,13 @@ def _stages(
     release: Release, log: EvaluationLog, parts: Sequence[str], withheld: bool, device: torch.device, report: Report
 ) -> Iterator[Compared]:
     candidate_network = load_candidate_network(release, device)
-    item_count = release.manifest.item_count
+    retired = release.retired()
+    item_count = release.manifest.item_count - len(retired)
     chain = None
     if log.impressions is None:
         settings = release.manifest.training.get("settings", {})
         candidate_count = int(settings.get("ranking", {}).get("candidate_count", 200))
-        chain = Chain(candidate_network, load_ranking_network(release, device), candidate_count)
+        chain = Chain(candidate_network, load_ranking_network(release, device), candidate_count, retired)
     for what, (weights, timestamps) in (ALL_SENT | WITHHELD if withheld else ALL_SENT).items():
         seen = partial(withhold, weights=weights, timestamps=timestamps)
         behind = f" without {what}" if what else ""
@@ -209,7 +214,9 @@ def _stages(
             held_out = log.held_out(part)
             advance = _advance(report, f"{part}, {CANDIDATE if chain is None else 'both stages'}{behind}", held_out)
             if chain is None:
-                answers = ask(CandidateOrder(candidate_network), held_out, item_count, seen=seen, advance=advance)
+                answers = ask(
+                    CandidateOrder(candidate_network, retired), held_out, item_count, seen=seen, advance=advance
+                )
                 yield _compared(CANDIDATE + behind, part, answers, log, withheld=bool(what))
                 continue
             of_stages = ask_stages(chain, held_out, item_count, seen=seen, advance=advance)

@@ -83,6 +83,18 @@ def how_much_is_used(comparison: Comparison) -> str:
     )
 
 
+def what_is_retired(parts: Sequence[str], comparison: Comparison) -> str:
+    """Say how many items are left out because they are retired, and how many held-out watches are of them."""
+    retired = comparison.release.retired()
+    if not len(retired):
+        return ""
+    counts = [f"{np.isin(comparison.log.held_out(part).targets, retired).sum():,} of the {part}" for part in parts]
+    return (
+        f"Retired items are in no list, whoever makes it: {len(retired):,}. Held-out watches of them, which nobody "
+        f"finds: {', '.join(counts)}."
+    )
+
+
 def as_json(parts: Sequence[str], comparison: Comparison) -> dict[str, Any]:
     """Return every figure so far with four significant digits, by part and recommender."""
     settings = comparison.release.manifest.training.get("settings", {})
@@ -134,7 +146,7 @@ def page(part: str, comparison: Comparison) -> str:
         f"{user_count:,} users ({part}); all items that a user has not seen are ranked; 95 % intervals by bootstrap "
         f"over users. Split: {html.escape(comparison.log.split.description)}.</p>"
         f"{_html_table(('', *COLUMNS.values()), rows)}<p>{html.escape(what_ranking_adds(part, comparison))}. "
-        f"{html.escape(how_much_is_used(comparison))}</p>"
+        f"{html.escape(how_much_is_used(comparison))} {html.escape(what_is_retired((part,), comparison))}</p>"
         f"{impressions}{''.join(_section(heading, png) for heading, png in pictures.items())}</html>\n"
     )
 

@@ -97,16 +97,17 @@ def ranks_of_release(release: Release, vocabulary: Vocabulary, held_out: HeldOut
     """Rank held-out watches, whose rows are those of `vocabulary`, by a release with another vocabulary.
 
     Items that the release does not know are left out of the histories, and are not found as targets. Where its ranking
-    network learned from impressions, the candidates' order is ranked. Raises ReleaseError where the networks of the
-    release cannot be loaded.
+    network learned from impressions, the candidates' order is ranked. Retired items are in no list, as in serving.
+    Raises ReleaseError where the networks of the release cannot be loaded.
     """
     row_there_I = vocabulary.rows_in(release.vocabulary())
     training = release.manifest.training
     candidate_network = load_candidate_network(release, device)
-    recommender: CandidateOrder | Chain = CandidateOrder(candidate_network)
+    retired = release.retired()
+    recommender: CandidateOrder | Chain = CandidateOrder(candidate_network, retired)
     if training.get("impressions_sha256") is None:
         candidate_count = int(training.get("settings", {}).get("ranking", {}).get("candidate_count", 200))
-        recommender = Chain(candidate_network, load_ranking_network(release, device), candidate_count)
+        recommender = Chain(candidate_network, load_ranking_network(release, device), candidate_count, retired)
     ranks = []
     for block in held_out.blocks():
         rows_BK = recommender.top(_known(WatchHistories.of(block.histories), row_there_I), LIST_LENGTH)

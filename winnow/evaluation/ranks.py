@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from winnow.evaluation.rank_figures import NOT_FOUND, Ranks
-from winnow.history import RaggedRows
+from winnow.history import NO_ROWS, RaggedRows, Rows
 from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.packed import PackedTensor
@@ -119,13 +119,20 @@ def ranks_among(candidates_BK: Tensor, scores_BK: Tensor, block: HeldOut) -> Ran
 
 
 @torch.inference_mode()
-def top_candidates(network: DeepCandidateGenerationModel, histories: RaggedRows, *, candidate_count: int) -> Tensor:
+def top_candidates(
+    network: DeepCandidateGenerationModel, histories: RaggedRows, *, candidate_count: int, retired: Rows = NO_ROWS
+) -> Tensor:
     """Return the rows of the largest logits among unseen items, best first, int64 [B, K].
 
-    Where fewer than K unseen items are left, the list ends with seen ones.
+    Where fewer than K unseen items are left, the list ends with seen ones; `retired` rows are in no list.
     """
     scores_BI = _hide_seen(_scores(network, histories), histories)
-    return scores_BI.topk(min(candidate_count, scores_BI.shape[1]), dim=1).indices
+    if not len(retired):
+        return scores_BI.topk(min(candidate_count, scores_BI.shape[1]), dim=1).indices
+    offered_I = torch.ones(scores_BI.shape[1], dtype=torch.bool, device=scores_BI.device)
+    offered_I[torch.from_numpy(retired).to(scores_BI.device, torch.int64)] = False
+    offered = offered_I.nonzero().squeeze(1)
+    return offered[scores_BI[:, offered].topk(min(candidate_count, len(offered)), dim=1).indices]
 
 
 def stage_ranks(

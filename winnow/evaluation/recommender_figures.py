@@ -55,8 +55,8 @@ def ask(
 ) -> Answers:
     """Ask for recommendations before every held-out watch.
 
-    `seen` turns the histories of a block into what the recommender sees of them. `advance` is told how many watches
-    have been answered after each block.
+    `item_count` items may be listed. `seen` turns the histories of a block into what the recommender sees of them.
+    `advance` is told how many watches have been answered after each block.
     """
     answers = _Collected(held_out)
     for block in held_out.blocks():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from winnow.evaluation.ranks import rectangle, top_candidates
-from winnow.history import RaggedRows, WatchHistories
+from winnow.history import NO_ROWS, RaggedRows, Rows, WatchHistories
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
 
@@ -24,25 +24,35 @@ class Recommender(Protocol):
 
 
 class CandidateOrder:
-    """The candidate stage alone."""
+    """The candidate stage alone. `retired` rows are in no list."""
 
-    def __init__(self, network: DeepCandidateGenerationModel) -> None:
+    def __init__(self, network: DeepCandidateGenerationModel, retired: Rows = NO_ROWS) -> None:
         self._network = network
+        self._retired = retired
 
     def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
         """See Recommender.top."""
-        return top_candidates(self._network, histories, candidate_count=count).cpu().numpy()
+        rows_BK = top_candidates(self._network, histories, candidate_count=count, retired=self._retired)
+        return rows_BK.cpu().numpy()
 
 
 class Chain:
-    """Both stages: the first `candidate_count` candidates ranked, the others after them in candidate order."""
+    """Both stages: the first `candidate_count` candidates ranked, the others after them in candidate order.
+
+    `retired` rows are in no list.
+    """
 
     def __init__(
-        self, candidate_network: DeepCandidateGenerationModel, ranking_network: DeepRankingModel, candidate_count: int
+        self,
+        candidate_network: DeepCandidateGenerationModel,
+        ranking_network: DeepRankingModel,
+        candidate_count: int,
+        retired: Rows = NO_ROWS,
     ) -> None:
         self._candidate_network = candidate_network
         self._ranking_network = ranking_network
         self._candidate_count = candidate_count
+        self._retired = retired
 
     def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
         """See Recommender.top."""
@@ -55,7 +65,12 @@ class Chain:
 
         The third array are the probabilities of the first `candidate_count` rows of the candidate order, float32.
         """
-        rows_BK = top_candidates(self._candidate_network, histories, candidate_count=max(count, self._candidate_count))
+        rows_BK = top_candidates(
+            self._candidate_network,
+            histories,
+            candidate_count=max(count, self._candidate_count),
+            retired=self._retired,
+        )
         ranked = rows_BK[:, : self._candidate_count]
         logits = self._logits(histories, ranked)
         order = logits.argsort(dim=1, descending=True, stable=True)
@@ -69,6 +84,20 @@ class Chain:
     @torch.inference_mode()
     def _logits(self, histories: RaggedRows, rows_BK: Tensor) -> Tensor:
         return self._ranking_network.logits(self._ranking_network.pack(histories), rectangle(rows_BK)).view_as(rows_BK)
+
+
+class WithoutRetired:
+    """A recommender that knows nothing of `retired` rows, without them."""
+
+    def __init__(self, recommender: Recommender, retired: Rows) -> None:
+        self._recommender = recommender
+        self._retired = retired
+
+    def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
+        """See Recommender.top. The catalogue has at least `count` items that are not retired."""
+        rows_BK = self._recommender.top(histories, count + len(self._retired))
+        others_first_BK = np.isin(rows_BK, self._retired).argsort(axis=1, kind="stable")
+        return np.take_along_axis(rows_BK, others_first_BK, axis=1)[:, :count]
 
 
 def withhold(histories: RaggedRows, *, weights: bool, timestamps: bool) -> WatchHistories:

@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import json
+import re
 from io import StringIO
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from tests.unit.training.planted import write_planted_impressions, write_planted
 from tests.unit.training.settings import TINY
 from winnow.cli import app
 from winnow.evaluation import baselines
+from winnow.logs.item_changes import no_changes
+from winnow.release.models.derivation import derive_release
+from winnow.release.reader import current_release_id, open_release
 from winnow.training.presets import TrainingSettings
 from winnow.training.run import RunPaths, run
 
@@ -237,3 +241,17 @@ def test_a_baseline_that_does_not_fit_is_left_out_with_a_word(
     found = json.loads(path.read_text())
     assert "at most 39" in found["left_out"]["ease"]
     assert "popularity" in found["test"]
+
+
+def test_retired_items_are_left_out_of_every_ranking(trained: Path, tmp_path: Path) -> None:
+    release = open_release(trained / "releases" / current_release_id(trained / "releases"))
+    everybody = ["item 0", "item 1", "item 2"]
+    made = derive_release(release, no_changes(), retire=everybody, restore=(), make_current=False)
+    command = ["evaluate", f"--release={trained / 'releases' / made.release_id}"]
+    command += [f"--interactions={trained / 'log.csv'}", "--part=test", f"--report={tmp_path / 'report.html'}"]
+    result = CliRunner().invoke(app, command, env={"COLUMNS": "240"})
+    assert result.exit_code == 0, result.output
+    said = re.search(r"Retired items are in no list, whoever makes it: 3. .* finds: (\d+) of the test", result.output)
+    assert said is not None, result.output
+    assert 0 < int(said[1]) < 80
+    assert said[0] in (tmp_path / "report.html").read_text()

@@ -12,7 +12,9 @@ from winnow.evaluation.gate import judge, ranks_of_release
 from winnow.evaluation.rank_figures import LIST_LENGTH, NOT_FOUND, Ranks
 from winnow.evaluation.ranks import chain_ranks
 from winnow.history import RaggedRows
+from winnow.logs.item_changes import no_changes
 from winnow.logs.split import HeldOut
+from winnow.release.models.derivation import derive_release
 from winnow.release.models.loader import load_candidate_network, load_ranking_network
 from winnow.release.reader import open_release
 
@@ -87,3 +89,18 @@ def test_items_that_a_release_does_not_know_are_left_out_and_not_found(tmp_path:
     expected = chain_ranks(candidate, ranking, without, candidate_count=200)
     expected = np.where(expected < LIST_LENGTH, expected, NOT_FOUND)
     np.testing.assert_array_equal(ranks_of_release(release, vocabulary, with_new, CPU), expected)
+
+
+def test_retired_items_are_not_ranked(tmp_path: Path) -> None:
+    release = open_release(tmp_path / write_random_release(tmp_path))
+    vocabulary, theirs = release.vocabulary(), held_out()
+    before = ranks_of_release(release, vocabulary, theirs, CPU)
+    retired = np.unique(theirs.targets[before == 0])[:5]
+    made = derive_release(
+        release, no_changes(), retire=vocabulary.item_ids(retired.tolist()), restore=(), make_current=False
+    )
+    after = ranks_of_release(open_release(tmp_path / made.release_id), vocabulary, theirs, CPU)
+    of_retired = np.isin(theirs.targets, retired)
+    assert (after[of_retired] == NOT_FOUND).all()
+    others = ~of_retired & (before != NOT_FOUND) & (after != NOT_FOUND)
+    assert (after[others] < before[others]).any()

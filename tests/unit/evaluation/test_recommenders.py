@@ -6,7 +6,7 @@ import torch
 
 from tests.unit.training.planted import ITEMS_PER_GROUP, planted_histories
 from winnow.evaluation.baselines import BASELINES
-from winnow.evaluation.recommenders import CandidateOrder, Chain, Recommender, withhold
+from winnow.evaluation.recommenders import CandidateOrder, Chain, Recommender, WithoutRetired, withhold
 from winnow.history import UNKNOWN_TIME
 from winnow.logs.split import LogSplit
 from winnow.networks.candidate import DeepCandidateGenerationModel
@@ -23,6 +23,11 @@ ALL: dict[str, Recommender] = {
     "candidate": CandidateOrder(CANDIDATE_NETWORK),
     "chain": CHAIN,
 }
+RETIRED = np.array([0, 3, 4, 17, 30], dtype=np.int32)
+OFFERED: dict[str, Recommender] = {
+    **{name: WithoutRetired(ALL[name], RETIRED) for name in BASELINES},
+    "candidate": CandidateOrder(CANDIDATE_NETWORK, RETIRED),
+}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -35,6 +40,24 @@ def test_answers_are_unseen_and_without_duplicates(name: str) -> None:
     for user in range(7):
         assert len({*together[user].tolist(), *histories[user].tolist()}) == 12 + len(histories[user])
         np.testing.assert_array_equal(ALL[name].top(histories.slice(user, user + 1), 12)[0], together[user])
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_retired_items_are_in_no_list_and_the_others_keep_their_order(name: str) -> None:
+    histories = SPLIT.test.histories.slice(0, 7)
+    everything = ALL[name].top(histories, ITEM_COUNT)
+    expected = [[row for row in rows if row not in RETIRED][:12] for rows in everything.tolist()]
+    assert OFFERED[name].top(histories, 12).tolist() == expected
+
+
+def test_no_candidate_of_the_chain_is_retired() -> None:
+    histories = SPLIT.test.histories.slice(0, 7)
+    chain = Chain(CANDIDATE_NETWORK, RANKING_NETWORK, 5, RETIRED)
+    candidates, ranked, _ = chain.both(histories, 12)
+    np.testing.assert_array_equal(candidates, OFFERED["candidate"].top(histories, 12))
+    np.testing.assert_array_equal(np.sort(ranked[:, :5]), np.sort(candidates[:, :5]))
+    np.testing.assert_array_equal(ranked[:, 5:], candidates[:, 5:])
+    assert chain.top(histories, ITEM_COUNT).shape == (7, ITEM_COUNT - len(RETIRED))
 
 
 def test_the_chain_ranks_its_candidates_and_keeps_the_others_behind_them() -> None:
