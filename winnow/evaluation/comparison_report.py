@@ -11,6 +11,7 @@ from rich.table import Table
 
 from winnow.evaluation import plots
 from winnow.evaluation.compare import CHAIN, Compared, Comparison, EvaluationLog
+from winnow.evaluation.example_answers import examples_section
 from winnow.evaluation.figures_table import in_words
 from winnow.evaluation.recommender_figures import DEPTHS, by_group
 
@@ -147,7 +148,8 @@ def page(part: str, comparison: Comparison) -> str:
         f"over users. Split: {html.escape(comparison.log.split.description)}.</p>"
         f"{_html_table(('', *COLUMNS.values()), rows)}<p>{html.escape(what_ranking_adds(part, comparison))}. "
         f"{html.escape(how_much_is_used(comparison))} {html.escape(what_is_retired((part,), comparison))}</p>"
-        f"{impressions}{''.join(_section(heading, png) for heading, png in pictures.items())}</html>\n"
+        f"{impressions}{''.join(_section(heading, png) for heading, png in pictures.items())}"
+        f"{examples_section(comparison)}</html>\n"
     )
 
 
