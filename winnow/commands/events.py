@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from winnow.client import Event, WinnowClient, WinnowError
@@ -95,8 +95,14 @@ def show(
         raise SystemExit(1) from None
     console = Console()
     if found:
-        table = Table("time (UTC)", "kind", "title", "item id", "weight", "recommendation", "event id")
-        for event in found[-count:]:
+        latest = found[-count:]
+        # In a narrow terminal, the time and the ids stay whole, and titles are broken.
+        joined = any(event.recommendation_id for event in latest)
+        table = Table(Column("time (UTC)", no_wrap=True), "kind", "title", "item id", "weight")
+        if joined:
+            table.add_column("recommendation", overflow="fold")
+        table.add_column("event id", overflow="fold")
+        for event in latest:
             item = titles.get(event.item_id)
             table.add_row(
                 _time(event),
@@ -104,7 +110,7 @@ def show(
                 Text(item.title if item is not None else "(unknown)"),
                 Text(event.item_id),
                 "" if event.weight is None else f"{event.weight:g}",
-                Text(event.recommendation_id),
+                *([Text(event.recommendation_id)] if joined else []),
                 Text(event.event_id),
             )
         console.print(table)

@@ -136,5 +136,7 @@ def _ranking(answer: Explanation) -> str:
     found = answer.ranking
     if found is None:
         return ""
-    would = "" if answer.retrieval.place is not None or answer.retrieval.sources else "would be "
-    return f"Ranking: {would}place {found.place} of {found.ranked_count}; {_SCORES[found.score_type]} {found.score:.4g}"
+    where = f"place {found.place} of {found.ranked_count}"
+    if answer.retrieval.place is None and not answer.retrieval.sources:
+        where = f"would be place {found.place} among {found.ranked_count} candidates"
+    return f"Ranking: {where}; {_SCORES[found.score_type]} {found.score:.4g}"

@@ -29,3 +29,4 @@ def health(
         raise typer.BadParameter(str(error)) from None
     if not healthy(target, timeout_seconds, service=service, credentials=credentials):
         raise SystemExit(f"{target} is not serving")
+    typer.echo(f"{target} is serving")

@@ -206,7 +206,9 @@ def print_answer(console: Console, watched: Sequence[str], answer: Recommendatio
     console.print(_times(answer.timing), highlight=False)
     console.print(f"Recommendation {answer.recommendation_id}", highlight=False)
     if answer.unknown_history_count:
-        console.print(f"{answer.unknown_history_count} watched ids are unknown to the release and were skipped.")
+        console.print(
+            f"Watched ids that the release does not know, and that were skipped: {answer.unknown_history_count}"
+        )
     if answer.unknown_candidate_count:
         console.print(f"{answer.unknown_candidate_count} candidate ids are unknown to the release and were skipped.")
     if answer.unknown_pinned_count:

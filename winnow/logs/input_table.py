@@ -127,7 +127,10 @@ class InputTable:
         return InputFileError(f"{self.path}: column {self.find(name) or name}, {place}: {reason}")
 
     def _wrong(self, name: str, row: int, requirement: str) -> str:
-        value = repr(self.column(name)[row])
+        found = self.column(name)[row]
+        if found is None:
+            return "the value is missing"
+        value = repr(found)
         shown = value if len(value) <= LONGEST_SHOWN_VALUE else f"{value[:LONGEST_SHOWN_VALUE]}..."
         return f"{shown} {requirement}"
 

@@ -65,7 +65,7 @@ def test_bad_rows_are_counted_and_refused_unless_they_are_to_be_skipped(log: Pat
     result = check(log)
     assert result.exit_code == 1
     assert "error: rows that cannot be read: 2; --skip-bad-rows leaves them out. The first are:" in result.stdout
-    assert "line 962: column item_id: None must not be empty" in result.stdout
+    assert "line 962: column item_id: the value is missing" in result.stdout
     result = check(log, "--skip-bad-rows")
     assert result.exit_code == 0
     assert "note: rows that cannot be read and are left out: 2. The first are:" in result.stdout

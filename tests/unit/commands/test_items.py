@@ -100,7 +100,7 @@ BAD_FILES = {
     "has no rows": ("item_id,year\n", "changed.csv has no rows"),
     "has no ids": ("id,year\nx,1\n", "column item_id is missing; the file has id, year"),
     "repeats an id": ("item_id,year\na,1\nb,2\na,3\n", "column item_id, line 4: 'a' occurs twice"),
-    "has an empty id": ("item_id,year\na,1\n,2\n", "column item_id, line 3: None must not be empty"),
+    "has an empty id": ("item_id,year\na,1\n,2\n", "column item_id, line 3: the value is missing"),
     "has a long id": (f"item_id,year\n{'x' * 600},1\n", "is longer than 512 bytes"),
     "has an unknown column": (
         "item_id,yeer\na,1\n",
@@ -109,7 +109,7 @@ BAD_FILES = {
     "has a wrong number": ("item_id,year\na,1\nb,soon\n", "column year, line 3: 'soon' is not a number"),
     "has a wrong moment": ("item_id,added\na,tomorrow\n", "column added, line 2: 'tomorrow' is not a timestamp"),
     "has a wrong boolean": ("item_id,adult\na,maybe\n", "column adult, line 2: 'maybe' is neither true nor false"),
-    "has an empty title": ("item_id,title\na,A\nb,\n", "column title, line 3: None must not be empty"),
+    "has an empty title": ("item_id,title\na,A\nb,\n", "column title, line 3: the value is missing"),
     "changes what is retired": (
         f"item_id,year\na,1\n{item_id(3)},2\n",
         "column item_id, line 3: '3' is to be retired and changed at once",

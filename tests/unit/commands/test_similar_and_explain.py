@@ -82,7 +82,7 @@ def test_why_an_item_is_no_candidate(gateway: FakeGateway) -> None:
         ),
     )
     assert "no candidate: it was watched, it does not match the filter (year >= 2000); logit 5.25\n" in output
-    assert "Ranking: would be place 3 of 200; expected seconds 12.5" in output
+    assert "Ranking: would be place 3 among 200 candidates; expected seconds 12.5" in output
 
 
 def test_an_unknown_item(gateway: FakeGateway) -> None:

@@ -1,12 +1,11 @@
 """The report shows what a release answers to a few users, beside what they watched next."""
 
-
 import numpy as np
 import pytest
 import torch
 
 from tests.releases import ITEM_COUNT, item_id, write_random_release
-from winnow.evaluation.compare import Comparison, EvaluationLog, compare
+from winnow.evaluation.compare import Compared, Comparison, EvaluationLog, compare
 from winnow.evaluation.example_answers import TITLE_LENGTH, examples, examples_section
 from winnow.history import WatchHistories
 from winnow.logs.item_changes import read_item_changes
@@ -48,7 +47,7 @@ def compared(release: Release, *parts: str, user_count: int = 7) -> Comparison:
     found = compare(
         release, log, parts=parts, baselines=(), withheld=False, device=torch.device("cpu"), report=lambda *_: None
     )
-    return Comparison(release=release, log=log, compared=list(found), left_out=[], impressions={})
+    return Comparison(release=release, log=log, compared=[one for one in found if isinstance(one, Compared)], left_out=[], impressions={})
 
 
 def test_examples_are_the_chains_answers_to_different_users(release: Release) -> None:

@@ -95,7 +95,7 @@ def test_a_wrong_value_is_named_as_the_file_calls_its_column(tmp_path: Path) -> 
     with pytest.raises(InputFileError, match="column timestamp, line 2: 'soon' must be"):
         read(log, item_column="sku")
     log = write(tmp_path / "log.csv", "User ID;sku;timestamp\nu;;3\n")
-    with pytest.raises(InputFileError, match="column sku, line 2: None must not be empty"):
+    with pytest.raises(InputFileError, match="column sku, line 2: the value is missing"):
         read(log, item_column="sku")
 
 
@@ -122,7 +122,7 @@ def test_lines_are_counted_where_values_have_line_breaks(tmp_path: Path) -> None
         ("not json", "line 2: not JSON: Expecting value"),
         ("[1, 2]", "line 2: not a JSON object"),
         ('{"user_id": "u", "item_id": "i", "timestamp": "soon"}', "column timestamp, line 2: 'soon' must be"),
-        ('{"user_id": "u", "item_id": "i"}', "column timestamp, line 2: None must be"),
+        ('{"user_id": "u", "item_id": "i"}', "column timestamp, line 2: the value is missing"),
     ],
 )
 def test_a_line_of_json_that_is_no_record_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -145,11 +145,11 @@ def test_bad_rows_are_skipped_counted_and_the_first_ten_are_shown(tmp_path: Path
     assert (log.rows.row_count, log.rows.skipped_count) == (30, 27)
     assert log.rows.first_skipped[:6] == [
         "line 3: column timestamp: 'soon' must be seconds since 1970 or ISO 8601 text, before the year 10000",
-        "line 4: column user_id: None must not be empty",
-        "line 5: column item_id: None must not be empty",
+        "line 4: column user_id: the value is missing",
+        "line 5: column item_id: the value is missing",
         "line 6: 5 values, but the header has 3",
         "line 7: not UTF-8",
-        "line 8: column timestamp: None must be seconds since 1970 or ISO 8601 text, before the year 10000",
+        "line 8: column timestamp: the value is missing",
     ]
     assert [row.split(":")[0] for row in log.rows.first_skipped[6:]] == ["line 9", "line 10", "line 11", "line 12"]
     assert next(log.rows.remarks()) == "Rows that cannot be read and are left out: 27 of 30. The first:"
@@ -174,7 +174,7 @@ def test_a_row_of_a_parquet_file_is_skipped(tmp_path: Path) -> None:
     frame.write_parquet(tmp_path / "log.parquet")
     log = read(tmp_path / "log.parquet", skip_bad_rows=True)
     assert log.user_ids == ["u", "v"]
-    assert log.rows.first_skipped == ["row 2: column user_id: None must not be empty"]
+    assert log.rows.first_skipped == ["row 2: column user_id: the value is missing"]
 
 
 def test_repeated_and_rare_rows_are_counted_and_used_as_before(tmp_path: Path) -> None:

@@ -99,10 +99,10 @@ def test_the_fingerprint_changes_with_the_content(tmp_path: Path) -> None:
     [
         ("user_id,timestamp\nu,1\n", "column item_id is missing; the file has user_id, timestamp"),
         ("user_id,item_id,timestamp\nu,i,1\nu,i,soon\nu,i,never\n", "column timestamp, line 3: 'soon' must be"),
-        ("user_id,item_id,timestamp\nu,i,\n", "column timestamp, line 2: None must be"),
+        ("user_id,item_id,timestamp\nu,i,\n", "column timestamp, line 2: the value is missing"),
         ("user_id,item_id,timestamp\nu,i,nan\n", "column timestamp, line 2: 'nan' must be"),
         ("user_id,item_id,timestamp\nu,i,978300760000000\n", "column timestamp, line 2: '978300760000000' must be"),
-        ("user_id,item_id,timestamp\nu,i,1\n,i,1\n", "column user_id, line 3: None must not be empty"),
+        ("user_id,item_id,timestamp\nu,i,1\n,i,1\n", "column user_id, line 3: the value is missing"),
         ('user_id,item_id,timestamp\nu,"",1\n', "column item_id, line 2: .* must not be empty"),
         ("user_id,item_id,timestamp,weight\nu,i,1,-2\n", "column weight, line 2: '-2' must be a number"),
         ("user_id,item_id,timestamp,weight\nu,i,1,1\nu,i,1,much\n", "column weight, line 3: 'much' must be"),
