@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from winnow.catalogue.vocabulary import Vocabulary
-from winnow.evaluation.rank_figures import LIST_LENGTH, NOT_FOUND, Ranks, gains, means_of_users
+from winnow.evaluation.rank_figures import LIST_LENGTH, Ranks, gains, means_of_users
+from winnow.evaluation.ranks import places_of_targets
 from winnow.evaluation.recommender_figures import interval
 from winnow.evaluation.recommenders import CandidateOrder, Chain
 from winnow.history import WatchHistories
@@ -110,9 +111,9 @@ def ranks_of_release(release: Release, vocabulary: Vocabulary, held_out: HeldOut
         recommender = Chain(candidate_network, load_ranking_network(release, device), candidate_count, retired)
     ranks = []
     for block in held_out.blocks():
-        rows_BK = recommender.top(_known(WatchHistories.of(block.histories), row_there_I), LIST_LENGTH)
-        hit_BK = rows_BK == row_there_I[block.targets][:, None]
-        ranks.append(np.where(hit_BK.any(axis=1), hit_BK.argmax(axis=1), NOT_FOUND))
+        known = _known(WatchHistories.of(block.histories), row_there_I)
+        rows_BK = recommender.top(known, LIST_LENGTH)
+        ranks.append(places_of_targets(rows_BK, row_there_I[block.targets], known))
     return np.concatenate(ranks)
 
 

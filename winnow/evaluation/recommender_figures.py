@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.evaluation.calibration import calibration
-from winnow.evaluation.rank_figures import LIST_LENGTH, NOT_FOUND, Ranks, gains, hits, means_of_users, rank_figures
+from winnow.evaluation.rank_figures import LIST_LENGTH, Ranks, gains, hits, means_of_users, rank_figures
+from winnow.evaluation.ranks import places_of_targets
 from winnow.evaluation.recommenders import Chain, Recommender
 from winnow.history import RaggedRows
 from winnow.logs.split import HeldOut
@@ -60,7 +61,7 @@ def ask(
     """
     answers = _Collected(held_out)
     for block in held_out.blocks():
-        answers.add(block.targets, recommender.top(seen(block.histories), min(DEPTHS[-1], item_count)))
+        answers.add(block, recommender.top(seen(block.histories), min(DEPTHS[-1], item_count)))
         advance(len(block))
     return answers.collected()
 
@@ -78,8 +79,8 @@ def ask_stages(
     predicted, actual = [], []
     for block in held_out.blocks():
         rows_BK, ranked_BK, probabilities_BK = chain.both(seen(block.histories), min(DEPTHS[-1], item_count))
-        by_candidate.add(block.targets, rows_BK)
-        by_chain.add(block.targets, ranked_BK)
+        by_candidate.add(block, rows_BK)
+        by_chain.add(block, ranked_BK)
         scored_BK = rows_BK[:, : probabilities_BK.shape[1]]
         predicted.append(probabilities_BK[:, : scored_BK.shape[1]].ravel())
         actual.append((scored_BK == block.targets[:, None]).ravel())
@@ -99,9 +100,8 @@ class _Collected:
         self._ranks: list[Ranks] = []
         self._lists: list[NDArray[np.int64]] = []
 
-    def add(self, targets_B: NDArray[np.integer], rows_BK: NDArray[np.int64]) -> None:
-        hit_BK = rows_BK == targets_B[:, None]
-        self._ranks.append(np.where(hit_BK.any(axis=1), hit_BK.argmax(axis=1), NOT_FOUND))
+    def add(self, block: HeldOut, rows_BK: NDArray[np.int64]) -> None:
+        self._ranks.append(places_of_targets(rows_BK, block.targets, block.histories))
         # Copied, so that the rest of the answer can be forgotten.
         self._lists.append(rows_BK[:, :LIST_LENGTH].copy())
 

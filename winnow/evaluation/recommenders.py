@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from winnow.evaluation.ranks import rectangle, top_candidates
+from winnow.evaluation.ranks import hide_seen, rectangle, top_candidates
 from winnow.history import NO_ROWS, RaggedRows, Rows, WatchHistories
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
@@ -20,7 +20,10 @@ class Recommender(Protocol):
     """Anything that recommends items for histories."""
 
     def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
-        """Return the `count` best rows that are not in each history, best first: int64 [B, count]."""
+        """Return the `count` best rows that are not in each history, best first: int64 [B, count].
+
+        Where there are fewer, the list ends with rows of the history.
+        """
 
 
 class CandidateOrder:
@@ -73,7 +76,9 @@ class Chain:
         )
         ranked = rows_BK[:, : self._candidate_count]
         logits = self._logits(histories, ranked)
-        order = logits.argsort(dim=1, descending=True, stable=True)
+        item_count = len(self._candidate_network.item_vectors_IH)
+        shown = hide_seen(logits, ranked, histories, item_count)
+        order = shown.argsort(dim=1, descending=True, stable=True)
         best = torch.cat([ranked.gather(1, order), rows_BK[:, self._candidate_count :]], dim=1)
         return (
             rows_BK[:, :count].cpu().numpy(),

@@ -41,6 +41,8 @@ class LogInspection:
     last: datetime
     tied_share: float
     """Of the watches with an earlier one by the same user: how many have the same time as that."""
+    rewatched_share: float
+    """Of all watches: how many are of an item that the user has watched before."""
     in_time_order: bool
     """Whether each user's watches are in time order in the file."""
     lightest: float
@@ -92,6 +94,11 @@ class LogInspection:
         if self.tied_share >= 0.01:
             so = "" if self.order_known else ": only the order of the rows says what came first"
             yield f"{self.tied_share:.0%} of the watches have the same time as the one before by their user{so}"
+        if self.rewatched_share >= 0.05:
+            yield (
+                f"{self.rewatched_share:.0%} of the watches are of an item that the user has watched before. Answers "
+                "leave out what was watched, so no held-out watch of this kind is found, and figures are lower"
+            )
         if self.short_user_count:
             yield (
                 f"users with fewer than {HELD_OUT_COUNT + 1} watches, and none to hold out for validation and test: "
@@ -129,6 +136,7 @@ def inspect_log(path: Path, log_format: LogFormat = PLAIN_LOG) -> LogInspection:
         first=_utc(frame["microseconds"].min()),
         last=_utc(frame["microseconds"].max()),
         tied_share=float(tied.mean()) if len(tied) else 0.0,
+        rewatched_share=1 - frame.n_unique(["user_id", "item_id"]) / frame.height,
         in_time_order=not (gaps < 0).any(),
         lightest=float(weights.min()),
         heaviest=float(weights.max()),

@@ -154,16 +154,20 @@ def _likeliest(found: Sequence[_Block], names: Sequence[str]) -> dict[str, float
     """
     if not names:
         return {}
-    hits, features = [], []
+    hits, features, seen = [], [], []
     for one in found:
+        # Their logits are -inf, which has no gradient: they are left out of the softmax instead.
+        seen_BK = torch.isneginf(one.logits)
         hit_BK = one.candidates == torch.from_numpy(one.held_out.targets).to(one.candidates).unsqueeze(1)
-        columns = [one.logits, *(one.strengths[name] for name in names)]
+        hit_BK &= ~seen_BK
+        columns = [one.logits.masked_fill(seen_BK, 0), *(one.strengths[name] for name in names)]
         of_block = hit_BK.any(dim=1)
         hits.append(hit_BK[of_block].int().argmax(dim=1))
         features.append(torch.stack(columns, dim=2)[of_block])
+        seen.append(seen_BK[of_block])
     # Copies, since tensors of the inference mode cannot be learned from.
     with torch.inference_mode(mode=False):
-        targets_N, features_NKC = torch.cat(hits).clone(), torch.cat(features).clone()
+        targets_N, features_NKC, seen_NK = (torch.cat(parts).clone() for parts in (hits, features, seen))
         factors_C = torch.zeros(1 + len(names), device=features_NKC.device)
         factors_C[0] = 1
         factors_C.requires_grad_()
@@ -171,7 +175,7 @@ def _likeliest(found: Sequence[_Block], names: Sequence[str]) -> dict[str, float
 
         def step() -> Tensor:
             optimizer.zero_grad()
-            loss = F.cross_entropy(features_NKC @ factors_C, targets_N)
+            loss = F.cross_entropy((features_NKC @ factors_C).masked_fill(seen_NK, -torch.inf), targets_N)
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 

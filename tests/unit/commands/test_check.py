@@ -50,6 +50,15 @@ def test_a_good_log_is_described_and_the_training_measured(log: Path) -> None:
         assert line in result.stdout
 
 
+def test_items_that_are_watched_again_are_announced(log: Path) -> None:
+    again = "of the watches are of an item that the user has watched before. Answers leave out what was watched"
+    assert again not in check(log).stdout
+    header, *rows = log.read_text().splitlines()
+    later = [f"{user_and_item},{int(time) + 5000}" for user_and_item, time in (row.rsplit(",", 1) for row in rows)]
+    log.write_text("\n".join([header, *rows, *later]))
+    assert f"note: 50% {again}" in check(log).stdout
+
+
 def test_rows_that_are_not_in_order_are_no_problem(log: Path) -> None:
     assert "each user's watches are in time order" in check(log).stdout
     header, *rows = log.read_text().splitlines()

@@ -47,7 +47,13 @@ def compared(release: Release, *parts: str, user_count: int = 7) -> Comparison:
     found = compare(
         release, log, parts=parts, baselines=(), withheld=False, device=torch.device("cpu"), report=lambda *_: None
     )
-    return Comparison(release=release, log=log, compared=[one for one in found if isinstance(one, Compared)], left_out=[], impressions={})
+    return Comparison(
+        release=release,
+        log=log,
+        compared=[one for one in found if isinstance(one, Compared)],
+        left_out=[],
+        impressions={},
+    )
 
 
 def test_examples_are_the_chains_answers_to_different_users(release: Release) -> None:

@@ -3,7 +3,17 @@ import pytest
 import torch
 
 from winnow.evaluation.rank_figures import NOT_FOUND
-from winnow.evaluation.ranks import candidate_ranks, chain_ranks, popularity_ranks, stage_ranks, top_candidates
+from winnow.evaluation.ranks import (
+    candidate_ranks,
+    chain_logits,
+    chain_ranks,
+    popularity_ranks,
+    rectangle,
+    stage_ranks,
+    top_candidates,
+)
+from winnow.evaluation.recommender_figures import ask
+from winnow.evaluation.recommenders import Chain
 from winnow.history import RaggedRows
 from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel
@@ -87,3 +97,30 @@ def test_every_stage_has_ranks(
     np.testing.assert_array_equal(found["candidate"], candidate_ranks(networks[0], held_out))
     np.testing.assert_array_equal(found["chain"], chain_ranks(*networks, held_out, candidate_count=20))
     assert set(stage_ranks(held_out, COUNTS, networks[0])) == {"popularity", "candidate"}
+
+
+def test_in_a_small_catalogue_seen_candidates_are_neither_ranked_nor_found(
+    networks: tuple[DeepCandidateGenerationModel, DeepRankingModel],
+) -> None:
+    """All items are candidates then, those that the user has seen included."""
+    candidate_network, ranking_network = networks
+    rng = np.random.default_rng(2)
+    histories = [rng.permutation(ITEM_COUNT)[:20].tolist() for _ in range(40)]
+    targets = [history[3] if user % 2 else next(row for row in range(ITEM_COUNT) if row not in history)
+               for user, history in enumerate(histories)]  # fmt: skip
+    held_out = held_out_of(histories, targets)
+    found = chain_ranks(candidate_network, ranking_network, held_out, candidate_count=200)
+    chain = Chain(candidate_network, ranking_network, 200)
+    candidates, lists, _ = chain.both(held_out.histories, ITEM_COUNT)
+    asked = ask(chain, held_out, ITEM_COUNT).ranks
+    for user, (history, target) in enumerate(zip(histories, targets, strict=True)):
+        unseen = torch.tensor([row for row in candidates[user].tolist() if row not in history])
+        request = held_out.histories.slice(user, user + 1)
+        with torch.inference_mode():
+            scores = ranking_network.logits(ranking_network.pack(request), rectangle(unseen.unsqueeze(0)))
+        expected = unseen[scores.argsort(descending=True, stable=True)].tolist()
+        assert lists[user, : len(expected)].tolist() == expected
+        assert found[user] == asked[user] == (NOT_FOUND if user % 2 else expected.index(target))
+    logits, hits = chain_logits(candidate_network, ranking_network, held_out, candidate_count=200)
+    assert len(logits) == 40 * (ITEM_COUNT - 20)
+    assert int(hits.sum()) == 20

@@ -78,6 +78,15 @@ def test_validation_is_never_worse(seed: int, tmp_path: Path) -> None:
     assert gained.mean() >= -1e-9
 
 
+def test_where_all_items_are_candidates_those_that_were_seen_do_not_count(tmp_path: Path) -> None:
+    split = LogSplit.leave_last_out(planted_successions(1, share=0.8))
+    candidate, before = networks(split, tmp_path, epochs=0)
+    after, weights = add_neighbours(candidate, before, tables(split), split.validation, candidate_count=ITEM_COUNT)
+    assert weights["succession-knn"] > 0
+    found = [chain_ranks(candidate, network, split.test, candidate_count=ITEM_COUNT) for network in (before, after)]
+    assert (gains(found[1]) - gains(found[0])).mean() > 0.3
+
+
 def test_a_table_of_weight_zero_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = LogSplit.leave_last_out(planted_successions(1, share=0.8))
     candidate, before = networks(split, tmp_path, epochs=0)
