@@ -193,6 +193,7 @@ def _line(answered: _Answered) -> bytes:
             "timestamp": answered.seconds,
             "user_id": answered.user_id,
             "release_id": response.release_id,
+            "arm": response.experiment_arm,
             "degradation": step.removeprefix("DEGRADATION_STEP_"),
             "degradation_reason": response.degradation.reason,
             "items": items,

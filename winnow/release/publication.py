@@ -97,19 +97,30 @@ def link(source: Path, target: Path) -> None:
 
 def point_current_at(releases: Path, release_id: str) -> None:
     """Replace the CURRENT pointer atomically."""
-    with _pointer(releases, release_id) as pointer:
-        pointer.replace(releases / CURRENT_FILE)
+    replace_file(releases, CURRENT_FILE, release_id)
+
+
+def replace_file(releases: Path, name: str, line: str) -> None:
+    """Make or replace a small file beside the releases atomically."""
+    with _pointer(releases, line) as pointer:
+        pointer.replace(releases / name)
         _flush_to_disk(releases)
 
 
+def remove_file(releases: Path, name: str) -> None:
+    """Remove a small file beside the releases. Raises FileNotFoundError where there is none."""
+    (releases / name).unlink()
+    _flush_to_disk(releases)
+
+
 @contextmanager
-def _pointer(releases: Path, release_id: str) -> Iterator[Path]:
+def _pointer(releases: Path, line: str) -> Iterator[Path]:
     """Yield a file that can take the place of CURRENT; where it does not, it is removed."""
     descriptor, name = tempfile.mkstemp(prefix=POINTER_PREFIX, dir=releases)
     pointer = Path(name)
     try:
         with os.fdopen(descriptor, "w") as file:
-            file.write(release_id + "\n")
+            file.write(line + "\n")
         pointer.chmod(0o644)
         _flush_to_disk(pointer)
         yield pointer

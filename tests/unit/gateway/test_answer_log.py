@@ -30,6 +30,7 @@ def response(number: int = 1, item_ids: tuple[str, ...] = ("a", "b")) -> recomme
     made = recommendation_pb2.RecommendItemsResponse(
         recommendation_id=uuid7(number * 1_000_000, 5),
         release_id="release",
+        experiment_arm="new",
         degradation=recommendation_pb2.Degradation(
             step=recommendation_pb2.DEGRADATION_STEP_POPULAR_RANKED, reason="candidate: UNAVAILABLE"
         ),
@@ -74,6 +75,7 @@ def test_a_record_says_what_was_answered_to_whom_and_from_what(tmp_path: Path) -
             timestamp=1_700_000_000,
             user_id="ann",
             release_id="release",
+            arm="new",
             degradation="POPULAR_RANKED",
             degradation_reason="candidate: UNAVAILABLE",
             items=(ServedItem(item_id="a", score=0.5, sources=("fresh",)), ServedItem(item_id="b", score=0.5)),
