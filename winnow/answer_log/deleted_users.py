@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from winnow.answer_log.records import AnswerRecord
+from winnow.flush import flush_to_disk
 
 DIRECTORY = "deleted"
 
@@ -28,7 +29,7 @@ def note_deletion(log: Path, user_id: str) -> None:
     finally:
         os.close(descriptor)
     for changed in (directory, log):
-        _flush(changed)
+        flush_to_disk(changed)
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,3 @@ class DeletedUsers:
 
 def _digest(user_id: str) -> str:
     return hashlib.sha256(user_id.encode()).hexdigest()
-
-
-def _flush(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
