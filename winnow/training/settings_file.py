@@ -18,7 +18,7 @@ from winnow.training.presets import TrainingSettings
 # Numbers that may be 0. All others are at least 1 where they are integers, and above 0 where they are not.
 MAY_BE_ZERO = {
     "seed", "n_hidden_layers", "signed_bags", "examples_per_user", "latest_count", "feature_dropout", "dropout",
-    "held_back_share", "weight_decay", "embedding_decay",
+    "held_back_share", "weight_decay", "embedding_decay", "shuffled_copies", "patience",
 }  # fmt: skip
 # Numbers below 1.
 SHARES = {"feature_dropout", "dropout", "held_back_share", "validation_share", "test_share"}
