@@ -1,6 +1,7 @@
 """The command line.
 
-`winnow data | check | train | items | evaluate | serve | recommend | similar | explain | schema | health | loadtest`
+`winnow data | check | train | tune | items | evaluate | serve | recommend | similar | explain | schema | health |
+loadtest`
 """
 
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from winnow.commands.schema import schema
 from winnow.commands.serve import serve
 from winnow.commands.similar import similar
 from winnow.commands.train import train
+from winnow.commands.tune import tune
 
 app = typer.Typer(
     help="A two-stage recommender over gRPC: candidate generation, ranking, and a gateway that chains them.",
@@ -47,6 +49,7 @@ def winnow(
 app.add_typer(data_app, name="data")
 app.command()(check)
 app.command()(train)
+app.command()(tune)
 app.command()(items)
 app.command()(evaluate)
 app.command()(serve)

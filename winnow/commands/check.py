@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ from rich.text import Text
 
 from winnow.commands.failures import checked_device, one_line_errors
 from winnow.commands.log_options import reads_a_log
-from winnow.logs.log_format import PLAIN_LOG, LogFormat
+from winnow.logs.log_format import LogFormat
 
 if TYPE_CHECKING:
     from winnow.logs.inspection import ItemsInspection
@@ -113,7 +112,7 @@ def check(
         raise typer.Exit(1)
     chosen = {"--items": items, "--attribute-types": attribute_types, "--preset": preset, "--settings": settings_file}
     options = [part for option, value in chosen.items() if value for part in (option, str(value))]
-    command = ["winnow", "train", "--interactions", str(interactions), *options, *_options(log_format)]
+    command = ["winnow", "train", "--interactions", str(interactions), *options, *log_format.options()]
     console.print(f"Train with: {shlex.join(command)}", markup=False)
 
 
@@ -143,10 +142,3 @@ def _unmatched(compared: "ItemsInspection") -> Iterator[str]:
         if ids:
             shown = ", ".join(map(repr, ids[:SHOWN_IDS])) + (", ..." if len(ids) > SHOWN_IDS else "")
             yield f"{what}: {len(ids):,} ({shown})"
-
-
-def _options(log_format: LogFormat) -> Iterator[str]:
-    """Return the options of a format."""
-    for name, value in asdict(log_format).items():
-        if value != getattr(PLAIN_LOG, name):
-            yield from [f"--{name.replace('_', '-')}", *([] if value is True else [value])]

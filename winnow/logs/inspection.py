@@ -41,9 +41,11 @@ class LogInspection:
 
     def facts(self) -> Iterator[str]:
         """Describe the log, line by line."""
-        rows = self.watches.rows
-        yield f"{rows.row_count:,} rows, from {self.first:%Y-%m-%d} to {self.last:%Y-%m-%d}"
+        span = "without times" if self.given_format.no_times else f"from {self.first:%Y-%m-%d} to {self.last:%Y-%m-%d}"
+        yield f"{self.watches.rows.row_count:,} rows, {span}"
         yield from self.statistics.lines()
+        if self.given_format.no_times:
+            return
         if self.in_time_order:
             yield "each user's watches are in time order"
         else:
@@ -61,14 +63,15 @@ class LogInspection:
     def remarks(self) -> Iterator[str]:
         """Say what may surprise."""
         rows = self.watches.rows
-        if not FIRST_YEAR <= self.first.year <= self.last.year < LAST_YEAR:
+        timed = not self.given_format.no_times
+        if timed and not FIRST_YEAR <= self.first.year <= self.last.year < LAST_YEAR:
             yield f"the times are of the years {self.first.year} to {self.last.year}"
         if rows.skipped_count and self.given_format.skip_bad_rows:
             yield f"rows that cannot be read and are left out: {rows.skipped_count:,}. {self._first_skipped()}"
         if rows.repeated_count:
             yield f"rows that repeat the user, item and time of another row: {rows.repeated_count:,}; all of them count"
         tied_share = self.statistics.tied_share
-        if tied_share >= 0.01:
+        if timed and tied_share >= 0.01:
             yield (
                 f"{tied_share:.0%} of the watches have the same time as the one before by their user: of those, only "
                 "the order of the rows says what came first"
@@ -89,10 +92,9 @@ def inspect_log(path: Path, log_format: LogFormat = PLAIN_LOG) -> LogInspection:
     Raises InputFileError where nothing can be read.
     """
     table = InputTable.read(path, log_format.column_names, skip_bad_rows=True)
-    check_columns(table)
-    read_format = replace(
-        log_format, skip_bad_rows=True, time_unit=likely_unit(table.column("timestamp")) or log_format.time_unit
-    )
+    check_columns(table, times=not log_format.no_times)
+    likely = None if log_format.no_times else likely_unit(table.column("timestamp"))
+    read_format = replace(log_format, skip_bad_rows=True, time_unit=likely or log_format.time_unit)
     watches = watches_of(table, read_format)
     frame = watches.frame
     counts = frame["user_id"].value_counts()["count"].to_numpy()

@@ -80,14 +80,14 @@ def order(log: LogStatistics, settings: TrainingSettings) -> Decision:
             history_length=settings.candidate.history_length, bag_decays=(0.0, 0.05, 0.5), bag_lags=(0, 1)
         )
         return Decision(
-            found=f"the order of the watches is known ({log.order_reason})",
+            found="the order of the watches says something",
             leads_to="bags of all, the last some and the last few watches, and one for each of the last two",
             settings=_of_history(settings, bags),
         )
     plain = HistoryOptions(history_length=settings.candidate.history_length, bag_decays=(0.0,))
     unordered = _of_history(settings, plain)
     return Decision(
-        found=f"the order of the watches says nothing ({log.order_reason})",
+        found="the order of the watches says nothing",
         leads_to="one average of all watches, three shuffled copies of each history, no successions",
         settings=_with(unordered, candidate={"shuffled_copies": 3}, ranking={"latest_count": 0}),
     )

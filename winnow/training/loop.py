@@ -114,6 +114,8 @@ def train(trainee: Trainee, context: RunContext) -> EpochLog:
                 log=log,
                 identity=identity,
             )
+            if context.after_epoch is not None:
+                context.after_epoch(trainee.name, epoch + 1, figures)
     trainee.network.load_state_dict(best)
     trainee.network.eval()
     return log

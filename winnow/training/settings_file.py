@@ -39,11 +39,16 @@ def read_settings(path: Path, preset: TrainingSettings) -> TrainingSettings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not TOML: {error}") from None
     try:
-        changed: TrainingSettings = _changed(preset, given, "")
-        if changed.split not in SPLITS:
-            raise ValueError(f"split is {changed.split!r}: it is one of {', '.join(SPLITS)}")
+        return with_settings(preset, given)
     except ValueError as error:
         raise SettingsError(f"{path}: {error}") from None
+
+
+def with_settings(preset: TrainingSettings, given: Mapping[str, Any]) -> TrainingSettings:
+    """Return the preset with other values, in tables as in a file. Raises ValueError that names the setting."""
+    changed: TrainingSettings = _changed(preset, given, "")
+    if changed.split not in SPLITS:
+        raise ValueError(f"split is {changed.split!r}: it is one of {', '.join(SPLITS)}")
     return changed
 
 

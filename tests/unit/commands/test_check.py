@@ -156,3 +156,18 @@ def test_columns_are_named_and_passed_on(log: Path) -> None:
     result = check(log, "--user-column", "customer", "--item-column", "SKU")
     assert result.exit_code == 0, result.output
     assert "--preset auto --user-column customer --item-column SKU" in result.stdout
+
+
+def test_a_log_without_times_is_read_where_that_is_said(log: Path) -> None:
+    header, *rows = log.read_text().splitlines()
+    log.write_text("\n".join(line.rsplit(",", 1)[0] for line in [header, *rows]))
+    refused = check(log)
+    assert refused.exit_code == 1
+    assert "column timestamp is missing" in refused.stderr
+    assert "(--time-column, or --no-times if it has none)" in refused.stderr
+    result = check(log, "--no-times")
+    assert result.exit_code == 0, result.output
+    assert "960 rows, without times" in result.stdout
+    assert "1970" not in result.stdout
+    assert "the order of the watches says nothing" in result.stdout
+    assert f"Train with: winnow train --interactions {log} --preset auto --no-times" in result.stdout
