@@ -111,14 +111,14 @@ def ranked_blocks(
 def ranks_among(candidates_BK: Tensor, scores_BK: Tensor, block: HeldOut) -> Ranks:
     """Rank the targets of a block among its candidates. Equal scores keep the order of the candidates."""
     targets_B1 = torch.from_numpy(block.targets).to(candidates_BK).unsqueeze(1)
-    hit_BK = candidates_BK == targets_B1
+    # Seen candidates are not ranked in serving.
+    unseen_BK = ~seen_among(candidates_BK, block.histories)
+    hit_BK = (candidates_BK == targets_B1) & unseen_BK
     target_scores_B1 = scores_BK.masked_fill(~hit_BK, -torch.inf).amax(dim=1, keepdim=True)
     places_K = torch.arange(candidates_BK.shape[1], device=candidates_BK.device)
     target_places_B1 = hit_BK.int().argmax(dim=1, keepdim=True)
     before_BK = (scores_BK > target_scores_B1) | ((scores_BK == target_scores_B1) & (places_K < target_places_B1))
-    # Seen candidates are not ranked in serving.
-    before_BK &= ~seen_among(candidates_BK, block.histories)
-    return before_BK.sum(dim=1).masked_fill(~hit_BK.any(dim=1), NOT_FOUND).cpu().numpy()
+    return (before_BK & unseen_BK).sum(dim=1).masked_fill(~hit_BK.any(dim=1), NOT_FOUND).cpu().numpy()
 
 
 def seen_among(candidates_BK: Tensor, histories: RaggedRows) -> Tensor:

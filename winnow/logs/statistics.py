@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from winnow.history import WatchHistories
 
 # Of a larger log, the users are drawn at random from whose watches the order is judged.
-JUDGED_WATCHES = 1_000_000
+JUDGED_WATCHES = 200_000
 SHUFFLES = 5
 SEED = 1
 # Successions repeat at least this much more often than in shuffled histories where the order says something, and by
@@ -92,6 +92,13 @@ class LogStatistics:
         return "ratings" if self.weight_count <= MOST_RATINGS and self.whole_weights else "amounts"
 
     @property
+    def weights_in_words(self) -> str:
+        """What the weights are, and of which size."""
+        if self.weights == "none":
+            return "no weights: all watches count the same"
+        return f"weights from {self.lightest:g} to {self.heaviest:g}, which look like {self.weights}"
+
+    @property
     def watches_per_item(self) -> float:
         """The mean."""
         return self.watch_count / max(self.item_count, 1)
@@ -103,10 +110,7 @@ class LogStatistics:
             f"{self.median_length:,} a user (median), {self.watches_per_item:.0f} an item"
         )
         yield f"the order of the watches says {'something' if self.order_known else 'nothing'}: {self.order_reason}"
-        if self.weights == "none":
-            yield "no weights: all watches count the same"
-        else:
-            yield f"weights from {self.lightest:g} to {self.heaviest:g}, which look like {self.weights}"
+        yield self.weights_in_words
 
     @classmethod
     def of(cls, histories: WatchHistories, item_count: int) -> Self:

@@ -26,9 +26,12 @@ BASIS = DEMO
 LARGE_LOG = 500_000
 # Below this many watches of a user, histories are short.
 SHORT_HISTORY = 16
+RANGES_OF_RATINGS = 100
 # Examples that all epochs have together, at most.
 EXAMPLES_OF_A_RUN = 5_000_000
 FEWEST_EPOCHS, MOST_EPOCHS = 2, 10
+# Epochs without better validation after which a network is not trained further.
+PATIENCE = 2
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -76,13 +79,13 @@ def choose(statistics: LogStatistics) -> Choice:
 def order(log: LogStatistics, settings: TrainingSettings) -> Decision:
     """Where the order says nothing, histories are sets: one plain average, and examples in random order."""
     if log.order_known:
-        bags = HistoryOptions(
-            history_length=settings.candidate.history_length, bag_decays=(0.0, 0.05, 0.5), bag_lags=(0, 1)
-        )
+        lags = () if log.watch_count >= LARGE_LOG else (0, 1)
+        history = replace(settings.candidate.options.history, bag_lags=lags)
         return Decision(
             found="the order of the watches says something",
-            leads_to="bags of all, the last some and the last few watches, and one for each of the last two",
-            settings=_of_history(settings, bags),
+            leads_to="bags of all, of the latest and of the last few watches"
+            + (", and one for each of the last two" if lags else ""),
+            settings=_of_history(settings, history),
         )
     plain = HistoryOptions(history_length=settings.candidate.history_length, bag_decays=(0.0,))
     unordered = _of_history(settings, plain)
@@ -97,16 +100,20 @@ def watch_features(log: LogStatistics, settings: TrainingSettings) -> Decision:
     """Features of a watch are read where the log has them: gaps where there are times, weights where they differ."""
     gaps = GAP_EDGES_SECONDS if log.times_known else ()
     history = settings.candidate.options.history
-    found = f"{'there are' if gaps else 'no'} times between watches; weights: {log.weights}"
+    found = f"{'there are' if gaps else 'no'} times between watches, {log.weights_in_words}"
     if not gaps and log.weights == "none":
         return Decision(
             found=found,
             leads_to="only the items of watches are read",
             settings=_of_history(settings, replace(history, watch_features=None)),
         )
-    # A scale has a range for each of its steps; amounts are cut into ranges of equal frequency.
-    ranges = log.weight_count if log.weights == "ratings" else BASIS.candidate.weight_range_count
-    read = [*(["gaps"] if gaps else []), *([f"weights in {ranges} ranges"] if log.weights != "none" else [])]
+    # Ranges are cut at quantiles. So many of them give each step of a scale its own.
+    ranges = RANGES_OF_RATINGS if log.weights == "ratings" else BASIS.candidate.weight_range_count
+    read = ["gaps"] if gaps else []
+    if log.weights == "ratings":
+        read.append("each step of the ratings")
+    elif log.weights == "amounts":
+        read.append(f"the amounts in {ranges} ranges of equal frequency")
     changed = _of_history(settings, replace(history, watch_features=WatchFeatures(gap_edges_seconds=gaps)))
     return Decision(
         found=found,
@@ -155,10 +162,15 @@ def epochs(log: LogStatistics, settings: TrainingSettings) -> Decision:
     """As many epochs as the examples of a run allow; both networks stop earlier where validation does."""
     examples = max(log.watch_count, 1) * (1 + settings.candidate.shuffled_copies)
     count = min(max(EXAMPLES_OF_A_RUN // examples, FEWEST_EPOCHS), MOST_EPOCHS)
+    of_ranking = BASIS.ranking.epochs if log.watch_count >= LARGE_LOG else 2 * BASIS.ranking.epochs
     return Decision(
         found=f"{examples:,} examples an epoch",
-        leads_to=f"at most {count} epochs, and no more where two do not improve validation",
-        settings=_with(settings, candidate={"epochs": count, "patience": 2}, ranking={"patience": 1}),
+        leads_to=f"at most {count} epochs, {of_ranking} of ranking; none after {PATIENCE} without better validation",
+        settings=_with(
+            settings,
+            candidate={"epochs": count, "patience": PATIENCE},
+            ranking={"epochs": of_ranking, "patience": PATIENCE},
+        ),
     )
 
 

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from winnow.logs.statistics import LogStatistics
+from winnow.networks.watch_features import quantile_edges
 from winnow.training.automatic import BASIS, choose
-from winnow.training.presets import TrainingSettings
+from winnow.training.presets import DEMO, TrainingSettings
 
 MOVIES = LogStatistics(
     user_count=6_040,
@@ -51,15 +53,15 @@ def settings_of(log: LogStatistics) -> TrainingSettings:
     return choose(log).settings
 
 
-def test_a_large_log_with_times_and_ratings_is_read_with_all_it_has() -> None:
-    candidate = settings_of(MOVIES).candidate
-    features = candidate.options.history.watch_features
-    assert features is not None
-    assert features.gap_edges_seconds
-    assert candidate.weight_range_count == 5
-    assert candidate.shuffled_copies == 0
-    assert candidate.dropout == BASIS.candidate.dropout
-    assert candidate.epochs == BASIS.candidate.epochs
+def test_movielens_is_learned_as_by_the_preset_that_was_chosen_on_it() -> None:
+    chosen = settings_of(MOVIES)
+    # Ratings have few steps: more ranges cut them in no other way.
+    assert chosen.candidate.weight_range_count > DEMO.candidate.weight_range_count
+    ratings = np.repeat(np.arange(1.0, 6.0), [56, 107, 261, 349, 227])
+    for count in (DEMO.candidate.weight_range_count, chosen.candidate.weight_range_count):
+        assert quantile_edges(ratings, count) == (2, 3, 4, 5)
+    candidate = replace(chosen.candidate, weight_range_count=DEMO.candidate.weight_range_count, patience=0)
+    assert replace(chosen, candidate=candidate, ranking=replace(chosen.ranking, patience=0)) == DEMO
 
 
 def test_a_small_log_is_regularised_and_its_weights_are_not_read_where_they_say_nothing() -> None:
