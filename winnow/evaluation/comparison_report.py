@@ -83,9 +83,10 @@ def how_much_is_used(comparison: Comparison) -> str:
     )
 
 
-def how_settings_were_chosen(comparison: Comparison) -> Sequence[str]:
+def how_settings_were_chosen(comparison: Comparison) -> list[str]:
     """Return what the preset auto found in the log and did; empty where another preset was given."""
-    return (comparison.release.manifest.training.get("automatic") or {}).get("decisions", [])
+    automatic = comparison.release.manifest.training.get("automatic")
+    return [] if automatic is None else [*automatic["decisions"]]
 
 
 def as_json(parts: Sequence[str], comparison: Comparison) -> dict[str, Any]:
