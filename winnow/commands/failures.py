@@ -20,7 +20,8 @@ def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
     except expected as error:
         message = str(error)
         if isinstance(error, ImportError):
-            message += ": pip install 'winnow[train]'"
+            extra = "tune" if error.name == "optuna" else "train"
+            message += f": pip install 'winnow[{extra}]'"
         elif isinstance(error, OSError) and error.filename is not None:
             message = f"{error.filename}: {error.strerror}"
         Console(stderr=True, highlight=False, soft_wrap=True).print(message, style="red", markup=False)

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from winnow.history import WatchHistories
 
-# Of a larger log, the users are drawn at random from whose watches the order is judged.
-JUDGED_WATCHES = 200_000
+# Of a larger log, all but counts and limits is found out from some users, who are drawn at random.
+JUDGED_WATCHES = 500_000
 SHUFFLES = 5
 SEED = 1
 # Successions repeat at least this much more often than in shuffled histories where the order says something, and by
 # this many standard deviations of the shuffled ones.
 SMALLEST_EXCESS, SMALLEST_DEVIATIONS = 0.05, 4.0
+# Fewer repetitions say nothing either way: then times that differ are believed.
+FEWEST_REPETITIONS = 50
 # From this share of the successions on, in one direction of the weights or of the items, histories are sorted.
 SORTED = 0.98
 # From this share on, nearly all watches have the time of the one before: there is no time between them.
@@ -42,6 +44,8 @@ class LogStatistics:
     """Watches of a user."""
     tied_share: float
     """Of the watches with an earlier one by the same user: how many have the same time as that."""
+    repetition_count: int
+    """Pairs of equal successions."""
     succession_excess: float
     """How much more often the same two items follow each other than if histories were shuffled, as a share."""
     excess_deviations: float
@@ -60,9 +64,11 @@ class LogStatistics:
     @property
     def order_known(self) -> bool:
         """Whether the order of a user's watches says something: the times do, or the order of the rows."""
-        return not self.sorted_by and (
-            self.succession_excess >= SMALLEST_EXCESS and self.excess_deviations >= SMALLEST_DEVIATIONS
-        )
+        if self.sorted_by:
+            return False
+        if self.repetition_count < FEWEST_REPETITIONS:
+            return self.tied_share < MOSTLY_TIED
+        return self.succession_excess >= SMALLEST_EXCESS and self.excess_deviations >= SMALLEST_DEVIATIONS
 
     @property
     def sorted_by(self) -> str:
@@ -77,6 +83,10 @@ class LogStatistics:
         """Why the order is taken to say something or nothing."""
         if self.sorted_by:
             return f"the watches of a user are sorted by {self.sorted_by}"
+        if self.repetition_count < FEWEST_REPETITIONS:
+            return (
+                f"too few successions repeat, and {self.tied_share:.0%} of the watches have the time of the one before"
+            )
         return f"successions repeat {self.succession_excess:+.0%} as compared with shuffled histories"
 
     @property
@@ -116,18 +126,20 @@ class LogStatistics:
     def of(cls, histories: WatchHistories, item_count: int) -> Self:
         """Compute the statistics of histories, each oldest first, with known times and weights."""
         weights, counts = histories.weights, histories.lengths[histories.lengths > 0]
-        excess, deviations = _succession_excess(histories, item_count)
-        different = np.unique(weights)
+        judged = _some_users(histories)
+        repetition_count, excess, deviations = _successions(judged, item_count)
+        different = np.unique(judged.weights)
         return cls(
             user_count=len(counts),
             item_count=item_count,
             watch_count=len(histories.rows),
             median_length=int(np.median(counts)) if len(counts) else 0,
-            tied_share=_tied_share(histories),
+            tied_share=_tied_share(judged),
+            repetition_count=repetition_count,
             succession_excess=excess,
             excess_deviations=deviations,
-            weight_direction=_weight_direction(histories),
-            item_direction=_item_direction(histories, item_count),
+            weight_direction=_weight_direction(judged),
+            item_direction=_item_direction(judged, item_count),
             weight_count=len(different),
             lightest=float(weights.min(initial=np.inf)) if len(weights) else 1.0,
             heaviest=float(weights.max(initial=-np.inf)) if len(weights) else 1.0,
@@ -141,13 +153,14 @@ def _tied_share(histories: WatchHistories) -> float:
     return float(tied.mean()) if len(tied) else 0.0
 
 
-def _succession_excess(histories: WatchHistories, item_count: int) -> tuple[float, float]:
-    """Return how much more successions repeat than in shuffled histories: as a share, and in standard deviations.
+def _successions(histories: WatchHistories, item_count: int) -> tuple[int, float, float]:
+    """Count repeated successions, and how many more they are than in shuffled histories.
+
+    The latter is returned as a share, and in standard deviations.
 
     A shuffled history holds the same items, so what users like and how popular items are does not matter.
     """
     rng = np.random.default_rng(SEED)
-    histories = _some_users(histories, rng)
     users_N = _users(histories)
     actual = _repetitions(histories.rows, users_N, item_count)
     shuffled = np.array(
@@ -159,7 +172,7 @@ def _succession_excess(histories: WatchHistories, item_count: int) -> tuple[floa
     mean = max(shuffled.mean(), 1.0)
     # Of a few repetitions the shuffles may have the same number by chance: counts vary by their square root at least.
     deviation = max(float(shuffled.std(ddof=1)), float(np.sqrt(mean)))
-    return float(actual / mean - 1), float((actual - mean) / deviation)
+    return actual, float(actual / mean - 1), float((actual - mean) / deviation)
 
 
 def _weight_direction(histories: WatchHistories) -> float:
@@ -178,10 +191,11 @@ def _item_direction(histories: WatchHistories, item_count: int) -> float:
     return float(np.maximum(upwards, counts - upwards)[repeated].sum() / max(counts[repeated].sum(), 1))
 
 
-def _some_users(histories: WatchHistories, rng: np.random.Generator) -> WatchHistories:
+def _some_users(histories: WatchHistories) -> WatchHistories:
     """Return the histories of as many users, drawn at random, as have JUDGED_WATCHES together."""
-    drawn = rng.permutation(len(histories))
-    kept = drawn[np.cumsum(histories.lengths[drawn]) <= JUDGED_WATCHES]
+    drawn = np.random.default_rng(SEED).permutation(len(histories))
+    lengths = histories.lengths[drawn]
+    kept = drawn[np.cumsum(lengths) - lengths < JUDGED_WATCHES]
     return histories if len(kept) == len(drawn) else histories.take(histories.offsets[kept], histories.lengths[kept])
 
 

@@ -74,7 +74,7 @@ def test_hours_and_ratings_are_told_apart() -> None:
 
 
 def test_the_smallest_logs_have_statistics() -> None:
-    for rows, lengths in (([], []), ([0], [1]), ([0, 0], [2])):
+    for rows, lengths, known in (([], [], True), ([0], [1], True), ([0, 0], [2], False)):
         histories = WatchHistories.from_lengths(
             np.array(rows, dtype=np.int32),
             np.array(lengths, dtype=np.int64),
@@ -82,5 +82,17 @@ def test_the_smallest_logs_have_statistics() -> None:
             np.zeros(len(rows), dtype=np.int64),
         )
         found = LogStatistics.of(histories, 1)
-        assert not found.order_known
+        assert found.order_known == known
         assert list(found.lines())
+
+
+def test_times_are_believed_where_too_few_successions_repeat() -> None:
+    count = 40
+    histories = WatchHistories.from_lengths(
+        np.arange(count, dtype=np.int32),
+        np.full(10, 4),
+        np.ones(count, dtype=np.float32),
+        np.arange(count),
+    )
+    assert LogStatistics.of(histories, count).order_known
+    assert not LogStatistics.of(untimed(histories), count).order_known

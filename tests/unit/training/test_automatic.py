@@ -16,6 +16,7 @@ MOVIES = LogStatistics(
     watch_count=987_531,
     median_length=94,
     tied_share=0.53,
+    repetition_count=1_000_000,
     succession_excess=9.3,
     excess_deviations=5864.0,
     weight_direction=0.5,
