@@ -29,7 +29,7 @@ SHORT_HISTORY = 16
 RANGES_OF_RATINGS = 100
 # Examples that all epochs have together, at most.
 EXAMPLES_OF_A_RUN = 5_000_000
-FEWEST_EPOCHS, MOST_EPOCHS = 2, 10
+FEWEST_EPOCHS, MOST_EPOCHS = 2, 6
 # Epochs without better validation after which a network is not trained further.
 PATIENCE = 2
 
@@ -123,17 +123,17 @@ def watch_features(log: LogStatistics, settings: TrainingSettings) -> Decision:
 
 
 def size(log: LogStatistics, settings: TrainingSettings) -> Decision:
-    """Little data needs more dropout, smaller steps and a smaller step size."""
+    """Little data needs more steps in an epoch, of fewer examples each, and a smaller step size."""
     if log.watch_count >= LARGE_LOG:
         return Decision(
             found=f"{log.watch_count:,} watches are many",
-            leads_to=f"dropout {settings.candidate.dropout:g}, step size {settings.candidate.learning_rate:g}",
+            leads_to=f"step size {settings.candidate.learning_rate:g}",
             settings=settings,
         )
     return Decision(
         found=f"{log.watch_count:,} watches are few",
-        leads_to="dropout 0.5, half the step size, a quarter of the examples in a step",
-        settings=_with(settings, candidate={"dropout": 0.5, "learning_rate": 2e-3, "chunks_per_batch": 8}),
+        leads_to="half the step size, a quarter of the examples in a step",
+        settings=_with(settings, candidate={"learning_rate": 2e-3, "chunks_per_batch": 8}),
     )
 
 

@@ -45,8 +45,8 @@ def test_a_good_log_is_described_and_the_training_measured(log: Path) -> None:
         " of memory, measured on a few steps",
         "Settings that follow from the watches that are trained on",
         "801 watches are few: ",
-        "candidate network: 10 epochs of ",
-        "ranking network: 2 epochs of ",
+        "candidate network: 6 epochs of ",
+        "ranking network: 4 epochs of ",
         f"Train with: winnow train --interactions {log} --preset auto",
     ):
         assert line in result.stdout
