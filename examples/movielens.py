@@ -20,11 +20,10 @@ from winnow.logs.datasets.movielens import DataSet, data_set_in
 from winnow.logs.interactions import read_interactions
 from winnow.release.reader import Release, ReleaseError, current_release_id, open_release
 from winnow.serving.local_stack import LocalStack, StackSettings
-from winnow.training.presets import PRESETS
+from winnow.training import automatic
 
 DATA = Path("data")
 RELEASES = Path("releases")
-PRESET = "demo"
 # Any users would do; these are spread over the log, so that their histories differ.
 USERS = ("1", "1000", "5000")
 EXPLAINED_WATCHES = 5
@@ -79,7 +78,7 @@ def main() -> int:
 
 
 def train(data: DataSet, console: Console) -> Release:
-    """Train both networks with the demo's preset and write a release."""
+    """Train both networks with settings that follow from the log, and write a release."""
     import torch
 
     from winnow.training.run import RunPaths, run
@@ -88,11 +87,13 @@ def train(data: DataSet, console: Console) -> Release:
         interactions=data.interactions,
         items=data.items,
         releases=RELEASES,
-        checkpoints=Path("runs") / PRESET,
+        checkpoints=Path("runs") / automatic.NAME,
     )
     # An interrupted run continues where it stopped.
     resume = paths.checkpoints.exists()
-    result = run(paths, PRESETS[PRESET], resume=resume, device=torch.device("cpu"), console=console)
+    result = run(
+        paths, automatic.BASIS, resume=resume, device=torch.device("cpu"), console=console, choose=automatic.choose
+    )
     return open_release(RELEASES / result.release_id)
 
 

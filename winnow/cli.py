@@ -22,6 +22,7 @@ from winnow.commands.schema import schema
 from winnow.commands.serve import serve
 from winnow.commands.similar import similar
 from winnow.commands.train import train
+from winnow.commands.tune import tune
 from winnow.distribution import NAME
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ def winnow(
 app.add_typer(data_app, name="data")
 app.command()(check)
 app.command()(train)
+app.command()(tune)
 app.command()(export_log)
 app.command()(retrain)
 app.command()(items)

@@ -17,6 +17,9 @@ OPTIONS: dict[str, Any] = {
     "weight_column": Annotated[str, typer.Option(help="What the log calls the optional column weight.")],
     "title_column": Annotated[str, typer.Option(help="What the items file calls the column title.")],
     "time_unit": Annotated[TimeUnit, typer.Option(help="Of the log's times that are numbers.")],
+    "no_times": Annotated[
+        bool, typer.Option("--no-times", help="The log has no column timestamp, or one that says nothing.")
+    ],
     "skip_bad_rows": Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave out rows of the log that cannot be read, and count them.")
     ],

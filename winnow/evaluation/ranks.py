@@ -1,6 +1,6 @@
 """Ranks of held-out watches among all items that their user has not seen, by each stage of a release.
 
-Shape legend: B held-out watches, I items, K candidates.
+Shape legend: B held-out watches, I items, K candidates, N candidates of all held-out watches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -84,11 +84,12 @@ def chain_logits(
     *,
     candidate_count: int,
 ) -> tuple[Tensor, Tensor]:
-    """Return the logits of all candidates of all held-out watches, float [B * K], and which are the target, bool."""
+    """Return the logits of all unseen candidates of all held-out watches, float [N], and which are the target, bool."""
     logits, hits = [], []
     for block, candidates_BK, logits_BK in ranked_blocks(candidate_network, ranking_network, held_out, candidate_count):
-        logits.append(logits_BK.flatten())
-        hits.append((candidates_BK == torch.from_numpy(block.targets).to(candidates_BK).unsqueeze(1)).flatten())
+        unseen_BK = ~seen_among(candidates_BK, block.histories)
+        logits.append(logits_BK[unseen_BK])
+        hits.append((candidates_BK == torch.from_numpy(block.targets).to(candidates_BK).unsqueeze(1))[unseen_BK])
     return torch.cat(logits), torch.cat(hits)
 
 
@@ -110,12 +111,25 @@ def ranked_blocks(
 def ranks_among(candidates_BK: Tensor, scores_BK: Tensor, block: HeldOut) -> Ranks:
     """Rank the targets of a block among its candidates. Equal scores keep the order of the candidates."""
     targets_B1 = torch.from_numpy(block.targets).to(candidates_BK).unsqueeze(1)
-    hit_BK = candidates_BK == targets_B1
+    # Seen candidates are not ranked in serving.
+    unseen_BK = ~seen_among(candidates_BK, block.histories)
+    hit_BK = (candidates_BK == targets_B1) & unseen_BK
     target_scores_B1 = scores_BK.masked_fill(~hit_BK, -torch.inf).amax(dim=1, keepdim=True)
     places_K = torch.arange(candidates_BK.shape[1], device=candidates_BK.device)
     target_places_B1 = hit_BK.int().argmax(dim=1, keepdim=True)
     before_BK = (scores_BK > target_scores_B1) | ((scores_BK == target_scores_B1) & (places_K < target_places_B1))
-    return before_BK.sum(dim=1).masked_fill(~hit_BK.any(dim=1), NOT_FOUND).cpu().numpy()
+    return (before_BK & unseen_BK).sum(dim=1).masked_fill(~hit_BK.any(dim=1), NOT_FOUND).cpu().numpy()
+
+
+def seen_among(candidates_BK: Tensor, histories: RaggedRows) -> Tensor:
+    """Return which candidates are in the history that they are for, bool [B, K]: only the last ones of short lists."""
+    users = np.repeat(np.arange(len(histories)), histories.lengths)
+    last_B = candidates_BK[:, -1].cpu().numpy()
+    seen_BK = torch.zeros_like(candidates_BK, dtype=torch.bool)
+    for user in np.unique(users[histories.rows == last_B[users]]).tolist():
+        seen = torch.from_numpy(histories[user].astype(np.int64)).to(candidates_BK.device)
+        seen_BK[user] = torch.isin(candidates_BK[user], seen)
+    return seen_BK
 
 
 @torch.inference_mode()

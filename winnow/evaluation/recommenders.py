@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from winnow.evaluation.ranks import rectangle, top_candidates
+from winnow.evaluation.ranks import rectangle, seen_among, top_candidates
 from winnow.history import RaggedRows, WatchHistories
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
@@ -58,7 +58,9 @@ class Chain:
         rows_BK = top_candidates(self._candidate_network, histories, candidate_count=max(count, self._candidate_count))
         ranked = rows_BK[:, : self._candidate_count]
         logits = self._logits(histories, ranked)
-        order = logits.argsort(dim=1, descending=True, stable=True)
+        order = logits.masked_fill(seen_among(ranked, histories), -torch.inf).argsort(
+            dim=1, descending=True, stable=True
+        )
         best = torch.cat([ranked.gather(1, order), rows_BK[:, self._candidate_count :]], dim=1)
         return (
             rows_BK[:, :count].cpu().numpy(),

@@ -76,12 +76,13 @@ def read_watches(path: Path, log_format: LogFormat = PLAIN_LOG) -> WatchTable:
 
 def watches_of(table: InputTable, log_format: LogFormat) -> WatchTable:
     """Return the watches of a file in memory, as `read_watches` does."""
-    check_columns(table)
+    check_columns(table, times=not log_format.no_times)
+    untimed = pl.repeat(0, table.frame.height, dtype=pl.Int64, eager=True)
     frame = pl.DataFrame(
         {
             "user_id": table.text("user_id"),
             "item_id": table.item_ids(),
-            "microseconds": read_microseconds(table, unit=log_format.time_unit),
+            "microseconds": untimed if log_format.no_times else read_microseconds(table, unit=log_format.time_unit),
             "weight": _weights(table, log_format),
         }
     )
@@ -92,9 +93,14 @@ def watches_of(table: InputTable, log_format: LogFormat) -> WatchTable:
     return WatchTable(path=table.path, frame=frame, rows=replace(rows, repeated_count=repeated_count))
 
 
-def check_columns(table: InputTable) -> None:
-    """Raise InputFileError that names all columns of a log that are missing, and what helps."""
-    options = {"user_id": "--user-column", "item_id": "--item-column", "timestamp": "--time-column"}
+def check_columns(table: InputTable, *, times: bool = True) -> None:
+    """Raise InputFileError that names all columns of a log that are missing, and what helps.
+
+    Without `times`, none is needed.
+    """
+    options = {"user_id": "--user-column", "item_id": "--item-column"}
+    if times:
+        options["timestamp"] = "--time-column, or --no-times if it has none"
     missing = [name for name in options if table.find(name) is None]
     if missing:
         names = ", ".join(table.names.get(name, name) for name in missing)

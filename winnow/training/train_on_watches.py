@@ -10,6 +10,7 @@ from winnow.evaluation.figures_table import GAIN_OF_RANKING
 from winnow.evaluation.rank_figures import Ranks, rank_figures
 from winnow.evaluation.ranks import stage_ranks
 from winnow.evaluation.recommender_figures import gain
+from winnow.evaluation.recommenders import Recommender
 from winnow.evaluation.simple_rivals import learn_rivals, rival_ranks
 from winnow.history import RaggedRows, WatchHistories
 from winnow.logs.side_values import SideValues
@@ -44,10 +45,12 @@ def train_on_watches(
     *,
     parts: Sequence[SideValues] = (),
     start: WarmStart | None = None,
+    rivals: Mapping[str, Recommender] | None = None,
 ) -> TrainedNetworks:
     """Train both networks on the training part, and measure them on the held-out parts.
 
-    `start` has the weights that training begins with; without it they are drawn.
+    `start` has the weights that training begins with; without it they are drawn. `rivals` are the baselines that have
+    learned from the training part, see `learn_rivals`; without them, they learn here.
     Raises CheckpointError where a checkpoint to resume from is of another run.
     """
     context.console.print(f"Split: {split.description}")
@@ -70,7 +73,7 @@ def train_on_watches(
         soft_wrap=True,
     )
     count = settings.ranking.candidate_count
-    rivals = learn_rivals(split, item_count, context.console)
+    rivals = learn_rivals(split, item_count, context.console) if rivals is None else rivals
     ranking_network, neighbour_weights = ranking.network, dict[str, float]()
     if settings.ranking.matching:
         tables = neighbour_tables(rivals, split.training, item_count) if settings.ranking.neighbours else {}

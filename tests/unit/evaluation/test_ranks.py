@@ -61,6 +61,20 @@ def test_ranks_are_what_a_sort_gives(
         assert by_chain[user] == (ranked.index(target) if target in ranked else NOT_FOUND)
 
 
+def test_seen_items_are_not_ranked_where_there_are_too_few_others(
+    networks: tuple[DeepCandidateGenerationModel, DeepRankingModel], held_out: HeldOut
+) -> None:
+    by_chain = chain_ranks(*networks, held_out, candidate_count=ITEM_COUNT)
+    for user in range(0, len(held_out), 50):
+        history = torch.from_numpy(held_out.histories[user]).long()
+        unseen = torch.tensor([row for row in range(ITEM_COUNT) if row not in history.tolist()])
+        scores = networks[1](history, unseen).squeeze(1)
+        target_score = scores[unseen == int(held_out.targets[user])]
+        assert (scores > target_score).sum() <= by_chain[user] < (scores >= target_score).sum()
+    again = held_out_of([[1, 2, 3]], [2])
+    assert chain_ranks(*networks, again, candidate_count=ITEM_COUNT).tolist() == [NOT_FOUND]
+
+
 def test_popularity_ranks_unseen_items_by_count() -> None:
     held_out = held_out_of([[0], [3], []], [2, 2, 0])
     assert popularity_ranks(np.array([9, 5, 3, 7]), held_out).tolist() == [2, 2, 0]
