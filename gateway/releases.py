@@ -18,6 +18,7 @@ from gateway.settings import GatewaySettings
 from gateway.sources.configured import configured_sources
 from gateway.stage_calls import StageCaller, StageFailure
 from gateway.stage_clients import CandidateStageClient, RankingStageClient
+from winnow.release.manifest import Manifest
 from winnow.release.reader import Release
 from winnow.serving.metrics import Metrics
 from winnow.serving.releases import HeldRelease, ReleaseKeeper
@@ -38,6 +39,7 @@ RANKING_METHOD = "/winnow.v1.RankingService/RankCandidates"
 class ServedRelease:
     """A release with everything that answers from it."""
 
+    manifest: Manifest
     catalogue: ServedCatalogue
     candidate_stage: CandidateStageClient
     ranking_stage: RankingStageClient
@@ -128,6 +130,7 @@ class ServedReleases:
         candidate_stage = CandidateStageClient(self._candidate_caller, catalogue.release_id, len(catalogue.vocabulary))
         ranking_stage = RankingStageClient(self._ranking_caller, catalogue.release_id)
         return ServedRelease(
+            manifest=release.manifest,
             catalogue=catalogue,
             candidate_stage=candidate_stage,
             ranking_stage=ranking_stage,

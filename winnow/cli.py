@@ -1,6 +1,7 @@
 """The command line.
 
-`winnow data | check | train | items | evaluate | serve | recommend | similar | explain | schema | health | loadtest`
+`winnow data | check | train | items | evaluate | serve | recommend | similar | explain | explore | schema | health |
+loadtest`
 """
 
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from winnow.commands.check import check
 from winnow.commands.data import data_app
 from winnow.commands.evaluate import evaluate
 from winnow.commands.explain import explain
+from winnow.commands.explore import explore
 from winnow.commands.health import health
 from winnow.commands.items import items
 from winnow.commands.loadtest import loadtest
@@ -53,6 +55,7 @@ app.command()(serve)
 app.command()(recommend)
 app.command()(similar)
 app.command()(explain)
+app.command()(explore)
 app.command()(schema)
 app.command()(health)
 app.command()(loadtest)
