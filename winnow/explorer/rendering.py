@@ -41,10 +41,10 @@ def shown_score(score: float, score_type: ScoreType | None) -> str:
     return f"{score:.3f}" if abs(score) < 100 else f"{score:,.0f}"
 
 
-def shown_change(change: float) -> str:
-    """With a sign; small ones with more digits."""
-    digits = 3 if abs(change) >= 0.1 else 5
-    return f"{change:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+def shown_change(change: float, score_type: ScoreType | None) -> str:
+    """The change of a score, with its sign."""
+    sign = "+" if change >= 0 else "\N{MINUS SIGN}"
+    return sign + shown_score(abs(change), score_type)
 
 
 class Renderer:
