@@ -34,7 +34,7 @@ DATA = Path("data")
 RELEASES = Path("releases")
 PRESET = "demo"
 # Any users would do; these are spread over the log, so that their histories differ.
-USERS = ("1", "1000", "5000")
+USERS = ("1", "5000", "1000")
 EXPLAINED_WATCHES = 5
 FILTER = "genres:Comedy AND year >= 1990"
 MOST_OF_A_GENRE = 2

@@ -12,12 +12,13 @@ MAX_CONNECTIONS = 64
 
 
 def bind(settings: ExplorerSettings) -> socket.socket:
-    """Take the port, so that its number is known before serving. Raises OSError where it cannot be had."""
+    """Listen, so that the address is known and good before serving. Raises OSError where it cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     bound = socket.socket(family)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((settings.host.strip("[]"), settings.port))
+        bound.listen()  # a browser that is quick waits instead of being refused
     except OSError:
         bound.close()
         raise
