@@ -27,7 +27,7 @@ from winnow.explorer.settings import SERVICES, ExplorerSettings
 from winnow.logs.datasets.movielens import DataSet, data_set_in
 from winnow.logs.interactions import Interactions, read_interactions
 from winnow.release.reader import Release, ReleaseError, current_release_id, open_release
-from winnow.serving.local_stack import LocalStack, StackSettings, free_port, is_free
+from winnow.serving.local_stack import LocalStack, StackSettings, forward_signals_as_exit, free_port, is_free
 from winnow.training.presets import PRESETS
 
 DATA = Path("data")
@@ -49,6 +49,7 @@ SHOWN_FIGURES = {"popularity": "  the most popular films", "ease": "  EASE", "ch
 def main() -> int:
     """Run every step, return the exit status, and show the end of the log where a step fails."""
     screen = Console(highlight=False)
+    forward_signals_as_exit()
     LOG.parent.mkdir(parents=True, exist_ok=True)
     with LOG.open("w") as log:
         try:
@@ -110,9 +111,10 @@ def demo(screen: Console, log: TextIO) -> None:
             metrics_urls={service: f"http://127.0.0.1:{port}/metrics" for service, port in metrics_ports.items()},
             user_log=LogOfUsers("MovieLens", interactions),
         )
-        with bind(explorer) as bound, redirected(log), suppress(KeyboardInterrupt):
+        with bind(explorer) as bound:
             print_where_next(screen, f"{address_of(bound)}?user={USERS[-1]}&source=log")
-            asyncio.run(serve(explorer, bound))
+            with redirected(log), suppress(KeyboardInterrupt):
+                asyncio.run(serve(explorer, bound))
     screen.print("Stopped.")
 
 

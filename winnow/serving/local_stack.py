@@ -184,9 +184,10 @@ def _bind(host: str, port: int) -> int:
 
 
 def forward_signals_as_exit() -> None:
-    """Turn SIGTERM into SystemExit, so that context managers stop what they started."""
+    """Turn SIGTERM, and the end of the terminal, into SystemExit, so that context managers stop what they started."""
 
     def leave(_number: int, _frame: object) -> None:
         raise SystemExit(os.EX_OK)
 
-    signal.signal(signal.SIGTERM, leave)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
