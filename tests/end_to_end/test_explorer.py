@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.conftest import stack_settings
 from tests.end_to_end.explorer import accessibility_violations, chromium, explorer, needs_browser, overflows, tab
 from tests.releases import item_id
+from winnow.client import Event, WinnowClient
 from winnow.serving.local_stack import LocalStack
 
 pytestmark = needs_browser
@@ -178,6 +181,26 @@ def test_the_release_and_the_three_services_are_shown(page: Page, stack: LocalSt
 def test_a_gateway_compared_with_itself_does_not_differ(page: Page) -> None:
     page.goto("/compare?user=ann&source=log")
     expect(page.get_by_text("Both answers are the same.")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_a_user_of_the_store_is_asked_for_by_id(browser: Browser, releases: Path, tmp_path: Path) -> None:
+    settings = stack_settings(releases)
+    flags = {**settings.flags, "gateway": [f"--users-store={tmp_path / 'users.db'}", "--users-timeout-seconds=5"]}
+    with LocalStack(replace(settings, flags=flags)) as stack, explorer(stack.gateway_target) as address:
+        with WinnowClient(stack.gateway_target, timeout_seconds=5) as winnow:
+            winnow.write_events(Event(user_id="ann", item_id=item_id(row), weight=2.0) for row in (8, 12))
+        with tab(browser, address) as page:
+            page.goto("/")
+            page.get_by_label("Take a user").get_by_label("Take a user").fill("ann")
+            page.get_by_role("button", name="Take").click()
+            expect(page.get_by_text("User ann: 2 watches")).to_be_visible()
+            assert len(ranked(page)) == 20
+            expect(page.get_by_text("Stored history")).to_be_visible()
+            page.locator("section[aria-labelledby=ranked-heading] td .title").first.click()
+            expect(page.locator(".contributions tbody tr")).to_have_count(2)
+            page.goto("/?user=nobody")
+            expect(page.get_by_text("has no events of user “nobody”")).to_be_visible()
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """The page of the release: figures, loss curves, index, catalogue."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -52,12 +52,17 @@ def _table(part: str, measured: Sequence[Evaluation]) -> FiguresTable:
             (
                 found.subject,
                 SUBJECTS.get(found.subject, found.subject.replace("_", " ")),
-                tuple(f"{found.figures[name]:.4g}" if name not in FIGURES else f"{found.figures[name]:.4f}"
-                      if name in found.figures else "" for name in names),
+                tuple(_shown(found.figures, name) for name in names),
             )
             for found in shown
         ),
-    )  # fmt: skip
+    )
+
+
+def _shown(figures: Mapping[str, float], name: str) -> str:
+    if name not in figures:
+        return ""
+    return f"{figures[name]:.4f}" if name in FIGURES else f"{figures[name]:.4g}"
 
 
 def curves(release: ReleaseFacts) -> list[Curve]:
