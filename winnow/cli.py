@@ -1,7 +1,7 @@
 """The command line.
 
-`winnow data | check | train | items | evaluate | serve | recommend | similar | explain | explore | schema | health |
-loadtest`
+`winnow data | check | train | items | evaluate | serve | events | recommend | similar | explain | explore | schema |
+health | loadtest`
 """
 
 from importlib.metadata import version
@@ -12,6 +12,7 @@ import typer
 from winnow.commands.check import check
 from winnow.commands.data import data_app
 from winnow.commands.evaluate import evaluate
+from winnow.commands.events import events_app
 from winnow.commands.explain import explain
 from winnow.commands.explore import explore
 from winnow.commands.health import health
@@ -53,6 +54,7 @@ app.command()(items)
 app.command()(evaluate)
 app.command()(serve)
 app.command()(recommend)
+app.add_typer(events_app, name="events")
 app.command()(similar)
 app.command()(explain)
 app.command()(explore)

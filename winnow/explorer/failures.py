@@ -59,7 +59,9 @@ def failure_of(error: WinnowError, target: str, timeout_seconds: float) -> Failu
                 text=f"{target} is of another version, or it is not a gateway.",
                 http_status=502,
             )
-        case StatusCode.UNAUTHENTICATED | StatusCode.PERMISSION_DENIED:
+        case StatusCode.PERMISSION_DENIED:
+            return Failure(heading="The token does not permit this", text=error.message[:200], http_status=502)
+        case StatusCode.UNAUTHENTICATED:
             return Failure(
                 heading="The gateway wants a token",
                 text="Start the explorer with a token that the gateway knows: see --token.",
