@@ -75,10 +75,11 @@ def explore(
     ] = None,
 ) -> None:
     """Serve pages that show what the recommender does: answers, explanations, the release, health. Read only."""
-    with one_line_errors(ImportError, ValueError):
+    with one_line_errors(ImportError, extra="explorer"):
         from winnow.explorer.server import address_of, bind, serve
         from winnow.explorer.settings import ExplorerSettings
 
+    with one_line_errors(ImportError, ValueError):
         stages = {"candidate_service": candidate_target, "ranking_service": ranking_target}
         settings = ExplorerSettings(
             targets=(target,) if beside is None else (target, beside),

@@ -12,15 +12,18 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """Print errors of these kinds, and any OSError, as one line on stderr, and exit with status 1."""
+def one_line_errors(*kinds: type[Exception], extra: str = "train") -> Iterator[None]:
+    """Print errors of these kinds, and any OSError, as one line on stderr, and exit with status 1.
+
+    An ImportError names the `extra` to install.
+    """
     expected: tuple[type[Exception], ...] = (OSError, *kinds)
     try:
         yield
     except expected as error:
         message = str(error)
         if isinstance(error, ImportError):
-            message += ": pip install 'winnow[train]'"
+            message += f": pip install 'winnow[{extra}]'"
         elif isinstance(error, OSError) and error.filename is not None:
             message = f"{error.filename}: {error.strerror}"
         Console(stderr=True, highlight=False, soft_wrap=True).print(message, style="red", markup=False)
