@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("candidate_service", "ranking_service", "gateway")
-IMAGES = (*SERVICES, "training")
+IMAGES = (*SERVICES, "explorer", "training")
 GATEWAY_PORT = 50050
 METRICS_PORT = 9464
 # The stack has to notice a new, lost or recovered replica within this time.

@@ -78,7 +78,7 @@ async def ask(gateway: Gateway, history: History, inputs: Inputs) -> Chain:
         *(item.item_id for item in ([] if isinstance(retrieved, Failure) else retrieved.items)),
     ]
     titles = await gateway.titles([*found, *history.item_ids])
-    ranked, candidates = _joined(answer, retrieved, scored)
+    ranked, candidates = joined(answer, retrieved, scored)
     return Chain(
         history=history,
         titles=titles,
@@ -104,9 +104,10 @@ async def _candidates(
     return retrieved, await gateway.attempt(gateway.client.rank(request.history, item_ids, user_id=request.user_id))
 
 
-def _joined(
+def joined(
     answer: Recommendations | Failure, retrieved: RetrievedItems | Failure, scored: RankedItems | Failure | None
 ) -> tuple[tuple[Ranked, ...], tuple[Candidate, ...]]:
+    """Return the items of the answer and the candidates, each with its place in the other list."""
     answered = () if isinstance(answer, Failure) else answer.items
     found = () if isinstance(retrieved, Failure) else retrieved.items
     by_score = () if scored is None or isinstance(scored, Failure) else scored.items

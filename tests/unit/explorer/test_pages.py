@@ -62,6 +62,21 @@ def test_a_degraded_answer_says_so(settings: ExplorerSettings, gateway: FakeGate
     assert "ranking: UNAVAILABLE" in found.text
 
 
+def test_sources_and_moves_are_named(settings: ExplorerSettings, gateway: FakeGateway) -> None:
+    gateway.response = recommendation_pb2.RecommendItemsResponse(
+        items=[
+            recommendation_pb2.ScoredItem(
+                item_id="a",
+                sources=[recommendation_pb2.ItemSource(source="trending", place=3)],
+                move=recommendation_pb2.Move(reasons=[recommendation_pb2.MOVE_REASON_DIVERSITY], ranked_position=17),
+            )
+        ]
+    )
+    found = page(settings, "/")
+    assert '<span class="tag">trending 3</span>' in found.text
+    assert "ranked 17: diversity" in found.text
+
+
 def test_an_empty_answer_is_not_an_empty_page(settings: ExplorerSettings) -> None:
     found = page(settings, "/?filter=year+%3E+3")
     assert "No item matches. Is the filter too narrow?" in found.text
