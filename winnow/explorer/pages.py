@@ -51,7 +51,7 @@ class Pages:
             history,
             schema,
             chain=chain,
-            suggestions=suggested_filters(schema, chain.titles, [ranked.item_id for ranked in chain.ranked]),
+            suggestions=suggested_filters(schema, chain.titles, [ranked.item_id for ranked in chain.ranked], inputs),
         )
 
     async def compare(self, request: Request) -> Response:

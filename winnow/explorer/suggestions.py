@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from winnow.client import AttributeType, ReleaseSchema
 from winnow.explorer.failures import Failure
 from winnow.explorer.gateways import Titles
+from winnow.explorer.inputs import Inputs
 
 MAX_SUGGESTIONS = 4
 
@@ -20,8 +21,10 @@ class Suggestion:
     value: str
 
 
-def suggested_filters(schema: ReleaseSchema | Failure, titles: Titles, item_ids: Sequence[str]) -> list[Suggestion]:
-    """Return conditions that some, but not all, of the items meet, and a cap that would change the list."""
+def suggested_filters(
+    schema: ReleaseSchema | Failure, titles: Titles, item_ids: Sequence[str], inputs: Inputs
+) -> list[Suggestion]:
+    """Return conditions that some of the items meet, and caps that would change the list; not what is asked already."""
     if isinstance(schema, Failure):
         return []
     found = []
@@ -40,7 +43,8 @@ def suggested_filters(schema: ReleaseSchema | Failure, titles: Titles, item_ids:
         elif attribute.type is AttributeType.NUMBER:
             middle = sorted(values, key=_number)[len(values) // 2]
             found.append(Suggestion("filter", f"{attribute.name} >= {middle}"))
-    return found[:MAX_SUGGESTIONS]
+    asked = (Suggestion("filter", inputs.filter), Suggestion("caps", inputs.caps))
+    return [suggestion for suggestion in found if suggestion not in asked][:MAX_SUGGESTIONS]
 
 
 def _number(text: str) -> float:
