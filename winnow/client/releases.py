@@ -85,6 +85,8 @@ class ReleaseState(StrEnum):
     """Being verified, loaded and checked, or still incomplete."""
     REFUSED = "REFUSED"
     """Not used."""
+    EXPERIMENT = "EXPERIMENT"
+    """Used for an arm of an experiment."""
     UNKNOWN = "UNKNOWN"
     """A state that this version of the client does not know."""
 

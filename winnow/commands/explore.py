@@ -12,6 +12,7 @@ from rich.console import Console
 from winnow.client import Watch
 from winnow.commands.failures import one_line_errors
 from winnow.commands.log_options import reads_a_log
+from winnow.distribution import missing_extras_named
 from winnow.logs.log_format import LogFormat
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def explore(
     ] = None,
 ) -> None:
     """Serve pages that show what the recommender does: answers, explanations, the release, health. Read only."""
-    with one_line_errors(ImportError, extra="explorer"):
+    with missing_extras_named():
         from winnow.explorer.server import address_of, bind, serve
         from winnow.explorer.settings import ExplorerSettings
 

@@ -7,23 +7,22 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from winnow.distribution import install_command
+
 if TYPE_CHECKING:
     import torch
 
 
 @contextmanager
-def one_line_errors(*kinds: type[Exception], extra: str = "train") -> Iterator[None]:
-    """Print errors of these kinds, and any OSError, as one line on stderr, and exit with status 1.
-
-    An ImportError names the `extra` to install.
-    """
+def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Print errors of these kinds, and any OSError, as one line on stderr, and exit with status 1."""
     expected: tuple[type[Exception], ...] = (OSError, *kinds)
     try:
         yield
     except expected as error:
         message = str(error)
         if isinstance(error, ImportError):
-            message += f": pip install 'winnow[{extra}]'"
+            message += f": {install_command('train')}"
         elif isinstance(error, OSError) and error.filename is not None:
             message = f"{error.filename}: {error.strerror}"
         Console(stderr=True, highlight=False, soft_wrap=True).print(message, style="red", markup=False)

@@ -54,6 +54,7 @@ STATES = {
     ReleaseState.RETIRING: "retiring",
     ReleaseState.LOADING: "loading",
     ReleaseState.REFUSED: "refused",
+    ReleaseState.EXPERIMENT: "in an experiment",
     ReleaseState.UNKNOWN: "unknown",
 }
 FIGURES = {

@@ -62,7 +62,7 @@ def test_a_degraded_answer_says_so(settings: ExplorerSettings, gateway: FakeGate
     assert "ranking: UNAVAILABLE" in found.text
 
 
-def test_sources_and_moves_are_named(settings: ExplorerSettings, gateway: FakeGateway) -> None:
+def test_sources_moves_and_the_experiment_arm_are_named(settings: ExplorerSettings, gateway: FakeGateway) -> None:
     gateway.response = recommendation_pb2.RecommendItemsResponse(
         items=[
             recommendation_pb2.ScoredItem(
@@ -70,10 +70,12 @@ def test_sources_and_moves_are_named(settings: ExplorerSettings, gateway: FakeGa
                 sources=[recommendation_pb2.ItemSource(source="trending", place=3)],
                 move=recommendation_pb2.Move(reasons=[recommendation_pb2.MOVE_REASON_DIVERSITY], ranked_position=17),
             )
-        ]
+        ],
+        experiment_arm="bolder",
     )
     found = page(settings, "/")
     assert '<span class="tag">trending 3</span>' in found.text
+    assert "Experiment arm <strong>bolder</strong>" in found.text
     assert "ranked 17: diversity" in found.text
 
 
