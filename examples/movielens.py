@@ -125,6 +125,8 @@ def print_figures(screen: Console, figures: Mapping[str, Mapping[str, float]]) -
     table.add_column("HR@10", justify="right")
     table.add_column("NDCG@10", justify="right")
     for name, shown in SHOWN_FIGURES.items():
+        if name not in figures:  # a release that was made elsewhere
+            continue
         style = "bold" if name == "chain" else ""
         table.add_row(shown, f"{figures[name]['hr_at_10']:.3f}", f"{figures[name]['ndcg_at_10']:.3f}", style=style)
     screen.print()
@@ -138,9 +140,8 @@ def print_five(screen: Console, winnow: WinnowClient, log: Interactions) -> None
     latest = [watch.item_id for watch in history[-3:]]
     titles = winnow.items([*latest, *(item.item_id for item in answer.items)]).by_id
     watched = ", ".join(titles[item_id].title for item_id in latest)
-    screen.print(
-        f"\nPerson {USERS[-1]} watched {len(history)} films, at last {watched}. Winnow recommends", markup=False
-    )
+    screen.print(f"\nPerson {USERS[-1]} watched {len(history)} films, at last {watched}.", markup=False)
+    screen.print("Winnow recommends")
     for position, item in enumerate(answer.items, start=1):
         screen.print(f"  {position}  {titles[item.item_id].title}", markup=False)
 

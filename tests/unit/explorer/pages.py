@@ -49,7 +49,10 @@ async def _page(app: Any, path: str, method: str, headers: Headers) -> Page:
         "client": ("127.0.0.1", 1),
         "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
     }  # fmt: skip
-    await app(scope, receive, send)
+    try:
+        await app(scope, receive, send)
+    except ZeroDivisionError:  # a defect that a test has made; what is answered comes first, then the server logs it
+        assert sent
     start, *body = sent
     return Page(
         status=start["status"],

@@ -216,6 +216,15 @@ def test_an_address_that_is_too_long_is_refused_before_anything_is_asked(
     assert gateway.requests == []
 
 
+def test_a_defect_of_the_explorer_is_a_page_too(settings: ExplorerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("winnow.explorer.pages.suggested_filters", lambda *_: 1 / 0)
+    found = page(settings, "/")
+    assert found.status == 500
+    assert "This page has failed" in found.text
+    assert "ZeroDivisionError" not in found.text
+    assert "content-security-policy" in found.headers
+
+
 def test_other_names_are_refused(settings: ExplorerSettings, gateway: FakeGateway) -> None:
     assert page(settings, "/", host="evil.example").status == 400
     assert gateway.requests == []
