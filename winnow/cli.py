@@ -11,6 +11,7 @@ from winnow.commands.evaluate import evaluate
 from winnow.commands.events import events_app
 from winnow.commands.experiment import experiment_app
 from winnow.commands.explain import explain
+from winnow.commands.explore import explore
 from winnow.commands.export_log import export_log
 from winnow.commands.health import health
 from winnow.commands.items import items
@@ -62,6 +63,7 @@ app.command()(recommend)
 app.add_typer(events_app, name="events")
 app.command()(similar)
 app.command()(explain)
+app.command()(explore)
 app.command()(schema)
 app.command()(health)
 app.command()(loadtest)
