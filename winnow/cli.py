@@ -1,6 +1,7 @@
 """The command line.
 
-`winnow data | check | train | items | evaluate | serve | recommend | similar | explain | schema | health | loadtest`
+`winnow data | check | train | items | evaluate | serve | recommend | similar | explain | schema | health | loadtest |
+fetch-release`
 """
 
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from winnow.commands.check import check
 from winnow.commands.data import data_app
 from winnow.commands.evaluate import evaluate
 from winnow.commands.explain import explain
+from winnow.commands.fetch_release import fetch_release
 from winnow.commands.health import health
 from winnow.commands.items import items
 from winnow.commands.loadtest import loadtest
@@ -56,6 +58,7 @@ app.command()(explain)
 app.command()(schema)
 app.command()(health)
 app.command()(loadtest)
+app.command()(fetch_release)
 
 if __name__ == "__main__":
     app()
