@@ -89,7 +89,7 @@ def service(name: str, releases: Path, secrets: Path, targets: dict[str, str]) -
             word.replace("/etc", str(secrets), 1).replace(f"localhost:{own_port}", f"localhost:{port}")
             for word in container["readinessProbe"]["exec"]["command"]
         ]
-        give_up = time.monotonic() + 90
+        give_up = time.monotonic() + 180
         while subprocess.run([BIN / probe[0], *probe[1:]], capture_output=True, check=False).returncode:
             assert process.poll() is None, f"{name} has ended"
             assert time.monotonic() < give_up, f"{name} is not ready: {probe}"
@@ -126,7 +126,7 @@ def edge(releases: Path, secrets: Path, tmp_path_factory: pytest.TempPathFactory
             process = subprocess.Popen([BIN / program, *flags, "--use-dynamic-base-id"], stdout=log, stderr=log)
         running.callback(process.wait)
         running.callback(process.kill)
-        give_up = time.monotonic() + 60
+        give_up = time.monotonic() + 180
         operators = f"http://127.0.0.1:{ports[8080]}"
         while not (is_ready(operators) and healthy_gateways(operators) == GATEWAY_COUNT):
             assert process.poll() is None, (config / "log").read_text()[-2000:]
@@ -245,7 +245,7 @@ def test_no_call_is_lost_when_a_gateway_is_stopped(stub: Any, edge: Edge) -> Non
     for caller in callers:
         caller.start()
     edge.gateways[0].process.send_signal(signal.SIGTERM)
-    assert edge.gateways[0].process.wait(60) == 0
+    assert edge.gateways[0].process.wait(120) == 0
     stop.set()
     for caller in callers:
         caller.join()
