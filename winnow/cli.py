@@ -1,7 +1,7 @@
 """The command line.
 
 `winnow data | check | train | items | evaluate | serve | recommend | similar | explain | schema | health | loadtest |
-fetch-release`
+plan | fetch-release`
 """
 
 from importlib.metadata import version
@@ -17,6 +17,7 @@ from winnow.commands.fetch_release import fetch_release
 from winnow.commands.health import health
 from winnow.commands.items import items
 from winnow.commands.loadtest import loadtest
+from winnow.commands.plan import plan
 from winnow.commands.recommend import recommend
 from winnow.commands.schema import schema
 from winnow.commands.serve import serve
@@ -58,6 +59,7 @@ app.command()(explain)
 app.command()(schema)
 app.command()(health)
 app.command()(loadtest)
+app.command()(plan)
 app.command()(fetch_release)
 
 if __name__ == "__main__":

@@ -193,7 +193,7 @@ def stub(edge: Edge, secrets: Path) -> Iterator[Any]:
     credentials = channel_credentials(secrets / "envoy" / "edge" / "ca.crt", None, None)
     assert credentials is not None
     with grpc.secure_channel(edge.target, credentials) as channel:
-        yield recommendation_pb2_grpc.RecommendationServiceStub(channel)  # type: ignore[no-untyped-call]
+        yield recommendation_pb2_grpc.RecommendationServiceStub(channel)
 
 
 def ask(stub: Any, user: str) -> Any:
@@ -221,7 +221,7 @@ def test_what_is_for_operators_is_not_for_callers(edge: Edge, secrets: Path) -> 
     credentials = channel_credentials(secrets / "envoy" / "edge" / "ca.crt", None, None)
     assert credentials is not None
     with grpc.secure_channel(edge.target, credentials) as channel:
-        status = status_pb2_grpc.StatusServiceStub(channel)  # type: ignore[no-untyped-call]
+        status = status_pb2_grpc.StatusServiceStub(channel)
         with pytest.raises(grpc.RpcError) as refused:
             status.GetStatus(status_pb2.GetStatusRequest(), timeout=5)
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -82,7 +82,7 @@ def test_a_service_swaps_to_what_the_sidecar_fetches(storage: S3Server, bucket: 
     sidecar = start_container("follow-releases", releases, storage)
     try:
         with running("candidate_service", releases, "--release-poll-seconds=0.2") as service:
-            status = status_pb2_grpc.StatusServiceStub(service.channel)  # type: ignore[no-untyped-call]
+            status = status_pb2_grpc.StatusServiceStub(service.channel)
             # Damaged on its way: nothing changes, and the sidecar goes on.
             damaged = write_random_release(bucket, seed=1, item_count=200)
             (bucket / damaged / "vocabulary.safetensors").write_bytes(b"damaged")
