@@ -323,9 +323,11 @@ def paper_model(small: CostModel, results: Mapping[str, Any], measured: str) -> 
         )
         for role in ROLES
     }
-    return small.model_copy(
-        update={"measured": measured, "item_count": float(presets["paper"]["shape"]["item_count"]), **costs}
-    )
+    item_count = float(presets["paper"]["shape"]["item_count"])
+    # The sizes were measured one query at a time, the service's search in batches: they give the growth, it the level.
+    level = factor * computed("paper", "served search") / small.search_seconds(item_count)
+    search = tuple(SearchCost(item_count=point.item_count, seconds=level * point.seconds) for point in small.search)
+    return small.model_copy(update={"measured": measured, "item_count": item_count, "search": search, **costs})
 
 
 def _memory(results: Mapping[str, Any], service: str) -> tuple[float, float]:

@@ -46,8 +46,8 @@ def s3_server(directory: Path) -> Iterator[S3Server]:
     ports = {part: free_port("127.0.0.1") for part in parts}
     flags = [f"-{part}={port}" for part, port in ports.items()]
     weed = Path(sys.executable).parent / "weed"
-    command: list[str | Path] = [weed, "server", "-s3", f"-s3.config={directory / 's3.json'}", "-s3.port.iceberg=0", f"-dir={directory}",
-               "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *flags]  # fmt: skip
+    own = [f"-s3.config={directory / 's3.json'}", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command = [str(weed), "server", "-s3", "-s3.port.iceberg=0", *own, *flags]
     environment = {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3.port']}",
         "AWS_ALLOW_HTTP": "true",

@@ -113,13 +113,18 @@ def make_plan(model: CostModel, wanted: Wanted, request_count: int = 2000) -> Pl
     `request_count` are simulated each time.
     """
     shard_count = _shards_by_memory(model, wanted)
+    found: Plan | None = None
     while True:
         planner = _Planner(model, wanted, shard_count, request_count)
         calmest = planner.plan(UTILISATIONS[-1], GUESSED_BATCH)
-        if calmest.keeps_latency:
-            return planner.fewest(calmest)
-        if calmest.search_seconds < NEGLIGIBLE_SEARCH_SHARE * wanted.p99_seconds or shard_count >= MAX_SHARDS:
-            return calmest
+        plan = planner.fewest(calmest) if calmest.keeps_latency else calmest
+        if found is not None and found.keeps_latency and plan.replica_count >= found.replica_count:
+            return found
+        found = plan
+        # Shards are an engine's: none where the service itself is quick enough, and no more than help.
+        quick = plan.search_seconds < NEGLIGIBLE_SEARCH_SHARE * wanted.p99_seconds
+        if quick or shard_count >= MAX_SHARDS or (plan.keeps_latency and shard_count == 1):
+            return plan
         shard_count *= 2
 
 

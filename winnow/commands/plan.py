@@ -57,12 +57,13 @@ def plan(
     if made.shard_count > 1:
         console.print(
             f"The index has {made.shard_count:,} shards, each searched for every request: "
-            f"{1000 * made.search_seconds:,.1f} ms of CPU time in each."
+            f"{1000 * made.search_seconds:,.1f} ms of CPU time in each.",
+            soft_wrap=True,
         )
     console.print(
         f"p50 {1000 * made.p50_seconds:,.0f} ms, p99 {1000 * made.p99_seconds:,.0f} ms with a zone less, simulated; "
         f"{made.mean_batch:,.1f} requests in a batch."
     )
     for limit in made.limits():
-        console.print(f"- {limit}")
+        console.print(f"- {limit}", soft_wrap=True)
     console.print(f"A replica is one process on one core. Costs: {model.measured}", soft_wrap=True)
