@@ -110,8 +110,16 @@ class GatewaySettings(ServerSettings):
     """Where users' histories are kept: the path of an SQLite file, or a `redis://` URL; empty for nowhere."""
     users_max_events: Annotated[int, Field(ge=1, le=MAX_STORED_EVENTS)] = 1000
     """How many events of each kind (watch, click, impression) the store keeps for a user: the latest ones."""
+    users_retention_days: Annotated[float, Field(ge=0, le=36_500)] = 0.0
+    """For how long a user is kept after the last event was written; 0 keeps users for ever."""
     users_timeout_seconds: PositiveSeconds = 0.1
     """How long a request waits for a stored history, at most; then its answer is degraded."""
+    answer_log: Path | None = None
+    """Directory of the log of answers to requests with a user id. `DeleteUser` is noted there, whatever the share."""
+    answer_log_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Part of these answers that is logged."""
+    answer_log_file_mebibytes: PositiveInt = 64
+    """Size at which a gateway begins another file of the answer log; it also does so after a day."""
     stage_ca_file: Path | None = None
     """PEM certificates of the authorities that sign the stages' certificates; TLS to the stages is on if set."""
     stage_certificate_file: Path | None = None
@@ -119,9 +127,17 @@ class GatewaySettings(ServerSettings):
     stage_key_file: Path | None = None
     """PEM private key of that certificate."""
     tokens_file: Path | None = None
-    """File with one bearer token a line; if set, every call needs one of them. Read again when it changes."""
+    """A bearer token a line, perhaps with what it permits; if set, every call needs one. Read again when it changes."""
     retry_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Second tries of stage calls that failed or are overdue, as a share of all stage calls: a budget."""
+
+    @model_validator(mode="after")
+    def _check_answer_log(self) -> Self:
+        if self.answer_log_share and self.answer_log is None:
+            raise ValueError("answer_log_share needs an answer_log")
+        if self.answer_log is not None and not self.users_store:
+            raise ValueError("answer_log needs a users_store: only answers to requests with a user id are logged")
+        return self
 
     @model_validator(mode="after")
     def _check_sources(self) -> Self:

