@@ -13,9 +13,11 @@ from winnow.commands.experiment import experiment_app
 from winnow.commands.explain import explain
 from winnow.commands.explore import explore
 from winnow.commands.export_log import export_log
+from winnow.commands.fetch_release import fetch_release
 from winnow.commands.health import health
 from winnow.commands.items import items
 from winnow.commands.loadtest import loadtest
+from winnow.commands.plan import plan
 from winnow.commands.publish import publish
 from winnow.commands.recommend import recommend
 from winnow.commands.retrain import retrain
@@ -67,6 +69,8 @@ app.command()(explore)
 app.command()(schema)
 app.command()(health)
 app.command()(loadtest)
+app.command()(plan)
+app.command()(fetch_release)
 
 if __name__ == "__main__":
     app()
