@@ -62,13 +62,6 @@ Response = TypeVar(
     recommendation_pb2.ExplainItemResponse,
 )
 
-ArmResponse: TypeAlias = (
-    recommendation_pb2.RecommendItemsResponse
-    | recommendation_pb2.RetrieveItemsResponse
-    | recommendation_pb2.RankItemsResponse
-    | recommendation_pb2.ExplainItemResponse
-)
-
 SECONDS_PER_DAY = 86_400
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -165,35 +158,27 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         self, message: recommendation_pb2.RetrieveItemsRequest, context: Context
     ) -> recommendation_pb2.RetrieveItemsResponse:
         """Retrieve candidates only."""
-        arm = self._releases.arm_of(message.user_id)
-        response = await self._respond(
+        return await self._respond(
             message,
             self._deadline(context),
             self._read.retrieve,
             Pipeline.retrieve,
             self._write_retrieved,
             user_id=message.user_id,
-            arm=arm,
         )
-        self._name_arm(response, arm)
-        return response
 
     async def RankItems(
         self, message: recommendation_pb2.RankItemsRequest, context: Context
     ) -> recommendation_pb2.RankItemsResponse:
         """Score the caller's items."""
-        arm = self._releases.arm_of(message.user_id)
-        response = await self._respond(
+        return await self._respond(
             message,
             self._deadline(context),
             self._read.rank,
             Pipeline.rank,
             self._write_ranked,
             user_id=message.user_id,
-            arm=arm,
         )
-        self._name_arm(response, arm)
-        return response
 
     async def SimilarItems(
         self, message: recommendation_pb2.SimilarItemsRequest, context: Context
@@ -207,8 +192,7 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         self, message: recommendation_pb2.ExplainItemRequest, context: Context
     ) -> recommendation_pb2.ExplainItemResponse:
         """Say why an item is or is not recommended."""
-        arm = self._releases.arm_of(message.request.user_id)
-        response = await self._respond(
+        return await self._respond(
             message,
             self._deadline(context),
             self._read.explain,
@@ -216,10 +200,7 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
             self._write_explained,
             user_id=message.request.user_id,
             user_field="request.user_id",
-            arm=arm,
         )
-        self._name_arm(response, arm)
-        return response
 
     @takes(batches.split)
     async def BatchRecommendItems(
@@ -246,7 +227,6 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         message = self._parse_recommend(data)
         if isinstance(message, InvalidRequestError):
             raise message
-        arm = self._releases.arm_of(message.user_id)
         shadow = self._releases.shadow
         read = self._read.recommend
         histories: list[StoredHistory | None] = []
@@ -263,10 +243,10 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
 
             read = read_and_keep
         response = await self._respond(
-            message, deadline, read, Pipeline.recommend, self._write_recommended, user_id=message.user_id, arm=arm
+            message, deadline, read, Pipeline.recommend, self._write_recommended, user_id=message.user_id
         )
-        if arm is not None or histories:
-            self._take_part(message, response, arm, histories, answered)
+        if self._releases.experiment is not None:
+            self._take_part(message, response, histories, answered)
         if self._answer_log is not None:
             self._answer_log.offer(message, response)
         return response
@@ -275,16 +255,16 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         self,
         message: recommendation_pb2.RecommendItemsRequest,
         response: recommendation_pb2.RecommendItemsResponse,
-        arm: UserArm | None,
         histories: Sequence[StoredHistory | None],
         answered: list[ShadowedRequest],
     ) -> None:
-        """Do what an experiment asks for an answer: name and count its arm, and keep it for the shadow.
+        """Do what an experiment asks for an answer: count its arm, and keep it for the shadow.
 
         `histories` is empty unless the shadow is to be asked.
         """
+        arm = self._releases.arm_of(message.user_id)
         degraded = response.degradation.step != recommendation_pb2.DEGRADATION_STEP_NONE
-        if arm is not None and self._name_arm(response, arm):
+        if arm is not None and response.experiment_arm:
             response.recommendation_id = self._ids.marked(arm.figures.mark)
             arm.figures.count_answer(arm.group, response.timing.total_microseconds / 1e6, degraded=degraded)
         if histories and not degraded:
@@ -304,13 +284,6 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
             for request in answered:
                 shadow.ask(request)
 
-    def _name_arm(self, response: ArmResponse, arm: UserArm | None) -> bool:
-        """Write the arm into an answer that belongs to it, and return whether it does."""
-        if arm is None or not self._releases.is_of_arm(response.release_id, arm):
-            return False
-        response.experiment_arm = arm.figures.name
-        return True
-
     def _count_events(self, events: Sequence[Event]) -> None:
         if self._releases.experiment is not None:
             self._releases.experiment.count_events(events)
@@ -325,14 +298,14 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         *,
         user_id: str = "",
         user_field: str = "user_id",
-        arm: UserArm | None = None,
     ) -> Response:
         """Read the message, answer it from one release, write the answer: the shape of every call.
 
-        A `user_id`, which the message has in `user_field`, brings the stored history of that user. The release is that
-        of the `arm`.
+        A `user_id`, which the message has in `user_field`, brings the stored history of that user, and their arm of an
+        experiment, if one runs.
         """
         started = time.perf_counter_ns()
+        arm = self._releases.arm_of(user_id)
         stored = await self._stored_history(user_id, user_field, deadline, arm) if user_id else None
 
         async def from_release(release: ServedRelease, other_release: bool) -> Response:
@@ -343,7 +316,12 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
             response.recommendation_id = self._ids.next()
             return response
 
-        return await self._releases.answer(from_release, arm)
+        answered = await self._releases.answer(from_release, arm)
+        if arm is not None and self._releases.is_of_arm(answered.release_id, arm):
+            # Of similar items there is no user, and so no arm.
+            assert not isinstance(answered, recommendation_pb2.SimilarItemsResponse)  # noqa: S101 - a promise above
+            answered.experiment_arm = arm.figures.name
+        return answered
 
     async def _stored_history(self, user_id: str, field: str, deadline: float, arm: UserArm | None) -> StoredHistory:
         """Raise InvalidRequestError where the id is too long or there is no store."""
