@@ -1,7 +1,7 @@
 """`python -m benchmarks.capacity`: measures what a request costs each service, and checks the simulation against loads.
 
-Needs an idle machine with two cores and takes three minutes. It writes benchmarks/capacity.json, and the model that
-`winnow plan` reads: winnow/capacity/cost_model.json. With --report-only it measures nothing and writes both again.
+Needs an idle machine with two cores and takes about five minutes. It writes benchmarks/capacity.json, and the model
+that `winnow plan` reads: winnow/capacity/cost_model.json. With --report-only it measures nothing and writes both again.
 """
 
 import argparse
@@ -237,7 +237,7 @@ def idle_calibration(measured: Calibration, serving: Mapping[str, Any]) -> Calib
     )
 
 
-def fitted(found: Calibration, results: Mapping[str, Any], preset: Preset, measured: str) -> CostModel:
+def fitted(found: Calibration, results: Mapping[str, Any], preset: Preset, measured: str, cores: int) -> CostModel:
     """Return the model of the preset that the calibration was made with."""
     costs = {}
     for role in ROLES:
@@ -271,7 +271,7 @@ def fitted(found: Calibration, results: Mapping[str, Any], preset: Preset, measu
         busy_speed=found.busy_speed,
         client_seconds=found.client_seconds,
     )
-    return _with_path(model, found.alone_p50_seconds, os.cpu_count() or 1)
+    return _with_path(model, found.alone_p50_seconds, cores)
 
 
 def _with_path(model: CostModel, p50_seconds: float, cores: int) -> CostModel:
@@ -296,7 +296,13 @@ def _with_path(model: CostModel, p50_seconds: float, cores: int) -> CostModel:
     return model.model_copy(update={"path_share": (low + high) / 2})
 
 
-def paper_model(small: CostModel, results: Mapping[str, Any], measured: str) -> CostModel:
+def idle_model(measured: Calibration, results: Mapping[str, Any], preset: Preset) -> CostModel:
+    """Return the preset's model from results.json."""
+    found = idle_calibration(measured, results["presets"][preset.name]["serving"])
+    return fitted(found, results, preset, "results.json", results["machine"]["cores"])
+
+
+def paper_model(small: CostModel, results: Mapping[str, Any]) -> CostModel:
     """Return the model of the paper's networks over a million items: the same messages, other computations.
 
     A computation takes longer in a service than alone, in which it has the caches to itself: by the factor that
@@ -327,6 +333,8 @@ def paper_model(small: CostModel, results: Mapping[str, Any], measured: str) -> 
     # The sizes were measured one query at a time, the service's search in batches: they give the growth, it the level.
     level = factor * computed("paper", "served search") / small.search_seconds(item_count)
     search = tuple(SearchCost(item_count=point.item_count, seconds=level * point.seconds) for point in small.search)
+    processor = results["machine"]["processor"]
+    measured = f"the paper's networks over a million items on {processor}; python -m benchmarks.capacity"
     return small.model_copy(update={"measured": measured, "item_count": item_count, "search": search, **costs})
 
 
@@ -440,16 +448,13 @@ def main() -> None:
     found["measured"].setdefault("busy_speed", 1.0)
     measured = calibration(found["measured"])
     cores = found["machine"]["cores"]
-    model = fitted(measured, results, preset, "python -m benchmarks.capacity")
-    idle = fitted(idle_calibration(measured, results["presets"]["small"]["serving"]), results, preset, "results.json")
+    model = fitted(measured, results, preset, "python -m benchmarks.capacity", cores)
+    idle = idle_model(measured, results, preset)
     found["model"] = model.model_dump(mode="json")
     found["compared"] = compare(model, found["measured"]["points"], cores)
     found["compared_with_results"] = compare(idle, idle_points(results), results["machine"]["cores"])
     arguments.output.write_text(json.dumps(found, indent=1) + "\n")
-    text = (
-        f"the paper's networks over a million items on {results['machine']['processor']}; python -m benchmarks.capacity"
-    )
-    arguments.model.write_text(paper_model(idle, results, text).model_dump_json(indent=1) + "\n")
+    arguments.model.write_text(paper_model(idle, results).model_dump_json(indent=1) + "\n")
     print("This run:", *table(found["compared"]), "", "results.json:", *table(found["compared_with_results"]), sep="\n")
 
 
