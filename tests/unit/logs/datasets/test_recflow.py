@@ -69,7 +69,8 @@ def write(path: Path, rows: list[dict[str, int]]) -> None:
 
 
 def choice(**values: Any) -> recflow.Choice:
-    return recflow.Choice(**({"impression_days": 2, "unshown": {}} | values))
+    defaults: dict[str, Any] = {"impression_days": 2, "unshown": {}}
+    return recflow.Choice(**defaults | values)
 
 
 def test_watches_are_the_effective_views_of_all_days_and_impressions_what_was_shown_on_the_last(
