@@ -44,6 +44,8 @@ ROW_PLACES = {
     "`order`, test": "movielens_1m_order.test",
     "`demo`, validation": "movielens_1m_demo.validation",
     "`demo`, test": "movielens_1m_demo.test",
+    "`demo`, ties by a hash, validation": "movielens_1m_demo_hashed_ties.validation",
+    "`demo`, ties by a hash, test": "movielens_1m_demo_hashed_ties.test",
     "`demo`, global time, validation": "movielens_1m_time_split.validation",
     "`demo`, global time, test": "movielens_1m_time_split.test",
 }
