@@ -4,14 +4,15 @@
     rivals/bin/pip install '.[train]' --constraint constraints.txt
     rivals/bin/pip install --no-deps recbole==1.2.1 torch-rechub==0.9.0
     rivals/bin/pip install pandas scikit-learn tqdm colorlog colorama texttable thop tabulate psutil pyyaml tensorboard
-    PYTHONPATH=. rivals/bin/python -m benchmarks.other_recommenders recbole_sasrec --epochs 12 \
+    PYTHONPATH=. rivals/bin/python -m benchmarks.other_recommenders recbole_sasrec --epochs 4 \
         --interactions data/movielens-1m/interactions.parquet --figures docs/quality.json
 
-They see the order of watches and nothing else, as the preset `order` does. After every epoch all unseen items are
-ranked for the validation; the epoch with the best NDCG@10 there is the one whose test figures count.
+They see the order of watches and nothing else, as the preset `order` does. The step size falls to zero over the epochs,
+and the last one counts. Their settings are in their modules.
 """
 
 import argparse
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from winnow.evaluation.best_unseen import best_of_dense, most_watched_first
-from winnow.evaluation.compare import SEED
+from winnow.evaluation.compare import PARTS, SEED
 from winnow.evaluation.figures_file import FiguresFile
 from winnow.evaluation.recommender_figures import ask, measure
 from winnow.history import RaggedRows
@@ -30,6 +31,7 @@ from winnow.logs.interactions import read_interactions
 from winnow.logs.log_format import LogFormat
 from winnow.logs.split import LogSplit
 
+SECTION = "other_recommenders"
 NAMES = ("recbole_sasrec", "torch_rechub_youtubednn")
 # As the presets for MovieLens-1M.
 MIN_ITEM_COUNT = 5
@@ -81,32 +83,35 @@ def main() -> None:
         arguments.name, LogSplit.leave_last_out(interactions.histories), len(interactions.vocabulary), arguments.epochs
     )
     if arguments.figures is not None:
-        FiguresFile(arguments.figures, arguments.name).save(found)
+        FiguresFile(arguments.figures, SECTION).save(merged(arguments.figures, arguments.name, found))
 
 
 def run(name: str, split: LogSplit, item_count: int, epochs: int) -> dict[str, Any]:
-    """Train for some epochs. Return the figures of the best by part, its number and what the training took."""
+    """Train for some epochs. Return the figures of both parts, and what the training took."""
     trained = build(name, split.training, item_count, epochs)
-    recommender = ByScore(trained, split.training, item_count)
-    watch_counts = split.watch_counts(item_count)
-    found: dict[str, Any] = {}
     cpu_seconds = 0.0
     for epoch in range(1, epochs + 1):
         started, cpu_started = time.perf_counter(), time.process_time()
         loss = trained.train_epoch(epoch)
         seconds, cpu_seconds = time.perf_counter() - started, cpu_seconds + time.process_time() - cpu_started
-        validation = measure(ask(recommender, split.validation, item_count), watch_counts, seed=SEED)
-        shown = "  ".join(f"{key} {validation[key]:.4f}" for key in ("hr_at_10", "hr_at_200", "ndcg_at_10"))
-        print(f"{trained.name}, epoch {epoch} of {epochs}: loss {loss:.4f} in {seconds:.0f} s  {shown}", flush=True)
-        if not found or validation["ndcg_at_10"] > found["validation"][name]["ndcg_at_10"]:
-            test = measure(ask(recommender, split.test, item_count), watch_counts, seed=SEED)
-            found = {"validation": {name: rounded(validation)}, "test": {name: rounded(test)}, "best_epoch": epoch}
-    shown = "  ".join(f"{key} {found['test'][name][key]:.4f}" for key in ("hr_at_10", "hr_at_200", "ndcg_at_10"))
-    print(f"{trained.name}, epoch {found['best_epoch']}, test: {shown}; {cpu_seconds:.0f} s of CPU time", flush=True)
-    return {
-        "split": split.description, **found, "epochs": epochs, "cpu_seconds": round(cpu_seconds),
-        "settings": dict(trained.settings),
-    }  # fmt: skip
+        print(f"{name}, epoch {epoch} of {epochs}: loss {loss:.4f} in {seconds:.0f} s", flush=True)
+    recommender = ByScore(trained, split.training, item_count)
+    found: dict[str, Any] = {"epochs": epochs, "cpu_seconds": round(cpu_seconds), "settings": dict(trained.settings)}
+    for part, held_out in split.held_out.items():
+        figures = measure(ask(recommender, held_out, item_count), split.watch_counts(item_count), seed=SEED)
+        shown = "  ".join(f"{key} {figures[key]:.4f}" for key in ("hr_at_10", "hr_at_200", "ndcg_at_10"))
+        print(f"{name}, {part}: {shown}; {cpu_seconds:.0f} s of CPU time", flush=True)
+        found[part] = {key: round(value, DECIMALS) for key, value in figures.items()}
+    return found
+
+
+def merged(path: Path, name: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section of the figures file with those of one recommender: its figures by part, and its run."""
+    sections = json.loads(path.read_text()) if path.exists() else {}
+    section = sections.get(SECTION, {})
+    figures = {part: {**section.get(part, {}), name: found[part]} for part in PARTS}
+    run_of_it = {key: value for key, value in found.items() if key not in PARTS}
+    return {**figures, "runs": {**section.get("runs", {}), name: run_of_it}}
 
 
 def build(name: str, training: RaggedRows, item_count: int, epochs: int) -> Trained:
@@ -118,11 +123,6 @@ def build(name: str, training: RaggedRows, item_count: int, epochs: int) -> Trai
     from benchmarks.other_recommenders.rechub_youtube_dnn import RechubYoutubeDNN
 
     return RechubYoutubeDNN(training, item_count, epochs)
-
-
-def rounded(figures: Mapping[str, float]) -> dict[str, float]:
-    """Return figures as they are kept."""
-    return {key: round(value, DECIMALS) for key, value in figures.items()}
 
 
 if __name__ == "__main__":
