@@ -84,11 +84,13 @@ def chain_logits(
     *,
     candidate_count: int,
 ) -> tuple[Tensor, Tensor]:
-    """Return the logits of all candidates of all held-out watches, float [B * K], and which are the target, bool."""
+    """Return the logits of all unseen candidates of all held-out watches, float [N], and which are the target, bool."""
     logits, hits = [], []
     for block, candidates_BK, logits_BK in ranked_blocks(candidate_network, ranking_network, held_out, candidate_count):
-        logits.append(logits_BK.flatten())
-        hits.append((candidates_BK == torch.from_numpy(block.targets).to(candidates_BK).unsqueeze(1)).flatten())
+        hit_BK = candidates_BK == torch.from_numpy(block.targets).to(candidates_BK).unsqueeze(1)
+        unseen_BK = ~seen_among(candidates_BK, block.histories)
+        logits.append(logits_BK[unseen_BK])
+        hits.append(hit_BK[unseen_BK])
     return torch.cat(logits), torch.cat(hits)
 
 
@@ -108,9 +110,14 @@ def ranked_blocks(
 
 
 def ranks_among(candidates_BK: Tensor, scores_BK: Tensor, block: HeldOut) -> Ranks:
-    """Rank the targets of a block among its candidates. Equal scores keep the order of the candidates."""
+    """Rank the targets of a block among its candidates. Equal scores keep the order of the candidates.
+
+    Candidates that their user has seen come last, whatever their scores, and a target among them is NOT_FOUND.
+    """
+    seen_BK = seen_among(candidates_BK, block.histories)
+    scores_BK = scores_BK.masked_fill(seen_BK, -torch.inf)
     targets_B1 = torch.from_numpy(block.targets).to(candidates_BK).unsqueeze(1)
-    hit_BK = candidates_BK == targets_B1
+    hit_BK = (candidates_BK == targets_B1) & ~seen_BK
     target_scores_B1 = scores_BK.masked_fill(~hit_BK, -torch.inf).amax(dim=1, keepdim=True)
     places_K = torch.arange(candidates_BK.shape[1], device=candidates_BK.device)
     target_places_B1 = hit_BK.int().argmax(dim=1, keepdim=True)
@@ -126,6 +133,24 @@ def top_candidates(network: DeepCandidateGenerationModel, histories: RaggedRows,
     """
     scores_BI = _hide_seen(_scores(network, histories), histories)
     return scores_BI.topk(min(candidate_count, scores_BI.shape[1]), dim=1).indices
+
+
+def seen_among(candidates_BK: Tensor, histories: RaggedRows) -> Tensor:
+    """Return which candidates of `top_candidates` their user has seen, bool [B, K]: few unseen items were left.
+
+    Serving leaves seen items out of the candidates.
+    """
+    rows = torch.from_numpy(histories.rows.astype(np.int64)).to(candidates_BK.device)
+    users = torch.from_numpy(np.repeat(np.arange(len(histories)), histories.lengths)).to(candidates_BK.device)
+    # Seen ones end a list: where none is last, there is none.
+    possible_B = torch.zeros(len(candidates_BK), dtype=torch.bool, device=candidates_BK.device)
+    possible_B[users[rows == candidates_BK[:, -1][users]]] = True
+    seen_BK = torch.zeros_like(candidates_BK, dtype=torch.bool)
+    if bool(possible_B.any()):
+        base = 1 + max(int(candidates_BK.max()), int(rows.max()))
+        keys_BK = candidates_BK + base * torch.arange(len(candidates_BK), device=candidates_BK.device).unsqueeze(1)
+        seen_BK[possible_B] = torch.isin(keys_BK[possible_B], users * base + rows)
+    return seen_BK
 
 
 def stage_ranks(
