@@ -59,7 +59,8 @@ class Move:
 NO_MOVES: Mapping[int, Move] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# The answers are not frozen: one is made for every request, and a frozen one takes twice as long to make.
+@dataclass(slots=True, kw_only=True)
 class Timing:
     """Where the time of one request went, in microseconds; None for a step that it did not take."""
 
@@ -82,7 +83,7 @@ class SourcePlaces(NamedTuple):
     """One for each item, from 1; 0 where the source has not proposed it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class ScoredRows:
     """Rows, best first, without duplicates, and the score of each of them."""
 
@@ -92,14 +93,14 @@ class ScoredRows:
     timing: Timing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class RetrievedRows(ScoredRows):
     """Candidates in candidate order."""
 
     source: CandidateSource
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Recommendation(RetrievedRows):
     """The best of the candidates."""
 

@@ -1,6 +1,7 @@
 """What requests say, read from their messages as RequestReader takes it; nothing is checked here."""
 
 from collections.abc import Sequence
+from itertools import repeat
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -8,6 +9,10 @@ from gateway.requests import GivenContext, GivenHistory, GivenRestriction
 from gateway.selection_rules import MAX_CAPS, MAX_PINNED_ITEMS, NOTHING_SELECTED, GivenSelection
 from gateway.users import StoredHistory
 from winnow.v1 import recommendation_pb2
+
+_item_id = attrgetter("item_id")
+# Unbound: `watch.HasField` would make an object for every watch.
+_has_field = recommendation_pb2.Watch.HasField
 
 
 def given_history(
@@ -20,7 +25,7 @@ def given_history(
     watches = list(watches)
     return GivenHistory(
         length=len(watches),
-        item_ids=[watch.item_id for watch in watches],
+        item_ids=list(map(_item_id, watches)),
         weights=_given(watches, "weight"),
         times=_given(watches, "timestamp_seconds"),
         stored=stored,
@@ -67,7 +72,7 @@ def _given(watches: Sequence[recommendation_pb2.Watch], field: Literal["weight",
         values = list(map(attrgetter(field), watches))
         if all(values):
             return values
-    is_set = [watch.HasField(field) for watch in watches]
-    if not any(is_set):
+    is_set = list(map(_has_field, watches, repeat(field)))
+    if True not in is_set:
         return ()
     return [getattr(watch, field) if known else None for watch, known in zip(watches, is_set, strict=True)]

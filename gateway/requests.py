@@ -16,7 +16,7 @@ from gateway.settings import MAX_LOOKED_UP_ITEMS, GatewaySettings
 from gateway.users import StoredHistory
 from winnow.catalogue.vocabulary import MAX_ITEM_ID_BYTES
 from winnow.contexts import RequestContexts
-from winnow.history import UNKNOWN_TIME, UNKNOWN_WEIGHT, RaggedRows, Rows, WatchHistories
+from winnow.history import NO_ROWS, UNKNOWN_TIME, UNKNOWN_WEIGHT, RaggedRows, Rows, WatchHistories
 from winnow.queries import Restriction
 
 DEFAULT_ITEMS, MAX_ITEMS = 20, 100
@@ -326,9 +326,10 @@ def _candidates(
     include_watched: bool,
 ) -> CandidateRequest:
     watched, unknown_history_count = _history(history, catalogue)
-    excluded, unknown_excluded_count = watched.rows[:0], 0
+    excluded, unknown_excluded_count = NO_ROWS if include_watched else watched.rows, 0
     if excluded_item_ids:
-        excluded, unknown_excluded_count = catalogue.vocabulary.rows(excluded_item_ids)
+        given, unknown_excluded_count = catalogue.vocabulary.rows(excluded_item_ids)
+        excluded = np.concatenate([given, excluded])
     allowed, unknown_allowed_count = None, 0
     if restriction.allowed_item_ids:
         allowed, unknown_allowed_count = catalogue.vocabulary.rows(restriction.allowed_item_ids)
@@ -336,7 +337,7 @@ def _candidates(
         history=watched,
         item_count=item_count,
         candidate_count=item_count,
-        excluded=excluded if include_watched else np.concatenate([excluded, watched.rows]),
+        excluded=excluded,
         deadline=deadline,
         restriction=Restriction(filter=restriction.filter, allowed=allowed),
         stored=history.stored,

@@ -57,11 +57,11 @@ def enough_for_caps(candidates: Rows, count: int, rules: SelectionRules, catalog
 def best(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     """Return the positions of the `count` highest scores, descending; equal scores keep their order."""
     negative = -scores
-    order = np.argsort(negative)
+    order = negative.argsort()
     # Sorting without regard to the order of equal scores takes half the time, and there are hardly ever any.
     head = negative[order[: count + 1]]
     if (head[1:] == head[:-1]).any():
-        order = np.argsort(negative, kind="stable")
+        order = negative.argsort(kind="stable")
     return order[:count]
 
 

@@ -12,7 +12,7 @@ from gateway.stage_calls import StageFailure
 from winnow.history import Rows
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Gathered:
     """Candidates of one request, best first, with the scores that order them."""
 

@@ -193,11 +193,11 @@ def test_repeated_and_rare_rows_are_counted_and_used_as_before(tmp_path: Path) -
         ("log.csv.gz", b"no gzip", "cannot be read as csv: Not a gzipped file"),
         (
             "log.csv.gz",
-            gzip.compress(b"user_id,item_id,timestamp\nu,i,1\n")[:-9],
+            gzip.compress(b"user_id,item_id,timestamp\nu,i,1\n", mtime=0)[:-9],
             "cannot be read as csv: Compressed file",
         ),
         ("log.jsonl", b"", "is empty"),
-        ("log.csv.gz", gzip.compress(b""), "is empty"),
+        ("log.csv.gz", gzip.compress(b"", mtime=0), "is empty"),
         (
             "log.json",
             b"[]",
