@@ -97,6 +97,9 @@ class RankingSettings:
     # No preset states the settings from here on. With matching: add what nearest-neighbour recommenders say, as much as
     # validation says: see Neighbours.
     neighbours: bool = True
+    # Names of continuous features that the tower reads: see winnow.networks.features. Not those that read the time of a
+    # request or its unclicked items, which a log of watches does not have.
+    features: tuple[str, ...] = ()
 
 
 Objective = Literal["click", "watch_time", "watch_time_paper"]

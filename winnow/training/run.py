@@ -114,7 +114,14 @@ def run(
         if not context.continues:
             planned = plan_on_watches(split, len(interactions.vocabulary), sides, settings, context)
             console.print(describe(planned), highlight=False)
-        trained = train_on_watches(split, len(interactions.vocabulary), sides, settings, context, parts=parts)
+        facts = None
+        if settings.ranking.features:
+            counts = split.watch_counts(len(interactions.vocabulary))
+            popularity = (counts / counts.sum()).astype(np.float32)
+            facts = read_item_facts(paths.items, interactions.vocabulary, popularity, paths.log_format)
+        trained = train_on_watches(
+            split, len(interactions.vocabulary), sides, settings, context, parts=parts, facts=facts
+        )
     else:
         learning = settings.impressions
         if learning is None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from winnow.catalogue.item_facts import ItemFacts
 from winnow.evaluation.compare import SEED
 from winnow.evaluation.figures_table import GAIN_OF_RANKING
 from winnow.evaluation.rank_figures import Ranks, rank_figures
@@ -12,6 +13,7 @@ from winnow.evaluation.ranks import stage_ranks
 from winnow.evaluation.recommender_figures import gain
 from winnow.evaluation.simple_rivals import learn_rivals, rival_ranks
 from winnow.history import RaggedRows, WatchHistories
+from winnow.logs.items_file import facts_fingerprint
 from winnow.logs.side_values import SideValues
 from winnow.logs.split import LogSplit
 from winnow.networks.recalibration import WHOLE_CORRECTION, scale_correction
@@ -42,8 +44,11 @@ def train_on_watches(
     context: RunContext,
     *,
     parts: Sequence[SideValues] = (),
+    facts: ItemFacts | None = None,
 ) -> TrainedNetworks:
     """Train both networks on the training part, and measure them on the held-out parts.
+
+    `facts` is what the continuous features of ranking read of the items.
 
     Raises CheckpointError where a checkpoint to resume from is of another run.
     """
@@ -53,7 +58,11 @@ def train_on_watches(
     candidate_epochs = train(candidate, context)
     candidate.fold()
     context = context.also_from(context.identity(settings.candidate))
-    ranking = WatchRankingTrainee(split, candidate.network, settings.ranking, context, held_back=candidate.held_back)
+    if facts is not None:
+        context = context.also_from(facts_fingerprint(facts))
+    ranking = WatchRankingTrainee(
+        split, candidate.network, settings.ranking, context, held_back=candidate.held_back, facts=facts
+    )
     ranking_epochs = train(ranking, context)
     factors = ranking.use_correction()
     context.console.print(
