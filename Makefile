@@ -3,15 +3,17 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Tests mostly wait for processes to start. Those of one file stay together: they share them.
+TEST_PROCESSES ?= 2
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: demo test test-slow test-native test-native-faults test-faults test-compose bench ablations install lint format types check clean
+.PHONY: demo test test-slow test-native test-native-faults test-faults test-compose bench ablations install docs lint format types check clean
 
 demo: install  ## Everything on real data: fetch, train, release, serve, recommend. Under 8 minutes on 2 cores.
 	$(BIN)/python -m examples.movielens
 
 test: install lint types  ## Lint, types and all quick tests; prints the slowest ones.
-	$(BIN)/pytest --durations=15
+	$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --durations=15
 
 test-slow: install  ## Tests that take minutes: every benchmark on tiny catalogues.
 	$(BIN)/pytest -m slow
@@ -46,11 +48,15 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt $(PROTOS)
 		--editable '.[dev]'
 	touch $@
 
-lint: install  ## Formatting, lint, import contracts, protos.
+docs: install  ## The documentation as a site, in `site`. Works without the network.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+lint: install  ## Formatting, lint, import contracts, protos, links of the documentation.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint protos
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet  # every link and anchor leads somewhere
 
 types: install  ## Strict mypy.
 	$(BIN)/mypy

@@ -72,12 +72,13 @@ def _measure(
 def send(target: str, directory: Path, answer_length: int, size: int, seconds: float) -> tuple[int, float]:
     """Keep the services busy, and return how many recommendations there were in how many seconds."""
     requests = load_requests(directory, answer_length)
-    return uvloop.run(_send(target, requests, answer_length, size, seconds))
+    return uvloop.run(send_requests(target, requests, answer_length, size, seconds))
 
 
-async def _send(
+async def send_requests(
     target: str, requests: Sequence[bytes], answer_length: int, size: int, seconds: float
 ) -> tuple[int, float]:
+    """Keep the services busy with these, `size` in a call; return how many were answered in how many seconds."""
     method, messages, answers = (
         ("RecommendItems", requests, _one) if size == 1 else ("BatchRecommendItems", _batches(requests, size), _many)
     )
@@ -94,6 +95,8 @@ async def _send(
                 for answer in answers(await call(next(turn), timeout=TIMEOUT_SECONDS)):
                     if len(answer.items) != answer_length:
                         raise SystemExit(f"an answer has {len(answer.items)} items")
+                    if answer.degradation.step != recommendation_pb2.DEGRADATION_STEP_NONE:
+                        raise SystemExit(f"an answer is degraded: {answer.degradation.reason}")
                     count += 1
 
         await asyncio.gather(*(caller() for _ in range(max(2, REQUESTS_IN_FLIGHT // size))))

@@ -13,7 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
-import grpc_tools  # type: ignore[import-untyped]
+import grpc_tools
 import numpy as np
 from google.protobuf import descriptor_pb2, message_factory
 from grpc_tools import protoc

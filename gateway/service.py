@@ -56,6 +56,8 @@ Response = TypeVar(
     recommendation_pb2.ExplainItemResponse,
 )
 
+SECONDS_PER_DAY = 86_400
+
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
@@ -84,7 +86,13 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         self.watch = self._releases.watch
         self._catalogue_service = CatalogueService(self._releases, self._reader, settings, metrics)
         self._users = (
-            Users(store_at(settings.users_store, settings.users_max_events), settings, metrics)
+            Users(
+                store_at(
+                    settings.users_store, settings.users_max_events, settings.users_retention_days * SECONDS_PER_DAY
+                ),
+                settings,
+                metrics,
+            )
             if settings.users_store
             else None
         )

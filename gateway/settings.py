@@ -110,6 +110,8 @@ class GatewaySettings(ServerSettings):
     """Where users' histories are kept: the path of an SQLite file, or a `redis://` URL; empty for nowhere."""
     users_max_events: Annotated[int, Field(ge=1, le=MAX_STORED_EVENTS)] = 1000
     """How many events of each kind (watch, click, impression) the store keeps for a user: the latest ones."""
+    users_retention_days: Annotated[float, Field(ge=0, le=36_500)] = 0.0
+    """For how long a user is kept after the last event was written; 0 keeps users for ever."""
     users_timeout_seconds: PositiveSeconds = 0.1
     """How long a request waits for a stored history, at most; then its answer is degraded."""
     stage_ca_file: Path | None = None
@@ -119,7 +121,7 @@ class GatewaySettings(ServerSettings):
     stage_key_file: Path | None = None
     """PEM private key of that certificate."""
     tokens_file: Path | None = None
-    """File with one bearer token a line; if set, every call needs one of them. Read again when it changes."""
+    """A bearer token a line, perhaps with what it permits; if set, every call needs one. Read again when it changes."""
     retry_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Second tries of stage calls that failed or are overdue, as a share of all stage calls: a budget."""
 

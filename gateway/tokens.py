@@ -3,12 +3,14 @@
 import hmac
 import time
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 import structlog
 
-from winnow.rpc.errors import ServiceError
+from winnow.rpc.errors import PermissionDeniedError, ServiceError
 from winnow.serving.tls import Fingerprint
 
 _log = structlog.get_logger(__name__)
@@ -16,6 +18,30 @@ _log = structlog.get_logger(__name__)
 # How often the file is looked at: a withdrawn token works at most this long.
 LOOK_SECONDS = 1.0
 PREFIX = "Bearer "
+
+
+class Permission(StrEnum):
+    """What a token may be limited to."""
+
+    RECOMMEND = "recommend"
+    """Every call but those of UserService."""
+    WRITE_EVENTS = "write-events"
+    READ_HISTORIES = "read-histories"
+    DELETE_USERS = "delete-users"
+
+
+_ALL = frozenset(Permission)
+# By the method's name; RECOMMEND for the others.
+_NEEDED = {
+    "/winnow.v1.UserService/WriteEvents": Permission.WRITE_EVENTS,
+    "/winnow.v1.UserService/GetHistory": Permission.READ_HISTORIES,
+    "/winnow.v1.UserService/DeleteUser": Permission.DELETE_USERS,
+}
+
+
+class _Token(NamedTuple):
+    value: bytes
+    permissions: frozenset[Permission]
 
 
 class UnauthenticatedError(ServiceError):
@@ -31,7 +57,7 @@ class TokenCheck:
     """
 
     def __init__(self, path: Path) -> None:
-        """Raise ValueError where the file cannot be read or holds no token."""
+        """Raise ValueError where the file cannot be read, holds no token, or names a permission that there is not."""
         self._path = path
         try:
             self._state = Fingerprint.of(path)
@@ -42,7 +68,7 @@ class TokenCheck:
             raise ValueError(f"tokens file {path} holds no token")
         self._looked_at = time.monotonic()
 
-    def refusal(self, metadata: Sequence[tuple[str, str | bytes]]) -> ServiceError | None:
+    def refusal(self, method: str, metadata: Sequence[tuple[str, str | bytes]]) -> ServiceError | None:
         """See Gatekeeper.refusal."""
         self._follow()
         given = next((value for key, value in metadata if key == "authorization"), None)
@@ -50,8 +76,12 @@ class TokenCheck:
             return UnauthenticatedError("a bearer token is needed in the authorization metadata")
         token = given.removeprefix(PREFIX).encode()
         # All are compared, whichever matches: the time taken tells nothing about them.
-        if sum(hmac.compare_digest(token, known) for known in self._tokens) == 0:
+        matching = [known.permissions for known in self._tokens if hmac.compare_digest(token, known.value)]
+        if not matching:
             return UnauthenticatedError("the bearer token is not valid")
+        needed = _NEEDED.get(method, Permission.RECOMMEND)
+        if not any(needed in permissions for permissions in matching):
+            return PermissionDeniedError(f"the bearer token does not permit this call: it lacks {needed}")
         return None
 
     def _follow(self) -> None:
@@ -67,11 +97,26 @@ class TokenCheck:
         except OSError as error:
             _log.warning("tokens cannot be read: those in use go on", reason=error.strerror)
             return
+        except ValueError as error:
+            # Not again until the file changes.
+            self._state = state
+            _log.error("tokens cannot be read: those in use go on", reason=str(error))
+            return
         if self._tokens:
             _log.info("tokens replaced", count=len(self._tokens))
         else:
             _log.error("the tokens file holds no token: every call is refused")
 
 
-def _read(path: Path) -> list[bytes]:
-    return [line.strip() for line in path.read_bytes().splitlines() if line.strip()]
+def _read(path: Path) -> list[_Token]:
+    """A line is a token and, after it, its permissions: all of them where none is named."""
+    tokens = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        value, *names = line.split() or [b""]
+        # Not quoted: it may be a part of a token.
+        if not {name.decode(errors="replace") for name in names} <= _ALL:
+            known = ", ".join(Permission)
+            raise ValueError(f"tokens file {path}, line {number}: after the token, only these may be named: {known}")
+        if value:
+            tokens.append(_Token(value, frozenset(Permission(name.decode()) for name in names) or _ALL))
+    return tokens

@@ -6,8 +6,9 @@ sent at the same time are written together.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple, TypeVar
 
 import grpc
@@ -19,7 +20,7 @@ from gateway.steps import Steps
 from winnow.batching import BatchingLimits, MicroBatcher
 from winnow.rpc.errors import ServiceError, UnavailableError
 from winnow.serving.metrics import Metrics
-from winnow.users.events import ALL_KINDS, Event, EventKind, unclicked_item_ids
+from winnow.users.events import ALL_KINDS, Event, Watches, unclicked_item_ids
 from winnow.users.store import HistoryStore, StoreError
 
 _log = structlog.get_logger(__name__)
@@ -35,8 +36,6 @@ MAX_QUEUED_EVENTS = 10 * MAX_WRITTEN_EVENTS
 MAX_QUEUED_USERS = 64
 # A store that does not answer does not keep the gateway from stopping.
 CLOSE_SECONDS = 2.0
-
-WATCHES = frozenset({EventKind.WATCH})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +54,7 @@ class StoredHistory:
 
 class _Asked(NamedTuple):
     user_id: str
-    kinds: frozenset[EventKind]
-
-
-class _Read(NamedTuple):
-    events: list[Event]
-    microseconds: int
+    with_impressions: bool
 
 
 class Users:
@@ -72,8 +66,8 @@ class Users:
         self._steps = Steps(metrics)
         self._stored = metrics.user_events
         self._failures = metrics.user_store_failures
-        self._reads = MicroBatcher[_Asked, _Read](
-            self._read_users,
+        self._reads = MicroBatcher[_Asked, StoredHistory](
+            self._read_histories,
             BatchingLimits(
                 max_batch_weight=settings.max_batch_queries,
                 max_batches_in_flight=MAX_BATCHES_IN_FLIGHT,
@@ -83,7 +77,7 @@ class Users:
         )
         # Whole users are read and deleted one by one: others' watches do not wait for many of them.
         one_by_one = BatchingLimits(max_batch_weight=1, max_batches_in_flight=1, max_queued_weight=MAX_QUEUED_USERS)
-        self._whole_reads = MicroBatcher[_Asked, _Read](self._read_users, one_by_one, metrics.queue("histories"))
+        self._whole_reads = MicroBatcher[str, list[Event]](self._read_events, one_by_one, metrics.queue("histories"))
         self._deletions = MicroBatcher[str, int](self._delete_user, one_by_one, metrics.queue("deletions"))
         self._writes = MicroBatcher[Sequence[Event], None](
             self._write_events,
@@ -100,28 +94,16 @@ class Users:
         """Return the user's watches and unclicked items, or why there are none: a store that is late gave no answer."""
         now = asyncio.get_running_loop().time()
         timeout_seconds = min(self._timeout_seconds, READING_SHARE * (deadline - now))
-        asked = _Asked(user_id, ALL_KINDS if with_impressions else WATCHES)
         try:
-            read = await self._reads.submit(asked, deadline=now + timeout_seconds)
+            return await self._reads.submit(_Asked(user_id, with_impressions), deadline=now + timeout_seconds)
         except (StoreError, ServiceError) as error:
             code = error.code if isinstance(error, ServiceError) else grpc.StatusCode.UNAVAILABLE
             self._count(error, "read", code)
             return StoredHistory(failure=StageFailure("users", code))
-        watches = read.events
-        if with_impressions:
-            watches = [event for event in watches if event.kind is EventKind.WATCH]
-        return StoredHistory(
-            item_ids=[watch.item_id for watch in watches],
-            weights=[watch.weight for watch in watches],
-            times=[watch.timestamp_seconds for watch in watches],
-            unclicked_item_ids=unclicked_item_ids(read.events) if with_impressions else (),
-            microseconds=read.microseconds,
-        )
 
     async def events(self, user_id: str, deadline: float) -> list[Event]:
         """Return all events of a user. Raises UnavailableError, and what MicroBatcher.submit raises."""
-        asked = _Asked(user_id, ALL_KINDS)
-        return (await self._available(self._whole_reads.submit(asked, deadline=deadline), "read")).events
+        return await self._available(self._whole_reads.submit(user_id, deadline=deadline), "read")
 
     async def write(self, events: Sequence[Event], deadline: float) -> None:
         """Return when the store has all events. Raises as `events`: then it may have all of them, or none."""
@@ -155,17 +137,30 @@ class Users:
         if isinstance(error, StoreError):
             _log.warning("the store of users cannot be used", operation=operation, reason=str(error))
 
-    async def _read_users(self, asked: Sequence[_Asked], _deadline: float) -> list[_Read]:
-        kinds: Collection[EventKind] = ALL_KINDS if any(one.kinds == ALL_KINDS for one in asked) else WATCHES
+    async def _read_histories(self, asked: Sequence[_Asked], _deadline: float) -> list[StoredHistory]:
+        user_ids = [one.user_id for one in asked]
+        watched: Iterable[Watches]
+        unclicked: Iterable[Sequence[str]] = repeat(())
         with self._steps("users") as clock:
-            found = await self._store.read([one.user_id for one in asked], kinds)
+            if any(one.with_impressions for one in asked):
+                found = await self._store.read(user_ids, ALL_KINDS)
+                watched = map(Watches.of, found)
+                unclicked = map(unclicked_item_ids, found)
+            else:
+                watched = await self._store.watches(user_ids)
         return [
-            _Read(
-                events if one.kinds == kinds else [event for event in events if event.kind in one.kinds],
-                clock.microseconds,
+            StoredHistory(
+                item_ids=watches.item_ids,
+                weights=watches.weights,
+                times=watches.times,
+                unclicked_item_ids=unclicked_ids if one.with_impressions else (),
+                microseconds=clock.microseconds,
             )
-            for one, events in zip(asked, found, strict=True)
+            for one, watches, unclicked_ids in zip(asked, watched, unclicked, strict=False)
         ]
+
+    async def _read_events(self, user_ids: Sequence[str], _deadline: float) -> list[list[Event]]:
+        return await self._store.read(user_ids, ALL_KINDS)
 
     async def _delete_user(self, user_ids: Sequence[str], _deadline: float) -> list[int]:
         return [await self._store.delete(user_id) for user_id in user_ids]

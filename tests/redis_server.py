@@ -34,6 +34,11 @@ class RedisServer:
         flags = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory), "--save", ""]
         durable = ["--appendonly", "yes", "--appendfsync", "always"]
         self.process = subprocess.Popen([self.binary, *flags, *durable], stdout=subprocess.DEVNULL)
+        self.wait()
+
+    def wait(self) -> None:
+        """Return when the process answers."""
+        assert self.process is not None
         give_up = time.monotonic() + START_SECONDS
         while True:
             try:

@@ -1,6 +1,7 @@
 """The command line.
 
-`winnow data | check | train | items | evaluate | serve | recommend | similar | explain | schema | health | loadtest`
+`winnow data | check | train | items | evaluate | serve | events | recommend | similar | explain | schema | health |
+loadtest`
 """
 
 from importlib.metadata import version
@@ -11,6 +12,7 @@ import typer
 from winnow.commands.check import check
 from winnow.commands.data import data_app
 from winnow.commands.evaluate import evaluate
+from winnow.commands.events import events_app
 from winnow.commands.explain import explain
 from winnow.commands.health import health
 from winnow.commands.items import items
@@ -51,6 +53,7 @@ app.command()(items)
 app.command()(evaluate)
 app.command()(serve)
 app.command()(recommend)
+app.add_typer(events_app, name="events")
 app.command()(similar)
 app.command()(explain)
 app.command()(schema)

@@ -18,7 +18,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def gateway(releases: Path, tokens: Path) -> Iterator[RunningService]:
-    tokens.write_text("first-token\nsecond-token\n")
+    tokens.write_text("first-token\nsecond-token\nshop-token recommend\ncollector-token write-events\n")
     with running("gateway", releases, f"--tokens-file={tokens}") as service:
         yield service
 
@@ -44,14 +44,15 @@ def eventually_let_in(gateway: RunningService, token: str, *, expected: bool) ->
         time.sleep(0.2)
 
 
-def test_events_are_neither_written_nor_read_nor_deleted_without_a_token(gateway: RunningService) -> None:
-    def calls(client: WinnowClient) -> list[Callable[[], object]]:
-        return [
-            lambda: client.write_events([Event(user_id="ann", item_id="x")]),
-            lambda: client.history("ann"),
-            lambda: client.delete_user("ann"),
-        ]
+def calls_for_users(client: WinnowClient) -> list[Callable[[], object]]:
+    return [
+        lambda: client.write_events([Event(user_id="ann", item_id="x")]),
+        lambda: client.history("ann"),
+        lambda: client.delete_user("ann"),
+    ]
 
+
+def test_events_are_neither_written_nor_read_nor_deleted_without_a_token(gateway: RunningService) -> None:
     for token, code in (
         (None, grpc.StatusCode.UNAUTHENTICATED),
         ("wrong", grpc.StatusCode.UNAUTHENTICATED),
@@ -59,10 +60,24 @@ def test_events_are_neither_written_nor_read_nor_deleted_without_a_token(gateway
         ("first-token", grpc.StatusCode.FAILED_PRECONDITION),
     ):
         with client_of(gateway, token) as client:
-            for call in calls(client):
+            for call in calls_for_users(client):
                 with pytest.raises(WinnowError) as raised:
                     call()
                 assert raised.value.code is code
+
+
+def test_a_token_permits_what_its_line_says(gateway: RunningService) -> None:
+    assert let_in(gateway, "shop-token")
+    # This gateway has no store: FAILED_PRECONDITION is beyond the check of tokens.
+    denied, passed = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.FAILED_PRECONDITION
+    for token, codes in (("shop-token", [denied] * 3), ("collector-token", [passed, denied, denied])):
+        with client_of(gateway, token) as client:
+            for call, code in zip(calls_for_users(client), codes, strict=True):
+                with pytest.raises(WinnowError) as raised:
+                    call()
+                assert raised.value.code is code
+    with client_of(gateway, "collector-token") as client, pytest.raises(WinnowError, match="lacks recommend"):
+        client.recommend([])
 
 
 def test_every_token_of_the_file_is_valid(gateway: RunningService) -> None:

@@ -3,89 +3,15 @@
 import resource
 import signal
 import sqlite3
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 import pytest
 
+from tests.service.event_ledger import USERS, Ledger, stored_events, wait_for, writers
 from tests.service.process import running
 from winnow.client import Event, EventKind, WinnowClient, WinnowError
-
-USERS = [f"secret-user-{number}" for number in range(6)]
-WRITERS = 4
-EVENTS_PER_CALL = 5
-
-
-@dataclass
-class Ledger:
-    """What writers have sent, a call at a time, and what was acknowledged."""
-
-    sent: list[list[Event]] = field(default_factory=list)
-    acknowledged: list[list[Event]] = field(default_factory=list)
-
-    def check(self, stored: set[Event]) -> None:
-        """Every acknowledged event is stored, and each call as a whole or not at all."""
-        assert self.acknowledged
-        for call in self.acknowledged:
-            assert stored.issuperset(call)
-        for call in self.sent:
-            assert len(stored.intersection(call)) in (0, len(call))
-        assert stored <= {event for call in self.sent for event in call}
-
-
-@contextmanager
-def writers(target: str, ledger: Ledger, name: str) -> Iterator[None]:
-    """Write from several threads until the block ends."""
-    stop = threading.Event()
-    with WinnowClient(target, timeout_seconds=3, retries=False) as client:
-
-        def write(number: int) -> None:
-            count = 0
-            while not stop.is_set():
-                count += 1
-                call = [
-                    Event(
-                        user_id=USERS[(number + count + at) % len(USERS)],
-                        item_id=f"secret-item-{at}",
-                        time=1_700_000_000 + count,
-                        event_id=f"{name} {number} {count} {at}",
-                    )
-                    for at in range(EVENTS_PER_CALL)
-                ]
-                ledger.sent.append(call)
-                try:
-                    client.write_events(call)
-                    ledger.acknowledged.append(call)
-                except WinnowError:
-                    stop.wait(0.02)
-
-        threads = [threading.Thread(target=write, args=(number,)) for number in range(WRITERS)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
-
-
-def wait_for(ledger: Ledger, count: int) -> None:
-    give_up = time.monotonic() + 60
-    wanted = len(ledger.acknowledged) + count
-    while len(ledger.acknowledged) < wanted:
-        assert time.monotonic() < give_up, "hardly any event is acknowledged"
-        time.sleep(0.01)
-
-
-def stored_events(target: str) -> set[Event]:
-    with WinnowClient(target, timeout_seconds=10) as client:
-        return {event for user_id in USERS for event in client.history(user_id)}
 
 
 def flags(store: Path) -> list[str]:
@@ -130,29 +56,6 @@ def test_a_full_disk_costs_writes_only_and_none_by_half(releases: Path, tmp_path
             resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (unlimited, unlimited))
             wait_for(ledger, 20)
         ledger.check(stored_events(service.target))
-
-
-def test_the_log_names_no_user_and_no_item(releases: Path, tmp_path: Path) -> None:
-    store = tmp_path / "users.db"
-    with running("gateway", releases, *flags(store)) as service:
-        with WinnowClient(service.target, timeout_seconds=5) as client:
-            client.write_events([Event(user_id=USERS[0], item_id="secret-item", event_id="secret-event")])
-            client.recommend(["secret-item"], user_id=USERS[0])
-            with pytest.raises(WinnowError):
-                client.write_events([Event(user_id=USERS[0], item_id="secret-item", event_id="secret" * 20)])
-            store.unlink()
-            for call in (
-                lambda: client.history(USERS[0]),
-                lambda: client.delete_user(USERS[0]),
-                lambda: client.retrieve(user_id=USERS[0]),
-            ):
-                with pytest.raises(WinnowError):
-                    call()
-            client.recommend(user_id=USERS[0])
-        service.process.send_signal(signal.SIGTERM)
-        _, log = service.process.communicate(timeout=20)
-    assert "the store of users cannot be used" in log
-    assert "secret" not in log
 
 
 def test_a_deleted_user_is_not_in_the_files(releases: Path, tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ RETRY_AFTER_SECONDS = 0.5
 class Gatekeeper(Protocol):
     """May refuse a call before its message is read, for example because it has no token."""
 
-    def refusal(self, metadata: Metadata) -> ServiceError | None:
-        """Return why the call is refused, or None."""
+    def refusal(self, method: str, metadata: Metadata) -> ServiceError | None:
+        """Return why the call of a method, `/package.Service/Method`, is refused, or None."""
 
 
 def takes(convert: Callable[[bytes], Any]) -> Callable[[Handle], Handle]:
@@ -104,7 +104,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         if self._calls_in_flight >= self._max_calls_in_flight:
             return self._refuse(self._overloaded, method)
         for gatekeeper in self._gatekeepers:
-            refusal = gatekeeper.refusal(handler_call_details.invocation_metadata)
+            refusal = gatekeeper.refusal(method, handler_call_details.invocation_metadata)
             if refusal is not None:
                 return self._refuse(refusal.status(), method)
         # The task ends with the call, and whether or not its handler is ever called.

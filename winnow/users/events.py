@@ -1,6 +1,6 @@
 """What users did, as events."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -39,6 +39,29 @@ class Event(NamedTuple):
     def position(self) -> tuple[int, str]:
         """Where the event is among those of its user: by time, then by event id."""
         return self.timestamp_seconds, self.event_id
+
+
+class Watches(NamedTuple):
+    """The watches of one user as recommendations need them, oldest first: one element a watch in each list."""
+
+    item_ids: Sequence[str]
+    weights: Sequence[float | None]
+    """To 15 digits."""
+    times: Sequence[int]
+    """Seconds since 1970."""
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> "Watches":
+        """Return those among events in order."""
+        watches = [event for event in events if event.kind is EventKind.WATCH]
+        return cls(
+            [watch.item_id for watch in watches],
+            [watch.weight for watch in watches],
+            [watch.timestamp_seconds for watch in watches],
+        )
+
+
+NO_WATCHES = Watches((), (), ())
 
 
 def unclicked_item_ids(events: Iterable[Event]) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Protocol
 
-from winnow.users.events import Event
+from winnow.users.events import Event, Watches
 
 
 class StoreError(Exception):
@@ -13,8 +13,9 @@ class StoreError(Exception):
 class HistoryStore(Protocol):
     """Keeps the latest events of each user: of each kind, so many as its limit says.
 
-    Whatever order events arrive in, and however often, the same ones are kept. Every method but `close` raises
-    StoreError where the store cannot be used.
+    Whatever order events arrive in, and however often, the same ones are kept. A user to whom nothing was appended for
+    the time of retention is removed soon after. Every method but `close` raises StoreError where the store cannot be
+    used.
     """
 
     async def open(self) -> None:
@@ -28,6 +29,9 @@ class HistoryStore(Protocol):
 
     async def read(self, user_ids: Sequence[str], kinds: Collection[int]) -> list[list[Event]]:
         """Return the events of these kinds of each user, by time and then by event id, in one round trip."""
+
+    async def watches(self, user_ids: Sequence[str]) -> list[Watches]:
+        """Return the watches of each user in one round trip: what `read` returns for watches, and cheaper."""
 
     async def delete(self, user_id: str) -> int:
         """Remove all events of a user and return how many there were."""

@@ -6,6 +6,9 @@ import pytest
 
 import gateway.tokens
 from gateway.tokens import TokenCheck
+from winnow.rpc.errors import PermissionDeniedError
+
+RECOMMEND = "/winnow.v1.RecommendationService/RecommendItems"
 
 
 @pytest.fixture
@@ -18,14 +21,22 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def accepted(check: TokenCheck, *tokens: str) -> list[bool]:
-    return [check.refusal([("authorization", f"Bearer {token}")]) is None for token in tokens]
+    return [check.refusal(RECOMMEND, [("authorization", f"Bearer {token}")]) is None for token in tokens]
+
+
+def permitted(check: TokenCheck, token: str) -> list[str]:
+    """The methods that a valid token may call."""
+    methods = [RECOMMEND, *(f"/winnow.v1.UserService/{name}" for name in ("WriteEvents", "GetHistory", "DeleteUser"))]
+    refusals = {method: check.refusal(method, [("authorization", f"Bearer {token}")]) for method in methods}
+    assert all(isinstance(refusal, PermissionDeniedError | None) for refusal in refusals.values())
+    return [method.rpartition("/")[2] for method, refusal in refusals.items() if refusal is None]
 
 
 def test_each_line_is_a_token(path: Path) -> None:
     check = TokenCheck(path)
     assert accepted(check, "first", "second", "third", "") == [True, True, False, False]
     for metadata in ([], [("authorization", "Basic first")], [("authorization", b"Bearer first")]):
-        refusal = check.refusal(metadata)
+        refusal = check.refusal(RECOMMEND, metadata)
         assert str(refusal) == "a bearer token is needed in the authorization metadata"
 
 
@@ -46,6 +57,30 @@ def test_a_file_that_cannot_be_read_changes_nothing(path: Path) -> None:
 def test_tokens_are_bytes(path: Path) -> None:
     path.write_bytes(b"\xff\xfe\nfine\n")
     assert accepted(TokenCheck(path), "fine", "\u00ff") == [True, False]
+
+
+def test_a_token_may_be_limited_to_what_it_is_for(path: Path) -> None:
+    path.write_text(
+        "all\nshop recommend\ncollector write-events\nsupport read-histories  delete-users\nshop write-events\n"
+    )
+    check = TokenCheck(path)
+    assert permitted(check, "all") == ["RecommendItems", "WriteEvents", "GetHistory", "DeleteUser"]
+    assert permitted(check, "shop") == ["RecommendItems", "WriteEvents"]
+    assert permitted(check, "collector") == ["WriteEvents"]
+    assert permitted(check, "support") == ["GetHistory", "DeleteUser"]
+    refusal = check.refusal(RECOMMEND, [("authorization", "Bearer collector")])
+    assert str(refusal) == "the bearer token does not permit this call: it lacks recommend"
+
+
+def test_a_permission_that_there_is_not_is_an_error_and_changes_nothing_later(path: Path) -> None:
+    check = TokenCheck(path)
+    path.write_text("third\nfourth recomend\n")
+    assert accepted(check, "first", "third", "fourth") == [True, False, False]
+    with pytest.raises(ValueError, match="line 2: after the token, only these may be named: recommend, ") as raised:
+        TokenCheck(path)
+    assert "fourth" not in str(raised.value)
+    path.write_text("third\n")
+    assert accepted(check, "first", "third") == [False, True]
 
 
 @pytest.mark.parametrize(("content", "message"), [("", "holds no token"), (None, "cannot be read")])

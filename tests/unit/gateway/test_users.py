@@ -13,7 +13,7 @@ from gateway.users import MAX_QUEUED_USERS, Users
 from tests.unit.users.events import PlainStore, event
 from winnow.rpc.errors import DeadlineError, OverloadedError, UnavailableError
 from winnow.serving.metrics import Metrics
-from winnow.users.events import ALL_KINDS, Event, EventKind
+from winnow.users.events import ALL_KINDS, Event, EventKind, Watches
 from winnow.users.store import StoreError
 
 
@@ -39,6 +39,9 @@ class FakeStore:
         await self._answer()
         self.reads.append((list(user_ids), set(kinds)))
         return self.plain.read(user_ids, kinds)
+
+    async def watches(self, user_ids: Sequence[str]) -> list[Watches]:
+        return list(map(Watches.of, await self.read(user_ids, {EventKind.WATCH})))
 
     async def delete(self, user_id: str) -> int:
         await self._answer()

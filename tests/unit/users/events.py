@@ -21,7 +21,7 @@ EVENTS = st.builds(
     kind=st.sampled_from(EventKind),
     item_id=_TEXTS,
     timestamp_seconds=st.one_of(st.integers(-3, 3), st.integers(-(10**11), 10**11)),
-    weight=st.one_of(st.none(), st.floats(0, 1e30)),
+    weight=st.one_of(st.none(), st.floats(0, 2.0**100, width=32)),
     recommendation_id=st.one_of(st.just(""), _TEXTS),
 )
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from tests.redis_server import redis_server
 from tests.unit.users.events import EVENTS, PlainStore, event
 from winnow.users.addresses import store_at
-from winnow.users.events import ALL_KINDS, EventKind
+from winnow.users.events import ALL_KINDS, NO_WATCHES, EventKind, Watches
 from winnow.users.store import HistoryStore
 
 MAX_EVENTS = 4
@@ -25,20 +26,20 @@ class Stores:
     """Makes empty stores of one kind."""
 
     def __init__(self, address_of_next: Callable[[], str]) -> None:
-        self._address_of_next = address_of_next
+        self.next_address = address_of_next
 
     @asynccontextmanager
-    async def empty(self) -> AsyncIterator[HistoryStore]:
-        store = store_at(self._address_of_next(), MAX_EVENTS)
+    async def empty(self, retention_seconds: float = 0) -> AsyncIterator[HistoryStore]:
+        store = store_at(self.next_address(), MAX_EVENTS, retention_seconds)
         await store.open()
         try:
             yield store
         finally:
             await store.close()
 
-    def check(self, test: Test) -> None:
+    def check(self, test: Test, retention_seconds: float = 0) -> None:
         async def run() -> None:
-            async with self.empty() as store:
+            async with self.empty(retention_seconds) as store:
                 await test(store)
 
         asyncio.run(run())
@@ -133,11 +134,88 @@ def test_the_export_has_every_event_once(stores: Stores) -> None:
     stores.check(test)
 
 
+def test_a_user_to_whom_nothing_is_written_vanishes(stores: Stores) -> None:
+    async def test(store: HistoryStore) -> None:
+        users = [f"user {at}" for at in range(20)]
+        for kind in EventKind:
+            await store.append([event(f"{kind} {at}", user_id=user, kind=kind) for user in users for at in range(3)])
+        give_up = asyncio.get_running_loop().time() + 30
+        number = 0
+        while any(await store.read(users, ALL_KINDS)):
+            assert asyncio.get_running_loop().time() < give_up
+            # Only the user's own writes count, whatever they are and whoever else is written to.
+            number += 1
+            await store.append([event("1", user_id="active", weight=1.0)])
+            await asyncio.sleep(0.05)
+        assert number > 1
+        assert await store.watches(users) == [NO_WATCHES] * len(users)
+        assert [list(part) async for part in store.export()] == [[event("1", user_id="active", weight=1.0)]]
+        await store.append([event("1", user_id="user 1")])
+        assert await store.read(["user 1"], ALL_KINDS) == [[event("1", user_id="user 1")]]
+
+    stores.check(test, retention_seconds=1.5)
+
+
+def test_without_a_retention_nobody_vanishes_and_one_can_be_taken_back(stores: Stores) -> None:
+    async def run() -> None:
+        address = stores.next_address()
+        brief = store_at(address, MAX_EVENTS, 0.6)
+        await brief.open()
+        await brief.append([event("1"), event("1", user_id="bob")])
+        await brief.close()
+        lasting = store_at(address, MAX_EVENTS)
+        await lasting.open()
+        await lasting.append([event("2", kind=EventKind.CLICK)])
+        await asyncio.sleep(1.0)
+        [found] = await lasting.read(["ann"], ALL_KINDS)
+        assert {one.event_id for one in found} == {"1", "2"}
+        await lasting.close()
+
+    asyncio.run(run())
+
+
 def test_appends_at_the_same_time_lose_nothing(stores: Stores) -> None:
     async def test(store: HistoryStore) -> None:
         sent = [event(str(at), user_id=f"user {at}") for at in range(50)]
         await asyncio.gather(*(store.append([one]) for one in sent))
         assert await store.read([one.user_id for one in sent], ALL_KINDS) == [[one] for one in sent]
+
+    stores.check(test)
+
+
+async def assert_watches_agree(store: HistoryStore, user_ids: list[str]) -> None:
+    """The cheap way to read watches gives what the other one does; weights to 15 digits."""
+    expected = map(Watches.of, await store.read(user_ids, {EventKind.WATCH}))
+    for found, wanted in zip(await store.watches(user_ids), expected, strict=True):
+        assert (list(found.item_ids), list(found.times)) == (list(wanted.item_ids), list(wanted.times))
+        np.testing.assert_array_equal(np.array(found.weights, np.float32), np.array(wanted.weights, np.float32))
+
+
+def test_watches_are_read_alone_and_in_order(stores: Stores) -> None:
+    async def test(store: HistoryStore) -> None:
+        late, early = event("1", timestamp_seconds=20, weight=0.1), event("2", timestamp_seconds=10)
+        zero = event("3", user_id="a\0b", item_id='"\0\\é', recommendation_id="r")
+        await store.append([late, early, event("4", kind=EventKind.CLICK), zero, event("5", user_id="a")])
+        found = await store.watches(["ann", "nobody", "a\0b", "ann"])
+        assert [list(watches.item_ids) for watches in found] == [
+            ["item 2", "item 1"],
+            [],
+            ['"\0\\é'],
+            ["item 2", "item 1"],
+        ]
+        await assert_watches_agree(store, ["ann", "nobody", "a\0b", "a"])
+        assert await store.watches([]) == []
+
+    stores.check(test)
+
+
+def test_64_users_with_long_histories_are_read_together(stores: Stores) -> None:
+    async def test(store: HistoryStore) -> None:
+        users = [f"user {at}" for at in range(64)]
+        sent = [event(str(at), user_id=user, timestamp_seconds=at + 1) for user in users for at in range(MAX_EVENTS)]
+        await store.append(sent)
+        await assert_watches_agree(store, users)
+        assert all(len(watches.times) == MAX_EVENTS for watches in await store.watches(users))
 
     stores.check(test)
 
@@ -162,6 +240,7 @@ def test_a_store_does_what_a_dictionary_does(stores: Stores, operations: list[An
             asked = sorted(users)
             for wanted in (ALL_KINDS, kinds):
                 assert await store.read(asked, wanted) == plain.read(asked, wanted)
+            await assert_watches_agree(store, asked)
         exported = [list(part) async for part in store.export()]
         assert sorted(exported, key=lambda part: part[0].user_id) == plain.read(plain.user_ids, ALL_KINDS)
 

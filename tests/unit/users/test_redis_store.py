@@ -153,8 +153,8 @@ def test_all_keys_of_a_user_lie_in_one_slot_of_a_cluster(server: RedisServer) ->
         await store.close()
 
     asyncio.run(run())
-    keys = re.findall(rb"winnow:1:[^\r]*", server.command("KEYS", "*"))
-    assert len(keys) == 4 * len(users)
+    keys = re.findall(rb"winnow:2:[^\r]*", server.command("KEYS", "*"))
+    assert len(keys) == 6 * len(users)
     tags = [re.search(rb"\{([^}]+)\}", key) for key in keys]
     assert len({tag[1] for tag in tags if tag is not None}) == len(users)
     assert None not in tags

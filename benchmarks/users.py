@@ -1,0 +1,211 @@
+"""`python -m benchmarks.users`: what a recommendation by user id costs over one by history, at saturation.
+
+One stack with an SQLite file and one with a Valkey server; each is asked both ways in turn, for the same users. Every
+watch has a weight and a time, stored and sent. Rounds are short and many: both ways have to meet the same machine.
+
+With single calls, the CPU time of an answer depends on how many requests share a batch, and so on what else the machine
+does. Calls of BatchRecommendItems fill every batch, whatever the machine does.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import multiprocessing
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from benchmarks.batches import send_requests
+from benchmarks.machine import describe_machine
+from benchmarks.presets import SMALL, SMOKE_PRESETS, Preset, item_id
+from benchmarks.releases import ensure_release, load_histories
+from benchmarks.systems import START_TIMEOUT_SECONDS, cpu_seconds
+from tests.redis_server import redis_server
+from winnow.serving.local_stack import LocalStack, StackSettings
+from winnow.users.addresses import store_at
+from winnow.users.events import Event, EventKind
+from winnow.v1 import recommendation_pb2
+
+TIMEOUT_SECONDS = 30.0
+WARM_UP_SECONDS = 0.5
+FIRST_TIME_SECONDS = 1_700_000_000
+MAX_EVENTS = 1000
+USERS_PER_APPEND = 20
+SIZES = (1, 64)
+BY_HISTORY, BY_USER_ID = "by history", "by user id"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One load on one stack."""
+
+    rate_per_second: float
+    gateway_microseconds: float
+    """CPU time of the gateway's process for each answer."""
+    all_microseconds: float
+    """That of all three services and of the Valkey server, if there is one."""
+
+
+@dataclass(kw_only=True)
+class Served:
+    """A stack with a store, and what was measured of it."""
+
+    target: str
+    processes: dict[str, int]
+    rounds: dict[tuple[int, str], list[Round]] = field(default_factory=dict)
+    """By the size of the batches and how users are named."""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--releases", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--smoke", action="store_true", help="a tiny catalogue for half a second: shows that it runs")
+    arguments = parser.parse_args()
+    preset, rounds, seconds = (
+        (SMOKE_PRESETS[0], 1, 0.5) if arguments.smoke else (SMALL, arguments.rounds, arguments.seconds)
+    )
+    directory = ensure_release(preset, arguments.releases)
+    watched = _watches(directory)
+    requests = {BY_HISTORY: _by_history(watched, preset), BY_USER_ID: _by_user_id(watched, preset)}
+    results: dict[str, Any] = {"machine": describe_machine()}
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(max_workers=1, mp_context=spawn) as client,
+        tempfile.TemporaryDirectory() as temporary,
+        redis_server(Path(temporary)) as valkey,
+    ):
+        for store, address in (("SQLite", str(Path(temporary) / "users.db")), ("Valkey", valkey.address)):
+            asyncio.run(_fill(address, watched))
+            with _stack(directory, address) as served:
+                if store == "Valkey" and valkey.process is not None:
+                    served.processes["store"] = valkey.process.pid
+                for _ in range(rounds):
+                    for size, (kind, messages) in itertools.product(SIZES, requests.items()):
+                        measured = _measure(served, client, messages, preset, size, seconds)
+                        served.rounds.setdefault((size, kind), []).append(measured)
+            results[store] = {f"{size} in a call": _summary(served, size) for size in SIZES}
+    print(json.dumps(results, indent=1))
+
+
+@contextmanager
+def _stack(releases: Path, address: str) -> Iterator[Served]:
+    settings = StackSettings(
+        releases=releases,
+        gateway_port=0,
+        candidate_port=0,
+        ranking_port=0,
+        start_timeout_seconds=START_TIMEOUT_SECONDS,
+        flags={
+            "all": ["--log-level=warning", "--drain-seconds=0"],
+            # On a busy machine a history may be late; here it is waited for.
+            "gateway": [f"--users-store={address}", f"--users-timeout-seconds={TIMEOUT_SECONDS}"],
+        },
+    )
+    with LocalStack(settings) as stack:
+        processes = {service: process.pid for service, process in stack.processes.items()}
+        yield Served(target=stack.gateway_target, processes=processes)
+
+
+def _measure(
+    served: Served, client: ProcessPoolExecutor, requests: list[bytes], preset: Preset, size: int, seconds: float
+) -> Round:
+    client.submit(send, served.target, requests, preset.answer_length, size, WARM_UP_SECONDS).result()
+    before = {role: cpu_seconds(process) for role, process in served.processes.items()}
+    count, elapsed = client.submit(send, served.target, requests, preset.answer_length, size, seconds).result()
+    taken = {role: cpu_seconds(process) - before[role] for role, process in served.processes.items()}
+    return Round(
+        rate_per_second=count / elapsed,
+        gateway_microseconds=taken["gateway"] / count * 1e6,
+        all_microseconds=sum(taken.values()) / count * 1e6,
+    )
+
+
+def send(target: str, requests: Sequence[bytes], answer_length: int, size: int, seconds: float) -> tuple[int, float]:
+    """Keep the services busy, and return how many recommendations there were in how many seconds."""
+    return uvloop.run(send_requests(target, requests, answer_length, size, seconds))
+
+
+def _watches(directory: Path) -> list[list[Event]]:
+    """One list a user, oldest first."""
+    histories = load_histories(directory)
+    return [
+        [
+            Event(
+                user_id=f"user{user:07d}",
+                event_id=f"{user:016x}{at:016x}",
+                kind=EventKind.WATCH,
+                item_id=item_id(row),
+                timestamp_seconds=FIRST_TIME_SECONDS + 60 * at,
+                weight=float(1 + row % 5),
+            )
+            for at, row in enumerate(histories[user].tolist())
+        ]
+        for user in range(len(histories))
+    ]
+
+
+async def _fill(address: str, watched: list[list[Event]]) -> None:
+    store = store_at(address, MAX_EVENTS)
+    await store.open()
+    for start in range(0, len(watched), USERS_PER_APPEND):
+        await store.append([event for events in watched[start : start + USERS_PER_APPEND] for event in events])
+    await store.close()
+
+
+def _by_history(watched: list[list[Event]], preset: Preset) -> list[bytes]:
+    return [
+        recommendation_pb2.RecommendItemsRequest(
+            history=[
+                recommendation_pb2.Watch(
+                    item_id=event.item_id, weight=event.weight, timestamp_seconds=event.timestamp_seconds
+                )
+                for event in events
+            ],
+            item_count=preset.answer_length,
+        ).SerializeToString()
+        for events in watched
+    ]
+
+
+def _by_user_id(watched: list[list[Event]], preset: Preset) -> list[bytes]:
+    return [
+        recommendation_pb2.RecommendItemsRequest(
+            user_id=events[0].user_id, item_count=preset.answer_length
+        ).SerializeToString()
+        for events in watched
+    ]
+
+
+def _summary(served: Served, size: int) -> dict[str, Any]:
+    """Medians over the rounds. Ratios are those of a round, by user id over by history, in ascending order."""
+    by_history, by_id = served.rounds[size, BY_HISTORY], served.rounds[size, BY_USER_ID]
+    figures = list(Round.__dataclass_fields__)
+
+    def medians(runs: list[Round]) -> dict[str, int]:
+        return {figure: round(statistics.median(getattr(one, figure) for one in runs)) for figure in figures}
+
+    def ratios(figure: str) -> list[float]:
+        pairs = zip(by_id, by_history, strict=True)
+        return sorted(round(getattr(ours, figure) / getattr(theirs, figure), 2) for ours, theirs in pairs)
+
+    return {
+        BY_HISTORY: medians(by_history),
+        BY_USER_ID: medians(by_id),
+        "median_ratio": {figure: statistics.median(ratios(figure)) for figure in figures},
+        "ratios": {figure: ratios(figure) for figure in figures},
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""`winnow events`: fills the gateway's store of users from a log, shows what it has of a user, and removes users."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from winnow.client import Event, WinnowClient, WinnowError
+from winnow.commands.failures import one_line_errors
+from winnow.commands.log_options import reads_a_log
+from winnow.commands.recommend import print_failure
+from winnow.logs.log_format import LogFormat
+from winnow.users.events import MAX_USER_ID_BYTES
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# As many as one call carries.
+EVENTS_PER_CALL = 1000
+MICROSECONDS_PER_SECOND = 1_000_000
+# Added to the time in an event id: no time is negative then, and ids sort by time.
+TIME_OFFSET_MICROSECONDS = 1 << 62
+
+Target = Annotated[str, typer.Option(envvar="WINNOW_TARGET", help="Address of the gateway.")]
+Timeout = Annotated[float, typer.Option(help="Deadline of each call.")]
+UserId = Annotated[str, typer.Argument(help="The user's id.", show_default=False)]
+
+events_app = typer.Typer(
+    no_args_is_help=True, help="Write, show and delete the events of users in the gateway's store."
+)
+
+
+@events_app.callback()
+def events() -> None:
+    """Write, show and delete the events of users in the gateway's store."""
+
+
+@events_app.command()
+@reads_a_log
+def write(
+    log_format: LogFormat,
+    log: Annotated[Path, typer.Argument(help="A log of watches, as `winnow train --interactions` reads it.")],
+    target: Target = "localhost:50050",
+    timeout_seconds: Timeout = 10.0,
+) -> None:
+    """Store the watches of a log. One that is stored already is left as it is: the same command again continues."""
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    with one_line_errors(ValueError, ImportError):
+        from winnow.logs.interactions import read_watches
+
+        watches = read_watches(log, log_format)
+        for remark in watches.rows.remarks():
+            errors.print(remark, markup=False)
+        frame = _sendable(log, watches.frame)
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("events"), TimeElapsedColumn(), TimeRemainingColumn())
+    try:
+        with (
+            WinnowClient(target, timeout_seconds=timeout_seconds) as winnow,
+            Progress(*columns, console=errors) as progress,
+        ):
+            bar = progress.add_task("", total=frame.height)
+            for start in range(0, frame.height, EVENTS_PER_CALL):
+                part = frame.slice(start, EVENTS_PER_CALL)
+                winnow.write_events(_events(part))
+                progress.advance(bar, part.height)
+    except WinnowError as error:
+        print_failure("events write", error)
+        errors.print("What was sent before is stored. The same command continues.")
+        raise SystemExit(1) from None
+    print_count(f"{log}: {frame.height:,} events of {frame['user_id'].n_unique():,} users are stored")
+
+
+@events_app.command()
+def show(
+    user_id: UserId,
+    count: Annotated[int, typer.Option(min=1, help="How many events to show: the latest ones.")] = 50,
+    target: Target = "localhost:50050",
+    timeout_seconds: Timeout = 5.0,
+) -> None:
+    """Print the stored events of a user, the oldest first."""
+    try:
+        with WinnowClient(target, timeout_seconds=timeout_seconds) as winnow:
+            found = winnow.history(user_id)
+            titles = winnow.items(event.item_id for event in found[-count:]).by_id if found else {}
+    except WinnowError as error:
+        print_failure("events show", error)
+        raise SystemExit(1) from None
+    console = Console()
+    if found:
+        table = Table("time (UTC)", "kind", "title", "item id", "weight", "recommendation", "event id")
+        for event in found[-count:]:
+            item = titles.get(event.item_id)
+            table.add_row(
+                _time(event),
+                str(event.kind),
+                Text(item.title if item is not None else "(unknown)"),
+                Text(event.item_id),
+                "" if event.weight is None else f"{event.weight:g}",
+                Text(event.recommendation_id),
+                Text(event.event_id),
+            )
+        console.print(table)
+    shown = f", the latest {count} are shown" if len(found) > count else ""
+    print_count(f"{user_id}: {len(found):,} events{shown}")
+
+
+@events_app.command()
+def delete(
+    user_id: UserId,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    target: Target = "localhost:50050",
+    timeout_seconds: Timeout = 5.0,
+) -> None:
+    """Remove all stored events of a user. Asks first."""
+    if not yes:
+        typer.confirm(f"Remove all stored events of {user_id!r}?", abort=True)
+    try:
+        with WinnowClient(target, timeout_seconds=timeout_seconds) as winnow:
+            deleted_count = winnow.delete_user(user_id)
+    except WinnowError as error:
+        print_failure("events delete", error)
+        raise SystemExit(1) from None
+    print_count(f"{user_id}: {deleted_count:,} events were removed")
+
+
+def print_count(line: str) -> None:
+    """Print a line that may hold an id."""
+    Console(highlight=False, soft_wrap=True).print(escape(line))
+
+
+def event_id(item_id: str, microseconds: int) -> str:
+    """Return the id that a watch of a log always gets: 33 characters, which sort by time."""
+    digest = blake2b(item_id.encode(), digest_size=8).hexdigest()
+    return f"{microseconds + TIME_OFFSET_MICROSECONDS:016x}-{digest}"
+
+
+def _sendable(log: Path, frame: "pl.DataFrame") -> "pl.DataFrame":
+    """Return each watch once, those of a user together. Raises ValueError where the store cannot hold one."""
+    import polars as pl
+
+    for wrong, problem in (
+        (frame["user_id"].str.len_bytes() > MAX_USER_ID_BYTES, f"a user id longer than {MAX_USER_ID_BYTES} bytes"),
+        (frame["microseconds"] // MICROSECONDS_PER_SECOND == 0, "the time 0, which is not stored"),
+    ):
+        if wrong.any():
+            raise ValueError(f"{log}: rows with {problem}: {int(wrong.sum())}")
+    once = frame.unique(["user_id", "item_id", "microseconds"], keep="first", maintain_order=True)
+    return once.sort(pl.col("user_id"), pl.col("microseconds"), maintain_order=True)
+
+
+def _events(part: "pl.DataFrame") -> Iterator[Event]:
+    for user_id, item_id, microseconds, weight in part.select(
+        "user_id", "item_id", "microseconds", "weight"
+    ).iter_rows():
+        yield Event(
+            user_id=user_id,
+            item_id=item_id,
+            time=microseconds // MICROSECONDS_PER_SECOND,
+            weight=weight,
+            event_id=event_id(item_id, microseconds),
+        )
+
+
+def _time(event: Event) -> str:
+    """ISO 8601, in whole seconds; the number where a calendar has no such year."""
+    seconds = float(event.time) if isinstance(event.time, int | float) else event.time.timestamp()
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError):
+        return f"{seconds:.0f}"
