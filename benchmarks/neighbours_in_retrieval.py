@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from winnow.evaluation.baselines import ease, watched_matrix
+from winnow.evaluation.baselines import NEIGHBOURS_PER_ITEM, ease, watched_matrix
 from winnow.evaluation.best_unseen import best_of_dense, most_watched_first
 from winnow.evaluation.compare import PARTS, SEED, EvaluationLog
 from winnow.evaluation.figures_file import FiguresFile
@@ -29,7 +29,6 @@ from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.release.manifest import CURRENT_FILE
 from winnow.release.models.loader import load_candidate_network
 from winnow.release.reader import current_release_id, open_release
-from winnow.training.ranking_neighbours import NEIGHBOURS_PER_ITEM
 
 # What a neighbour's weight is multiplied by.
 FACTORS = (2.0, 4.0, 8.0)
