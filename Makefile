@@ -7,10 +7,13 @@ INSTALLED := $(VENV)/.installed
 TEST_PROCESSES ?= 2
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: demo test test-slow test-native test-native-faults test-faults test-compose bench ablations install docs lint format types check clean
+.PHONY: demo demo-loop test test-slow test-native test-native-faults test-faults test-compose bench ablations install docs lint format types check clean
 
 demo: install  ## Everything on real data: fetch, train, release, serve, recommend. Under 8 minutes on 2 cores.
 	$(BIN)/python -m examples.movielens
+
+demo-loop: install  ## MovieLens-1M replayed: serve, log, retrain, swap; quality over time as a plot. Under 10 minutes.
+	$(BIN)/python -m examples.loop
 
 test: install lint types  ## Lint, types and all quick tests; prints the slowest ones.
 	$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --durations=15

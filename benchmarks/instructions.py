@@ -41,7 +41,20 @@ def main() -> None:
     requests = load_requests(releases, SMALL.answer_length)
     flags = [*FLAGS, f"--transport={options.transport}"]
     settings = StackSettings(releases=releases, gateway_port=0, candidate_port=0, ranking_port=0, flags={"all": flags})
-    with tempfile.TemporaryDirectory() as scratch, LocalStack(settings) as stack:
+    with LocalStack(settings) as stack:
+        instructions, sent_count = count_instructions(
+            stack, releases, requests, flags, options.requests, options.callers
+        )
+    print(f"{sum(instructions.values()) / sent_count / 1000:9.1f} thousand instructions a request")
+    for library, count in instructions.most_common(8):
+        print(f"{count / sent_count / 1000:9.1f} {library}")
+
+
+def count_instructions(
+    stack: LocalStack, releases: Path, requests: list[bytes], flags: list[str], request_count: int, callers: int
+) -> tuple[Counter[str], int]:
+    """Start a gateway with these flags beside a stack and return its instructions by library, for how many requests."""
+    with tempfile.TemporaryDirectory() as scratch:
         profile = Path(scratch) / "callgrind.out"
         port = free_port(HOST)
         gateway = subprocess.Popen(
@@ -55,18 +68,15 @@ def main() -> None:
         )
         try:
             _wait(f"{HOST}:{port}")
-            asyncio.run(_send(f"{HOST}:{port}", requests, WARM_UP_REQUESTS, options.callers))
-            _count(gateway.pid, "on")
-            sent_count = asyncio.run(_send(f"{HOST}:{port}", requests, options.requests, options.callers))
-            _count(gateway.pid, "off")
+            asyncio.run(_send(f"{HOST}:{port}", requests, WARM_UP_REQUESTS, callers))
+            _switch(gateway.pid, "on")
+            sent_count = asyncio.run(_send(f"{HOST}:{port}", requests, request_count, callers))
+            _switch(gateway.pid, "off")
         finally:
             gateway.terminate()
             gateway.wait()
         with profile.open(errors="replace") as lines:
-            instructions = instructions_by_library(lines)
-    print(f"{sum(instructions.values()) / sent_count / 1000:9.1f} thousand instructions a request")
-    for library, count in instructions.most_common(8):
-        print(f"{count / sent_count / 1000:9.1f} {library}")
+            return instructions_by_library(lines), sent_count
 
 
 def _wait(target: str) -> None:
@@ -77,7 +87,7 @@ def _wait(target: str) -> None:
         time.sleep(0.5)
 
 
-def _count(process_id: int, state: str) -> None:
+def _switch(process_id: int, state: str) -> None:
     command = ["callgrind_control", f"--instr={state}", str(process_id)]
     subprocess.run(command, check=True, capture_output=True)
 

@@ -4,7 +4,8 @@ One stack with an SQLite file and one with a Valkey server; each is asked both w
 watch has a weight and a time, stored and sent. Rounds are short and many: both ways have to meet the same machine.
 
 With single calls, the CPU time of an answer depends on how many requests share a batch, and so on what else the machine
-does. Calls of BatchRecommendItems fill every batch, whatever the machine does.
+does. Calls of BatchRecommendItems fill every batch, whatever the machine does. `--instructions` counts those of the
+gateway for a single call, under valgrind, which makes the gateway the slowest part by far.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from typing import Any
 
 import uvloop
 
+from benchmarks import instructions
 from benchmarks.batches import send_requests
 from benchmarks.machine import describe_machine
 from benchmarks.presets import SMALL, SMOKE_PRESETS, Preset, item_id
@@ -40,6 +42,7 @@ FIRST_TIME_SECONDS = 1_700_000_000
 MAX_EVENTS = 1000
 USERS_PER_APPEND = 20
 SIZES = (1, 64)
+COUNTED_REQUESTS, COUNTED_CALLERS = 640, 32
 BY_HISTORY, BY_USER_ID = "by history", "by user id"
 
 
@@ -58,6 +61,7 @@ class Round:
 class Served:
     """A stack with a store, and what was measured of it."""
 
+    stack: LocalStack
     target: str
     processes: dict[str, int]
     rounds: dict[tuple[int, str], list[Round]] = field(default_factory=dict)
@@ -71,6 +75,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--smoke", action="store_true", help="a tiny catalogue for half a second: shows that it runs")
+    parser.add_argument("--instructions", action="store_true", help="count instructions instead; needs valgrind")
     arguments = parser.parse_args()
     preset, rounds, seconds = (
         (SMOKE_PRESETS[0], 1, 0.5) if arguments.smoke else (SMALL, arguments.rounds, arguments.seconds)
@@ -79,6 +84,9 @@ def main() -> None:
     watched = _watches(directory)
     requests = {BY_HISTORY: _by_history(watched, preset), BY_USER_ID: _by_user_id(watched, preset)}
     results: dict[str, Any] = {"machine": describe_machine()}
+    if arguments.instructions:
+        print(json.dumps(_instructions(directory, watched, requests), indent=1))
+        return
     spawn = multiprocessing.get_context("spawn")
     with (
         ProcessPoolExecutor(max_workers=1, mp_context=spawn) as client,
@@ -98,6 +106,27 @@ def main() -> None:
     print(json.dumps(results, indent=1))
 
 
+def _instructions(
+    directory: Path, watched: list[list[Event]], requests: dict[str, list[bytes]]
+) -> dict[str, dict[str, float]]:
+    """Return thousands of instructions of the gateway a request, and those by user id over those by history."""
+    found = {}
+    with tempfile.TemporaryDirectory() as temporary, redis_server(Path(temporary)) as valkey:
+        for store, address in (("SQLite", str(Path(temporary) / "users.db")), ("Valkey", valkey.address)):
+            asyncio.run(_fill(address, watched))
+            flags = [*instructions.FLAGS, f"--users-store={address}", f"--users-timeout-seconds={TIMEOUT_SECONDS}"]
+            with _stack(directory, "") as served:
+                figures = {}
+                for kind, messages in requests.items():
+                    by_library, count = instructions.count_instructions(
+                        served.stack, directory, messages, flags, COUNTED_REQUESTS, COUNTED_CALLERS
+                    )
+                    figures[kind] = round(sum(by_library.values()) / count / 1000, 1)
+                figures["ratio"] = round(figures[BY_USER_ID] / figures[BY_HISTORY], 3)
+                found[store] = figures
+    return found
+
+
 @contextmanager
 def _stack(releases: Path, address: str) -> Iterator[Served]:
     settings = StackSettings(
@@ -114,7 +143,7 @@ def _stack(releases: Path, address: str) -> Iterator[Served]:
     )
     with LocalStack(settings) as stack:
         processes = {service: process.pid for service, process in stack.processes.items()}
-        yield Served(target=stack.gateway_target, processes=processes)
+        yield Served(stack=stack, target=stack.gateway_target, processes=processes)
 
 
 def _measure(

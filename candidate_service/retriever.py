@@ -1,6 +1,6 @@
 """Candidate generation of one release: histories -> user vectors -> index."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from candidate_service.filters import selections
 from winnow.catalogue.attributes import Attributes
-from winnow.history import RaggedRows
+from winnow.catalogue.filters.compiler import compile_canonical
+from winnow.history import NO_ROWS, RaggedRows, Rows
 from winnow.index import restricted
 from winnow.index.exact import ExactIndex
 from winnow.index.protocol import CandidateIndex
@@ -46,13 +47,22 @@ class Retriever:
         device: torch.device,
         attributes: Attributes,
         filter_cache_bytes: int = DEFAULT_FILTER_CACHE_BYTES,
+        *,
+        retired: Rows = NO_ROWS,
+        on_full_scans: Callable[[int], None] = lambda _count: None,
     ) -> None:
+        """Search `index`, which finds no `retired` rows.
+
+        `on_full_scans` is told how many queries of a batch an approximate index has answered by a full scan.
+        """
         self._network = network
         self._user_vectors = FoldedUserVectors(network) if device.type == "cpu" else network.user_vectors
         self._index = index
         self._attributes = attributes
         self._selections = selections(attributes, index, filter_cache_bytes)
         self._device = device
+        self._exact_index = ExactIndex(network.item_vectors_IH, retired)
+        self._on_full_scans = on_full_scans
 
     @classmethod
     def from_release(
@@ -62,6 +72,7 @@ class Retriever:
         *,
         exact_search: bool = False,
         filter_cache_bytes: int = DEFAULT_FILTER_CACHE_BYTES,
+        on_full_scans: Callable[[int], None] = lambda _count: None,
     ) -> "Retriever":
         """Load network and index. Raises ReleaseError where they do not fit the release.
 
@@ -71,19 +82,44 @@ class Retriever:
         # A GPU scans a million items in less time than a CPU takes to search an approximate index.
         scan = exact_search or device.type != "cpu"
         items_IH = network.item_vectors_IH
-        index = ExactIndex(items_IH, release.retired()) if scan else load_index(release, items_IH)
-        return cls(network, index, device, release.attributes(), filter_cache_bytes)
+        retired = release.retired()
+        index = ExactIndex(items_IH, retired) if scan else load_index(release, items_IH)
+        return cls(
+            network,
+            index,
+            device,
+            release.attributes(),
+            filter_cache_bytes,
+            retired=retired,
+            on_full_scans=on_full_scans,
+        )
 
     @property
     def item_count(self) -> int:
         """Rows lie in [0, item_count)."""
         return self._network.n_items
 
+    @property
+    def exact(self) -> bool:
+        """Whether the candidates are always those that a full scan finds."""
+        return self._index.exact
+
     @torch.inference_mode()
     def retrieve(self, query: RetrievalQuery) -> Candidates:
         """Return the best candidates of each query, best first, with their logits."""
         user_BH = self._user_vectors(self._network.pack(query.histories))
         return restricted.search(self._index, user_BH, query, self._selections.get_here)
+
+    @torch.inference_mode()
+    def retrieve_exactly(self, query: RetrievalQuery) -> Candidates:
+        """Return what `retrieve` would if all items were scanned; from any thread."""
+        user_BH = self._user_vectors(self._network.pack(query.histories))
+        return restricted.search(
+            self._exact_index,
+            user_BH,
+            query,
+            lambda canonical: self._exact_index.select(compile_canonical(canonical, self._attributes)),
+        )
 
     async def prepare(self, query: RetrievalQuery) -> None:
         """Compile the filters of a query that are not kept from before, so that `retrieve` finds them.
@@ -95,7 +131,11 @@ class Retriever:
 
     def compute(self, batch: Sequence[RetrievalQuery]) -> list[Candidates]:
         """Answer the queries of several calls as one."""
-        return self.retrieve(RetrievalQuery.concatenate(batch)).split([len(query) for query in batch])
+        scans_before = self._index.full_scan_count
+        found = self.retrieve(RetrievalQuery.concatenate(batch))
+        if self._index.full_scan_count > scans_before:
+            self._on_full_scans(self._index.full_scan_count - scans_before)
+        return found.split([len(query) for query in batch])
 
     def check_golden(self, golden: GoldenRequests) -> None:
         """Raise GoldenMismatchError unless the golden requests are answered as when the release was made."""

@@ -1,5 +1,6 @@
 """The candidate service over gRPC: messages <-> queries, and which queries are allowed."""
 
+import asyncio
 from functools import partial
 from typing import Any
 
@@ -7,6 +8,7 @@ import grpc
 import numpy as np
 import torch
 
+from candidate_service.live_recall import LiveRecall
 from candidate_service.retriever import RELEASE_FILES, Retriever
 from candidate_service.settings import CandidateSettings
 from winnow.history import RaggedRows
@@ -15,6 +17,7 @@ from winnow.queries import Candidates, RetrievalQuery
 from winnow.release.manifest import CANDIDATE_NETWORK_FILE, Manifest
 from winnow.release.models.loader import appended_bytes
 from winnow.release.reader import Release
+from winnow.serving.metrics import Metrics
 from winnow.serving.stage_host import StageHost, StageModel
 from winnow.serving.wire import pack_candidates, unpack_retrieval_query
 from winnow.v1 import candidate_pb2, candidate_pb2_grpc
@@ -29,6 +32,11 @@ class CandidateService(
     grpc_service_names = (candidate_pb2.DESCRIPTOR.services_by_name["CandidateService"].full_name,)
     release_files = RELEASE_FILES
 
+    def __init__(self, settings: CandidateSettings, metrics: Metrics) -> None:
+        super().__init__(settings, metrics)
+        self._live_recall = LiveRecall(settings.live_recall_share, metrics) if settings.live_recall_share else None
+        self._on_full_scans = metrics.index_full_scans.inc
+
     def register(self, server: grpc.aio.Server) -> None:
         """See Service.register."""
         candidate_pb2_grpc.add_CandidateServiceServicer_to_server(self, server)
@@ -42,6 +50,7 @@ class CandidateService(
             device,
             exact_search=self._settings.exact_search,
             filter_cache_bytes=self._settings.filter_cache_mebibytes * 2**20,
+            on_full_scans=self._on_full_scans,
         )
 
     def derived_bytes(self, manifest: Manifest) -> int:
@@ -67,6 +76,20 @@ class CandidateService(
         """See StageHost.prepare."""
         if query.restrictions and isinstance(model, Retriever):
             await model.prepare(query)
+
+    def answered(
+        self, model: StageModel[RetrievalQuery, Candidates], query: RetrievalQuery, answer: Candidates
+    ) -> None:
+        """See StageHost.answered."""
+        if self._live_recall is not None and isinstance(model, Retriever):
+            # Later: the answer goes first.
+            asyncio.get_running_loop().call_soon(self._live_recall.consider, model, query, answer)
+
+    async def close(self) -> None:
+        """See Service.close."""
+        await super().close()
+        if self._live_recall is not None:
+            self._live_recall.close()
 
     async def RetrieveCandidates(
         self, request: candidate_pb2.RetrieveCandidatesRequest, context: "grpc.aio.ServicerContext[Any, Any]"

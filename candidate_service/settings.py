@@ -21,5 +21,7 @@ class CandidateSettings(StageSettings):
     """Most candidates that one query may ask for."""
     filter_cache_mebibytes: Annotated[int, Field(ge=64)] = 256
     """Memory for the filters of a release that were used last: 32 MiB at most for each, what it matches included."""
+    live_recall_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of requests that are searched exactly as well, after the answer, to measure the recall of the index."""
     exact_search: bool = False
     """Scan all items, whatever index the release has. On a GPU this is always done."""

@@ -83,6 +83,11 @@ class Pipeline:
         """Raise OverloadedError where the recommendations under way leave too little time for another."""
         check_time(self._recommend_batches.expected_seconds(), deadline)
 
+    @property
+    def requests_wait(self) -> bool:
+        """Whether so much is under way that a further recommendation would have to wait."""
+        return self._recommend_batches.expected_seconds() > 0
+
     async def recommend(self, request: CandidateRequest, *, other_release: bool) -> Recommendation:
         """Gather, rank, select. Falls back step by step where a stage, or the store, gives no answer, and says so.
 

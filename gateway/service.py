@@ -1,5 +1,6 @@
 """The gateway over gRPC: messages <-> requests and answers, and nothing else."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -8,16 +9,18 @@ import grpc
 
 from gateway import batches
 from gateway.admission import stage_deadline
+from gateway.answer_log import AnswerLog
 from gateway.answers import DegradationStep, Recommendation, RetrievedRows, ScoredRows
 from gateway.catalogue_service import CatalogueService
 from gateway.checks import Violations
+from gateway.experiment import UserArm
 from gateway.explanation import ExplainRequest, Explanation
-from gateway.explanation_messages import read_explained, write_explanation
+from gateway.explanation_messages import write_explanation
+from gateway.message_reader import MessageReader
 from gateway.pipeline import Pipeline
 from gateway.recommendation_ids import RecommendationIds
-from gateway.releases import ServedRelease, ServedReleases
-from gateway.request_messages import given_context, given_history, given_restriction, given_selection
-from gateway.requests import CandidateRequest, GivenHistory, RankRequest, RequestReader
+from gateway.releases import ServedReleases
+from gateway.requests import CandidateRequest, RankRequest, RequestReader
 from gateway.response_messages import (
     write_ranked,
     write_recommended,
@@ -26,7 +29,9 @@ from gateway.response_messages import (
     write_timing,
 )
 from gateway.served_catalogue import ServedCatalogue
+from gateway.served_release import ServedRelease
 from gateway.settings import GatewaySettings
+from gateway.shadow import COMPARED_ITEMS, ShadowedRequest
 from gateway.tokens import TokenCheck
 from gateway.user_service import UserService, check_user_id
 from gateway.users import StoredHistory, Users
@@ -35,6 +40,7 @@ from winnow.serving.boundary import Gatekeeper, parse_or_explain, takes
 from winnow.serving.metrics import Metrics
 from winnow.serving.server import remaining_seconds, run_service
 from winnow.users.addresses import store_at
+from winnow.users.events import Event
 from winnow.v1 import (
     catalogue_pb2,
     catalogue_pb2_grpc,
@@ -78,13 +84,14 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         self._parse_recommend = parse_or_explain(
             recommendation_pb2.RecommendItemsRequest.FromString, settings.max_framing_bytes
         )
-        self._reader = RequestReader(settings)
+        reader = RequestReader(settings)
+        self._read = MessageReader(reader)
         self._ids = RecommendationIds()
         self._batches = batches.Batches(metrics)
         self._releases = ServedReleases(settings, metrics)
         self.keeper = self._releases.keeper
         self.watch = self._releases.watch
-        self._catalogue_service = CatalogueService(self._releases, self._reader, settings, metrics)
+        self._catalogue_service = CatalogueService(self._releases, reader, settings, metrics)
         self._users = (
             Users(
                 store_at(
@@ -96,7 +103,17 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
             if settings.users_store
             else None
         )
-        self._user_service = UserService(self._users, self._deadline)
+        self._answer_log = (
+            AnswerLog(
+                settings.answer_log,
+                share=settings.answer_log_share,
+                max_file_bytes=settings.answer_log_file_mebibytes << 20,
+                metrics=metrics,
+            )
+            if settings.answer_log is not None and settings.answer_log_share
+            else None
+        )
+        self._user_service = UserService(self._users, self._deadline, self._count_events)
 
     def register(self, server: grpc.aio.Server) -> None:
         """See Service.register."""
@@ -108,6 +125,8 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         """See Service.start."""
         if self._users is not None:
             await self._users.open()
+        if self._answer_log is not None:
+            self._answer_log.start()
         await self._releases.start()
 
     def gatekeepers(self) -> Sequence[Gatekeeper]:
@@ -124,11 +143,16 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         await self._releases.close()
         if self._users is not None:
             await self._users.close()
+        if self._answer_log is not None:
+            await asyncio.to_thread(self._answer_log.close)
 
     @takes(bytes)
     async def RecommendItems(self, data: Any, context: Context) -> recommendation_pb2.RecommendItemsResponse:
         """Retrieve candidates for the history, rank them, return the best. `data` are the bytes of the request."""
-        return await self._recommend(data, self._deadline(context))
+        answered: list[ShadowedRequest] = []
+        response = await self._recommend(data, self._deadline(context), answered)
+        self._ask_shadow(answered)
+        return response
 
     async def RetrieveItems(
         self, message: recommendation_pb2.RetrieveItemsRequest, context: Context
@@ -137,7 +161,7 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         return await self._respond(
             message,
             self._deadline(context),
-            self._read_retrieve,
+            self._read.retrieve,
             Pipeline.retrieve,
             self._write_retrieved,
             user_id=message.user_id,
@@ -150,7 +174,7 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         return await self._respond(
             message,
             self._deadline(context),
-            self._read_rank,
+            self._read.rank,
             Pipeline.rank,
             self._write_ranked,
             user_id=message.user_id,
@@ -161,7 +185,7 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
     ) -> recommendation_pb2.SimilarItemsResponse:
         """Find items that are watched after the given ones."""
         return await self._respond(
-            message, self._deadline(context), self._read_similar, Pipeline.retrieve, self._write_similar
+            message, self._deadline(context), self._read.similar, Pipeline.retrieve, self._write_similar
         )
 
     async def ExplainItem(
@@ -171,7 +195,7 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         return await self._respond(
             message,
             self._deadline(context),
-            self._read_explain,
+            self._read.explain,
             Pipeline.explain,
             self._write_explained,
             user_id=message.request.user_id,
@@ -186,25 +210,83 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         deadline = self._deadline(context)
         # Each request is admitted by itself too, since those before it are under way then.
         self._releases.current.pipeline.check_time(deadline)
-        return await self._batches.answer(requests, lambda data: self._recommend(data, deadline))
+        answered: list[ShadowedRequest] = []
+        response = await self._batches.answer(requests, lambda data: self._recommend(data, deadline, answered))
+        self._ask_shadow(answered)
+        return response
 
     def _deadline(self, context: Context) -> float:
         return stage_deadline(remaining_seconds(context, self._settings), self._settings)
 
-    async def _recommend(self, data: bytes, deadline: float) -> recommendation_pb2.RecommendItemsResponse:
+    async def _recommend(
+        self, data: bytes, deadline: float, answered: list[ShadowedRequest]
+    ) -> recommendation_pb2.RecommendItemsResponse:
+        """Answer a request. What a shadow is to be asked too is added to `answered`."""
         # What is rejected is not even parsed: under overload most of the work would be for that.
         self._releases.current.pipeline.check_time(deadline)
         message = self._parse_recommend(data)
         if isinstance(message, InvalidRequestError):
             raise message
-        return await self._respond(
-            message,
-            deadline,
-            self._read_recommend,
-            Pipeline.recommend,
-            self._write_recommended,
-            user_id=message.user_id,
+        shadow = self._releases.shadow
+        read = self._read.recommend
+        histories: list[StoredHistory | None] = []
+        if shadow is not None and shadow.chooses():
+
+            def read_and_keep(
+                message: recommendation_pb2.RecommendItemsRequest,
+                catalogue: ServedCatalogue,
+                deadline: float,
+                stored: StoredHistory | None,
+            ) -> CandidateRequest:
+                histories[:] = [stored]
+                return self._read.recommend(message, catalogue, deadline, stored)
+
+            read = read_and_keep
+        response = await self._respond(
+            message, deadline, read, Pipeline.recommend, self._write_recommended, user_id=message.user_id
         )
+        if self._releases.experiment is not None:
+            self._take_part(message, response, histories, answered)
+        if self._answer_log is not None:
+            self._answer_log.offer(message, response)
+        return response
+
+    def _take_part(
+        self,
+        message: recommendation_pb2.RecommendItemsRequest,
+        response: recommendation_pb2.RecommendItemsResponse,
+        histories: Sequence[StoredHistory | None],
+        answered: list[ShadowedRequest],
+    ) -> None:
+        """Do what an experiment asks for an answer: count its arm, and keep it for the shadow.
+
+        `histories` is empty unless the shadow is to be asked.
+        """
+        arm = self._releases.arm_of(message.user_id)
+        degraded = response.degradation.step != recommendation_pb2.DEGRADATION_STEP_NONE
+        if arm is not None and response.experiment_arm:
+            response.recommendation_id = self._ids.marked(arm.figures.mark)
+            arm.figures.count_answer(arm.group, response.timing.total_microseconds / 1e6, degraded=degraded)
+        if histories and not degraded:
+            stored = histories[0]
+            answered.append(
+                ShadowedRequest(
+                    read=lambda catalogue, deadline: self._read.recommend(message, catalogue, deadline, stored),
+                    item_ids=[item.item_id for item in response.items[:COMPARED_ITEMS]],
+                    group=None if arm is None else arm.group,
+                )
+            )
+
+    def _ask_shadow(self, answered: Sequence[ShadowedRequest]) -> None:
+        """Ask the shadow what has been answered. It begins when the answer has been handed over."""
+        shadow = self._releases.shadow
+        if shadow is not None:
+            for request in answered:
+                shadow.ask(request)
+
+    def _count_events(self, events: Sequence[Event]) -> None:
+        if self._releases.experiment is not None:
+            self._releases.experiment.count_events(events)
 
     async def _respond(
         self,
@@ -219,10 +301,12 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
     ) -> Response:
         """Read the message, answer it from one release, write the answer: the shape of every call.
 
-        A `user_id`, which the message has in `user_field`, brings the stored history of that user.
+        A `user_id`, which the message has in `user_field`, brings the stored history of that user, and their arm of an
+        experiment, if one runs.
         """
         started = time.perf_counter_ns()
-        stored = await self._stored_history(user_id, user_field, deadline) if user_id else None
+        arm = self._releases.arm_of(user_id)
+        stored = await self._stored_history(user_id, user_field, deadline, arm) if user_id else None
 
         async def from_release(release: ServedRelease, other_release: bool) -> Response:
             request = read(message, release.catalogue, deadline, stored)
@@ -232,9 +316,14 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
             response.recommendation_id = self._ids.next()
             return response
 
-        return await self._releases.answer(from_release)
+        answered = await self._releases.answer(from_release, arm)
+        if arm is not None and self._releases.is_of_arm(answered.release_id, arm):
+            # Of similar items there is no user, and so no arm.
+            assert not isinstance(answered, recommendation_pb2.SimilarItemsResponse)  # noqa: S101 - a promise above
+            answered.experiment_arm = arm.figures.name
+        return answered
 
-    async def _stored_history(self, user_id: str, field: str, deadline: float) -> StoredHistory:
+    async def _stored_history(self, user_id: str, field: str, deadline: float, arm: UserArm | None) -> StoredHistory:
         """Raise InvalidRequestError where the id is too long or there is no store."""
         violations = Violations()
         if self._users is None:
@@ -242,96 +331,9 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         check_user_id(user_id, violations, field)
         violations.refuse()
         assert self._users is not None  # noqa: S101 - refused otherwise
-        # The two releases that may be held hardly ever differ in this. What is not read is missing, and no more.
-        with_impressions = self._releases.current.catalogue.ranking_reads_contexts
+        # What is not read is missing, and no more.
+        with_impressions = self._releases.reads_contexts(arm)
         return await self._users.stored_history(user_id, deadline, with_impressions=with_impressions)
-
-    def _read_recommend(
-        self,
-        message: recommendation_pb2.RecommendItemsRequest,
-        catalogue: ServedCatalogue,
-        deadline: float,
-        stored: StoredHistory | None,
-    ) -> CandidateRequest:
-        return self._reader.recommend(
-            catalogue,
-            deadline,
-            self._history(message.history, stored),
-            item_count=message.item_count,
-            excluded_item_ids=message.excluded_item_ids,
-            restriction=given_restriction(message),
-            include_watched=message.include_watched,
-            require_ranked=message.require_ranked,
-            context=given_context(message),
-            candidate_item_ids=message.candidate_item_ids,
-            selection=given_selection(message),
-        )
-
-    def _read_retrieve(
-        self,
-        message: recommendation_pb2.RetrieveItemsRequest,
-        catalogue: ServedCatalogue,
-        deadline: float,
-        stored: StoredHistory | None,
-    ) -> CandidateRequest:
-        return self._reader.retrieve(
-            catalogue,
-            deadline,
-            self._history(message.history, stored),
-            item_count=message.item_count,
-            excluded_item_ids=message.excluded_item_ids,
-            restriction=given_restriction(message),
-            include_watched=message.include_watched,
-        )
-
-    def _read_rank(
-        self,
-        message: recommendation_pb2.RankItemsRequest,
-        catalogue: ServedCatalogue,
-        deadline: float,
-        stored: StoredHistory | None,
-    ) -> RankRequest:
-        return self._reader.rank(
-            catalogue,
-            deadline,
-            self._history(message.history, stored),
-            item_ids=message.item_ids,
-            context=given_context(message),
-        )
-
-    def _read_similar(
-        self,
-        message: recommendation_pb2.SimilarItemsRequest,
-        catalogue: ServedCatalogue,
-        deadline: float,
-        _stored: StoredHistory | None,
-    ) -> CandidateRequest:
-        return self._reader.similar(
-            catalogue,
-            deadline,
-            item_ids=message.item_ids,
-            item_count=message.item_count,
-            excluded_item_ids=message.excluded_item_ids,
-            restriction=given_restriction(message),
-        )
-
-    def _read_explain(
-        self,
-        message: recommendation_pb2.ExplainItemRequest,
-        catalogue: ServedCatalogue,
-        deadline: float,
-        stored: StoredHistory | None,
-    ) -> ExplainRequest:
-        watch_count = self._reader.explained(message.item_id, message.watch_count)
-        try:
-            recommendation = self._read_recommend(message.request, catalogue, deadline, stored)
-        except InvalidRequestError as error:
-            raise error.within("request") from None
-        history = self._history(message.request.history, stored).with_stored_watches(self._reader.max_history_items)
-        return read_explained(message, recommendation, watch_count, catalogue, history.item_ids)
-
-    def _history(self, watches: Sequence[recommendation_pb2.Watch], stored: StoredHistory | None) -> GivenHistory:
-        return given_history(watches, stored, self._reader.max_history_items)
 
     def _write_recommended(
         self, catalogue: ServedCatalogue, request: CandidateRequest, answer: Recommendation

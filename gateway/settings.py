@@ -114,6 +114,12 @@ class GatewaySettings(ServerSettings):
     """For how long a user is kept after the last event was written; 0 keeps users for ever."""
     users_timeout_seconds: PositiveSeconds = 0.1
     """How long a request waits for a stored history, at most; then its answer is degraded."""
+    answer_log: Path | None = None
+    """Directory of the log of answers to requests with a user id. `DeleteUser` is noted there, whatever the share."""
+    answer_log_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Part of these answers that is logged."""
+    answer_log_file_mebibytes: PositiveInt = 64
+    """Size at which a gateway begins another file of the answer log; it also does so after a day."""
     stage_ca_file: Path | None = None
     """PEM certificates of the authorities that sign the stages' certificates; TLS to the stages is on if set."""
     stage_certificate_file: Path | None = None
@@ -124,6 +130,14 @@ class GatewaySettings(ServerSettings):
     """A bearer token a line, perhaps with what it permits; if set, every call needs one. Read again when it changes."""
     retry_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Second tries of stage calls that failed or are overdue, as a share of all stage calls: a budget."""
+
+    @model_validator(mode="after")
+    def _check_answer_log(self) -> Self:
+        if self.answer_log_share and self.answer_log is None:
+            raise ValueError("answer_log_share needs an answer_log")
+        if self.answer_log is not None and not self.users_store:
+            raise ValueError("answer_log needs a users_store: only answers to requests with a user id are logged")
+        return self
 
     @model_validator(mode="after")
     def _check_sources(self) -> Self:

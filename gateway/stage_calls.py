@@ -63,16 +63,22 @@ class Holding(NamedTuple):
 class StageCaller:
     """Makes one stage's calls. One a stage for the life of the gateway, shared by all releases: so is the budget.
 
+    There is another one for the releases of experiments, on the same replicas but with a budget of its own.
+
     A call that fails is made once more, at another replica where there is one. So is a call that is overdue, beside
     the first: the first good answer counts, and the other call is cancelled.
     """
 
-    def __init__(self, stage: str, replicas: Replicas, settings: GatewaySettings, metrics: Metrics) -> None:
+    def __init__(
+        self, stage: str, replicas: Replicas, settings: GatewaySettings, metrics: Metrics, *, blames: bool = True
+    ) -> None:
+        """Unless it `blames` them, no replica is ejected for what its calls come to."""
         self.stage = stage
         self.replicas = replicas
         self.budget = RetryBudget(settings.retry_share)
         self.overdue = OverdueTime()
         self._metrics = metrics
+        self.blames = blames
         self._log_again_at: dict[grpc.StatusCode, float] = {}
         self._probes: set[asyncio.Task[None]] = set()
 
@@ -129,10 +135,15 @@ class StageCaller:
         finally:
             self.replicas.probed(replica, asyncio.get_running_loop().time(), good=good)
 
+    def failed(self, replica: Replica, reason: str, now: float) -> None:
+        """Learn of a failure that is the replica's own."""
+        if self.blames:
+            self.replicas.failed(replica, reason, now)
+
     def failure(self, replica: Replica, code: grpc.StatusCode, details: str, now: float) -> StageFailure:
         """Learn and log that a replica gave no usable answer."""
         if code not in BLAMELESS_CODES:
-            self.replicas.failed(replica, code.name, now)
+            self.failed(replica, code.name, now)
         if now >= self._log_again_at.get(code, 0.0):
             self._log_again_at[code] = now + LOG_SECONDS
             _log.warning(
@@ -175,7 +186,7 @@ class _StageCall(Generic[Answer]):
         now = self._loop.time()
         if now >= self._deadline:
             raise StageFailure(caller.stage, grpc.StatusCode.DEADLINE_EXCEEDED)
-        if now >= caller.replicas.next_probe_at:
+        if now >= caller.replicas.next_probe_at and caller.blames:
             caller.probe(self._request, self._read, self._deadline, now)
         replica = caller.replicas.pick()
         if replica is None:
@@ -237,7 +248,7 @@ class _StageCall(Generic[Answer]):
             # A first attempt that has been answered at the same moment cannot be cancelled, and counts.
             if not second.cancelled() and second.exception() is None and self._first.cancel():
                 self._beaten = True
-                self._caller.replicas.failed(replica, "overdue", self._loop.time())
+                self._caller.failed(replica, "overdue", self._loop.time())
 
         self._second = self._loop.create_task(self._attempt(other))
         self._second.add_done_callback(ended)

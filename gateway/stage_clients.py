@@ -34,7 +34,8 @@ class CandidateStageClient:
     """History -> the best candidates."""
 
     def __init__(self, caller: StageCaller, release_id: str, item_count: int) -> None:
-        self._caller = caller
+        self.caller = caller
+        """Makes the calls: replaced when the role of the release changes."""
         self._release_id = release_id
         self._item_count = item_count
 
@@ -55,7 +56,7 @@ class CandidateStageClient:
             return RetrievedAnswer(candidates, response.compute_microseconds)
 
         request = wire.pack_retrieval_query(query, self._release_id)
-        return await self._caller.call(request.SerializeToString(), read, deadline)
+        return await self.caller.call(request.SerializeToString(), read, deadline)
 
     def empty_request(self) -> bytes:
         """Return a request that is pinned to the release and asks nothing."""
@@ -66,7 +67,8 @@ class RankingStageClient:
     """History and candidates -> scores."""
 
     def __init__(self, caller: StageCaller, release_id: str) -> None:
-        self._caller = caller
+        self.caller = caller
+        """Makes the calls: replaced when the role of the release changes."""
         self._release_id = release_id
 
     async def rank(self, query: RankingQuery, deadline: float) -> RankedAnswer:
@@ -77,7 +79,7 @@ class RankingStageClient:
             return RankedAnswer(wire.unpack_scores(response, query), response.compute_microseconds)
 
         request = wire.pack_ranking_query(query, self._release_id)
-        return await self._caller.call(request.SerializeToString(), read, deadline)
+        return await self.caller.call(request.SerializeToString(), read, deadline)
 
     def empty_request(self) -> bytes:
         """Return a request that is pinned to the release and asks nothing."""

@@ -1,6 +1,6 @@
 """UserService over gRPC: events in, histories out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
 
 import grpc
@@ -34,16 +34,27 @@ class NoStoreError(ServiceError):
 class UserService(users_pb2_grpc.UserServiceServicer):
     """Implements winnow.v1.UserService."""
 
-    def __init__(self, users: Users | None, deadline: Callable[[Context], float]) -> None:
-        """`users` is None where the gateway has no store. `deadline` returns the event-loop time that a call has."""
+    def __init__(
+        self,
+        users: Users | None,
+        deadline: Callable[[Context], float],
+        on_stored: Callable[[Sequence[Event]], None] = lambda _events: None,
+    ) -> None:
+        """`users` is None where the gateway has no store. `deadline` returns the event-loop time that a call has.
+
+        `on_stored` is told of events once the store has them; of one that is sent again, again.
+        """
         self._users = users
+        self._on_stored = on_stored
         self._deadline = deadline
 
     async def WriteEvents(
         self, message: users_pb2.WriteEventsRequest, context: Context
     ) -> users_pb2.WriteEventsResponse:
         """Store events; answered when the store has them."""
-        await self._store.write(read_events(message), self._deadline(context))
+        events = read_events(message)
+        await self._store.write(events, self._deadline(context))
+        self._on_stored(events)
         return users_pb2.WriteEventsResponse()
 
     async def GetHistory(self, message: users_pb2.GetHistoryRequest, context: Context) -> users_pb2.GetHistoryResponse:

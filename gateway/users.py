@@ -17,6 +17,7 @@ import structlog
 from gateway.settings import MAX_WRITTEN_EVENTS, GatewaySettings
 from gateway.stage_calls import StageFailure
 from gateway.steps import Steps
+from winnow.answer_log.deleted_users import note_deletion
 from winnow.batching import BatchingLimits, MicroBatcher
 from winnow.rpc.errors import ServiceError, UnavailableError
 from winnow.serving.metrics import Metrics
@@ -62,6 +63,7 @@ class Users:
 
     def __init__(self, store: HistoryStore, settings: GatewaySettings, metrics: Metrics) -> None:
         self._store = store
+        self._answer_log = settings.answer_log
         self._timeout_seconds = settings.users_timeout_seconds
         self._steps = Steps(metrics)
         self._stored = metrics.user_events
@@ -163,7 +165,18 @@ class Users:
         return await self._store.read(user_ids, ALL_KINDS)
 
     async def _delete_user(self, user_ids: Sequence[str], _deadline: float) -> list[int]:
+        for user_id in user_ids:
+            # First: where this fails, nothing is deleted, and the caller tries again.
+            await self._note_deletion(user_id)
         return [await self._store.delete(user_id) for user_id in user_ids]
+
+    async def _note_deletion(self, user_id: str) -> None:
+        if self._answer_log is None:
+            return
+        try:
+            await asyncio.to_thread(note_deletion, self._answer_log, user_id)
+        except OSError as error:
+            raise StoreError(f"answer log: {type(error).__name__}") from error
 
     async def _write_events(self, writes: Sequence[Sequence[Event]], _deadline: float) -> list[None]:
         await self._store.append([event for events in writes for event in events])

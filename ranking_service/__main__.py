@@ -2,9 +2,18 @@
 
 import sys
 
-from ranking_service.service import RankingService
-from ranking_service.settings import RankingSettings
-from winnow.serving.server import run_service
+from winnow.distribution import missing_extras_named
+
+
+def main() -> int:
+    """Run the service and return its exit status."""
+    from ranking_service.service import RankingService
+    from ranking_service.settings import RankingSettings
+    from winnow.serving.server import run_service
+
+    return run_service(RankingService, RankingSettings.from_command_line(sys.argv[1:]))
+
 
 if __name__ == "__main__":
-    sys.exit(run_service(RankingService, RankingSettings.from_command_line(sys.argv[1:])))
+    with missing_extras_named("serve"):
+        sys.exit(main())

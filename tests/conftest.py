@@ -1,14 +1,15 @@
 """Fixtures that several kinds of tests share."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import torch
 
 from tests.releases import write_random_release
-from winnow.serving.local_stack import LocalStack, StackSettings
+from winnow.serving.local_stack import LocalStack, StackSettings, free_port
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,18 +44,30 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def stack(releases: Path) -> Iterator[LocalStack]:
+def metrics_ports() -> Mapping[str, int]:
+    """Where the services of `stack` have their metrics."""
+    return {service: free_port("127.0.0.1") for service in ("candidate_service", "ranking_service", "gateway")}
+
+
+@pytest.fixture(scope="session")
+def stack(releases: Path, metrics_ports: Mapping[str, int]) -> Iterator[LocalStack]:
     """The three services as processes, serving that release."""
-    with LocalStack(stack_settings(releases)) as running:
+    with LocalStack(stack_settings(releases, metrics_ports)) as running:
         yield running
 
 
-def stack_settings(releases: Path) -> StackSettings:
+NO_METRICS: Mapping[str, int] = MappingProxyType({})
+
+
+def stack_settings(releases: Path, metrics_ports: Mapping[str, int] = NO_METRICS) -> StackSettings:
     """Free ports, and no pause on stopping: nobody needs to turn away in a test."""
     return StackSettings(
         releases=releases,
         gateway_port=0,
         candidate_port=0,
         ranking_port=0,
-        flags={"all": ["--drain-seconds=0", "--default-timeout-seconds=5"]},
+        flags={
+            "all": ["--drain-seconds=0", "--default-timeout-seconds=5"],
+            **{service: [f"--metrics-port={port}"] for service, port in metrics_ports.items()},
+        },
     )

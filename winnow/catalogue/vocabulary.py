@@ -54,6 +54,13 @@ class Vocabulary:
         places = [place for place, item_id in enumerate(item_ids, start=1) if item_id in self._row_of]
         return rows, np.array(places, dtype=np.int32)
 
+    def rows_in(self, other: "Vocabulary") -> Rows:
+        """Return the row that each item has in another vocabulary, int32; -1 where it is not there."""
+        known, places = other.rows_and_places(self._item_ids)
+        rows = np.full(len(self), -1, dtype=np.int32)
+        rows[places - 1] = known
+        return rows
+
     def item_ids(self, rows: Iterable[int]) -> list[str]:
         """Return the item id of each row."""
         ids = self._item_ids

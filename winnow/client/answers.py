@@ -172,6 +172,8 @@ class Recommendations:
     timing: Timing
     recommendation_id: str
     """Names this answer, for joining it with what the user did later; ids sort by time."""
+    experiment_arm: str
+    """The arm of the running experiment that the answer belongs to; empty where it belongs to none."""
 
     @property
     def degraded(self) -> bool:
@@ -197,6 +199,8 @@ class RetrievedItems:
     timing: Timing
     recommendation_id: str
     """Names this answer, for joining it with what the user did later; ids sort by time."""
+    experiment_arm: str
+    """The arm of the running experiment that the answer belongs to; empty where it belongs to none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +218,8 @@ class RankedItems:
     timing: Timing
     recommendation_id: str
     """Names this answer, for joining it with what the user did later; ids sort by time."""
+    experiment_arm: str
+    """The arm of the running experiment that the answer belongs to; empty where it belongs to none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

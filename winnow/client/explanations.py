@@ -116,6 +116,8 @@ class Explanation:
     timing: Timing
     recommendation_id: str
     """Names this answer; ids sort by time."""
+    experiment_arm: str
+    """The arm of the running experiment whose release explains; empty where there is none."""
 
     @property
     def known(self) -> bool:

@@ -71,6 +71,7 @@ def recommendations(response: recommendation_pb2.RecommendItemsResponse) -> Reco
         ),
         timing=_timing(response.timing),
         recommendation_id=response.recommendation_id,
+        experiment_arm=response.experiment_arm,
     )
 
 
@@ -86,6 +87,7 @@ def retrieved_items(response: recommendation_pb2.RetrieveItemsResponse) -> Retri
         unknown_allowed_count=response.unknown_allowed_count,
         timing=_timing(response.timing),
         recommendation_id=response.recommendation_id,
+        experiment_arm=response.experiment_arm,
     )
 
 
@@ -99,6 +101,7 @@ def ranked_items(response: recommendation_pb2.RankItemsResponse) -> RankedItems:
         unknown_item_count=response.unknown_item_count,
         timing=_timing(response.timing),
         recommendation_id=response.recommendation_id,
+        experiment_arm=response.experiment_arm,
     )
 
 
@@ -137,6 +140,7 @@ def explanation(response: recommendation_pb2.ExplainItemResponse) -> Explanation
         unknown_allowed_count=response.unknown_allowed_count,
         timing=_timing(response.timing),
         recommendation_id=response.recommendation_id,
+        experiment_arm=response.experiment_arm,
     )
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from winnow.distribution import install_command
+
 if TYPE_CHECKING:
     import torch
 
@@ -20,7 +22,7 @@ def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
     except expected as error:
         message = str(error)
         if isinstance(error, ImportError):
-            message += ": pip install 'winnow[train]'"
+            message += f": {install_command('train')}"
         elif isinstance(error, OSError) and error.filename is not None:
             message = f"{error.filename}: {error.strerror}"
         Console(stderr=True, highlight=False, soft_wrap=True).print(message, style="red", markup=False)

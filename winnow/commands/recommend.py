@@ -201,7 +201,8 @@ def print_answer(console: Console, watched: Sequence[str], answer: Recommendatio
         table.add_row(str(position), Text(shown(item.item_id)), f"{item.score:.4f}", Text(item.item_id), *more_cells)
     console.print(table)
     ranked = f"{answer.ranked_count} of {answer.retrieved_count} candidates ranked"
-    console.print(f"Release {answer.release_id}, {ranked}", highlight=False)
+    arm = f", arm {answer.experiment_arm}" if answer.experiment_arm else ""
+    console.print(f"Release {answer.release_id}{arm}, {ranked}", highlight=False)
     console.print(_times(answer.timing), highlight=False)
     console.print(f"Recommendation {answer.recommendation_id}", highlight=False)
     if answer.unknown_history_count:

@@ -47,6 +47,8 @@ class Verdict:
 
     ndcg_at_10: float
     rivals: tuple[Rival, ...]
+    part: str = "validation"
+    """What both were measured on."""
 
     @property
     def passed(self) -> bool:
@@ -55,7 +57,7 @@ class Verdict:
 
     def __str__(self) -> str:
         """Return one line per rival, and what the release itself reaches."""
-        lines = [f"NDCG@10 on validation: {self.ndcg_at_10:.4f}"]
+        lines = [f"NDCG@10 on {self.part}: {self.ndcg_at_10:.4f}"]
         for rival in self.rivals:
             word = "worse than" if rival.better else "compared with"
             lines.append(
@@ -66,11 +68,16 @@ class Verdict:
 
 
 def judge(
-    ours: Ranks, baselines: Mapping[str, Ranks], current: Mapping[str, Ranks], users: NDArray[np.int64]
+    ours: Ranks,
+    baselines: Mapping[str, Ranks],
+    current: Mapping[str, Ranks],
+    users: NDArray[np.int64],
+    *,
+    part: str = "validation",
 ) -> Verdict:
-    """Compare ranks, each [B], of the validation watches of `users`: with the best baseline, and with `current`.
+    """Compare ranks, each [B], of the held-out watches of `users`: with the best baseline, and with `current`.
 
-    `current` has the ranks of the current release by its name, or is empty.
+    `current` has the ranks of the current release by its name, or is empty. `part` says which watches these are.
     """
     of_baselines = {name: means_of_users(gains(ranks), users) for name, ranks in baselines.items()}
     rivals_U: dict[str, NDArray[np.float64]] = {}
@@ -82,6 +89,7 @@ def judge(
     return Verdict(
         ndcg_at_10=float(ours_U.mean()),
         rivals=tuple(_rival(name, ours_U, theirs_U) for name, theirs_U in rivals_U.items()),
+        part=part,
     )
 
 
@@ -92,9 +100,7 @@ def ranks_of_release(release: Release, vocabulary: Vocabulary, held_out: HeldOut
     network learned from impressions, the candidates' order is ranked. Raises ReleaseError where the networks of the
     release cannot be loaded.
     """
-    theirs = release.vocabulary()
-    item_ids = vocabulary.item_ids(range(len(vocabulary)))
-    row_there_I = np.array([theirs.rows([id_])[0][0] if id_ in theirs else -1 for id_ in item_ids], dtype=np.int32)
+    row_there_I = vocabulary.rows_in(release.vocabulary())
     training = release.manifest.training
     candidate_network = load_candidate_network(release, device)
     recommender: CandidateOrder | Chain = CandidateOrder(candidate_network)

@@ -56,6 +56,7 @@ class ApproximateIndex:
         self._exact = ExactIndex(item_vectors_IH, retired)
         self._retired = retired
         self.probe_count = probe_count
+        self.full_scan_count = 0
 
     @classmethod
     def build(cls, item_vectors_IH: Tensor, list_count: int, width: int | None = None) -> "ApproximateIndex":
@@ -227,8 +228,10 @@ class ApproximateIndex:
             if selection is None:
                 if len(parts[position].scores) < self._index.ntotal - len(rows):
                     parts[position] = self._exact.search(user_1H, one)
+                    self.full_scan_count += 1
             elif len(parts[position].scores) < selection.compiled.match_count - selection.compiled.matches(rows).sum():
                 parts[position] = self._exact.search_selected(user_1H, one, selection)
+                self.full_scan_count += 1
         return Candidates.concatenate(parts)
 
 

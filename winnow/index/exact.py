@@ -37,6 +37,11 @@ class ExactIndex:
         """Always: nothing is approximated."""
         return True
 
+    @property
+    def full_scan_count(self) -> int:
+        """See CandidateIndex.full_scan_count."""
+        return 0
+
     @torch.inference_mode()
     def search(self, user_BH: Tensor, query: RetrievalQuery) -> Candidates:
         """See CandidateIndex.search."""

@@ -20,6 +20,10 @@ class CandidateIndex(Protocol):
     def exact(self) -> bool:
         """Whether the rows are always those that a full scan would give."""
 
+    @property
+    def full_scan_count(self) -> int:
+        """How many queries were answered by a full scan for want of items in the index itself; 0 if it is exact."""
+
     def search(self, user_BH: Tensor, query: RetrievalQuery) -> Candidates:
         """Return the best candidates of B queries, of whose histories `user_BH` holds the user vectors.
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from winnow.flush import flush_to_disk
 from winnow.release.manifest import CURRENT_FILE, FORMAT_VERSION, MANIFEST_FILE, FileEntry, Manifest
 from winnow.release.reader import describe_file, digest_of_files
 
@@ -66,7 +67,7 @@ def publish(
     for path in temporary.iterdir():
         if path.name not in known_files or path.stat().st_nlink == 1:
             path.chmod(0o644)
-            _flush_to_disk(path)
+            flush_to_disk(path)
     temporary.chmod(0o755)
 
     def rename() -> None:
@@ -76,12 +77,12 @@ def publish(
 
     if not make_current:
         rename()
-        _flush_to_disk(releases)
+        flush_to_disk(releases)
         return release_id
     with _pointer(releases, release_id) as pointer:
         rename()
         pointer.replace(releases / CURRENT_FILE)
-        _flush_to_disk(releases)
+        flush_to_disk(releases)
     return release_id
 
 
@@ -97,21 +98,32 @@ def link(source: Path, target: Path) -> None:
 
 def point_current_at(releases: Path, release_id: str) -> None:
     """Replace the CURRENT pointer atomically."""
-    with _pointer(releases, release_id) as pointer:
-        pointer.replace(releases / CURRENT_FILE)
-        _flush_to_disk(releases)
+    replace_file(releases, CURRENT_FILE, release_id)
+
+
+def replace_file(releases: Path, name: str, line: str) -> None:
+    """Make or replace a small file beside the releases atomically."""
+    with _pointer(releases, line) as pointer:
+        pointer.replace(releases / name)
+        flush_to_disk(releases)
+
+
+def remove_file(releases: Path, name: str) -> None:
+    """Remove a small file beside the releases. Raises FileNotFoundError where there is none."""
+    (releases / name).unlink()
+    flush_to_disk(releases)
 
 
 @contextmanager
-def _pointer(releases: Path, release_id: str) -> Iterator[Path]:
+def _pointer(releases: Path, line: str) -> Iterator[Path]:
     """Yield a file that can take the place of CURRENT; where it does not, it is removed."""
     descriptor, name = tempfile.mkstemp(prefix=POINTER_PREFIX, dir=releases)
     pointer = Path(name)
     try:
         with os.fdopen(descriptor, "w") as file:
-            file.write(release_id + "\n")
+            file.write(line + "\n")
         pointer.chmod(0o644)
-        _flush_to_disk(pointer)
+        flush_to_disk(pointer)
         yield pointer
     finally:
         pointer.unlink(missing_ok=True)
@@ -167,11 +179,3 @@ def _one_kind_of_error(releases: Path) -> Iterator[None]:
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, str(releases)) from error
-
-
-def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

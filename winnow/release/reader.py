@@ -300,7 +300,7 @@ def _check_size(directory: Path, name: str, expected: FileEntry) -> None:
 
 def _verified_copy(directory: Path, name: str, expected: FileEntry) -> PrivateCopy:
     try:
-        with _open(directory / name) as file:
+        with open_regular_file(directory / name) as file:
             copy = PrivateCopy(file, name)
     except OSError as error:
         raise ReleaseError(f"release {directory.name}: {name} cannot be read ({error.strerror})") from error
@@ -310,11 +310,11 @@ def _verified_copy(directory: Path, name: str, expected: FileEntry) -> PrivateCo
 
 
 def _read_bytes(path: Path) -> bytes:
-    with _open(path) as file:
+    with open_regular_file(path) as file:
         return file.read()
 
 
-def _open(path: Path) -> FileIO:
+def open_regular_file(path: Path) -> FileIO:
     """Open for reading. Raises OSError for what is not a file: reading from a pipe might never end."""
     file = FileIO(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, start_http_server
 
 _log = structlog.get_logger(__name__)
 
@@ -18,6 +18,7 @@ LATENCY_BOUNDS = (
     0.065, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8, 1, 2, 5, 10,
 )  # fmt: skip
 BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+RECALL_BOUNDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98, 0.99, 1)
 
 
 class Metrics:
@@ -31,6 +32,7 @@ class Metrics:
         gauge = partial(Gauge, registry=self.registry)
         seconds = partial(Histogram, registry=self.registry, buckets=LATENCY_BOUNDS)
         sizes = partial(Histogram, registry=self.registry, buckets=BATCH_BOUNDS)
+        summary = partial(Summary, registry=self.registry)
 
         self.requests = counter("winnow_requests", "Calls that ended, by status.", ["method", "code"])
         self.request_seconds = seconds(
@@ -87,6 +89,11 @@ class Metrics:
             "Requests that the store of users had no answer for in time: read, write, delete or close.",
             ["operation", "reason"],
         )
+        self.logged_answers = counter(
+            "winnow_logged_answers",
+            "Answers for the answer log: written, or dropped because the queue was full or the write failed.",
+            ["outcome"],
+        )
         self.release_in_use = gauge(
             "winnow_release_in_use", "1 for the release that new requests are answered from.", ["release_id"]
         )
@@ -99,6 +106,72 @@ class Metrics:
             "winnow_index_recall", "Recall of the release's index against exact search, as measured when it was made.",
             ["release_id"],
         )  # fmt: skip
+        self.release_created_timestamp_seconds = gauge(
+            "winnow_release_created_timestamp_seconds", "When the release was made, in seconds since 1970.",
+            ["release_id"],
+        )  # fmt: skip
+        self.index_full_scans = counter(
+            "winnow_index_full_scans",
+            "Queries for which the lists of an approximate index held too few items, so that all items were scanned.",
+        )
+        self.live_recall_at_200 = Histogram(
+            "winnow_live_recall_at_200",
+            "Share of the true best 200 candidates that an approximate index found, of sampled requests.",
+            registry=self.registry,
+            buckets=RECALL_BOUNDS,
+        )
+        self.live_recall_dropped = counter(
+            "winnow_live_recall_dropped",
+            "Sampled requests that were not searched exactly, because another one was being searched.",
+        )
+        self.experiment_file_invalid = gauge(
+            "winnow_experiment_file_invalid", "1 while the file EXPERIMENT cannot be used: GetStatus says why."
+        )
+        self.experiment_counted_since_seconds = gauge(
+            "winnow_experiment_counted_since_seconds",
+            "Since when this process counts for the experiment, in seconds since 1970.",
+            ["experiment"],
+        )
+        of_group = ["experiment", "arm", "group"]
+        self.experiment_answers = counter(
+            "winnow_experiment_answers",
+            "Answers of RecommendItems and of batches in an experiment, by arm and by group of users.",
+            of_group,
+        )
+        self.experiment_degraded = counter(
+            "winnow_experiment_degraded", "Those of them that fell short of the full chain.", of_group
+        )
+        self.experiment_seconds = seconds(
+            "winnow_experiment_seconds",
+            "Time that such an answer took in the gateway; of a shadow, that it would have taken.",
+            ["experiment", "arm"],
+        )
+        self.experiment_events = counter(
+            "winnow_experiment_events",
+            "Clicks and watches that name such an answer, by the answer's arm.",
+            [*of_group, "kind"],
+        )
+        self.experiment_fallbacks = counter(
+            "winnow_experiment_fallbacks",
+            "Requests of an arm's users that another release answered: the gateway could not use the arm's (waiting), "
+            "or a stage that was asked lacked it (stage).",
+            ["experiment", "arm", "reason"],
+        )
+        self.experiment_shadow_requests = counter(
+            "winnow_experiment_shadow_requests",
+            "Requests chosen for a shadow: compared, degraded, failed, or dropped because too much was under way.",
+            ["experiment", "arm", "outcome"],
+        )
+        self.experiment_shadow_overlap = summary(
+            "winnow_experiment_shadow_overlap",
+            "Share of the answer's first 20 items that the shadow's first 20 have too.",
+            of_group,
+        )
+        self.experiment_shadow_rank_correlation = summary(
+            "winnow_experiment_shadow_rank_correlation",
+            "Kendall's tau of the order of the items that both have, from -1 to 1; where there are two or more.",
+            of_group,
+        )
         self.event_loop_lag_seconds = gauge(
             "winnow_event_loop_lag_seconds", "How late the event loop woke up, last time."
         )

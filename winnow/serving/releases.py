@@ -1,4 +1,4 @@
-"""Which releases a service holds: the one that CURRENT names, and earlier ones while they are in use.
+"""Which releases a service holds: the one that CURRENT names, those of an experiment, and earlier ones while in use.
 
 A new release is verified, loaded and checked in a thread of its own while the current one is served. New requests go to
 it only after all of that has succeeded and it waits for nothing else. A release that fails is refused with a reason,
@@ -8,31 +8,30 @@ file system may hang.
 
 import asyncio
 import gc
-import os
-import threading
 import time
 from collections.abc import Awaitable, Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
 import structlog
 
+from winnow.release.experiment import Experiment
 from winnow.release.manifest import Manifest
 from winnow.release.reader import (
     IncompleteReleaseError,
     Release,
     ReleaseError,
-    current_release_id,
     open_release,
     read_manifest,
-    state_of_files,
 )
 from winnow.rpc.errors import ReleaseNotHeldError, UnavailableError
 from winnow.serving.memory import available_bytes
 from winnow.serving.metrics import Metrics
+from winnow.serving.named_releases import NamedReleases, look
+from winnow.serving.priority import give_way_to_serving
+from winnow.serving.release_status import ArmStatus, ExperimentStatus, ReleaseState, ReleaseStatus
 from winnow.serving.settings import ServerSettings
 
 _log = structlog.get_logger(__name__)
@@ -43,8 +42,6 @@ MEMORY_PER_FILE_BYTE = 2
 INCOMPLETE_SECONDS = 60.0
 # Looking at CURRENT takes a moment. After this long an operator should know that the file system does not answer.
 SLOW_LOOK_SECONDS = 10.0
-# Serving goes before loading where both want a core.
-LOADING_NICENESS = 10
 
 
 class Closable(Protocol):
@@ -57,26 +54,6 @@ class Closable(Protocol):
 Loaded = TypeVar("Loaded", bound=Closable)
 
 
-class ReleaseState(Enum):
-    """What a service does with a release."""
-
-    CURRENT = "current"
-    WAITING = "waiting"
-    RETIRING = "retiring"
-    LOADING = "loading"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReleaseStatus:
-    """One release, as operators see it."""
-
-    release_id: str
-    state: ReleaseState
-    reason: str = ""
-    in_flight_count: int = 0
-
-
 @dataclass(kw_only=True, eq=False)
 class HeldRelease(Generic[Loaded]):
     """A release in memory, and who uses it."""
@@ -86,8 +63,8 @@ class HeldRelease(Generic[Loaded]):
     in_flight_count: int = 0
     used_at: float = 0.0
     """Monotonic time of the latest use's end."""
-    waits_for: str = ""
-    """What has to happen before new requests may go to it."""
+    waits_for: str = "it has just been loaded"
+    """What has to happen before new requests may go to it; empty where they may."""
 
     def __enter__(self) -> Loaded:
         """Keep the release from being dropped while a request is answered from it."""
@@ -126,12 +103,14 @@ class ReleaseKeeper(Generic[Loaded]):
         *,
         waits_for: Callable[[HeldRelease[Loaded]], Awaitable[str]] | None = None,
         derived_bytes: Callable[[Manifest], int] = lambda _manifest: 0,
+        on_experiment: Callable[[Experiment | None], None] = lambda _experiment: None,
     ) -> None:
         """Hold what `load` makes of `files`, the only ones of a release that it reads.
 
         Any exception from `load` refuses the release; the text of a ValueError becomes the reason. `waits_for` is
         asked, again and again, what has to happen before requests may go to a release that is loaded: nothing, where
         it returns an empty text. `derived_bytes` says how much memory loading takes besides what is in the files.
+        `on_experiment` is told of an experiment that begins, and of None when there is none any more.
         """
         self._settings = settings
         self._files = files
@@ -139,12 +118,16 @@ class ReleaseKeeper(Generic[Loaded]):
         self._metrics = metrics
         self._waits_for = waits_for
         self._derived_bytes = derived_bytes
+        self._on_experiment = on_experiment
         self._held: dict[str, HeldRelease[Loaded]] = {}
         self._current: HeldRelease[Loaded] | None = None
-        self._loading: str | None = None
+        self._loading: set[str] = set()
+        self._loads: dict[str, asyncio.Task[None]] = {}
         self._wanted: str | None = None
         self._failures: dict[str, _Failure] = {}
         self._no_current = ""
+        self._experiment: Experiment | None = None
+        self._experiment_error = ""
         self._look_now = asyncio.Event()
         self._looker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="release-looker")
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="release-loader")
@@ -157,10 +140,25 @@ class ReleaseKeeper(Generic[Loaded]):
         return self._current
 
     def others(self) -> list[HeldRelease[Loaded]]:
-        """The releases besides the current one, the newest first."""
+        """The releases besides the current one and those of an experiment, the newest first."""
         if len(self._held) == 1:
             return []
-        return [held for _, held in sorted(self._held.items(), reverse=True) if held is not self._current]
+        return [
+            held
+            for _, held in sorted(self._held.items(), reverse=True)
+            if held is not self._current and not self.is_experimental(held.release_id)
+        ]
+
+    def of_arm(self, release_id: str) -> HeldRelease[Loaded] | None:
+        """The release of an arm of the experiment; None where requests may not go to it."""
+        held = self._held.get(release_id)
+        return None if held is None or held.waits_for else held
+
+    def is_experimental(self, release_id: str) -> bool:
+        """Whether the release is held for an experiment only."""
+        current = self._current is not None and release_id == self._current.release_id
+        named = self._experiment is not None and release_id in self._experiment.release_ids
+        return named and not current and release_id != self._wanted
 
     def held(self, release_id: str) -> HeldRelease[Loaded]:
         """Return the release that a request is pinned to. Raises UnavailableError or ReleaseNotHeldError."""
@@ -183,16 +181,39 @@ class ReleaseKeeper(Generic[Loaded]):
         statuses += [
             ReleaseStatus(release_id=release_id, state=failure.state, reason=failure.reason)
             for release_id, failure in self._failures.items()
-            if release_id != self._loading
+            if release_id not in self._loading
         ]
-        if self._loading is not None:
-            statuses.append(ReleaseStatus(release_id=self._loading, state=ReleaseState.LOADING))
+        statuses += [ReleaseStatus(release_id=release_id, state=ReleaseState.LOADING) for release_id in self._loading]
         return sorted(statuses, key=lambda status: status.release_id)
 
+    def experiment_status(self) -> ExperimentStatus | None:
+        """The experiment, and what is wrong with its file; None where there is neither."""
+        if self._experiment is None:
+            return ExperimentStatus(file_error=self._experiment_error) if self._experiment_error else None
+        return ExperimentStatus(
+            name=self._experiment.name,
+            arms=tuple(
+                ArmStatus(
+                    name=arm.name,
+                    release_id=arm.release_id,
+                    share=arm.share,
+                    shadow=arm.shadow,
+                    waits_for=self._arm_waits_for(arm.release_id),
+                )
+                for arm in self._experiment.arms
+            ),
+            file_error=self._experiment_error,
+        )
+
     async def load_current(self) -> None:
-        """Load what CURRENT names, at the start of the service. Raises ReleaseError or another ValueError."""
-        release_id, _ = await self._look()
-        self._make_current(await self._load_beside(release_id))
+        """Load what CURRENT names, at the start of the service. Raises ReleaseError or another ValueError.
+
+        The releases of an experiment come later: the service does not wait for them.
+        """
+        found = await self._look()
+        self._make_current(await self._load_beside(found.current))
+        self._take_experiment(found)
+        await self._follow_experiment(found)
 
     async def watch(self) -> None:
         """Follow CURRENT for ever: load what it names, move to it, drop what is no longer used."""
@@ -217,43 +238,111 @@ class ReleaseKeeper(Generic[Loaded]):
         """Close every release that is held, without waiting for one that is being loaded, or for a file system."""
         for threads in (self._looker, self._loader):
             threads.shutdown(wait=False, cancel_futures=True)
+        for load in self._loads.values():
+            load.cancel()
         for held in self._held.values():
             await held.loaded.close()
 
     async def _follow(self) -> None:
         try:
-            wanted, files = await self._look()
+            found = await self._look()
             self._no_current = ""
         except ReleaseError as error:
             if str(error) != self._no_current:
                 _log.warning("no current release", reason=str(error))
             self._no_current = str(error)
             return
+        wanted = found.current
         if wanted != self._wanted:
             # What was refused is tried again after CURRENT has named another release.
             self._failures.pop(wanted, None)
             self._wanted = wanted
+        self._take_experiment(found)
         if wanted not in self._held:
-            await self._try_to_load(wanted, files)
+            await asyncio.wait({self._load_once(wanted, found.files[wanted])})
         held = self._held.get(wanted)
         if held is not None and held is not self._current:
             held.waits_for = "" if self._waits_for is None else await self._waits_for(held)
             if not held.waits_for:
                 self._make_current(held)
+        await self._follow_experiment(found)
         await self._retire()
 
-    async def _look(self) -> tuple[str, Set[object]]:
-        """Return which release CURRENT names, and the state of its files. Raises ReleaseError."""
+    def _take_experiment(self, found: NamedReleases) -> None:
+        """Take part in what EXPERIMENT says. Where it cannot be used, the experiment before it goes on."""
+        if found.experiment_error:
+            if found.experiment_error != self._experiment_error:
+                _log.error("the experiment's file cannot be used", reason=found.experiment_error)
+            self._experiment_error = found.experiment_error
+            self._metrics.experiment_file_invalid.set(1)
+            return
+        if self._experiment_error:
+            self._experiment_error = ""
+            self._metrics.experiment_file_invalid.set(0)
+        if found.experiment == self._experiment:
+            return
+        for release_id in frozenset() if self._experiment is None else self._experiment.release_ids:
+            if release_id in self._held:  # others may pin it a moment longer
+                self._held[release_id].used_at = time.monotonic()
+        self._experiment = found.experiment
+        if found.experiment is None:
+            _log.info("the experiment has ended")
+        else:
+            for release_id in found.experiment.release_ids - {self._wanted}:
+                self._failures.pop(release_id, None)
+            arms = [f"{arm.name}: {arm.release_id}" for arm in found.experiment.arms]
+            _log.info("an experiment has started", name=found.experiment.name, arms=arms)
+        self._on_experiment(found.experiment)
 
-        def look() -> tuple[str, Set[object]]:
-            release_id = current_release_id(self._settings.releases)
-            return release_id, state_of_files(self._settings.releases / release_id)
+    async def _follow_experiment(self, found: NamedReleases) -> None:
+        """Load the releases of the experiment, beside everything else, and ask what those that are held wait for."""
+        if self._experiment is None:
+            return
+        experimental = [id_ for id_ in sorted(self._experiment.release_ids) if self.is_experimental(id_)]
+        for release_id in experimental:
+            if release_id not in self._held and release_id in found.files:
+                self._load_once(release_id, found.files[release_id])
+        held = [self._held[release_id] for release_id in experimental if release_id in self._held]
+        if self._waits_for is None:
+            reasons = [""] * len(held)
+        else:
+            reasons = await asyncio.gather(*map(self._waits_for, held))
+        for release, reason in zip(held, reasons, strict=True):
+            if reason and release.waits_for != reason:
+                _log.warning("release of an experiment not in use", release_id=release.release_id, reason=reason)
+            elif release.waits_for and not reason:
+                _log.info("release of an experiment in use", release_id=release.release_id)
+            release.waits_for = reason
 
-        looking = asyncio.get_running_loop().run_in_executor(self._looker, look)
+    def _arm_waits_for(self, release_id: str) -> str:
+        held = self._held.get(release_id)
+        if held is not None:
+            return held.waits_for
+        failure = self._failures.get(release_id)
+        return "it is being loaded" if failure is None or release_id in self._loading else failure.reason
+
+    async def _look(self) -> NamedReleases:
+        """Return what CURRENT and EXPERIMENT name, and the state of the files. Raises ReleaseError."""
+        releases = self._settings.releases
+        looking = asyncio.get_running_loop().run_in_executor(self._looker, look, releases, self._experiment)
         await asyncio.wait({looking}, timeout=SLOW_LOOK_SECONDS)
         if not looking.done():
-            _log.warning("the file system of the releases does not answer", releases=str(self._settings.releases))
+            _log.warning("the file system of the releases does not answer", releases=str(releases))
         return await looking
+
+    def _load_once(self, release_id: str, files: Set[object]) -> "asyncio.Task[None]":
+        """Begin to load a release, unless it is being loaded already."""
+        load = self._loads.get(release_id)
+        if load is None:
+            load = asyncio.get_running_loop().create_task(self._try_to_load(release_id, files))
+            self._loads[release_id] = load
+            load.add_done_callback(lambda task: self._load_ended(release_id, task))
+        return load
+
+    def _load_ended(self, release_id: str, task: "asyncio.Task[None]") -> None:
+        del self._loads[release_id]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("loading failed", release_id=release_id, exc_info=error)
 
     async def _try_to_load(self, release_id: str, files: Set[object]) -> None:
         """Load a release, unless it has failed and none of its files has changed since then."""
@@ -279,12 +368,12 @@ class ReleaseKeeper(Generic[Loaded]):
             _log.warning("release is not complete yet", release_id=release_id, reason=reason)
 
     async def _load_beside(self, release_id: str) -> HeldRelease[Loaded]:
-        self._loading = release_id
+        self._loading.add(release_id)
         started = time.monotonic()
         try:
             loaded = await asyncio.get_running_loop().run_in_executor(self._loader, self._verify_and_load, release_id)
         finally:
-            self._loading = None
+            self._loading.discard(release_id)
         held = HeldRelease(release_id=release_id, loaded=loaded, used_at=time.monotonic())
         self._held[release_id] = held
         self._failures.pop(release_id, None)
@@ -298,7 +387,7 @@ class ReleaseKeeper(Generic[Loaded]):
     def _verify_and_load(self, release_id: str) -> Loaded:
         """Raises ValueError, with a text for operators, whatever goes wrong."""
         if self._current is not None:
-            _give_way_to_serving()
+            give_way_to_serving()
         try:
             path = self._settings.releases / release_id
             self._check_memory(read_manifest(path))
@@ -310,6 +399,8 @@ class ReleaseKeeper(Generic[Loaded]):
             _log.exception("loading failed", release_id=release_id)
             raise ReleaseError(f"release {release_id}: {type(error).__name__} while loading, see the log") from error
         self._metrics.index_recall.labels(release_id).set(release.manifest.index.recall_at_200)
+        created_at = release.manifest.created_at.timestamp()
+        self._metrics.release_created_timestamp_seconds.labels(release_id).set(created_at)
         _hide_from_garbage_collector()
         return loaded
 
@@ -330,6 +421,7 @@ class ReleaseKeeper(Generic[Loaded]):
             self._current.used_at = time.monotonic()
             _log.info("release in use", release_id=held.release_id, before=self._current.release_id)
         self._current = held
+        held.waits_for = ""
         self._metrics.release_in_use.labels(held.release_id).set(1)
 
     async def _retire(self) -> None:
@@ -340,19 +432,18 @@ class ReleaseKeeper(Generic[Loaded]):
                 del self._held[held.release_id]
                 await held.loaded.close()
                 self._metrics.index_recall.remove(held.release_id)
+                self._metrics.release_created_timestamp_seconds.remove(held.release_id)
                 self._metrics.releases_held.set(len(self._held))
                 _log.info("release dropped", release_id=held.release_id)
 
     def _state(self, held: HeldRelease[Loaded]) -> ReleaseState:
         if held is self._current:
             return ReleaseState.CURRENT
-        return ReleaseState.WAITING if held.release_id == self._wanted else ReleaseState.RETIRING
-
-
-def _give_way_to_serving() -> None:
-    # On Linux priorities belong to threads. Elsewhere this changes nothing, and loading simply competes.
-    with suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOADING_NICENESS)
+        if held.release_id == self._wanted:
+            return ReleaseState.WAITING
+        if self.is_experimental(held.release_id):
+            return ReleaseState.WAITING if held.waits_for else ReleaseState.EXPERIMENT
+        return ReleaseState.RETIRING
 
 
 def _hide_from_garbage_collector() -> None:

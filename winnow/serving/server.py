@@ -13,6 +13,7 @@ import structlog
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from winnow.distribution import install_command
 from winnow.serving.boundary import Boundary, Gatekeeper
 from winnow.serving.health import Health
 from winnow.serving.logs import configure_logs
@@ -135,7 +136,8 @@ async def _listening(settings: ServerSettings, service: Service, metrics: Metric
     boundary = Boundary(settings, metrics, _spans(settings, service), service.gatekeepers())
     server = make_server(settings, boundary, _server_options(settings))
     service.register(server)
-    status_pb2_grpc.add_StatusServiceServicer_to_server(StatusService(service.name, service.keeper.status), server)
+    status = StatusService(service.name, service.keeper.status, service.keeper.experiment_status)
+    status_pb2_grpc.add_StatusServiceServicer_to_server(status, server)
     health = Health(service.grpc_service_names)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     if settings.reflection:
@@ -188,7 +190,7 @@ def _spans(settings: ServerSettings, service: Service) -> Spans:
     try:
         from winnow.serving.opentelemetry import OpenTelemetrySpans
     except ImportError as error:
-        raise ValueError("tracing is on, but the extra is not installed: pip install 'winnow[tracing]'") from error
+        raise ValueError(f"tracing is on, but the extra is not installed: {install_command('tracing')}") from error
     return OpenTelemetrySpans(service.name)
 
 

@@ -104,6 +104,9 @@ class StageHost(ABC, Generic[Settings, Query, Answer]):
     async def prepare(self, model: StageModel[Query, Answer], query: Query) -> None:
         """Do what a query needs before it is computed, without holding the event loop. Raises ValueError as `check`."""
 
+    def answered(self, model: StageModel[Query, Answer], query: Query, answer: Answer) -> None:
+        """Take note of an answer. It is sent when this returns."""
+
     def derived_bytes(self, manifest: Manifest) -> int:
         """How much memory the network takes besides what is in its files."""
         return 0
@@ -127,7 +130,9 @@ class StageHost(ABC, Generic[Settings, Query, Answer]):
                 raise InvalidRequestError([Violation(WHOLE_REQUEST, str(error))]) from None
             if not all(query.work):
                 return None
-            return await loaded.batcher.submit(query, deadline=deadline, weight=len(query))
+            answer = await loaded.batcher.submit(query, deadline=deadline, weight=len(query))
+            self.answered(loaded.model, query, answer[0])
+            return answer
 
     async def start(self) -> None:
         """See Service.start."""

@@ -6,7 +6,8 @@ from typing import Any
 
 import grpc
 
-from winnow.serving.releases import ReleaseState, ReleaseStatus
+from winnow.distribution import NAME
+from winnow.serving.release_status import ExperimentStatus, ReleaseState, ReleaseStatus
 from winnow.v1 import status_pb2, status_pb2_grpc
 
 
@@ -15,10 +16,16 @@ class StatusService(status_pb2_grpc.StatusServiceServicer):
 
     grpc_service_name = status_pb2.DESCRIPTOR.services_by_name["StatusService"].full_name
 
-    def __init__(self, service: str, releases: Callable[[], Sequence[ReleaseStatus]]) -> None:
+    def __init__(
+        self,
+        service: str,
+        releases: Callable[[], Sequence[ReleaseStatus]],
+        experiment: Callable[[], ExperimentStatus | None],
+    ) -> None:
         self._service = service
-        self._version = version("winnow")
+        self._version = version(NAME)
         self._releases = releases
+        self._experiment = experiment
 
     async def GetStatus(
         self, request: status_pb2.GetStatusRequest, context: "grpc.aio.ServicerContext[Any, Any]"
@@ -39,4 +46,24 @@ class StatusService(status_pb2_grpc.StatusServiceServicer):
                 )
                 for release in releases
             ],
+            experiment=_experiment(self._experiment()),
         )
+
+
+def _experiment(status: ExperimentStatus | None) -> status_pb2.ExperimentStatus | None:
+    if status is None:
+        return None
+    return status_pb2.ExperimentStatus(
+        name=status.name,
+        arms=[
+            status_pb2.ExperimentArmStatus(
+                name=arm.name,
+                release_id=arm.release_id,
+                share=arm.share,
+                shadow=arm.shadow,
+                waits_for=arm.waits_for,
+            )
+            for arm in status.arms
+        ],
+        file_error=status.file_error,
+    )

@@ -5,6 +5,7 @@ from typing import cast
 
 import grpc
 
+from winnow.distribution import install_command
 from winnow.serving.settings import ServerSettings
 
 
@@ -19,5 +20,5 @@ def make_server(
     try:
         from winnow.serving.native_server import NativeServer
     except ImportError as error:
-        raise ValueError("transport is native, but the extra is not installed: pip install 'winnow[native]'") from error
+        raise ValueError(f"transport is native, but the extra is not installed: {install_command('native')}") from error
     return cast("grpc.aio.Server", NativeServer(interceptor, options))

@@ -23,6 +23,7 @@ from winnow.logs.side_values import coded_values, fit_codes, side_values
 from winnow.logs.split import SPLITS, checked
 from winnow.logs.trending import trending_items
 from winnow.release.models.writer import ReleaseContents, write_release
+from winnow.release.reader import Release
 from winnow.training.plan import describe, plan_on_impressions, plan_on_watches
 from winnow.training.presets import TrainingSettings
 from winnow.training.publishing import Publish, compare_on_validation
@@ -30,6 +31,7 @@ from winnow.training.run_context import RunContext, choose_precision
 from winnow.training.train_on_impressions import train_on_impressions
 from winnow.training.train_on_watches import train_on_watches
 from winnow.training.trained_networks import TrainedNetworks
+from winnow.training.warm_start import WarmStart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +69,14 @@ def run(
     console: Console,
     attribute_types: Mapping[str, AttributeType | None] = NO_TYPES,
     publish: Publish = "not-worse",
+    start: Release | None = None,
 ) -> RunResult:
     """Train both networks, measure them and write a release. With a log of impressions, ranking learns from that.
 
     `publish` says whether the release is made current: "not-worse" does so unless, on validation, the current release
     or the best baseline is better beyond noise.
+
+    `start` is an earlier release whose weights training on watches begins with: see WarmStart.
 
     `attribute_types` are types of columns of the items file, see `read_items`; the others are inferred, and all are
     printed.
@@ -98,6 +103,13 @@ def run(
     sides = [side_values(descriptions.columns, column) for column in settings.candidate.attribute_columns]
     part_codes = fit_codes(descriptions.attributes, settings.candidate.new_items_by)
     parts = [coded_values(codes, descriptions.attributes) for codes in part_codes]
+    codes = ItemCodes(
+        watched=tuple(
+            AttributeCodes(name=name, texts=side.texts)
+            for name, side in zip(settings.candidate.attribute_columns, sides, strict=True)
+        ),
+        parts=tuple(part_codes),
+    )
     context = RunContext(
         seed=settings.seed,
         data=" ".join([interactions.fingerprint, *(side.fingerprint for side in (*sides, *parts)), settings.split]),
@@ -120,7 +132,14 @@ def run(
             popularity = (counts / counts.sum()).astype(np.float32)
             facts = read_item_facts(paths.items, interactions.vocabulary, popularity, paths.log_format)
         trained = train_on_watches(
-            split, len(interactions.vocabulary), sides, settings, context, parts=parts, facts=facts
+            split,
+            len(interactions.vocabulary),
+            sides,
+            settings,
+            context,
+            parts=parts,
+            facts=facts,
+            start=None if start is None else WarmStart.of(start, interactions.vocabulary, codes),
         )
     else:
         learning = settings.impressions
@@ -158,18 +177,13 @@ def run(
             popularity=_popularity(interactions),
             trending=trending_items(interactions.histories, len(interactions.vocabulary)),
             attributes=descriptions.attributes,
-            codes=ItemCodes(
-                watched=tuple(
-                    AttributeCodes(name=name, texts=side.texts)
-                    for name, side in zip(settings.candidate.attribute_columns, sides, strict=True)
-                ),
-                parts=tuple(part_codes),
-            ),
+            codes=codes,
             sample_histories=trained.sample_histories,
             sample_contexts=trained.sample_contexts,
             tuning_histories=trained.tuning_histories,
             training=_provenance(settings, interactions, trained)
             | {"impressions_sha256": impressions_sha256, "attribute_types": dict(attribute_types)}
+            | {"started_from": start and start.release_id}
             | {"compared_with": [] if verdict is None else [dataclasses.asdict(rival) for rival in verdict.rivals]},
             figures=trained.figures,
         ),

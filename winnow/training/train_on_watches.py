@@ -30,6 +30,7 @@ from winnow.training.trained_networks import (
     Validated,
     evenly_spread,
 )
+from winnow.training.warm_start import WarmStart
 from winnow.training.watch_ranking_trainee import WatchRankingTrainee
 
 # Validation watches that the last few numbers are fitted on: all logits of their candidates are in memory at once.
@@ -45,16 +46,21 @@ def train_on_watches(
     *,
     parts: Sequence[SideValues] = (),
     facts: ItemFacts | None = None,
+    start: WarmStart | None = None,
 ) -> TrainedNetworks:
     """Train both networks on the training part, and measure them on the held-out parts.
 
-    `facts` is what the continuous features of ranking read of the items.
+    `facts` is what the continuous features of ranking read of the items. `start` has the weights that training begins
+    with; without it they are drawn.
 
     Raises CheckpointError where a checkpoint to resume from is of another run.
     """
     context.console.print(f"Split: {split.description}")
     watch_counts = split.watch_counts(item_count)
     candidate = CandidateTrainee(split, watch_counts, settings.candidate, context, sides=sides, parts=parts)
+    if start is not None:
+        context = context.also_from(start.release_id)
+        start.of_candidate(candidate.network, context.console)
     candidate_epochs = train(candidate, context)
     candidate.fold()
     context = context.also_from(context.identity(settings.candidate))
@@ -63,6 +69,8 @@ def train_on_watches(
     ranking = WatchRankingTrainee(
         split, candidate.network, settings.ranking, context, held_back=candidate.held_back, facts=facts
     )
+    if start is not None:
+        start.of_ranking(ranking.network, context.console)
     ranking_epochs = train(ranking, context)
     factors = ranking.use_correction()
     context.console.print(

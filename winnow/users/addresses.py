@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from winnow.distribution import install_command
 from winnow.users.sqlite_store import SqliteStore
 from winnow.users.store import HistoryStore
 
@@ -23,7 +24,7 @@ def store_at(address: str, max_events: int, retention_seconds: float = 0) -> His
         try:
             from winnow.users.redis_store import RedisStore
         except ImportError as error:
-            raise ValueError("users store: the extra is not installed: pip install 'winnow[users]'") from error
+            raise ValueError(f"users store: the extra is not installed: {install_command('users')}") from error
         return RedisStore(address, max_events, retention_seconds)
     # The rest may hold a password.
     raise ValueError(f"users store: {scheme}:// is not known; a path, sqlite:///, redis:// or rediss:// is needed")

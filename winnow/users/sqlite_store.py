@@ -7,21 +7,24 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from winnow.users.events import NO_WATCHES, Event, EventKind, Watches
 from winnow.users.sqlite_connection import SqliteConnection, transaction
 from winnow.users.store import StoreError
+
+Result = TypeVar("Result")
 
 # "Winn" and the version of the tables below.
 APPLICATION_ID, FORMAT = 0x57696E6E, 2
 EXPORTED_USERS = 200
 
 # Stale users are looked for this often, as a share of the retention, and removed in transactions of about so many
-# events. After each comes a pause of so many times its length: reads and writes hardly notice.
-CLEANING_SHARE, LONGEST_CLEANING_SECONDS = 0.1, 600.0
+# events. After each step comes a pause of so many times its length: reads and writes hardly notice.
+CLEANING_SHARE, LONGEST_CLEANING_SECONDS = 0.1, 3600.0
 LOOKED_AT_USERS, REMOVED_EVENTS = 1000, 500
 CLEANING_PAUSE_FACTOR = 4.0
 # When a user was written to last is stored with this precision, as a share of the retention: seldom.
@@ -163,19 +166,24 @@ class SqliteStore:
             await asyncio.sleep(pause_seconds)
             # Where the store cannot be used, requests say so; the next turn tries again.
             with suppress(StoreError):
-                await self._remove_stale(time.time() - self._retention_seconds)
+                await self._remove_stale(time.time() - self._retention_seconds - self._precision_seconds)
 
     async def _remove_stale(self, written_before: float) -> None:
-        loop = asyncio.get_running_loop()
         last = ""
-        while users := await self._reader.run(_written_users, last):
+        while users := await _unhurried(self._reader.run(_written_users, last)):
             stale = [user_id for user_id, written_seconds in users if written_seconds < written_before]
             while stale:
-                started = loop.time()
-                done_count = await self._writer.run(_remove_users, stale, written_before)
+                done_count = await _unhurried(self._writer.run(_remove_users, stale, written_before))
                 stale = stale[done_count:]
-                await asyncio.sleep(CLEANING_PAUSE_FACTOR * (loop.time() - started))
             last, _ = users[-1]
+
+
+async def _unhurried(step: Awaitable[Result]) -> Result:
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    result = await step
+    await asyncio.sleep(CLEANING_PAUSE_FACTOR * (loop.time() - started))
+    return result
 
 
 def _read(connection: sqlite3.Connection, user_ids: Sequence[str], wanted_kinds: int) -> list[list[Event]]:

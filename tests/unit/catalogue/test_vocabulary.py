@@ -67,3 +67,10 @@ def test_ends_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     save_file({"utf8": np.frombuffer(b"abc", dtype=np.uint8), "ends": np.array([2, 1])}, path)
     with pytest.raises(ValueError, match="do not fit"):
         Vocabulary.load(path)
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), unique=True), st.lists(st.sampled_from("abcdefgh"), unique=True))
+def test_rows_in_another_vocabulary_are_those_of_the_same_ids(ours: list[str], theirs: list[str]) -> None:
+    rows = Vocabulary(ours).rows_in(Vocabulary(theirs))
+    assert rows.dtype == np.int32
+    assert rows.tolist() == [theirs.index(item_id) if item_id in theirs else -1 for item_id in ours]

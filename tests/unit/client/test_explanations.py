@@ -171,6 +171,7 @@ def test_an_explanation_is_wholly_filled(client: WinnowClient, gateway: FakeGate
             total_microseconds=9500, retrieve_microseconds=4000, explain_microseconds=5000
         ),
         recommendation_id="id-1",
+        experiment_arm="b",
     )
     expected = Explanation(
         release_id="release-1",
@@ -192,6 +193,7 @@ def test_an_explanation_is_wholly_filled(client: WinnowClient, gateway: FakeGate
         unknown_allowed_count=3,
         timing=TIMING,
         recommendation_id="id-1",
+        experiment_arm="b",
     )
     assert ask_both(client, gateway, "explain", NOTHING, "y") == [expected, expected]
     assert expected.known

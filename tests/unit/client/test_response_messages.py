@@ -61,6 +61,7 @@ def test_recommendations_are_wholly_filled(client: WinnowClient, gateway: FakeGa
         ),
         timing=TIMING,
         recommendation_id="id-1",
+        experiment_arm="b",
     )
     answer = client.recommend([])
     assert answer == Recommendations(
@@ -90,6 +91,7 @@ def test_recommendations_are_wholly_filled(client: WinnowClient, gateway: FakeGa
             explain_milliseconds=None,
         ),
         recommendation_id="id-1",
+        experiment_arm="b",
     )
     assert answer.degraded
 
@@ -138,6 +140,7 @@ def test_retrieved_items_are_wholly_filled(client: WinnowClient, gateway: FakeGa
         unknown_excluded_count=4,
         timing=recommendation_pb2.Timing(total_microseconds=1500, retrieve_microseconds=1000),
         recommendation_id="id-1",
+        experiment_arm="b",
     )
     answer = client.retrieve([])
     assert answer == RetrievedItems(
@@ -150,6 +153,7 @@ def test_retrieved_items_are_wholly_filled(client: WinnowClient, gateway: FakeGa
         unknown_excluded_count=4,
         timing=answer.timing,
         recommendation_id="id-1",
+        experiment_arm="b",
     )
     # None where the call did not take the step; 0 would say that it took no time.
     assert (answer.timing.retrieve_milliseconds, answer.timing.rank_milliseconds) == (1.0, None)
@@ -164,6 +168,7 @@ def test_ranked_items_are_wholly_filled(client: WinnowClient, gateway: FakeGatew
         unknown_item_count=4,
         timing=TIMING,
         recommendation_id="id-1",
+        experiment_arm="b",
     )
     answer = client.rank([], ["a"])
     assert answer == RankedItems(
@@ -174,6 +179,7 @@ def test_ranked_items_are_wholly_filled(client: WinnowClient, gateway: FakeGatew
         unknown_item_count=4,
         timing=answer.timing,
         recommendation_id="id-1",
+        experiment_arm="b",
     )
 
 

@@ -97,3 +97,26 @@ def test_the_next_release_begins_anew() -> None:
         assert await adoption.waits_for("second", requests) != ""
 
     simulate(main)
+
+
+def test_a_release_in_use_stays_so_while_a_stage_is_silent_but_not_where_it_is_lacking() -> None:
+    async def main() -> None:
+        silent, lacking = stage_of(BROKEN, BROKEN), stage_of(NOT_HELD)
+        assert await Adoption().waits_for("arm", {stage_of(None): b"", silent: b""}, in_use=True) == ""
+        assert await Adoption().waits_for("arm", {stage_of(None): b"", lacking: b""}, in_use=True) != ""
+
+    simulate(main)
+
+
+def test_each_of_several_releases_has_a_time_of_its_own() -> None:
+    async def main() -> None:
+        adoption = Adoption()
+        requests = {stage_of(None, NOT_HELD, None): b""}
+        await adoption.waits_for("first", requests)
+        await asyncio.sleep(SLOW_LOADING_SECONDS / 2)
+        assert await adoption.waits_for("second", requests) != ""
+        await asyncio.sleep(SLOW_LOADING_SECONDS / 2)
+        assert await adoption.waits_for("first", requests) == ""
+        assert await adoption.waits_for("second", requests) != ""
+
+    simulate(main)

@@ -9,7 +9,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2_grpc
 
-from gateway.releases import ServedRelease, ServedReleases
+from gateway.releases import ServedReleases
+from gateway.served_release import ServedRelease
 from gateway.settings import GatewaySettings
 from gateway.stage_calls import StageFailure
 from tests.releases import write_random_release

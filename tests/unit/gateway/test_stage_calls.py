@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ from gateway.settings import GatewaySettings
 from gateway.stage_calls import StageCaller, StageFailure
 from tests.simulated_time import simulate
 from tests.unit.gateway.stages import FakeRankingStage, caller_of, status
+from winnow.serving.metrics import Metrics
 from winnow.v1 import ranking_pb2
 
 REQUEST = ranking_pb2.RankCandidatesRequest().SerializeToString()
@@ -303,3 +305,16 @@ async def test_calls_are_shared_out_evenly_and_the_busy_get_fewer() -> None:
         await call(caller)
     assert asked(stages) == [11, 15, 15]
     await slow
+
+
+@simulated
+async def test_what_an_experiment_asks_ejects_no_replica() -> None:
+    for blames in (True, False):
+        stages = replicas(3)
+        stages[0].outcomes = [INTERNAL] * 100
+        usual = caller_of("ranking", *stages)
+        caller = StageCaller("ranking", usual.replicas, GatewaySettings(), Metrics(), blames=blames)
+        for _ in range(30):
+            with suppress(StageFailure):
+                await call(caller)
+        assert any(replica.ejected for replica in usual.replicas) == blames

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 import pytest
@@ -188,3 +189,21 @@ def test_many_deletions_and_whole_histories_are_refused_before_they_pile_up() ->
         await users.close()
 
     asyncio.run(run())
+
+
+def test_a_deletion_is_noted_in_the_answer_log_before_anything_is_deleted(tmp_path: Path) -> None:
+    async def run(log: Path) -> FakeStore:
+        store = FakeStore()
+        store.plain.append([event("1", user_id="ann")])
+        users = Users(store, GatewaySettings(users_store="users.db", answer_log=log), Metrics())
+        try:
+            await users.delete("ann", in_seconds(5))
+        finally:
+            await users.close()
+        return store
+
+    assert asyncio.run(run(tmp_path / "log")).plain.user_ids == []
+    assert len(list((tmp_path / "log" / "deleted").iterdir())) == 1
+    (tmp_path / "full").touch()
+    with pytest.raises(UnavailableError):
+        asyncio.run(run(tmp_path / "full"))

@@ -196,3 +196,11 @@ def test_what_is_no_index_is_not_updated(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not an index"):
         ApproximateIndex.update(tmp_path / "before.faiss", tmp_path / "after", np.arange(1), torch.zeros(1, 4))
     assert not (tmp_path / "after").exists()
+
+
+def test_full_scans_are_counted(clustered: tuple[torch.Tensor, torch.Tensor]) -> None:
+    items, users = clustered
+    index = ApproximateIndex.build(items, 64)
+    index.probe_count = 1
+    index.search(users[:3], RetrievalQuery.without_histories(np.array([20, 9_000, 9_000], dtype=np.int32)))
+    assert index.full_scan_count == 2

@@ -15,7 +15,8 @@ from tests.releases import write_random_release
 from winnow.release.publication import point_current_at
 from winnow.release.reader import Release, ReleaseError
 from winnow.serving.metrics import Metrics
-from winnow.serving.releases import HeldRelease, ReleaseKeeper, ReleaseState
+from winnow.serving.release_status import ReleaseState
+from winnow.serving.releases import HeldRelease, ReleaseKeeper
 from winnow.serving.settings import ServerSettings
 
 
@@ -332,9 +333,8 @@ def test_what_a_loaded_release_waits_for_is_said(tmp_path: Path, loader: Loader)
         first = write_random_release(tmp_path, seed=1)
         async with following(tmp_path, loader, waits_for=lambda: waits_for[0]) as keeper:
             second = write_random_release(tmp_path, seed=2)
-            await until(lambda: reason_of(keeper, second) != "" if state_of(keeper, second) else False)
+            await until(lambda: reason_of(keeper, second) == waits_for[0])
             assert state_of(keeper, second) is ReleaseState.WAITING
-            assert reason_of(keeper, second) == waits_for[0]
             assert keeper.current.release_id == first
             waits_for[0] = ""
             await until(lambda: keeper.current.release_id == second)

@@ -378,5 +378,5 @@ def test_the_native_transport_is_refused_where_tls_is_asked_for(setting: str) ->
 def test_the_native_transport_without_its_extra_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pygrpc_native", None)
     monkeypatch.delitem(sys.modules, "winnow.serving.native_server", raising=False)
-    with pytest.raises(ValueError, match=r"pip install 'winnow\[native\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'winnow-recommender\[native\]'"):
         make_server(ServerSettings(transport="native"), PassOn(), OPTIONS)

@@ -1,0 +1,40 @@
+"""Winnow as it is installed: the name of the distribution, and which extra a missing package comes with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+NAME = "winnow-recommender"
+
+_EXTRA_OF_PACKAGE = {
+    **dict.fromkeys(("faiss", "torch"), "serve"),
+    **dict.fromkeys(("implicit", "matplotlib", "polars", "scipy", "threadpoolctl"), "train"),
+    "hdrh": "loadtest",
+    **dict.fromkeys(
+        (
+            "grpc_health", "grpc_reflection", "lark", "numpy", "prometheus_client", "pydantic", "pydantic_settings",
+            "rich", "safetensors", "structlog", "typer", "uvloop",
+        ),
+        "gateway",
+    ),
+}  # fmt: skip
+
+
+def install_command(extra: str) -> str:
+    """Return what installs an extra."""
+    return f"pip install '{NAME}[{extra}]'"
+
+
+@contextmanager
+def missing_extras_named(needed: str = "") -> Iterator[None]:
+    """Exit with one line that names the extra where a package that belongs to one is not installed.
+
+    That is the `needed` extra, if given, or else the smallest that has the package.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA_OF_PACKAGE:
+            raise
+        extra = needed or _EXTRA_OF_PACKAGE[package]
+        raise SystemExit(f"{package} is not installed: {install_command(extra)}") from None

@@ -1,0 +1,1 @@
+"""The figures of experiments: from gateways' metrics to estimates with intervals."""
