@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from winnow.logs.log_format import LogFormat, TimeUnit
+from winnow.logs.ties import Ties
 
 PARAMETER = "log_format"
 OPTIONS: dict[str, Any] = {
@@ -22,6 +23,9 @@ OPTIONS: dict[str, Any] = {
     ],
     "skip_bad_rows": Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave out rows of the log that cannot be read, and count them.")
+    ],
+    "ties": Annotated[
+        Ties, typer.Option(help="Order of watches that a user has at the same moment: that of the file, or of a hash.")
     ],
 }
 """By the fields of LogFormat."""

@@ -87,9 +87,10 @@ def chain_logits(
     """Return the logits of all unseen candidates of all held-out watches, float [N], and which are the target, bool."""
     logits, hits = [], []
     for block, candidates_BK, logits_BK in ranked_blocks(candidate_network, ranking_network, held_out, candidate_count):
+        hit_BK = candidates_BK == torch.from_numpy(block.targets).to(candidates_BK).unsqueeze(1)
         unseen_BK = ~seen_among(candidates_BK, block.histories)
         logits.append(logits_BK[unseen_BK])
-        hits.append((candidates_BK == torch.from_numpy(block.targets).to(candidates_BK).unsqueeze(1))[unseen_BK])
+        hits.append(hit_BK[unseen_BK])
     return torch.cat(logits), torch.cat(hits)
 
 
@@ -109,20 +110,24 @@ def ranked_blocks(
 
 
 def ranks_among(candidates_BK: Tensor, scores_BK: Tensor, block: HeldOut) -> Ranks:
-    """Rank the targets of a block among its candidates. Equal scores keep the order of the candidates."""
+    """Rank the targets of a block among its candidates. Equal scores keep the order of the candidates.
+
+    Candidates that their user has seen come last, whatever their scores, and a target among them is NOT_FOUND.
+    """
+    seen_BK = seen_among(candidates_BK, block.histories)
+    scores_BK = scores_BK.masked_fill(seen_BK, -torch.inf)
     targets_B1 = torch.from_numpy(block.targets).to(candidates_BK).unsqueeze(1)
-    # Seen candidates are not ranked in serving.
-    unseen_BK = ~seen_among(candidates_BK, block.histories)
-    hit_BK = (candidates_BK == targets_B1) & unseen_BK
+    hit_BK = (candidates_BK == targets_B1) & ~seen_BK
     target_scores_B1 = scores_BK.masked_fill(~hit_BK, -torch.inf).amax(dim=1, keepdim=True)
     places_K = torch.arange(candidates_BK.shape[1], device=candidates_BK.device)
     target_places_B1 = hit_BK.int().argmax(dim=1, keepdim=True)
     before_BK = (scores_BK > target_scores_B1) | ((scores_BK == target_scores_B1) & (places_K < target_places_B1))
-    return (before_BK & unseen_BK).sum(dim=1).masked_fill(~hit_BK.any(dim=1), NOT_FOUND).cpu().numpy()
+    return before_BK.sum(dim=1).masked_fill(~hit_BK.any(dim=1), NOT_FOUND).cpu().numpy()
 
 
 def seen_among(candidates_BK: Tensor, histories: RaggedRows) -> Tensor:
-    """Return which candidates are in the history that they are for, bool [B, K]: only the last ones of short lists."""
+    """Return which candidates their user has seen, bool [B, K]: few unseen items were left. Serving leaves them out."""
+    # Seen ones end a list: where none is last, there is none.
     users = np.repeat(np.arange(len(histories)), histories.lengths)
     last_B = candidates_BK[:, -1].cpu().numpy()
     seen_BK = torch.zeros_like(candidates_BK, dtype=torch.bool)

@@ -53,14 +53,13 @@ class Chain:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         """Return what the candidate order and the chain answer, int64 [B, count] each.
 
-        The third array are the probabilities of the first `candidate_count` rows of the candidate order, float32.
+        The third array are the probabilities of the first `candidate_count` rows of the candidate order, float32; 0 for
+        a row that its user has seen.
         """
         rows_BK = top_candidates(self._candidate_network, histories, candidate_count=max(count, self._candidate_count))
         ranked = rows_BK[:, : self._candidate_count]
-        logits = self._logits(histories, ranked)
-        order = logits.masked_fill(seen_among(ranked, histories), -torch.inf).argsort(
-            dim=1, descending=True, stable=True
-        )
+        logits = self._logits(histories, ranked).masked_fill(seen_among(ranked, histories), -torch.inf)
+        order = logits.argsort(dim=1, descending=True, stable=True)
         best = torch.cat([ranked.gather(1, order), rows_BK[:, self._candidate_count :]], dim=1)
         return (
             rows_BK[:, :count].cpu().numpy(),

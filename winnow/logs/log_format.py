@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from winnow.logs.ties import Ties
+
 TimeUnit = Literal["seconds", "milliseconds", "microseconds", "nanoseconds"]
 
 
@@ -23,6 +25,8 @@ class LogFormat:
     """The log has no times, or none to be believed: every watch is of 1970, in the order of the rows."""
     skip_bad_rows: bool = False
     """Leave out rows that cannot be read and count them. By default the first one is an error."""
+    ties: Ties = "file"
+    """Watches that a user has at the same moment are in the order of the file, or of a hash: see `tie_hashes`."""
 
     @property
     def column_names(self) -> Mapping[str, str]:

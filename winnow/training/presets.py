@@ -104,6 +104,9 @@ class RankingSettings:
     neighbours: bool = True
     # As of the candidate network.
     patience: int = 0
+    # Names of continuous features that the tower reads: see winnow.networks.features. Not those that read the time of a
+    # request or its unclicked items, which a log of watches does not have.
+    features: tuple[str, ...] = ()
 
 
 Objective = Literal["click", "watch_time", "watch_time_paper"]

@@ -141,6 +141,11 @@ def run(
         if not context.continues:
             planned = plan_on_watches(split, len(interactions.vocabulary), sides, settings, context)
             console.print(describe(planned), highlight=False)
+        facts = None
+        if settings.ranking.features:
+            counts = split.watch_counts(len(interactions.vocabulary))
+            popularity = (counts / counts.sum()).astype(np.float32)
+            facts = read_item_facts(paths.items, interactions.vocabulary, popularity, paths.log_format)
         trained = train_on_watches(
             split,
             len(interactions.vocabulary),
@@ -148,6 +153,7 @@ def run(
             settings,
             context,
             parts=parts,
+            facts=facts,
             start=None if start is None else WarmStart.of(start, interactions.vocabulary, codes),
         )
     else:
