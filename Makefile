@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 TEST_PROCESSES ?= 2
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: demo demo-loop test test-slow test-native test-native-faults test-faults test-compose bench ablations install docs lint format types check clean
+.PHONY: demo demo-loop test test-slow test-engines test-native test-native-faults test-faults test-compose bench ablations install docs lint format types check clean
 
 demo: install  ## Everything on real data: fetch, train, release, serve, recommend. Under 8 minutes on 2 cores.
 	$(BIN)/python -m examples.movielens
@@ -20,6 +20,9 @@ test: install lint types  ## Lint, types and all quick tests; prints the slowest
 
 test-slow: install  ## Tests that take minutes: every benchmark on tiny catalogues.
 	$(BIN)/pytest -m slow
+
+test-engines: install  ## Tests with real servers of others: Envoy, object storage. All of them come with `make install`.
+	$(BIN)/pytest -m engines
 
 # Training is no matter of the transport, and the benchmark chooses its transports itself.
 NOT_NATIVE := end_to_end/test_benchmarks end_to_end/test_impressions end_to_end/test_movielens \
@@ -54,11 +57,12 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt $(PROTOS)
 docs: install  ## The documentation as a site, in `site`. Works without the network.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
-lint: install  ## Formatting, lint, import contracts, protos, links of the documentation.
+lint: install  ## Formatting, lint, import contracts, protos, Kubernetes manifests, links of the documentation.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint protos
+	$(BIN)/python deploy/kubernetes/validate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet  # every link and anchor leads somewhere
 
 types: install  ## Strict mypy.

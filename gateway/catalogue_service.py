@@ -1,4 +1,4 @@
-"""The catalogue over gRPC: items by id, items by title, and what filters can compare."""
+"""The catalogue over gRPC: items by id, items by title, what filters can compare, and facts about the release."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import grpc
 
 from gateway.item_search import ItemSearch, first_position
+from gateway.release_messages import write_release_facts
 from gateway.releases import ServedReleases
 from gateway.requests import RequestReader
 from gateway.served_catalogue import ServedCatalogue
@@ -82,6 +83,12 @@ class CatalogueService(catalogue_pb2_grpc.CatalogueServiceServicer):
             item_count=item_count,
             release_id=catalogue.release_id,
         )
+
+    async def GetRelease(
+        self, message: catalogue_pb2.GetReleaseRequest, context: Context
+    ) -> catalogue_pb2.GetReleaseResponse:
+        """Describe the current release."""
+        return write_release_facts(self._releases.current.manifest)
 
 
 def _items(catalogue: ServedCatalogue, rows: Sequence[int]) -> list[catalogue_pb2.Item]:

@@ -162,6 +162,7 @@ class ServedReleases:
         candidate_stage = CandidateStageClient(self._candidate_caller, catalogue.release_id, len(catalogue.vocabulary))
         ranking_stage = RankingStageClient(self._ranking_caller, catalogue.release_id)
         return ServedRelease(
+            manifest=release.manifest,
             catalogue=catalogue,
             candidate_stage=candidate_stage,
             ranking_stage=ranking_stage,

@@ -11,10 +11,13 @@ from winnow.commands.evaluate import evaluate
 from winnow.commands.events import events_app
 from winnow.commands.experiment import experiment_app
 from winnow.commands.explain import explain
+from winnow.commands.explore import explore
 from winnow.commands.export_log import export_log
+from winnow.commands.fetch_release import fetch_release
 from winnow.commands.health import health
 from winnow.commands.items import items
 from winnow.commands.loadtest import loadtest
+from winnow.commands.plan import plan
 from winnow.commands.publish import publish
 from winnow.commands.recommend import recommend
 from winnow.commands.retrain import retrain
@@ -22,6 +25,7 @@ from winnow.commands.schema import schema
 from winnow.commands.serve import serve
 from winnow.commands.similar import similar
 from winnow.commands.train import train
+from winnow.commands.tune import tune
 from winnow.distribution import NAME
 
 app = typer.Typer(
@@ -49,6 +53,7 @@ def winnow(
 app.add_typer(data_app, name="data")
 app.command()(check)
 app.command()(train)
+app.command()(tune)
 app.command()(export_log)
 app.command()(retrain)
 app.command()(items)
@@ -60,9 +65,12 @@ app.command()(recommend)
 app.add_typer(events_app, name="events")
 app.command()(similar)
 app.command()(explain)
+app.command()(explore)
 app.command()(schema)
 app.command()(health)
 app.command()(loadtest)
+app.command()(plan)
+app.command()(fetch_release)
 
 if __name__ == "__main__":
     app()

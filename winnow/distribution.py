@@ -9,6 +9,8 @@ _EXTRA_OF_PACKAGE = {
     **dict.fromkeys(("faiss", "torch"), "serve"),
     **dict.fromkeys(("implicit", "matplotlib", "polars", "scipy", "threadpoolctl"), "train"),
     "hdrh": "loadtest",
+    **dict.fromkeys(("jinja2", "starlette", "uvicorn"), "explorer"),
+    "optuna": "tune",
     **dict.fromkeys(
         (
             "grpc_health", "grpc_reflection", "lark", "numpy", "prometheus_client", "pydantic", "pydantic_settings",

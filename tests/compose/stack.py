@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("candidate_service", "ranking_service", "gateway")
-IMAGES = (*SERVICES, "training")
+IMAGES = (*SERVICES, "explorer", "training")
 GATEWAY_PORT = 50050
 METRICS_PORT = 9464
 # The stack has to notice a new, lost or recovered replica within this time.
@@ -109,7 +109,7 @@ class ComposeStack:
     def build(self, **settings: str) -> None:
         """Build all images. The settings are variables of docker-compose.yml."""
         # One after another: they share most of their stages, which all but the first then get from the cache.
-        for service in ("gateway", "candidate_service", "ranking_service", "train"):
+        for service in ("gateway", "explorer", "candidate_service", "ranking_service", "train"):
             self.compose("build", service, timeout_seconds=900, **settings)
 
     def up(self, **replicas: int) -> None:

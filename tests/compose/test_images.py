@@ -48,6 +48,7 @@ def test_the_gateway_has_no_torch_and_the_services_no_pip(images: ComposeStack) 
     found = {name: shell(images, name, f'python -c "{find}"').split() for name in IMAGES}
     assert found == {
         "gateway": [],
+        "explorer": [],
         "candidate_service": ["torch"],
         "ranking_service": ["torch"],
         "training": ["torch", "polars", "pip"],

@@ -1,6 +1,14 @@
 """The main job on real data: MovieLens-1M cut to a few hundred users, from the log to served recommendations."""
 
+import contextlib
 import dataclasses
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,3 +135,59 @@ def test_titles_are_known(movielens_stack: LocalStack) -> None:
         found = client.search("toy story", count=5).items
         assert "Toy Story" in {item.title for item in found}
         assert found[0].attributes["genres"]
+
+
+@pytest.fixture
+def demo_directory(trained: Trained, tmp_path: Path) -> Path:
+    """Where the demo finds the data and a release, so that it has neither to fetch nor to train."""
+    (tmp_path / "data").symlink_to(DATA.absolute())
+    (tmp_path / "releases").symlink_to(trained.releases)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_demo_without_a_terminal_is_short_and_ends(demo_directory: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "examples.movielens"],
+        cwd=demo_directory,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout
+    assert len(ended.stdout.splitlines()) < 40
+    for text in ("the most popular films", "EASE", "Winnow recommends", "runs/demo.log", "README.md"):
+        assert text in ended.stdout
+    assert "http://" not in ended.stdout
+    assert ended.stderr == ""
+    assert "Why that comedy" in (demo_directory / "runs" / "demo.log").read_text()
+
+
+@pytest.mark.slow
+def test_the_demo_in_a_terminal_ends_with_the_explorer(demo_directory: Path) -> None:
+    us, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "examples.movielens"],
+        cwd=demo_directory,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "COLUMNS": "120"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    ) as demo:
+        os.close(terminal)
+        screen = ""
+        while not (found := re.search(r"(http://\S+?&source=log)\S*\s", screen)):
+            screen += os.read(us, 4096).decode(errors="replace")
+        with urllib.request.urlopen(found[1], timeout=30) as page:  # noqa: S310 - as printed
+            assert "Ranked list" in page.read().decode()
+        demo.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while read := os.read(us, 4096):
+                screen += read.decode(errors="replace")
+        assert demo.wait(60) == 0
+    os.close(us)
+    assert "Stopped." in screen
+    assert "Traceback" not in screen

@@ -19,10 +19,12 @@ from winnow.client import (
     Degradation,
     DegradationStep,
     Recommendations,
+    ReleaseState,
     ScoreType,
     WinnowClient,
     WinnowError,
 )
+from winnow.release.reader import current_release_id
 from winnow.serving.local_stack import LocalStack
 
 
@@ -88,6 +90,18 @@ def test_the_time_of_each_step_is_told(stack: LocalStack) -> None:
         timing.wait_milliseconds + timing.retrieve_milliseconds + timing.rank_milliseconds + timing.select_milliseconds
     )
     assert steps <= timing.total_milliseconds
+
+
+def test_the_release_is_described_and_every_service_tells_its_state(stack: LocalStack, releases: Path) -> None:
+    release_id = current_release_id(releases)
+    with WinnowClient(stack.gateway_target, timeout_seconds=5) as client:
+        facts = client.release()
+        assert (facts.release_id, facts.item_count) == (release_id, ITEM_COUNT)
+    for service in ("gateway", "candidate_service", "ranking_service"):
+        with WinnowClient(stack.address(service), timeout_seconds=5) as client:
+            status = client.status()
+        assert (status.service, status.release_id) == (service, release_id)
+        assert [(held.release_id, held.state) for held in status.releases] == [(release_id, ReleaseState.CURRENT)]
 
 
 def test_a_step_that_is_not_taken_has_no_time(stack: LocalStack) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -87,6 +88,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert built.name.startswith("winnow_recommender-")
     assert len(list(output.glob("winnow_recommender-*.tar.gz"))) == 1
     return built
+
+
+def test_the_explorer_has_its_templates_and_styles(wheel: Path) -> None:
+    names = set(ZipFile(wheel).namelist())
+    for folder in ("templates", "static"):
+        files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "winnow" / "explorer" / folder).iterdir()}
+        assert files
+        assert files <= names
 
 
 @pytest.fixture(scope="module")

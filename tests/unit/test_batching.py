@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulated_time import SimulatedLoop, simulate
+from tests.simulated_time import simulate
 from tests.unit.doubler import FOREVER, Doubler, limits
 from winnow.batching import (
     OVERDUE_FACTOR,
     SHORT_BATCH_SECONDS,
     MicroBatcher,
 )
+from winnow.capacity.simulated_loop import SimulatedLoop
 from winnow.rpc.errors import DeadlineError, OverloadedError, UnavailableError
 from winnow.serving.metrics import Metrics
 

@@ -18,15 +18,23 @@ def test_the_distribution_has_the_name_of_the_project() -> None:
 
 def test_extras_include_extras_of_the_same_distribution() -> None:
     included = [entry for extra in EXTRAS.values() for entry in extra if entry.startswith("winnow")]
-    assert len(included) == 4
+    assert len(included) >= 5
     for entry in included:
-        found = re.fullmatch(rf"{NAME}\[([a-z,]+)\]", entry)
+        found = re.fullmatch(rf"{NAME}\[([a-z,-]+)\]", entry)
         assert found
         assert set(found[1].split(",")) <= set(EXTRAS)
 
 
 @pytest.mark.parametrize(
-    ("module", "extra"), [("torch", "serve"), ("polars", "train"), ("hdrh", "loadtest"), ("pydantic", "gateway")]
+    ("module", "extra"),
+    [
+        ("torch", "serve"),
+        ("polars", "train"),
+        ("hdrh", "loadtest"),
+        ("optuna", "tune"),
+        ("pydantic", "gateway"),
+        ("starlette", "explorer"),
+    ],
 )
 def test_a_missing_package_is_named_with_its_extra(module: str, extra: str) -> None:
     assert extra in EXTRAS

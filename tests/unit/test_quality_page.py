@@ -44,6 +44,12 @@ ROW_PLACES = {
     "`order`, test": "movielens_1m_order.test",
     "`demo`, validation": "movielens_1m_demo.validation",
     "`demo`, test": "movielens_1m_demo.test",
+    "`demo` without neighbours, five examples a user, validation": "ranking_features.validation.without",
+    "the same, test": "ranking_features.test.without",
+    "the same with continuous features, validation": "ranking_features.validation.with",
+    "the same with continuous features, test": "ranking_features.test.with",
+    "`demo`, ties by a hash, validation": "movielens_1m_demo_hashed_ties.validation",
+    "`demo`, ties by a hash, test": "movielens_1m_demo_hashed_ties.test",
     "`demo`, global time, validation": "movielens_1m_time_split.validation",
     "`demo`, global time, test": "movielens_1m_time_split.test",
 }

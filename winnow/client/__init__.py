@@ -41,6 +41,15 @@ from winnow.client.explanations import (
     SimilarItems,
     WatchContribution,
 )
+from winnow.client.releases import (
+    Epoch,
+    Evaluation,
+    ReleaseFacts,
+    ReleaseIndex,
+    ReleaseState,
+    ReleaseStatus,
+    ServiceStatus,
+)
 from winnow.client.watches import Watch
 from winnow.rpc.violations import Violation
 
@@ -52,6 +61,8 @@ __all__ = [
     "CandidateSource",
     "Degradation",
     "DegradationStep",
+    "Epoch",
+    "Evaluation",
     "Event",
     "EventKind",
     "Explanation",
@@ -64,12 +75,17 @@ __all__ = [
     "RankingExplanation",
     "RecommendationRequest",
     "Recommendations",
+    "ReleaseFacts",
+    "ReleaseIndex",
     "ReleaseSchema",
+    "ReleaseState",
+    "ReleaseStatus",
     "RetrievalExplanation",
     "RetrievedItems",
     "ScoreType",
     "ScoredItem",
     "SearchPage",
+    "ServiceStatus",
     "SimilarItems",
     "Timing",
     "Violation",

@@ -15,6 +15,7 @@ from winnow.client.connection import call_metadata, channel_options
 from winnow.client.errors import WinnowError, error_of
 from winnow.client.events import Event, events_of, history_request, write_requests
 from winnow.client.explanations import Explanation, SimilarItems
+from winnow.client.releases import ReleaseFacts, ServiceStatus, release_facts, service_status
 from winnow.client.request_messages import (
     MAX_PAGE_SIZE,
     items_requests,
@@ -42,6 +43,8 @@ from winnow.v1 import (
     catalogue_pb2_grpc,
     recommendation_pb2,
     recommendation_pb2_grpc,
+    status_pb2,
+    status_pb2_grpc,
     users_pb2,
     users_pb2_grpc,
 )
@@ -88,6 +91,7 @@ class AsyncWinnowClient:
         self._recommendation = recommendation_pb2_grpc.RecommendationServiceStub(self._channel)
         self._catalogue = catalogue_pb2_grpc.CatalogueServiceStub(self._channel)
         self._users = users_pb2_grpc.UserServiceStub(self._channel)
+        self._status = status_pb2_grpc.StatusServiceStub(self._channel)
         self._coalesced = (
             MicroBatcher[recommendation_pb2.RecommendItemsRequest, Recommendations | WinnowError](
                 self._recommend_together, COALESCED, NoMetrics()
@@ -227,6 +231,14 @@ class AsyncWinnowClient:
         return release_schema(
             await self._call(self._catalogue.GetReleaseSchema, catalogue_pb2.GetReleaseSchemaRequest())
         )
+
+    async def release(self) -> ReleaseFacts:
+        """See WinnowClient.release."""
+        return release_facts(await self._call(self._catalogue.GetRelease, catalogue_pb2.GetReleaseRequest()))
+
+    async def status(self) -> ServiceStatus:
+        """See WinnowClient.status."""
+        return service_status(await self._call(self._status.GetStatus, status_pb2.GetStatusRequest()))
 
     async def items(self, item_ids: Iterable[str]) -> Items:
         """See WinnowClient.items."""

@@ -13,6 +13,7 @@ from winnow.client.connection import call_metadata, channel_options
 from winnow.client.errors import WinnowError, error_of
 from winnow.client.events import Event, events_of, history_request, write_requests
 from winnow.client.explanations import Explanation, SimilarItems
+from winnow.client.releases import ReleaseFacts, ServiceStatus, release_facts, service_status
 from winnow.client.request_messages import (
     MAX_PAGE_SIZE,
     items_requests,
@@ -39,6 +40,8 @@ from winnow.v1 import (
     catalogue_pb2_grpc,
     recommendation_pb2,
     recommendation_pb2_grpc,
+    status_pb2,
+    status_pb2_grpc,
     users_pb2,
     users_pb2_grpc,
 )
@@ -78,6 +81,7 @@ class WinnowClient:
         self._recommendation = recommendation_pb2_grpc.RecommendationServiceStub(self._channel)
         self._catalogue = catalogue_pb2_grpc.CatalogueServiceStub(self._channel)
         self._users = users_pb2_grpc.UserServiceStub(self._channel)
+        self._status = status_pb2_grpc.StatusServiceStub(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -222,6 +226,14 @@ class WinnowClient:
         """
         message = explain_request(request, item_id, watch_count=watch_count)
         return explanation(self._call(self._recommendation.ExplainItem, message))
+
+    def release(self) -> ReleaseFacts:
+        """Return what the served release was made from, and how good it was on held-out data."""
+        return release_facts(self._call(self._catalogue.GetRelease, catalogue_pb2.GetReleaseRequest()))
+
+    def status(self) -> ServiceStatus:
+        """Return which releases the service holds and uses. The target may be any of the three services."""
+        return service_status(self._call(self._status.GetStatus, status_pb2.GetStatusRequest()))
 
     def items(self, item_ids: Iterable[str]) -> Items:
         """Look up titles and attributes. More than 1,000 ids take several calls."""

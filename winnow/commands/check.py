@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ from rich.text import Text
 
 from winnow.commands.failures import checked_device, one_line_errors
 from winnow.commands.log_options import reads_a_log
-from winnow.logs.log_format import PLAIN_LOG, LogFormat
+from winnow.logs.log_format import LogFormat
 
 if TYPE_CHECKING:
     from winnow.logs.inspection import ItemsInspection
@@ -29,9 +28,7 @@ def check(
     interactions: Annotated[Path, typer.Argument(help="The interaction log, as for winnow train.")],
     items: Annotated[Path | None, typer.Option(help="The items file, as for winnow train.")] = None,
     attribute_types: Annotated[str, typer.Option(help="As for winnow train.")] = "",
-    preset: Annotated[
-        str | None, typer.Option(help="Estimate the training with this preset; by default the one that fits.")
-    ] = None,
+    preset: Annotated[str, typer.Option(help="Estimate the training with this preset.")] = "auto",
     settings_file: Annotated[
         Path | None, typer.Option("--settings", help="TOML file of settings that differ from the preset.")
     ] = None,
@@ -50,14 +47,20 @@ def check(
     from winnow.logs.interactions import select_interactions
     from winnow.logs.items_file import read_items
     from winnow.logs.split import SPLITS, checked
-    from winnow.training.estimate import fitting_preset, peak_memory_bytes
+    from winnow.logs.statistics import LogStatistics
+    from winnow.training import automatic
+    from winnow.training.estimate import peak_memory_bytes
     from winnow.training.plan import describe, plan_on_watches
-    from winnow.training.presets import PRESETS
+    from winnow.training.presets import PRESETS, TrainingSettings
     from winnow.training.run_context import RunContext, choose_precision
     from winnow.training.settings_file import read_settings
 
-    if preset is not None and preset not in PRESETS:
-        raise typer.BadParameter(f"there is no preset {preset!r}, only {', '.join(PRESETS)}")
+    if preset != automatic.NAME and preset not in PRESETS:
+        raise typer.BadParameter(f"there is no preset {preset!r}, only {', '.join([automatic.NAME, *PRESETS])}")
+
+    def with_given(chosen: TrainingSettings) -> TrainingSettings:
+        return chosen if settings_file is None else read_settings(settings_file, chosen)
+
     chosen_device = checked_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -66,12 +69,11 @@ def check(
         log = inspect_log(interactions, log_format)
         _say(console, str(interactions), log.facts(), log.remarks())
         refusals = list(log.refusals())
-        name = preset or fitting_preset(log)
-        settings = PRESETS[name] if settings_file is None else read_settings(settings_file, PRESETS[name])
+        settings = with_given(automatic.BASIS if preset == automatic.NAME else PRESETS[preset])
         selected = select_interactions(
             log.watches, vocabulary_size=settings.vocabulary_size, min_item_count=settings.min_item_count
         )
-        _say(console, f"With the preset {name}", _used(selected, settings), ())
+        _say(console, f"With the preset {preset}", _used(selected, settings), ())
         if items is not None:
             compared = inspect_items(items, log)
             facts = [f"{compared.item_count:,} items"]
@@ -87,6 +89,10 @@ def check(
         except InputFileError as error:
             refusals.append(str(error))
         else:
+            if preset == automatic.NAME:
+                choice = automatic.choose(LogStatistics.of(split.training, len(selected.vocabulary)))
+                _say(console, "Settings that follow from the watches that are trained on", choice.lines(), ())
+                settings = with_given(choice.settings)
             context = RunContext(
                 seed=settings.seed,
                 data="",
@@ -104,9 +110,9 @@ def check(
         console.print(Text(f"error: {refusal}", style="red"))
     if refusals:
         raise typer.Exit(1)
-    chosen = {"--items": items, "--attribute-types": attribute_types, "--preset": name, "--settings": settings_file}
+    chosen = {"--items": items, "--attribute-types": attribute_types, "--preset": preset, "--settings": settings_file}
     options = [part for option, value in chosen.items() if value for part in (option, str(value))]
-    command = ["winnow", "train", "--interactions", str(interactions), *options, *_options(log_format)]
+    command = ["winnow", "train", "--interactions", str(interactions), *options, *log_format.options()]
     console.print(f"Train with: {shlex.join(command)}", markup=False)
 
 
@@ -136,10 +142,3 @@ def _unmatched(compared: "ItemsInspection") -> Iterator[str]:
         if ids:
             shown = ", ".join(map(repr, ids[:SHOWN_IDS])) + (", ..." if len(ids) > SHOWN_IDS else "")
             yield f"{what}: {len(ids):,} ({shown})"
-
-
-def _options(log_format: LogFormat) -> Iterator[str]:
-    """Return the options of a format."""
-    for name, value in asdict(log_format).items():
-        if value != getattr(PLAIN_LOG, name):
-            yield from [f"--{name.replace('_', '-')}", *([] if value is True else [value])]

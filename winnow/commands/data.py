@@ -60,3 +60,33 @@ def kuairand_pure(
     with one_line_errors(kuairand.FolderError):
         data_set = kuairand.convert(folder, directory)
     console.print(f"Wrote {data_set.interactions}, {data_set.impressions} and {data_set.items}")
+
+
+@data_app.command("recflow")
+def recflow(
+    folder: Annotated[Path, typer.Option("--from", help="A local copy of the folder of the data set.")],
+    directory: Annotated[Path, typer.Option(help="Directory of the data sets, each in its own folder.")] = Path("data"),
+    days: Annotated[int | None, typer.Option(min=2, help="How many of the last days to read; all by default.")] = None,
+    impression_days: Annotated[int, typer.Option(min=1, help="Of these, how many of the last become impressions.")] = 7,
+    unshown: Annotated[
+        str,
+        typer.Option(
+            help="Impressions to add that nobody saw: 'rank_neg:2,coarse_neg:1' draws 2 videos per request from those "
+            "that the ranking stage did not pass on, and 1 of the coarse ranking stage."
+        ),
+    ] = "",
+) -> None:
+    """Convert a local copy of RecFlow, impressions of a feed and what its stages passed on. Prints the licence."""
+    from winnow.logs.datasets import recflow
+    from winnow.logs.datasets.kuairand import FolderError
+
+    try:
+        drawn = recflow.read_unshown(unshown)
+    except ValueError as error:
+        raise typer.BadParameter(f"--unshown: {error}") from None
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(recflow.LICENCE)
+    with one_line_errors(FolderError):
+        choice = recflow.Choice(day_count=days, impression_days=impression_days, unshown=drawn)
+        data_set = recflow.convert(folder, directory, choice)
+    console.print(f"Wrote {data_set.interactions}, {data_set.impressions} and {data_set.items}")

@@ -22,7 +22,7 @@ def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
     except expected as error:
         message = str(error)
         if isinstance(error, ImportError):
-            message += f": {install_command('train')}"
+            message += f": {install_command('tune' if error.name == 'optuna' else 'train')}"
         elif isinstance(error, OSError) and error.filename is not None:
             message = f"{error.filename}: {error.strerror}"
         Console(stderr=True, highlight=False, soft_wrap=True).print(message, style="red", markup=False)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from winnow.logs.log_format import LogFormat, TimeUnit
+from winnow.logs.ties import Ties
 
 PARAMETER = "log_format"
 OPTIONS: dict[str, Any] = {
@@ -17,8 +18,14 @@ OPTIONS: dict[str, Any] = {
     "weight_column": Annotated[str, typer.Option(help="What the log calls the optional column weight.")],
     "title_column": Annotated[str, typer.Option(help="What the items file calls the column title.")],
     "time_unit": Annotated[TimeUnit, typer.Option(help="Of the log's times that are numbers.")],
+    "no_times": Annotated[
+        bool, typer.Option("--no-times", help="The log has no column timestamp, or one that says nothing.")
+    ],
     "skip_bad_rows": Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave out rows of the log that cannot be read, and count them.")
+    ],
+    "ties": Annotated[
+        Ties, typer.Option(help="Order of watches that a user has at the same moment: that of the file, or of a hash.")
     ],
 }
 """By the fields of LogFormat."""

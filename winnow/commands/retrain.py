@@ -80,9 +80,11 @@ def retrain(
         console.print(str(result.verdict), soft_wrap=True)
     if result.current:
         console.print(f"Release {result.release_id} is current in {releases}: {result.reason}", soft_wrap=True)
+        console.print(f"To roll back: winnow publish {base.release_id} --releases {releases}", soft_wrap=True)
         return
     kept = f"Release {base.release_id} stays current in {releases}: {result.reason}"
-    if result.release_id is not None:
-        kept += f". The new release is {result.release_id}"
     console.print(kept, soft_wrap=True)
+    if result.release_id is not None:
+        new = f"winnow publish {result.release_id} --releases {releases}"
+        console.print(f"To make the new release current all the same: {new}", soft_wrap=True)
     raise typer.Exit(NOT_PUBLISHED)

@@ -49,7 +49,13 @@ def train(
     ] = "",
     releases: Annotated[Path, typer.Option(help="Directory of the releases.")] = Path("releases"),
     checkpoints: Annotated[Path, typer.Option(help="Directory for the state of this run.")] = Path("runs/latest"),
-    preset: Annotated[str, typer.Option(help="Name of the settings: see winnow/training/presets.py.")] = "demo",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Name of the settings: auto, which follow from the log (winnow/training/automatic.py), or one of "
+            "winnow/training/presets.py."
+        ),
+    ] = "auto",
     settings_file: Annotated[
         Path | None, typer.Option("--settings", help="TOML file of settings that differ from the preset.")
     ] = None,
@@ -89,15 +95,19 @@ def train(
         in_words,
     )
     from winnow.logs.split import SPLITS
-    from winnow.training.presets import PRESETS
+    from winnow.logs.statistics import LogStatistics
+    from winnow.training import automatic
+    from winnow.training.presets import PRESETS, TrainingSettings
     from winnow.training.run import RunPaths, run
     from winnow.training.settings_file import SettingsError, read_settings
 
-    if preset not in PRESETS:
-        raise typer.BadParameter(f"there is no preset {preset!r}, only {', '.join(PRESETS)}")
-    with one_line_errors(SettingsError):
-        chosen = PRESETS[preset] if settings_file is None else read_settings(settings_file, PRESETS[preset])
-    if impressions is not None and chosen.impressions is None:
+    # From a log of impressions nothing is chosen: one preset learns from them.
+    if preset == automatic.NAME and impressions is not None:
+        preset = "kuairand"
+    if preset != automatic.NAME and preset not in PRESETS:
+        raise typer.BadParameter(f"there is no preset {preset!r}, only {', '.join([automatic.NAME, *PRESETS])}")
+    basis = automatic.BASIS if preset == automatic.NAME else PRESETS[preset]
+    if impressions is not None and basis.impressions is None:
         fit = ", ".join(name for name, settings in PRESETS.items() if settings.impressions is not None)
         raise typer.BadParameter(f"the preset {preset!r} cannot learn from impressions, only {fit}")
     if split is not None and split not in SPLITS:
@@ -109,21 +119,32 @@ def train(
         types = parse_types(attribute_types)
     except ValueError as error:
         raise typer.BadParameter(f"--attribute-types: {error}") from None
-    settings = dataclasses.replace(
-        chosen,
-        split=split or chosen.split,
-        seed=chosen.seed if seed is None else seed,
-        vocabulary_size=vocabulary_size or chosen.vocabulary_size,
-        min_item_count=min_item_count or chosen.min_item_count,
-        candidate=dataclasses.replace(
-            chosen.candidate,
-            epochs=candidate_epochs or chosen.candidate.epochs,
-            new_items_by=parts or chosen.candidate.new_items_by,
-        ),
-        ranking=dataclasses.replace(chosen.ranking, epochs=ranking_epochs or chosen.ranking.epochs),
-        impressions=chosen.impressions
-        and dataclasses.replace(chosen.impressions, epochs=ranking_epochs or chosen.impressions.epochs),
-    )
+
+    def with_given(chosen: TrainingSettings) -> TrainingSettings:
+        """Return the settings with those of the file and, on top, of the options."""
+        chosen = chosen if settings_file is None else read_settings(settings_file, chosen)
+        return dataclasses.replace(
+            chosen,
+            split=split or chosen.split,
+            seed=chosen.seed if seed is None else seed,
+            vocabulary_size=vocabulary_size or chosen.vocabulary_size,
+            min_item_count=min_item_count or chosen.min_item_count,
+            candidate=dataclasses.replace(
+                chosen.candidate,
+                epochs=candidate_epochs or chosen.candidate.epochs,
+                new_items_by=parts or chosen.candidate.new_items_by,
+            ),
+            ranking=dataclasses.replace(chosen.ranking, epochs=ranking_epochs or chosen.ranking.epochs),
+            impressions=chosen.impressions
+            and dataclasses.replace(chosen.impressions, epochs=ranking_epochs or chosen.impressions.epochs),
+        )
+
+    def choose(statistics: LogStatistics) -> automatic.Choice:
+        choice = automatic.choose(statistics)
+        return dataclasses.replace(choice, settings=with_given(choice.settings))
+
+    with one_line_errors(SettingsError):
+        settings = with_given(basis)
     chosen_device = checked_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -145,6 +166,7 @@ def train(
             console=console,
             attribute_types=types,
             publish=publish,
+            choose=choose if preset == automatic.NAME else None,
         )
     for part, figures in result.figures.items():
         console.print(figures_table(f"{part}: held-out watches among all unseen items", figures))

@@ -85,8 +85,12 @@ class DenseSimilarity:
 
     def top(self, histories: RaggedRows, count: int) -> NDArray[np.int64]:
         """See Recommender.top."""
-        scores_BI = watched_matrix(histories, len(self._preferred_I)) @ self._similarity_II
-        return best_of_dense(scores_BI, histories, count, self._preferred_I)
+        return best_of_dense(self.scores(histories), histories, count, self._preferred_I)
+
+    def scores(self, histories: RaggedRows) -> NDArray[np.float32]:
+        """Return the score of each item after each history, float32 [B, I]."""
+        scores_BI: NDArray[np.float32] = watched_matrix(histories, len(self._preferred_I)) @ self._similarity_II
+        return scores_BI
 
     def largest(self, count: int) -> Any:
         """Return the `count` largest scores above zero of each watched item, a csr_matrix [I, I]."""

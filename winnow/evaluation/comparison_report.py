@@ -96,6 +96,12 @@ def what_is_retired(parts: Sequence[str], comparison: Comparison) -> str:
     )
 
 
+def how_settings_were_chosen(comparison: Comparison) -> list[str]:
+    """Return what the preset auto found in the log and did; empty where another preset was given."""
+    automatic = comparison.release.manifest.training.get("automatic")
+    return [] if automatic is None else [*automatic["decisions"]]
+
+
 def as_json(parts: Sequence[str], comparison: Comparison) -> dict[str, Any]:
     """Return every figure so far with four significant digits, by part and recommender."""
     settings = comparison.release.manifest.training.get("settings", {})
@@ -141,6 +147,8 @@ def page(part: str, comparison: Comparison) -> str:
     rows = [(one.name, *shown(one.figures)) for one in ours]
     judged = [(name.replace("_", " "), f"{value:,.4g}") for name, value in comparison.impressions.get(part, {}).items()]
     impressions = f"<h2>Ranking on later impressions</h2>{_html_table(('', 'value'), judged)}" if judged else ""
+    decisions = "".join(f"<li>{html.escape(line)}</li>" for line in how_settings_were_chosen(comparison))
+    chosen = f"<h2>Settings that followed from the log</h2><ul>{decisions}</ul>" if decisions else ""
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
         f"<style>{STYLE}</style><h1>{html.escape(title)}</h1><p>{len(held_out):,} held-out watches of "
@@ -148,7 +156,7 @@ def page(part: str, comparison: Comparison) -> str:
         f"over users. Split: {html.escape(comparison.log.split.description)}.</p>"
         f"{_html_table(('', *COLUMNS.values()), rows)}<p>{html.escape(what_ranking_adds(part, comparison))}. "
         f"{html.escape(how_much_is_used(comparison))} {html.escape(what_is_retired((part,), comparison))}</p>"
-        f"{impressions}{''.join(_section(heading, png) for heading, png in pictures.items())}"
+        f"{impressions}{chosen}{''.join(_section(heading, png) for heading, png in pictures.items())}"
         f"{examples_section(comparison)}</html>\n"
     )
 

@@ -63,6 +63,15 @@ def losses(epochs: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes:
     return _png(figure)
 
 
+def importances(shares: Mapping[str, float]) -> bytes:
+    """Draw how much each setting mattered, the most important one at the top."""
+    figure, [axes] = _figure(1)
+    names = list(shares)[::-1]
+    axes.barh(names, [shares[name] for name in names], label="share in what made trials good (PED-ANOVA)")
+    axes.set(xlabel="importance")
+    return _png(figure)
+
+
 def _figure(panel_count: int) -> tuple[Any, Sequence[Any]]:
     import matplotlib as mpl
 

@@ -1,6 +1,6 @@
 """Ranks of held-out watches among all items that their user has not seen, by each stage of a release.
 
-Shape legend: B held-out watches, I items, K candidates.
+Shape legend: B held-out watches, I items, K candidates, N candidates of all held-out watches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -70,10 +70,8 @@ def corrected_ranks(
         if ranking_network.matching is not None and ranking_network.matching.successions is not None:
             followed_BK = ranking_network.matching.successions(*requests, matching_N).view_as(logits_BK)
         tower_BK = logits_BK - followed_BK - matching_BK
-        seen_BK = torch.isneginf(logits_BK)
         for factor, of_factor in zip(factors, ranks, strict=True):
             scores_BK = matching_BK + factor.tower * tower_BK + factor.successions * followed_BK
-            scores_BK = scores_BK.masked_fill(seen_BK, -torch.inf)
             of_factor.append(ranks_among(candidates_BK, scores_BK, block))
     return [np.concatenate(of_factor) for of_factor in ranks]
 
@@ -86,12 +84,13 @@ def chain_logits(
     *,
     candidate_count: int,
 ) -> tuple[Tensor, Tensor]:
-    """Return the logits of the unseen candidates of all held-out watches, float [N], and which are the target, bool."""
+    """Return the logits of all unseen candidates of all held-out watches, float [N], and which are the target, bool."""
     logits, hits = [], []
     for block, candidates_BK, logits_BK in ranked_blocks(candidate_network, ranking_network, held_out, candidate_count):
-        unseen_BK = ~torch.isneginf(logits_BK)
+        hit_BK = candidates_BK == torch.from_numpy(block.targets).to(candidates_BK).unsqueeze(1)
+        unseen_BK = ~seen_among(candidates_BK, block.histories)
         logits.append(logits_BK[unseen_BK])
-        hits.append((candidates_BK == torch.from_numpy(block.targets).to(candidates_BK).unsqueeze(1))[unseen_BK])
+        hits.append(hit_BK[unseen_BK])
     return torch.cat(logits), torch.cat(hits)
 
 
@@ -101,31 +100,41 @@ def ranked_blocks(
     held_out: HeldOut,
     candidate_count: int,
 ) -> Iterator[tuple[HeldOut, Tensor, Tensor]]:
-    """Yield the candidates of each block, best first, int64 [B, K], and the ranking network's logits, float [B, K].
-
-    The logits of candidates that their user has seen, which end the lists in small catalogues, are -inf.
-    """
+    """Yield the candidates of each block, best first, int64 [B, K], and the ranking network's logits, float [B, K]."""
     item_halves_ID = ranking_network.item_halves()
     for block in held_out.blocks():
         candidates_BK = top_candidates(candidate_network, block.histories, candidate_count=candidate_count)
         histories = ranking_network.pack(block.histories)
         logits_N = ranking_network.logits(histories, rectangle(candidates_BK), item_halves_ID)
-        logits_BK = logits_N.view_as(candidates_BK)
-        yield block, candidates_BK, hide_seen(logits_BK, candidates_BK, block.histories, len(item_halves_ID))
+        yield block, candidates_BK, logits_N.view_as(candidates_BK)
 
 
 def ranks_among(candidates_BK: Tensor, scores_BK: Tensor, block: HeldOut) -> Ranks:
     """Rank the targets of a block among its candidates. Equal scores keep the order of the candidates.
 
-    A target with the score -inf is hidden, and NOT_FOUND.
+    Candidates that their user has seen come last, whatever their scores, and a target among them is NOT_FOUND.
     """
+    seen_BK = seen_among(candidates_BK, block.histories)
+    scores_BK = scores_BK.masked_fill(seen_BK, -torch.inf)
     targets_B1 = torch.from_numpy(block.targets).to(candidates_BK).unsqueeze(1)
-    hit_BK = (candidates_BK == targets_B1) & ~torch.isneginf(scores_BK)
+    hit_BK = (candidates_BK == targets_B1) & ~seen_BK
     target_scores_B1 = scores_BK.masked_fill(~hit_BK, -torch.inf).amax(dim=1, keepdim=True)
     places_K = torch.arange(candidates_BK.shape[1], device=candidates_BK.device)
     target_places_B1 = hit_BK.int().argmax(dim=1, keepdim=True)
     before_BK = (scores_BK > target_scores_B1) | ((scores_BK == target_scores_B1) & (places_K < target_places_B1))
     return before_BK.sum(dim=1).masked_fill(~hit_BK.any(dim=1), NOT_FOUND).cpu().numpy()
+
+
+def seen_among(candidates_BK: Tensor, histories: RaggedRows) -> Tensor:
+    """Return which candidates their user has seen, bool [B, K]: few unseen items were left. Serving leaves them out."""
+    # Seen ones end a list: where none is last, there is none.
+    users = np.repeat(np.arange(len(histories)), histories.lengths)
+    last_B = candidates_BK[:, -1].cpu().numpy()
+    seen_BK = torch.zeros_like(candidates_BK, dtype=torch.bool)
+    for user in np.unique(users[histories.rows == last_B[users]]).tolist():
+        seen = torch.from_numpy(histories[user].astype(np.int64)).to(candidates_BK.device)
+        seen_BK[user] = torch.isin(candidates_BK[user], seen)
+    return seen_BK
 
 
 def places_of_targets(rows_BK: NDArray[np.int64], targets_B: NDArray[np.integer], histories: RaggedRows) -> Ranks:
@@ -154,16 +163,6 @@ def top_candidates(
     offered_I[torch.from_numpy(retired).to(scores_BI.device, torch.int64)] = False
     offered = offered_I.nonzero().squeeze(1)
     return offered[scores_BI[:, offered].topk(min(candidate_count, len(offered)), dim=1).indices]
-
-
-def hide_seen(scores_BK: Tensor, candidates_BK: Tensor, histories: RaggedRows, item_count: int) -> Tensor:
-    """Return the scores of candidates, -inf for those in the history, float [B, K]."""
-    if candidates_BK.shape[1] + int(histories.lengths.max(initial=0)) <= item_count:
-        return scores_BK  # There are enough unseen items for all lists.
-    seen_BI = torch.zeros(len(histories), item_count, dtype=torch.bool, device=scores_BK.device)
-    users = torch.from_numpy(np.repeat(np.arange(len(histories)), histories.lengths)).to(scores_BK.device)
-    seen_BI[users, torch.from_numpy(histories.rows.astype(np.int64)).to(scores_BK.device)] = True
-    return scores_BK.masked_fill(seen_BI.gather(1, candidates_BK), -torch.inf)
 
 
 def stage_ranks(

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from winnow.evaluation.ranks import hide_seen, rectangle, top_candidates
+from winnow.evaluation.ranks import rectangle, seen_among, top_candidates
 from winnow.history import NO_ROWS, RaggedRows, Rows, WatchHistories
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
@@ -66,7 +66,8 @@ class Chain:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         """Return what the candidate order and the chain answer, int64 [B, count] each.
 
-        The third array are the probabilities of the first `candidate_count` rows of the candidate order, float32.
+        The third array are the probabilities of the first `candidate_count` rows of the candidate order, float32; 0 for
+        a row that its user has seen.
         """
         rows_BK = top_candidates(
             self._candidate_network,
@@ -75,10 +76,8 @@ class Chain:
             retired=self._retired,
         )
         ranked = rows_BK[:, : self._candidate_count]
-        logits = self._logits(histories, ranked)
-        item_count = len(self._candidate_network.item_vectors_IH)
-        shown = hide_seen(logits, ranked, histories, item_count)
-        order = shown.argsort(dim=1, descending=True, stable=True)
+        logits = self._logits(histories, ranked).masked_fill(seen_among(ranked, histories), -torch.inf)
+        order = logits.argsort(dim=1, descending=True, stable=True)
         best = torch.cat([ranked.gather(1, order), rows_BK[:, self._candidate_count :]], dim=1)
         return (
             rows_BK[:, :count].cpu().numpy(),

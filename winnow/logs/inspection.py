@@ -10,16 +10,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from winnow.logs.input_table import InputTable
-from winnow.logs.interactions import WatchTable, check_columns, watches_of
+from winnow.logs.interactions import WatchTable, check_columns, select_interactions, watches_of
 from winnow.logs.items_file import items_table
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
 from winnow.logs.split import HELD_OUT_COUNT
+from winnow.logs.statistics import LogStatistics
 from winnow.logs.timestamps import likely_unit
 
 # Times of watches lie between these years; others are more likely in another unit.
 FIRST_YEAR, LAST_YEAR = 1990, 2100
-# From this share on, times say little about the order of watches.
-MANY_TIED = 0.5
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -31,43 +30,24 @@ class LogInspection:
     log_format: LogFormat
     """As it was read: with the unit that the times are likely in."""
     given_format: LogFormat
-    user_count: int
-    item_count: int
     short_user_count: int
     """Users with too few watches for one to be held out."""
-    median_watch_count: int
-    """Of a user."""
     first: datetime
     last: datetime
-    tied_share: float
-    """Of the watches with an earlier one by the same user: how many have the same time as that."""
     rewatched_share: float
     """Of all watches: how many are of an item that the user has watched before."""
     in_time_order: bool
     """Whether each user's watches are in time order in the file."""
-    lightest: float
-    heaviest: float
-    """The weights."""
-
-    @property
-    def order_known(self) -> bool:
-        """Whether times say in which order a user watched."""
-        return self.tied_share < MANY_TIED
-
-    @property
-    def weighted(self) -> bool:
-        """Whether watches have different weights."""
-        return self.heaviest > self.lightest
+    statistics: LogStatistics
+    """Of all watches."""
 
     def facts(self) -> Iterator[str]:
         """Describe the log, line by line."""
-        rows = self.watches.rows
-        yield f"{rows.row_count:,} rows, {self.user_count:,} users, {self.item_count:,} items"
-        yield f"{self.median_watch_count:,} watches a user (median), from {self.first:%Y-%m-%d} to {self.last:%Y-%m-%d}"
-        if self.weighted:
-            yield f"weights from {self.lightest:g} to {self.heaviest:g}"
-        else:
-            yield "no weights: all watches count the same"
+        span = "without times" if self.given_format.no_times else f"from {self.first:%Y-%m-%d} to {self.last:%Y-%m-%d}"
+        yield f"{self.watches.rows.row_count:,} rows, {span}"
+        yield from self.statistics.lines()
+        if self.given_format.no_times:
+            return
         if self.in_time_order:
             yield "each user's watches are in time order"
         else:
@@ -85,15 +65,19 @@ class LogInspection:
     def remarks(self) -> Iterator[str]:
         """Say what may surprise."""
         rows = self.watches.rows
-        if not FIRST_YEAR <= self.first.year <= self.last.year < LAST_YEAR:
+        timed = not self.given_format.no_times
+        if timed and not FIRST_YEAR <= self.first.year <= self.last.year < LAST_YEAR:
             yield f"the times are of the years {self.first.year} to {self.last.year}"
         if rows.skipped_count and self.given_format.skip_bad_rows:
             yield f"rows that cannot be read and are left out: {rows.skipped_count:,}. {self._first_skipped()}"
         if rows.repeated_count:
             yield f"rows that repeat the user, item and time of another row: {rows.repeated_count:,}; all of them count"
-        if self.tied_share >= 0.01:
-            so = "" if self.order_known else ": only the order of the rows says what came first"
-            yield f"{self.tied_share:.0%} of the watches have the same time as the one before by their user{so}"
+        tied_share = self.statistics.tied_share
+        if timed and tied_share >= 0.01:
+            yield (
+                f"{tied_share:.0%} of the watches have the same time as the one before by their user: of those, only "
+                "the order of the rows says what came first"
+            )
         if self.rewatched_share >= 0.05:
             yield (
                 f"{self.rewatched_share:.0%} of the watches are of an item that the user has watched before. Answers "
@@ -115,31 +99,24 @@ def inspect_log(path: Path, log_format: LogFormat = PLAIN_LOG) -> LogInspection:
     Raises InputFileError where nothing can be read.
     """
     table = InputTable.read(path, log_format.column_names, skip_bad_rows=True)
-    check_columns(table)
-    read_format = replace(
-        log_format, skip_bad_rows=True, time_unit=likely_unit(table.column("timestamp")) or log_format.time_unit
-    )
+    check_columns(table, times=not log_format.no_times)
+    likely = None if log_format.no_times else likely_unit(table.column("timestamp"))
+    read_format = replace(log_format, skip_bad_rows=True, time_unit=likely or log_format.time_unit)
     watches = watches_of(table, read_format)
     frame = watches.frame
     counts = frame["user_id"].value_counts()["count"].to_numpy()
-    weights = frame["weight"].to_numpy()
     gaps = _gaps(frame)
-    tied = _gaps(frame.sort("microseconds")) == 0
+    everything = select_interactions(watches, vocabulary_size=frame.height, min_item_count=1)
     return LogInspection(
         watches=watches,
         log_format=read_format,
         given_format=log_format,
-        user_count=len(counts),
-        item_count=frame["item_id"].n_unique(),
         short_user_count=int((counts <= HELD_OUT_COUNT).sum()),
-        median_watch_count=int(np.median(counts)),
         first=_utc(frame["microseconds"].min()),
         last=_utc(frame["microseconds"].max()),
-        tied_share=float(tied.mean()) if len(tied) else 0.0,
         rewatched_share=1 - frame.n_unique(["user_id", "item_id"]) / frame.height,
         in_time_order=not (gaps < 0).any(),
-        lightest=float(weights.min()),
-        heaviest=float(weights.max()),
+        statistics=LogStatistics.of(everything.histories, len(everything.vocabulary)),
     )
 
 

@@ -13,6 +13,7 @@ from winnow.logs.fingerprint import fingerprint
 from winnow.logs.input_table import InputFileError, InputTable
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
 from winnow.logs.skipped_rows import RowsRead
+from winnow.logs.ties import Ties, tie_hashes
 from winnow.logs.timestamps import MICROSECONDS_PER_SECOND, read_microseconds
 
 
@@ -29,10 +30,10 @@ class UserWatches:
 class Interactions:
     """All watches of the items in the vocabulary, by user.
 
-    `histories` has one list per user, oldest first; watches with equal timestamps keep the order of the file. All
-    timestamps and weights are known; a log without weights has 1. `user_ids` is in order of first appearance. Row 0 of
-    the vocabulary is the most frequent item. `fingerprint` is a SHA-256 of all of this. `rows` says what became of the
-    rows of the file.
+    `histories` has one list per user, oldest first; watches with equal timestamps keep the order of the file, or are in
+    that of a hash. All timestamps and weights are known; a log without weights has 1. `user_ids` is in order of first
+    appearance. Row 0 of the vocabulary is the most frequent item. `fingerprint` is a SHA-256 of all of this. `rows`
+    says what became of the rows of the file.
     """
 
     vocabulary: Vocabulary
@@ -61,6 +62,7 @@ class WatchTable:
     path: Path
     frame: pl.DataFrame
     rows: RowsRead
+    ties: Ties
 
 
 def read_watches(path: Path, log_format: LogFormat = PLAIN_LOG) -> WatchTable:
@@ -76,12 +78,13 @@ def read_watches(path: Path, log_format: LogFormat = PLAIN_LOG) -> WatchTable:
 
 def watches_of(table: InputTable, log_format: LogFormat) -> WatchTable:
     """Return the watches of a file in memory, as `read_watches` does."""
-    check_columns(table)
+    check_columns(table, times=not log_format.no_times)
+    untimed = pl.repeat(0, table.frame.height, dtype=pl.Int64, eager=True)
     frame = pl.DataFrame(
         {
             "user_id": table.text("user_id"),
             "item_id": table.item_ids(),
-            "microseconds": read_microseconds(table, unit=log_format.time_unit),
+            "microseconds": untimed if log_format.no_times else read_microseconds(table, unit=log_format.time_unit),
             "weight": _weights(table, log_format),
         }
     )
@@ -89,12 +92,19 @@ def watches_of(table: InputTable, log_format: LogFormat) -> WatchTable:
     if not frame.height:
         raise InputFileError(f"{table.path}: no row can be used; {rows.first_skipped[0]}")
     repeated_count = frame.height - frame.n_unique(["user_id", "item_id", "microseconds"])
-    return WatchTable(path=table.path, frame=frame, rows=replace(rows, repeated_count=repeated_count))
+    return WatchTable(
+        path=table.path, frame=frame, rows=replace(rows, repeated_count=repeated_count), ties=log_format.ties
+    )
 
 
-def check_columns(table: InputTable) -> None:
-    """Raise InputFileError that names all columns of a log that are missing, and what helps."""
-    options = {"user_id": "--user-column", "item_id": "--item-column", "timestamp": "--time-column"}
+def check_columns(table: InputTable, *, times: bool = True) -> None:
+    """Raise InputFileError that names all columns of a log that are missing, and what helps.
+
+    Without `times`, none is needed.
+    """
+    options = {"user_id": "--user-column", "item_id": "--item-column"}
+    if times:
+        options["timestamp"] = "--time-column, or --no-times if it has none"
     missing = [name for name in options if table.find(name) is None]
     if missing:
         names = ", ".join(table.names.get(name, name) for name in missing)
@@ -128,7 +138,11 @@ def select_interactions(table: WatchTable, *, vocabulary_size: int, min_item_cou
     watches = watches.join(_numbered(item_ids, "row"), on="item_id", how="inner", maintain_order="left")
     user_ids = watches["user_id"].unique(maintain_order=True)
     watches = watches.join(_numbered(user_ids, "user"), on="user_id", how="inner", maintain_order="left")
-    watches = watches.sort("user", "microseconds", maintain_order=True)
+    order = ["user", "microseconds"]
+    if table.ties == "hash":
+        watches = watches.with_columns(tie_hashes(watches))
+        order.append("tie_hash")
+    watches = watches.sort(order, maintain_order=True)
     lengths = np.bincount(watches["user"].to_numpy(), minlength=len(user_ids))
     histories = WatchHistories.from_lengths(
         watches["row"].cast(pl.Int32).to_numpy(),

@@ -1,8 +1,10 @@
 """How a log is written: what its columns are called, the unit of its times, what becomes of rows that are wrong."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Literal
+
+from winnow.logs.ties import Ties
 
 TimeUnit = Literal["seconds", "milliseconds", "microseconds", "nanoseconds"]
 
@@ -19,8 +21,12 @@ class LogFormat:
     """Of the items file, whose ids may also be called as in the log."""
     time_unit: TimeUnit = "seconds"
     """Of times that are numbers."""
+    no_times: bool = False
+    """The log has no times, or none to be believed: every watch is of 1970, in the order of the rows."""
     skip_bad_rows: bool = False
     """Leave out rows that cannot be read and count them. By default the first one is an error."""
+    ties: Ties = "file"
+    """Watches that a user has at the same moment are in the order of the file, or of a hash: see `tie_hashes`."""
 
     @property
     def column_names(self) -> Mapping[str, str]:
@@ -31,6 +37,12 @@ class LogFormat:
             "timestamp": self.time_column,
             "weight": self.weight_column,
         }
+
+    def options(self) -> Iterator[str]:
+        """Return the options of the command line that stand for this format."""
+        for name, value in asdict(self).items():
+            if value != getattr(LogFormat, name):
+                yield from [f"--{name.replace('_', '-')}", *([] if value is True else [value])]
 
 
 PLAIN_LOG = LogFormat()

@@ -10,6 +10,7 @@ from winnow.networks.options import Arithmetic, CandidateConfig, RankingConfig, 
 FORMAT_VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
 CURRENT_FILE = "CURRENT"
+RELEASE_ID_PATTERN = r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}$"
 
 VOCABULARY_FILE = "vocabulary.safetensors"
 POPULARITY_FILE = "popularity.safetensors"
@@ -75,7 +76,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: Literal[1]
-    release_id: Annotated[str, Field(pattern=r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{12}$")]
+    release_id: Annotated[str, Field(pattern=RELEASE_ID_PATTERN)]
     """When it was made, and the first digits of the hash over `files`: no two releases share an id."""
     created_at: datetime
     item_count: Annotated[int, Field(ge=1)]

@@ -64,6 +64,18 @@ def publish(
         format_version=FORMAT_VERSION, release_id=release_id, created_at=created_at, files=entries, **content
     )
     (temporary / MANIFEST_FILE).write_text(json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n")
+    _take_place(temporary, releases, release_id, known_files, make_current=make_current)
+    return release_id
+
+
+def publish_copy(temporary: Path, releases: Path, release_id: str) -> None:
+    """Publish a directory that is a whole release already, its manifest included, and point CURRENT at it."""
+    _take_place(temporary, releases, release_id, {}, make_current=True)
+
+
+def _take_place(
+    temporary: Path, releases: Path, release_id: str, known_files: Mapping[str, FileEntry], *, make_current: bool
+) -> None:
     for path in temporary.iterdir():
         if path.name not in known_files or path.stat().st_nlink == 1:
             path.chmod(0o644)
@@ -78,12 +90,11 @@ def publish(
     if not make_current:
         rename()
         flush_to_disk(releases)
-        return release_id
+        return
     with _pointer(releases, release_id) as pointer:
         rename()
         pointer.replace(releases / CURRENT_FILE)
         flush_to_disk(releases)
-    return release_id
 
 
 def link(source: Path, target: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from winnow.release.reader import current_release_id
 from winnow.rpc.health import healthy
@@ -36,6 +36,8 @@ class StackSettings:
     start_timeout_seconds: float = 60.0
     flags: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Further flags by service: `candidate_service`, `ranking_service`, `gateway`, or `all`."""
+    output: IO[str] | None = None
+    """Where the services write their logs; None is where this process writes its own."""
 
 
 class LocalStack:
@@ -95,6 +97,8 @@ class LocalStack:
         """Start one of the three."""
         self.processes[service] = subprocess.Popen(  # noqa: S603 - our own modules
             [sys.executable, "-m", service, *self._flags(service)],
+            stdout=self._settings.output,
+            stderr=self._settings.output,
             # In a session of its own: Ctrl-C reaches this process only, which stops the services in order.
             start_new_session=True,
         )
@@ -180,9 +184,10 @@ def _bind(host: str, port: int) -> int:
 
 
 def forward_signals_as_exit() -> None:
-    """Turn SIGTERM into SystemExit, so that context managers stop what they started."""
+    """Turn SIGTERM, and the end of the terminal, into SystemExit, so that context managers stop what they started."""
 
     def leave(_number: int, _frame: object) -> None:
         raise SystemExit(os.EX_OK)
 
-    signal.signal(signal.SIGTERM, leave)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)

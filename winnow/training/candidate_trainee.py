@@ -1,7 +1,7 @@
 """Trains the candidate network: the next watch as extreme multi-class classification (paper, section 3.1).
 
 Shape legend: B chunks, C targets per chunk, S watches per chunk with its context, N examples, I items, E embedding_dim,
-F features of a watch, A width of the attribute embeddings, H hidden_dim.
+F features of a watch, A width of the attribute embeddings, H hidden_dim, M watches of all histories and their copies.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +28,7 @@ from winnow.training.negatives import MixedSampler, NegativeSampler
 from winnow.training.presets import CandidateSettings
 from winnow.training.rollback_chunks import ChunkBatch, RollbackChunks, example_ages
 from winnow.training.run_context import RunContext
+from winnow.training.shuffled_copies import at_positions, positions_of_copies
 
 # Up to here the softmax over all items is both exact and fast enough.
 FULL_SOFTMAX_ITEM_LIMIT = 100_000
@@ -72,13 +73,7 @@ class CandidateTrainee:
         self.settings = settings
         self._validation = split.validation
         self._context = context
-        self._chunks = RollbackChunks(
-            split.training,
-            chunk_length=settings.chunk_length,
-            history_length=settings.history_length,
-            features=self.network.config.options.history.watch_features,
-            targets=~self.held_back,
-        )
+        self._positions_M, self._chunks = self._cut(0)
         self._watch_counts = watch_counts
         self._logits = LogitMemory()
         self._sampled = settings.softmax == "sampled" or (
@@ -89,6 +84,8 @@ class CandidateTrainee:
 
     def losses(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
         """Yield one step per batch of chunks, in a new order every epoch."""
+        if self.settings.shuffled_copies:
+            self._positions_M, self._chunks = self._cut(epoch)
         order = np.random.default_rng([self._context.seed, epoch]).permutation(len(self._chunks))
         sampler = (MixedSampler if self.settings.negatives == "mixed" else NegativeSampler)(
             torch.from_numpy(self._watch_counts),
@@ -99,7 +96,7 @@ class CandidateTrainee:
         for batch in np.array_split(order, self.steps_per_epoch):
             chunks = self._chunks.batch(batch)
             if sampled_N is not None:
-                chunks = replace(chunks, labelled=chunks.labelled & sampled_N[chunks.targets])
+                chunks = replace(chunks, labelled=chunks.labelled & sampled_N[self._positions_M[chunks.targets]])
             example_count = int(chunks.labelled.sum())
             if example_count:
                 yield self._loss(chunks, sampler), example_count
@@ -130,6 +127,19 @@ class CandidateTrainee:
             with torch.no_grad():
                 for table, own_part in zip(tables, own_parts, strict=True):
                     table.copy_(own_part)
+
+    def _cut(self, epoch: int) -> tuple[NDArray[np.int64], RollbackChunks]:
+        """Return the chunks of an epoch, and which training watch each of their M watches is, int64 [M]."""
+        rng = np.random.default_rng([self._context.seed, epoch, self.settings.shuffled_copies])
+        positions_M = positions_of_copies(self._training, self.settings.shuffled_copies, rng)
+        chunks = RollbackChunks(
+            at_positions(self._training, positions_M),
+            chunk_length=self.settings.chunk_length,
+            history_length=self.settings.history_length,
+            features=self.network.config.options.history.watch_features,
+            targets=~self.held_back[positions_M],
+        )
+        return positions_M, chunks
 
     def _sample(self, epoch: int) -> NDArray[np.bool_] | None:
         """Draw the examples of an epoch, bool [N]; None, which is all of them, without a limit per user."""
@@ -206,7 +216,9 @@ class CandidateTrainee:
         lengths_BC = self._to_device(chunks.history_lengths)
         summaries = bags.of_chunks(watched_BSE.to(self._context.precision), lengths_BC, codes_BSF)
         summaries_N = summaries[labelled_BC].to(self._context.precision)
-        ages_N = None if self._ages_N is None else self._to_device(self._ages_N[chunks.targets])[labelled_BC]
+        ages_N = None
+        if self._ages_N is not None:
+            ages_N = self._to_device(self._ages_N[self._positions_M[chunks.targets]])[labelled_BC]
         return self.network.user_vectors_of_summaries(summaries_N, self.settings.dropout, ages_N)
 
     def _withhold(self, codes_BSF: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ class Trainee(Protocol):
 
 
 def train(trainee: Trainee, context: RunContext) -> EpochLog:
-    """Train for all epochs of the settings, then leave the epoch that validated best in `trainee.network`.
+    """Train for the epochs of the settings, at most, then leave the epoch that validated best in `trainee.network`.
 
     Epoch 0 is the network before training, where the trainee counts it. The state is written to a checkpoint after
     every epoch. Resuming from it gives the same result as a run that was never interrupted. Raises CheckpointError
@@ -81,6 +81,9 @@ def train(trainee: Trainee, context: RunContext) -> EpochLog:
             log.best_epoch, log.best_score = 0, list(figures.values())
             best = {name: tensor.clone() for name, tensor in trainee.network.state_dict().items()}
         for epoch in range(len(log.epochs), epochs):
+            if _stops(log, trainee.settings.patience):
+                progress.stop_early(epoch, trainee.settings.patience)
+                break
             # Seeding each epoch by itself makes a resumed run draw what the uninterrupted one would have drawn.
             torch.manual_seed(context.seed + epoch)
             progress.start_epoch(epoch + 1, epochs, trainee.steps_per_epoch)
@@ -111,9 +114,16 @@ def train(trainee: Trainee, context: RunContext) -> EpochLog:
                 log=log,
                 identity=identity,
             )
+            if context.after_epoch is not None:
+                context.after_epoch(trainee.name, epoch + 1, figures)
     trainee.network.load_state_dict(best)
     trainee.network.eval()
     return log
+
+
+def _stops(log: EpochLog, patience: int) -> bool:
+    """Say whether `patience` epochs have passed since the best one; with 0, they never have."""
+    return bool(patience) and log.best_epoch is not None and len(log.epochs) - log.best_epoch >= patience
 
 
 def learning_rate_factor(step: int, total_steps: int) -> float:

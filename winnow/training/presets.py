@@ -56,6 +56,11 @@ class CandidateSettings:
     negatives: Literal["drawn", "mixed"] = "drawn"
     # Sampled softmax: correct the logits by how often an item is expected in the sample.
     log_q: bool = True
+    # Every epoch also learns from this many copies of each history in random order, new ones in each: for logs that do
+    # not say in which order a user watched.
+    shuffled_copies: int = 0
+    # Stop after this many epochs in which validation did not improve; 0 never does. The best epoch is kept in any case.
+    patience: int = 0
 
     @property
     def history_length(self) -> int:
@@ -97,6 +102,11 @@ class RankingSettings:
     # No preset states the settings from here on. With matching: add what nearest-neighbour recommenders say, as much as
     # validation says: see Neighbours.
     neighbours: bool = True
+    # As of the candidate network.
+    patience: int = 0
+    # Names of continuous features that the tower reads: see winnow.networks.features. Not those that read the time of a
+    # request or its unclicked items, which a log of watches does not have.
+    features: tuple[str, ...] = ()
 
 
 Objective = Literal["click", "watch_time", "watch_time_paper"]
@@ -128,6 +138,8 @@ class ImpressionSettings:
     # The last impressions are the test, those before them the validation.
     validation_share: float
     test_share: float
+    # As of the candidate network. No preset states it.
+    patience: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,6 +81,12 @@ class TrainingProgress:
             soft_wrap=True,
         )
 
+    def stop_early(self, epoch: int, patience: int) -> None:
+        """Say that no further epoch follows this one, counted from 1."""
+        self._console.print(
+            f"{self._name}: stopped after epoch {epoch}, {patience} after the best one", highlight=False, soft_wrap=True
+        )
+
     @property
     def mean_loss(self) -> float:
         """The mean loss of the epoch's examples so far."""

@@ -23,7 +23,7 @@ from winnow.evaluation.baselines import (
     co_watch_cosines,
 )
 from winnow.evaluation.rank_figures import gains, means_of_users
-from winnow.evaluation.ranks import ranked_blocks, ranks_among, rectangle
+from winnow.evaluation.ranks import ranked_blocks, ranks_among, rectangle, seen_among
 from winnow.evaluation.recommenders import Recommender
 from winnow.history import RaggedRows
 from winnow.logs.split import HeldOut
@@ -37,6 +37,8 @@ from winnow.training.correction import larger_than_noise
 SHARES = (0.25, 0.5, 0.75, 1.0)
 # Pairs of items in a table: 160 MB.
 LARGEST_TABLE = 20_000_000
+# The logit of an item that is not ranked.
+NEVER = -1e4
 # Watches that are looked up where their order does not matter: as far as a network reads.
 ALL_WATCHES = 1000
 
@@ -154,20 +156,17 @@ def _likeliest(found: Sequence[_Block], names: Sequence[str]) -> dict[str, float
     """
     if not names:
         return {}
-    hits, features, seen = [], [], []
+    hits, features = [], []
     for one in found:
-        # Their logits are -inf, which has no gradient: they are left out of the softmax instead.
-        seen_BK = torch.isneginf(one.logits)
         hit_BK = one.candidates == torch.from_numpy(one.held_out.targets).to(one.candidates).unsqueeze(1)
-        hit_BK &= ~seen_BK
-        columns = [one.logits.masked_fill(seen_BK, 0), *(one.strengths[name] for name in names)]
+        logits_BK = one.logits.masked_fill(seen_among(one.candidates, one.held_out.histories), NEVER)
+        columns = [logits_BK, *(one.strengths[name] for name in names)]
         of_block = hit_BK.any(dim=1)
         hits.append(hit_BK[of_block].int().argmax(dim=1))
         features.append(torch.stack(columns, dim=2)[of_block])
-        seen.append(seen_BK[of_block])
     # Copies, since tensors of the inference mode cannot be learned from.
     with torch.inference_mode(mode=False):
-        targets_N, features_NKC, seen_NK = (torch.cat(parts).clone() for parts in (hits, features, seen))
+        targets_N, features_NKC = torch.cat(hits).clone(), torch.cat(features).clone()
         factors_C = torch.zeros(1 + len(names), device=features_NKC.device)
         factors_C[0] = 1
         factors_C.requires_grad_()
@@ -175,7 +174,7 @@ def _likeliest(found: Sequence[_Block], names: Sequence[str]) -> dict[str, float
 
         def step() -> Tensor:
             optimizer.zero_grad()
-            loss = F.cross_entropy((features_NKC @ factors_C).masked_fill(seen_NK, -torch.inf), targets_N)
+            loss = F.cross_entropy(features_NKC @ factors_C, targets_N)
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from winnow.logs.items_file import NO_TYPES, read_item_facts, read_items
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
 from winnow.logs.side_values import coded_values, fit_codes, side_values
 from winnow.logs.split import SPLITS, checked
+from winnow.logs.statistics import LogStatistics
 from winnow.logs.trending import trending_items
 from winnow.release.models.writer import ReleaseContents, write_release
 from winnow.release.reader import Release
+from winnow.training.automatic import Choice
 from winnow.training.plan import describe, plan_on_impressions, plan_on_watches
 from winnow.training.presets import TrainingSettings
 from winnow.training.publishing import Publish, compare_on_validation
@@ -69,9 +71,13 @@ def run(
     console: Console,
     attribute_types: Mapping[str, AttributeType | None] = NO_TYPES,
     publish: Publish = "not-worse",
+    choose: Callable[[LogStatistics], Choice] | None = None,
     start: Release | None = None,
 ) -> RunResult:
     """Train both networks, measure them and write a release. With a log of impressions, ranking learns from that.
+
+    `choose` replaces the settings by those that fit the statistics of the training watches. It must keep those that the
+    log is read and split by, and the seed.
 
     `publish` says whether the release is made current: "not-worse" does so unless, on validation, the current release
     or the best baseline is better beyond noise.
@@ -100,6 +106,13 @@ def run(
     )
     for name, column_type in descriptions.types.items():
         console.print(f"attribute {name}: {column_type}", markup=False)
+    split = None
+    if paths.impressions is None:
+        split = checked(SPLITS[settings.split](interactions.histories), str(paths.interactions))
+    choice = None
+    if choose is not None and split is not None:
+        choice = choose(LogStatistics.of(split.training, len(interactions.vocabulary)))
+        settings = choice.settings
     sides = [side_values(descriptions.columns, column) for column in settings.candidate.attribute_columns]
     part_codes = fit_codes(descriptions.attributes, settings.candidate.new_items_by)
     parts = [coded_values(codes, descriptions.attributes) for codes in part_codes]
@@ -120,12 +133,19 @@ def run(
         precision=choose_precision(settings.precision, device),
     )
     impressions_sha256 = None
-    if paths.impressions is None:
-        split = checked(SPLITS[settings.split](interactions.histories), str(paths.interactions))
+    if choice is not None:
+        for line in choice.lines():
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if split is not None:
         _check_writable(paths)
         if not context.continues:
             planned = plan_on_watches(split, len(interactions.vocabulary), sides, settings, context)
             console.print(describe(planned), highlight=False)
+        facts = None
+        if settings.ranking.features:
+            counts = split.watch_counts(len(interactions.vocabulary))
+            popularity = (counts / counts.sum()).astype(np.float32)
+            facts = read_item_facts(paths.items, interactions.vocabulary, popularity, paths.log_format)
         trained = train_on_watches(
             split,
             len(interactions.vocabulary),
@@ -133,11 +153,12 @@ def run(
             settings,
             context,
             parts=parts,
+            facts=facts,
             start=None if start is None else WarmStart.of(start, interactions.vocabulary, codes),
         )
     else:
         learning = settings.impressions
-        if learning is None:
+        if learning is None or paths.impressions is None:
             raise ValueError("the settings do not say how to learn from impressions")
         log = ImpressionLog.read(
             paths.impressions,
@@ -177,6 +198,7 @@ def run(
             tuning_histories=trained.tuning_histories,
             training=_provenance(settings, interactions, trained)
             | {"impressions_sha256": impressions_sha256, "attribute_types": dict(attribute_types)}
+            | {"automatic": None if choice is None else choice.as_json()}
             | {"started_from": start and start.release_id}
             | {"compared_with": [] if verdict is None else [dataclasses.asdict(rival) for rival in verdict.rivals]},
             figures=trained.figures,

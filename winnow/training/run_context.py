@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -30,6 +31,9 @@ class RunContext:
     device: torch.device = CPU
     precision: torch.dtype = torch.float32
     """Of matrix products; weights and sums are float32."""
+    after_epoch: Callable[[str, int, Mapping[str, float]], None] | None = None
+    """Told after every epoch: which network, which epoch counted from 1, its figures on validation. What it raises ends
+    the run."""
 
     @property
     def continues(self) -> bool:

@@ -18,7 +18,7 @@ from winnow.training.presets import TrainingSettings
 # Numbers that may be 0. All others are at least 1 where they are integers, and above 0 where they are not.
 MAY_BE_ZERO = {
     "seed", "n_hidden_layers", "signed_bags", "examples_per_user", "latest_count", "feature_dropout", "dropout",
-    "held_back_share", "weight_decay", "embedding_decay",
+    "held_back_share", "weight_decay", "embedding_decay", "shuffled_copies", "patience",
 }  # fmt: skip
 # Numbers below 1.
 SHARES = {"feature_dropout", "dropout", "held_back_share", "validation_share", "test_share"}
@@ -39,11 +39,16 @@ def read_settings(path: Path, preset: TrainingSettings) -> TrainingSettings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not TOML: {error}") from None
     try:
-        changed: TrainingSettings = _changed(preset, given, "")
-        if changed.split not in SPLITS:
-            raise ValueError(f"split is {changed.split!r}: it is one of {', '.join(SPLITS)}")
+        return with_settings(preset, given)
     except ValueError as error:
         raise SettingsError(f"{path}: {error}") from None
+
+
+def with_settings(preset: TrainingSettings, given: Mapping[str, Any]) -> TrainingSettings:
+    """Return the preset with other values, in tables as in a file. Raises ValueError that names the setting."""
+    changed: TrainingSettings = _changed(preset, given, "")
+    if changed.split not in SPLITS:
+        raise ValueError(f"split is {changed.split!r}: it is one of {', '.join(SPLITS)}")
     return changed
 
 

@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from winnow.catalogue.item_facts import ItemFacts
 from winnow.evaluation.compare import SEED
 from winnow.evaluation.figures_table import GAIN_OF_RANKING
 from winnow.evaluation.rank_figures import Ranks, rank_figures
 from winnow.evaluation.ranks import stage_ranks
 from winnow.evaluation.recommender_figures import gain
+from winnow.evaluation.recommenders import Recommender
 from winnow.evaluation.simple_rivals import learn_rivals, rival_ranks
 from winnow.history import RaggedRows, WatchHistories
+from winnow.logs.items_file import facts_fingerprint
 from winnow.logs.side_values import SideValues
 from winnow.logs.split import LogSplit
 from winnow.networks.recalibration import WHOLE_CORRECTION, scale_correction
@@ -43,11 +46,16 @@ def train_on_watches(
     context: RunContext,
     *,
     parts: Sequence[SideValues] = (),
+    facts: ItemFacts | None = None,
     start: WarmStart | None = None,
+    rivals: Mapping[str, Recommender] | None = None,
 ) -> TrainedNetworks:
     """Train both networks on the training part, and measure them on the held-out parts.
 
-    `start` has the weights that training begins with; without it they are drawn.
+    `facts` is what the continuous features of ranking read of the items. `start` has the weights that training begins
+    with; without it they are drawn. `rivals` are the baselines that have learned from the training part, see
+    `learn_rivals`; without them, they learn here.
+
     Raises CheckpointError where a checkpoint to resume from is of another run.
     """
     context.console.print(f"Split: {split.description}")
@@ -59,7 +67,11 @@ def train_on_watches(
     candidate_epochs = train(candidate, context)
     candidate.fold()
     context = context.also_from(context.identity(settings.candidate))
-    ranking = WatchRankingTrainee(split, candidate.network, settings.ranking, context, held_back=candidate.held_back)
+    if facts is not None:
+        context = context.also_from(facts_fingerprint(facts))
+    ranking = WatchRankingTrainee(
+        split, candidate.network, settings.ranking, context, held_back=candidate.held_back, facts=facts
+    )
     if start is not None:
         start.of_ranking(ranking.network, context.console)
     ranking_epochs = train(ranking, context)
@@ -70,7 +82,7 @@ def train_on_watches(
         soft_wrap=True,
     )
     count = settings.ranking.candidate_count
-    rivals = learn_rivals(split, item_count, context.console)
+    rivals = learn_rivals(split, item_count, context.console) if rivals is None else rivals
     ranking_network, neighbour_weights = ranking.network, dict[str, float]()
     if settings.ranking.matching:
         tables = neighbour_tables(rivals, split.training, item_count) if settings.ranking.neighbours else {}

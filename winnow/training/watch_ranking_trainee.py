@@ -10,12 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from winnow.catalogue.item_facts import ItemFacts
 from winnow.evaluation.rank_figures import Ranks, rank_figures
 from winnow.evaluation.ranks import chain_ranks, rectangle, top_candidates
 from winnow.history import RaggedRows
 from winnow.logs.rollback import sample_examples, visible_before
 from winnow.logs.split import LogSplit
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.features.continuous import ContinuousFeatures
+from winnow.networks.features.registry import FEATURES
 from winnow.networks.matching import Matching
 from winnow.networks.options import MatchingOptions, RankingOptions, SuccessionOptions
 from winnow.networks.ranking import DeepRankingModel
@@ -31,6 +34,8 @@ from winnow.training.succession_counts import SuccessionTable, count_successions
 
 # The features are standardised by the candidates of this many examples.
 STANDARD_EXAMPLES = 512
+# The quantiles of continuous features are those of the candidates of this many examples.
+QUANTILE_EXAMPLES = 2048
 SMALLEST_SCALE = 1e-3
 
 
@@ -51,8 +56,9 @@ class WatchRankingTrainee:
         context: RunContext,
         *,
         held_back: NDArray[np.bool_],
+        facts: ItemFacts | None = None,
     ) -> None:
-        """Build the network.
+        """Build the network. `facts` is what continuous features read of the items; None is nothing.
 
         `held_back`, bool [N], are the training watches that the candidate network has not learned to predict: the
         examples. Where none of them has a history, all watches are examples.
@@ -93,6 +99,10 @@ class WatchRankingTrainee:
         if matching is not None and matching.successions is not None:
             examples = users[:STANDARD_EXAMPLES], positions[:STANDARD_EXAMPLES]
             self._standardise(matching, matching.successions, *examples)
+        if self.network.features is not None:
+            if facts is not None:
+                self.network.features.items.fill(facts)
+            self._fit_features(self.network.features, users[:QUANTILE_EXAMPLES], positions[:QUANTILE_EXAMPLES])
 
     def losses(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
         """Yield one step per batch of examples, with a new sample of each user's watches every epoch."""
@@ -167,6 +177,16 @@ class WatchRankingTrainee:
         # The level of softmax logits is arbitrary: begin where the probabilities of the candidates sum to about one.
         successions.output.bias.fill_(-float(features[:, MATCHING_FEATURE].view_as(candidates_NK).logsumexp(1).mean()))
 
+    @torch.inference_mode()
+    def _fit_features(
+        self, features: ContinuousFeatures, users: NDArray[np.int64], positions: NDArray[np.int64]
+    ) -> None:
+        """Learn the quantiles of the features from the candidates of some examples."""
+        watched = visible_before(self._training, users, positions)
+        candidates_NK = top_candidates(self._candidate_network, watched, candidate_count=self.settings.candidate_count)
+        requests = self.network.pack(watched), rectangle(candidates_NK)
+        features.quantiles.fit(features.raw(*requests, self.network.candidate_network))
+
     def _logits(self, watched: RaggedRows, scored: Tensor) -> Tensor:
         logits_N = self.network.logits(
             self.network.pack(watched),
@@ -185,7 +205,8 @@ def build_ranking_network(
 ) -> DeepRankingModel:
     """Return the network that training begins with.
 
-    Raises ValueError where the settings have `matching` and another embedding_dim than the candidate network.
+    Raises ValueError where the settings have `matching` and another embedding_dim than the candidate network, and for
+    a feature that only impressions have.
     """
     candidate_dim = candidate_network.embedding.embedding_dim
     if settings.matching and settings.embedding_dim != candidate_dim:
@@ -199,7 +220,9 @@ def build_ranking_network(
         hidden_dim=settings.hidden_dim,
         n_hidden_layers=settings.n_hidden_layers,
         seed=seed,
-        options=RankingOptions(matching=_matching(candidate_network, settings, table)),
+        options=RankingOptions(
+            matching=_matching(candidate_network, settings, table), features=checked_features(settings.features)
+        ),
     )
     if network.matching is None:
         return network
@@ -213,6 +236,14 @@ def build_ranking_network(
     # Training begins with the order of the candidates.
     torch.nn.init.zeros_(network.output.weight)
     return network
+
+
+def checked_features(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names. Raises ValueError for a feature of the request, which a log of watches does not have."""
+    of_requests = [name for name in names if name in FEATURES and FEATURES[name].reads_context]
+    if of_requests:
+        raise ValueError(f"features: {', '.join(of_requests)}: only a log of impressions has what they read")
+    return names
 
 
 def _matching(

@@ -60,6 +60,7 @@ class FakeGateway(recommendation_pb2_grpc.RecommendationServiceServicer, catalog
         """Calls fail with these, one after the other, before any is answered."""
         self.items: Sequence[catalogue_pb2.Item] = ()
         """The most popular first."""
+        self.release = catalogue_pb2.GetReleaseResponse(release_id="release-1")
         self.release_ids = ["release-1"]
         """Of the catalogue's answers, one after the other; the last one goes on."""
 
@@ -128,6 +129,12 @@ class FakeGateway(recommendation_pb2_grpc.RecommendationServiceServicer, catalog
             name="genres", type=catalogue_pb2.AttributeType.ATTRIBUTE_TYPE_LIST, item_count=8, distinct_count=0
         )
         return response
+
+    def GetRelease(
+        self, request: catalogue_pb2.GetReleaseRequest, context: grpc.ServicerContext
+    ) -> catalogue_pb2.GetReleaseResponse:
+        self._receive(request, context)
+        return self.release
 
     def _recommendation(self, request: Any, context: grpc.ServicerContext, empty: Any) -> Any:
         self._receive(request, context)

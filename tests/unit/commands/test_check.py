@@ -33,19 +33,21 @@ def test_a_good_log_is_described_and_the_training_measured(log: Path) -> None:
     result = check(log)
     assert result.exit_code == 0, result.output
     for line in (
-        "963 rows, 81 users, 41 items",
-        "12 watches a user (median), from 1970-01-01 to 1970-01-01",
+        "963 rows, from 1970-01-01 to 1970-01-01",
+        "963 watches by 81 users of 41 items: 12 a user (median), 23 an item",
         "no weights: all watches count the same",
         "note: the times are of the years 1970 to 1970",
         "note: rows that repeat the user, item and time of another row: 1; all of them count",
         "note: users with fewer than 3 watches, and none to hold out for validation and test: 1",
-        "With the preset demo",
+        "With the preset auto",
         "40 items are learned, from 961 watches",
         "items that are left out: 1, with 2 watches: fewer than 5 watches (--min-item-count)",
         " of memory, measured on a few steps",
-        "candidate network: 5 epochs of 3 steps, about ",
-        "ranking network: 2 epochs of ",
-        f"Train with: winnow train --interactions {log} --preset demo",
+        "Settings that follow from the watches that are trained on",
+        "801 watches are few: ",
+        "candidate network: 6 epochs of ",
+        "ranking network: 4 epochs of ",
+        f"Train with: winnow train --interactions {log} --preset auto",
     ):
         assert line in result.stdout
 
@@ -78,7 +80,7 @@ def test_bad_rows_are_counted_and_refused_unless_they_are_to_be_skipped(log: Pat
     result = check(log, "--skip-bad-rows")
     assert result.exit_code == 0
     assert "note: rows that cannot be read and are left out: 2. The first are:" in result.stdout
-    assert "--preset demo --skip-bad-rows" in result.stdout
+    assert "--preset auto --skip-bad-rows" in result.stdout
 
 
 def test_milliseconds_are_recognised(log: Path) -> None:
@@ -91,17 +93,17 @@ def test_milliseconds_are_recognised(log: Path) -> None:
     assert "from 2023-11-14 to 2023-11-14" in result.stdout
     result = check(log, "--time-unit", "milliseconds")
     assert result.exit_code == 0
-    assert "--preset demo --time-unit milliseconds" in result.stdout
+    assert "--preset auto --time-unit milliseconds" in result.stdout
 
 
-def test_times_that_say_no_order_ask_for_the_preset_that_needs_none(log: Path) -> None:
+def test_times_that_are_all_the_same_are_remarked(log: Path) -> None:
     header, *rows = log.read_text().splitlines()
     log.write_text("\n".join([header, *(f"{row.rsplit(',', 1)[0]},1700000000" for row in rows)]))
     result = check(log)
-    assert "note: 100% of the watches have the same time as the one before by their user: only the order of" in (
+    assert "note: 100% of the watches have the same time as the one before by their user: of those, only" in (
         result.stdout
     )
-    assert "With the preset order" in result.stdout
+    assert "no times between watches" in result.stdout
 
 
 def test_items_are_compared_with_the_log(log: Path, tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ def test_items_are_compared_with_the_log(log: Path, tmp_path: Path) -> None:
         "attribute shelf: number (43 of 43 values are numbers)",
         "note: ids without a watch in the log: 5 ('item 40', 'item 41', 'item 42', ...)",
         "note: items of the log that are not in this file: 2 (",
-        f"--items {items} --preset demo --title-column name",
+        f"--items {items} --preset auto --title-column name",
     ):
         assert line in result.stdout
 
@@ -152,7 +154,7 @@ def test_a_log_that_is_too_small_is_refused(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n" + "".join(f"u{n},i,1\n" for n in range(9)))
     result = check(tmp_path / "log.csv")
     assert result.exit_code == 1
-    assert "9 rows, 9 users, 1 items" in result.stdout
+    assert "9 watches by 9 users of 1 items" in result.stdout
     assert "error: " in result.stdout
     assert "too few watches: no user has two to train on" in result.stdout
 
@@ -162,4 +164,19 @@ def test_columns_are_named_and_passed_on(log: Path) -> None:
     assert check(log).exit_code == 1
     result = check(log, "--user-column", "customer", "--item-column", "SKU")
     assert result.exit_code == 0, result.output
-    assert "--preset demo --user-column customer --item-column SKU" in result.stdout
+    assert "--preset auto --user-column customer --item-column SKU" in result.stdout
+
+
+def test_a_log_without_times_is_read_where_that_is_said(log: Path) -> None:
+    header, *rows = log.read_text().splitlines()
+    log.write_text("\n".join(line.rsplit(",", 1)[0] for line in [header, *rows]))
+    refused = check(log)
+    assert refused.exit_code == 1
+    assert "column timestamp is missing" in refused.stderr
+    assert "(--time-column, or --no-times if it has none)" in refused.stderr
+    result = check(log, "--no-times")
+    assert result.exit_code == 0, result.output
+    assert "960 rows, without times" in result.stdout
+    assert "1970" not in result.stdout
+    assert "the order of the watches says nothing" in result.stdout
+    assert f"Train with: winnow train --interactions {log} --preset auto --no-times" in result.stdout

@@ -77,6 +77,24 @@ def test_options_win_over_the_settings_file_and_that_over_the_preset(app: typer.
     assert settings["ranking"]["epochs"] == 1
 
 
+def test_by_default_settings_follow_from_the_log_and_what_is_given_wins(app: typer.Typer, tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    (tmp_path / "settings.toml").write_text("[candidate]\nshuffled_copies = 1\n[ranking]\nepochs = 1\n")
+    given = [*arguments(tmp_path), "--preset", "auto", "--settings", str(tmp_path / "settings.toml")]
+    result = CliRunner().invoke(app, given, catch_exceptions=False)
+    decision = "the order of the watches says nothing: one average of all watches"
+    assert decision in result.output
+    assert result.output.index(decision) < result.output.index("Plan: about ")
+    [manifest] = (tmp_path / "releases").glob("*/manifest.json")
+    training = json.loads(manifest.read_text())["training"]
+    assert training["settings"]["candidate"]["options"]["history"]["bag_decays"] == [0.0]
+    assert training["settings"]["candidate"]["shuffled_copies"] == 1
+    assert training["settings"]["candidate"]["epochs"] == 2
+    assert training["settings"]["seed"] == 3
+    assert training["automatic"]["statistics"]["watch_count"] == 800
+    assert decision in "\n".join(training["automatic"]["decisions"])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -9,6 +9,7 @@ from winnow.evaluation.ranks import (
     chain_ranks,
     popularity_ranks,
     rectangle,
+    seen_among,
     stage_ranks,
     top_candidates,
 )
@@ -71,6 +72,20 @@ def test_ranks_are_what_a_sort_gives(
         assert by_chain[user] == (ranked.index(target) if target in ranked else NOT_FOUND)
 
 
+def test_seen_items_are_not_ranked_where_there_are_too_few_others(
+    networks: tuple[DeepCandidateGenerationModel, DeepRankingModel], held_out: HeldOut
+) -> None:
+    by_chain = chain_ranks(*networks, held_out, candidate_count=ITEM_COUNT)
+    for user in range(0, len(held_out), 50):
+        history = torch.from_numpy(held_out.histories[user]).long()
+        unseen = torch.tensor([row for row in range(ITEM_COUNT) if row not in history.tolist()])
+        scores = networks[1](history, unseen).squeeze(1)
+        target_score = scores[unseen == int(held_out.targets[user])]
+        assert (scores > target_score).sum() <= by_chain[user] < (scores >= target_score).sum()
+    again = held_out_of([[1, 2, 3]], [2])
+    assert chain_ranks(*networks, again, candidate_count=ITEM_COUNT).tolist() == [NOT_FOUND]
+
+
 def test_popularity_ranks_unseen_items_by_count() -> None:
     held_out = held_out_of([[0], [3], []], [2, 2, 0])
     assert popularity_ranks(np.array([9, 5, 3, 7]), held_out).tolist() == [2, 2, 0]
@@ -87,6 +102,28 @@ def test_a_target_that_was_seen_before_is_not_found(
     held_out = held_out_of([[4, 7]], [4])
     assert candidate_ranks(networks[0], held_out)[0] == NOT_FOUND
     assert chain_ranks(*networks, held_out, candidate_count=8)[0] == NOT_FOUND
+
+
+@pytest.mark.parametrize("candidate_count", [24, ITEM_COUNT])
+def test_where_few_unseen_items_are_left_the_seen_ones_come_last(
+    networks: tuple[DeepCandidateGenerationModel, DeepRankingModel], held_out: HeldOut, candidate_count: int
+) -> None:
+    """As in serving, which leaves them out. Some lists have seen items, and others have none."""
+    candidate_network, ranking_network = networks
+    by_chain = chain_ranks(candidate_network, ranking_network, held_out, candidate_count=candidate_count)
+    lists = top_candidates(candidate_network, held_out.histories, candidate_count=candidate_count)
+    seen = seen_among(lists, held_out.histories)
+    answers = Chain(candidate_network, ranking_network, candidate_count).top(held_out.histories, candidate_count)
+    for user in range(0, len(held_out), 25):
+        history = held_out.histories[user].tolist()
+        assert seen[user].tolist() == [row in history for row in lists[user].tolist()]
+        unseen = torch.tensor([row for row in lists[user].tolist() if row not in history])
+        probabilities = ranking_network(torch.tensor(history), unseen).squeeze(1)
+        ranked = unseen[probabilities.argsort(descending=True, stable=True)].tolist()
+        target = int(held_out.targets[user])
+        assert by_chain[user] == (ranked.index(target) if target in ranked else NOT_FOUND)
+        assert answers[user, : len(ranked)].tolist() == ranked
+    assert 0 < seen.any(dim=1).float().mean() <= 1
 
 
 def test_every_stage_has_ranks(

@@ -22,6 +22,7 @@ ALL: dict[str, Recommender] = {
     **{name: learn(SPLIT.training, ITEM_COUNT) for name, learn in BASELINES.items()},
     "candidate": CandidateOrder(CANDIDATE_NETWORK),
     "chain": CHAIN,
+    "chain, all items": Chain(CANDIDATE_NETWORK, RANKING_NETWORK, candidate_count=ITEM_COUNT),
 }
 RETIRED = np.array([0, 3, 4, 17, 30], dtype=np.int32)
 OFFERED: dict[str, Recommender] = {

@@ -39,7 +39,12 @@ async def gateway_with_an_arm(directory: Path, metrics: Metrics, share: float = 
     releases = ServedReleases(settings, metrics)
     await releases.keeper.load_current()
     watching = asyncio.create_task(releases.watch())
-    await until(lambda: arm in {status.release_id for status in releases.keeper.status() if status.reason})
+
+    def loaded() -> bool:
+        waits = any(status.release_id == arm and status.reason for status in releases.keeper.status())
+        return waits or releases.keeper.of_arm(arm) is not None
+
+    await until(loaded)
     try:
         yield releases
     finally:

@@ -39,7 +39,7 @@ class Asked:
         self.chain = Chain(self.catalogue, metrics=self.metrics)
         pipeline: Pipeline = self.chain.pipeline
         stages = {"candidate_stage": None, "ranking_stage": None}
-        served = ServedRelease(catalogue=self.catalogue, pipeline=pipeline, **stages)  # type: ignore[arg-type]
+        served = ServedRelease(manifest=None, catalogue=self.catalogue, pipeline=pipeline, **stages)  # type: ignore[arg-type]
         held = HeldRelease(release_id="r2", loaded=served, waits_for="")
         self.shadow = Shadow(
             "trial",

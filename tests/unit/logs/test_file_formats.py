@@ -76,7 +76,7 @@ def test_columns_may_have_other_names(tmp_path: Path, expected: str) -> None:
     assert read(log, **names).histories.weights.tolist() == [1, 1, 1]
     message = (
         r"columns user_id, item_id, timestamp are missing; the file has customer, SKU, ordered at, quantity "
-        r"\(--user-column, --item-column, --time-column\)"
+        r"\(--user-column, --item-column, --time-column, or --no-times if it has none\)"
     )
     with pytest.raises(InputFileError, match=message):
         read(log)

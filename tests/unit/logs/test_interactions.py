@@ -11,6 +11,7 @@ from winnow.catalogue.vocabulary import MAX_ITEM_ID_BYTES, Vocabulary
 from winnow.logs.input_table import InputFileError
 from winnow.logs.interactions import Interactions, read_interactions
 from winnow.logs.items_file import read_items
+from winnow.logs.log_format import LogFormat
 
 
 def write(path: Path, text: str) -> Path:
@@ -35,6 +36,23 @@ def test_histories_are_in_time_order_and_ties_in_file_order(tmp_path: Path) -> N
     assert sequences(interactions) == {"b": ["x", "y"], "a": ["x", "z", "w", "y"]}
     assert interactions.histories.timestamps.tolist() == [5, 5, 3, 3, 3, 9]
     assert interactions.histories.weights.tolist() == [1.0] * 6
+
+
+def test_ties_in_the_order_of_a_hash_do_not_depend_on_the_file_or_on_other_users(tmp_path: Path) -> None:
+    items = "abcdefgh"
+    rows = [f"{user},{item},{7 if item < 'f' else 9}\n" for user in ("u", "v") for item in items]
+    header = "user_id,item_id,timestamp\n"
+    log_format = LogFormat(ties="hash")
+    forward = read(write(tmp_path / "log.csv", header + "".join(rows)), log_format=log_format)
+    backward = read(write(tmp_path / "log.csv", header + "".join(rows[::-1])), log_format=log_format)
+    alone = read(write(tmp_path / "log.csv", header + "".join(rows[: len(items)])), log_format=log_format)
+    found = sequences(forward)
+    assert found == sequences(backward)
+    assert found["u"] == sequences(alone)["u"]
+    assert found["u"] != found["v"], "with one order for all users, networks could learn it"
+    for watched in found.values():
+        assert watched[:5] != sorted(watched[:5])
+        assert (sorted(watched[:5]), sorted(watched[5:])) == (list("abcde"), list("fgh"))
 
 
 def test_the_vocabulary_is_the_most_frequent_items(tmp_path: Path) -> None:
@@ -153,7 +171,7 @@ def test_a_parquet_column_of_a_wrong_type(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match=r"column user_id has the type List"):
         read(path)
     pl.DataFrame({"user_id": ["u"], "item_id": [None], "timestamp": [1]}).write_parquet(path)
-    with pytest.raises(InputFileError, match=r"column item_id, row 1: None"):
+    with pytest.raises(InputFileError, match=r"column item_id, row 1: the value is missing"):
         read(path)
 
 

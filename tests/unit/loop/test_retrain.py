@@ -121,6 +121,7 @@ def test_a_worse_release_is_kept_back_and_a_margin_lets_it_pass(app: typer.Typer
     assert f"the current release {base}, " in kept.output
     assert f"Release {base} stays current in " in kept.output
     assert "it is worse than" in kept.output
+    assert "To make the new release current all the same: winnow publish " in kept.output
     assert current_release_id(place / "releases") == base
     passed = CliRunner().invoke(app, [*given, "--margin", "1"])
     assert passed.exit_code == 0, passed.output

@@ -44,6 +44,9 @@ class Catalogue(catalogue_pb2_grpc.CatalogueServiceServicer):
     async def GetReleaseSchema(self, _request: Any, _context: Any) -> catalogue_pb2.GetReleaseSchemaResponse:
         raise NotImplementedError
 
+    async def GetRelease(self, _request: Any, _context: Any) -> catalogue_pb2.GetReleaseResponse:
+        raise NotImplementedError
+
 
 @dataclass
 class Served:

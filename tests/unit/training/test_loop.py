@@ -113,6 +113,20 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
     assert log.best_epoch == scores.index(max(scores)) + 1
 
 
+def test_it_stops_some_epochs_after_the_best_one_also_when_it_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = iter([0.1, 0.3, 0.2, 0.2, 0.4])
+    trainee = candidate_trainee(replace(TINY.candidate, epochs=5, patience=2))
+    monkeypatch.setattr(trainee, "validate", lambda: {"hr_at_10": next(figures)})
+    log = train(trainee, context_in(tmp_path))
+    assert [epoch["hr_at_10"] for epoch in log.epochs] == [0.1, 0.3, 0.2, 0.2]
+    assert log.best_epoch == 2
+    resumed = candidate_trainee(trainee.settings)
+    assert train(resumed, context_in(tmp_path, resume=True)) == log
+    torch.testing.assert_close(weights(resumed), weights(trainee), rtol=0, atol=0)
+
+
 def test_the_learning_rate_warms_up_and_decays() -> None:
     factors = [learning_rate_factor(step, 100) for step in range(100)]
     assert factors[0] < factors[7] < factors[14]

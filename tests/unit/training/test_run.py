@@ -15,7 +15,7 @@ from winnow.logs.input_table import InputFileError
 from winnow.logs.interactions import read_interactions
 from winnow.logs.trending import trending_items
 from winnow.networks.options import AttributeShape
-from winnow.release.models.loader import load_candidate_network
+from winnow.release.models.loader import load_candidate_network, load_ranking_network
 from winnow.release.reader import current_release_id, open_release
 from winnow.training.run import RunPaths, RunResult, run
 
@@ -69,6 +69,36 @@ def test_what_is_known_of_items_and_the_end_of_the_training_reach_the_release(tm
     assert len(set(zip(groups, odd, strict=True))) == 2
     Retriever.from_release(release, torch.device("cpu")).check_golden(release.golden_requests())
     Ranker.from_release(release, torch.device("cpu")).check_golden(release.golden_requests())
+
+
+def test_ranking_on_watches_reads_the_features_that_are_asked_for(tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    lines = [f"item {row},Title {row},{'odd' if row % 2 else 'even'}" for row in range(40)]
+    (tmp_path / "items.csv").write_text("\n".join(["item_id,title,category", *lines]) + "\n")
+    paths = RunPaths(
+        interactions=tmp_path / "log.csv",
+        items=tmp_path / "items.csv",
+        releases=tmp_path / "releases",
+        checkpoints=tmp_path / "checkpoints",
+    )
+    asked = ("category_watches", "popularity", "similarity")
+
+    def train_with(features: tuple[str, ...]) -> RunResult:
+        ranking = replace(TINY.ranking, epochs=1, features=features)
+        settings = replace(TINY, candidate=replace(TINY.candidate, epochs=1), ranking=ranking)
+        device, console = torch.device("cpu"), Console(file=StringIO())
+        return run(paths, settings, resume=False, device=device, console=console, publish="always")
+
+    release = open_release(paths.releases / train_with(asked).release_id)
+    network = load_ranking_network(release, torch.device("cpu"))
+    assert network.features is not None
+    assert [feature.name for feature in network.features.features] == [*asked]
+    items = network.features.items
+    assert {*items.categories.tolist()} == {0, 1}
+    assert items.popularity.sum().item() == pytest.approx(1)
+    # What ranking cannot read is refused before the candidate network is trained.
+    with pytest.raises(ValueError, match="item_unclicked: only a log of impressions has what they read"):
+        train_with(("item_unclicked",))
 
 
 def test_what_trends_in_the_log_is_in_the_release(tmp_path: Path) -> None:

@@ -9,9 +9,12 @@ import torch
 
 from tests.unit.training.settings import TINY
 from tests.unit.training.trainees import NOWHERE, SPLIT, candidate_trainee, context_in, ranking_trainee
+from winnow.catalogue.item_facts import ItemFacts
 from winnow.evaluation.ranks import candidate_ranks, chain_ranks
 from winnow.history import RaggedRows, WatchHistories
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.folded_ranking import FoldedRanking
+from winnow.networks.packed import pack_histories
 from winnow.training.loop import train
 from winnow.training.watch_ranking_trainee import WatchRankingTrainee, build_ranking_network
 
@@ -97,3 +100,42 @@ def test_what_a_user_watches_later_is_no_negative(trained: DeepCandidateGenerati
             trainee.network.output.bias.fill_(50.0)
     *_, (last, _) = trainee.losses(0)
     assert last.item() < 0.1
+
+
+def test_continuous_features_are_learned_from_and_served_as_trained(
+    trained: DeepCandidateGenerationModel, tmp_path: Path
+) -> None:
+    """The category of an item is its group: how many watches are of it says what a tower alone learns in 30 epochs."""
+    counts = SPLIT.watch_counts(40)
+    facts = replace(
+        ItemFacts.unknown((counts / counts.sum()).astype(np.float32)),
+        categories=(np.arange(40) % 2).astype(np.int32),
+    )
+    settings = replace(
+        TINY.ranking, matching=False, candidate_count=29, epochs=6, features=("category_watches", "popularity")
+    )
+    nothing = np.zeros(len(SPLIT.training.rows), dtype=np.bool_)
+    trainee = WatchRankingTrainee(SPLIT, trained, settings, NOWHERE, held_back=nothing, facts=facts)
+    assert not trainee.network.reads_contexts
+    train(trainee, context_in(tmp_path))
+    ranks = chain_ranks(trained, trainee.network, SPLIT.test, candidate_count=29)
+    assert np.mean(ranks < 9) > 0.9
+    histories, candidates = trainee.network.pack(SPLIT.test.histories.slice(0, 3)), [[1, 2, 3], [4], [5, 39]]
+    packed = pack_histories(RaggedRows.from_lists(candidates), None, None, torch.device("cpu"))
+    with torch.inference_mode():
+        served = FoldedRanking(trainee.network, None).logits(histories, packed)
+        torch.testing.assert_close(served, trainee.network.logits(histories, packed))
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (("popularity", "item_age_seconds"), "item_age_seconds: only a log of impressions has"),
+        (("colour",), "features: colour: they are some of"),
+    ],
+)
+def test_features_that_a_log_of_watches_cannot_give_are_refused(
+    trained: DeepCandidateGenerationModel, names: tuple[str, ...], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        build_ranking_network(trained, replace(TINY.ranking, features=names), None, seed=5)
