@@ -116,6 +116,14 @@ def test_a_user_is_shown_with_titles(gateway: RunningService, client: WinnowClie
     assert run(gateway.target, "show", "x" * 513).exit_code == 1
 
 
+def test_in_a_narrow_terminal_times_stay_whole(gateway: RunningService, client: WinnowClient) -> None:
+    client.write_events([Event(user_id="eve", item_id=item_id(7), time=START)])
+    arguments = ["events", "show", "eve", f"--target={gateway.target}"]
+    shown = CliRunner().invoke(app, arguments, env={"COLUMNS": "80"}).stdout
+    assert "2023-11-14 22:13:20" in shown
+    assert "recommendation" not in shown
+
+
 def test_a_user_is_removed_if_the_answer_is_yes(gateway: RunningService, client: WinnowClient) -> None:
     client.write_events([Event(user_id="bob", item_id=item_id(1)), Event(user_id="carl", item_id=item_id(1))])
     assert run(gateway.target, "delete", "bob", answer="n\n").exit_code == 1

@@ -17,6 +17,7 @@ def exit_status(*arguments: str) -> int:
 def test_it_tells_a_healthy_server_from_others(releases: Path) -> None:
     with running("gateway", releases) as service:
         assert exit_status(service.target) == 0
+        assert CliRunner().invoke(app, ["health", service.target]).stdout == f"{service.target} is serving\n"
         assert exit_status(service.target, "--service=liveness") == 0
         assert exit_status(service.target, "--service=winnow.v1.NoSuchService") == 1
     assert exit_status(service.target, "--timeout-seconds=0.2") == 1

@@ -31,6 +31,8 @@ def items(
     restore_from: Annotated[
         Path | None, typer.Option(help="CSV or Parquet with such ids in the column item_id.")
     ] = None,
+    item_column: Annotated[str, typer.Option(help="What these files call the column item_id.")] = "item_id",
+    title_column: Annotated[str, typer.Option(help="What the items file calls the column title.")] = "title",
     publish: Annotated[bool, typer.Option("--publish", help="Make the new release the current one.")] = False,
 ) -> None:
     """Make a release with changed items from a release, without training, in seconds."""
@@ -43,16 +45,19 @@ def items(
     with one_line_errors(ValueError):
         base = open_release(release if release is not None else releases / current_release_id(releases))
         vocabulary = base.vocabulary()
+        names = {"item_id": item_column, "title": title_column}
 
         def ids(given: list[str] | None, path: Path | None) -> list[str]:
-            return [*(given or ()), *(() if path is None else read_item_ids(path, vocabulary))]
+            return [*(given or ()), *(() if path is None else read_item_ids(path, vocabulary, names))]
 
         retiring = ids(retire, retire_from)
         changes = no_changes()
         if items is not None:
             takes_new_items = bool(base.manifest.candidate_network.options.parts)
             schema = base.attributes().schema
-            changes = read_item_changes(items, vocabulary, schema, retiring=retiring, takes_new_items=takes_new_items)
+            changes = read_item_changes(
+                items, vocabulary, schema, retiring=retiring, takes_new_items=takes_new_items, names=names
+            )
         made = derive_release(
             base,
             changes,

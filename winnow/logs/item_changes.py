@@ -1,6 +1,6 @@
 """Reads what `winnow items` is to change in a release: an items file, and lists of item ids."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from winnow.catalogue.inference import build_attributes, choose_types
 from winnow.catalogue.items import TITLE
 from winnow.catalogue.schema import AttributeValueError, Schema
 from winnow.catalogue.vocabulary import Vocabulary
-from winnow.logs.input_table import InputFileError, InputTable
+from winnow.logs.input_table import NO_NAMES, InputFileError, InputTable
 from winnow.logs.items_file import column_values
 
 
@@ -35,16 +35,23 @@ def no_changes() -> ItemChanges:
 
 
 def read_item_changes(
-    path: Path, vocabulary: Vocabulary, schema: Schema, *, retiring: Collection[str], takes_new_items: bool
+    path: Path,
+    vocabulary: Vocabulary,
+    schema: Schema,
+    *,
+    retiring: Collection[str],
+    takes_new_items: bool,
+    names: Mapping[str, str] = NO_NAMES,
 ) -> ItemChanges:
     """Read a file of items: `item_id`, and columns that the attributes of the release are called like.
 
+    `names` says what the file calls item_id and title, where that differs.
     Values have to be of the types of the release's attributes. Raises InputFileError that names the file, the column
     and the first line at fault: for an id that occurs twice or is among those that are `retiring`, for an id that the
     release does not know unless it `takes_new_items`, for a column that is no attribute, and for a value of another
     type.
     """
-    table = InputTable.read(path)
+    table = InputTable.read(path, names)
     ids = table.item_ids()
     table.check("item_id", ids.is_first_distinct(), "occurs twice")
     table.check("item_id", ~ids.is_in(list(retiring)), "is to be retired and changed at once")
@@ -80,9 +87,12 @@ def read_item_changes(
     return ItemChanges(rows=rows, new_item_ids=new_item_ids, attributes=attributes)
 
 
-def read_item_ids(path: Path, vocabulary: Vocabulary) -> list[str]:
-    """Read the column `item_id` of a file. Raises InputFileError for an id that is unknown or occurs twice."""
-    table = InputTable.read(path)
+def read_item_ids(path: Path, vocabulary: Vocabulary, names: Mapping[str, str] = NO_NAMES) -> list[str]:
+    """Read the column `item_id` of a file, or what `names` says it is called there.
+
+    Raises InputFileError for an id that is unknown or occurs twice.
+    """
+    table = InputTable.read(path, names)
     ids = table.item_ids()
     table.check("item_id", ids.is_first_distinct(), "occurs twice")
     known = pl.Series([item_id in vocabulary for item_id in ids], dtype=pl.Boolean)

@@ -85,6 +85,20 @@ def test_items_are_retired_and_restored_from_files(releases: Path, tmp_path: Pat
     assert open_release(releases / current_release_id(releases)).retired().tolist() == [8]
 
 
+def test_files_may_call_their_columns_otherwise(releases: Path, tmp_path: Path) -> None:
+    changed = written(tmp_path / "changed.csv", f"sku;name;year\n{item_id(3)};Neu;1999\n")
+    gone = written(tmp_path / "gone.csv", f"SKU\n{item_id(8)}\n")
+    names = ["--item-column=sku", "--title-column=Name"]
+    result = run(releases, "--items", changed, "--retire-from", gone, *names, "--publish")
+    assert result.exit_code == 0, result.output
+    release = open_release(releases / current_release_id(releases))
+    assert (release.attributes()["title"][3], release.attributes()["year"][3]) == ("Neu", 1999)
+    assert release.retired().tolist() == [8]
+    result = run(releases, "--items", changed)
+    assert result.exit_code == 1
+    assert "column item_id is missing; the file has sku, name, year" in result.output
+
+
 def test_another_release_than_the_current_one_is_changed(releases: Path) -> None:
     first = current_release_id(releases)
     second = write_random_release(releases, seed=4)
