@@ -150,6 +150,8 @@ def print_failure(command: str, error: WinnowError) -> None:
     wrong = [f"the gateway refused the request: {field} {text}" for field, text in error.violations]
     for line in wrong or [str(error)]:
         errors.print(f"[red]winnow {command}:[/red] {escape(line)}", highlight=False)
+    if "failed to connect" in error.message.lower():
+        errors.print("Is `winnow serve` running, and --target its address?", highlight=False)
 
 
 def _recommend_users(

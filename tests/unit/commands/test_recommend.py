@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 from tests.unit.client.fake_gateway import Failure, FakeGateway, fake_gateway, invalid_argument
 from winnow.cli import app
 from winnow.client import Violation
+from winnow.serving.local_stack import free_port
 from winnow.v1 import catalogue_pb2, recommendation_pb2
 
 # 25 items with a number each, the most popular first: 31 before 3.
@@ -282,3 +283,10 @@ def test_a_log_that_cannot_be_read_is_one_line(gateway: FakeGateway, tmp_path: P
     assert result.exit_code == 1
     assert "none.csv" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_where_nothing_listens_the_way_on_is_named() -> None:
+    result = CliRunner().invoke(app, ["recommend", "x", f"--target=127.0.0.1:{free_port('127.0.0.1')}"])
+    assert result.exit_code == 1
+    assert "UNAVAILABLE" in result.stderr
+    assert "Is `winnow serve` running, and --target its address?" in result.stderr
