@@ -19,6 +19,7 @@ class Ledger:
 
     sent: list[list[Event]] = field(default_factory=list)
     acknowledged: list[list[Event]] = field(default_factory=list)
+    errors: list[WinnowError] = field(default_factory=list)
 
     def check(self, stored: set[Event]) -> None:
         """Every acknowledged event is stored, and each call as a whole or not at all."""
@@ -34,7 +35,8 @@ class Ledger:
 def writers(target: str, ledger: Ledger, name: str) -> Iterator[None]:
     """Write from several threads until the block ends."""
     stop = threading.Event()
-    with WinnowClient(target, timeout_seconds=3, retries=False) as client:
+    # Four writers queue for one disk, which may take a second for each of them.
+    with WinnowClient(target, timeout_seconds=10, retries=False) as client:
 
         def write(number: int) -> None:
             count = 0
@@ -53,7 +55,8 @@ def writers(target: str, ledger: Ledger, name: str) -> Iterator[None]:
                 try:
                     client.write_events(call)
                     ledger.acknowledged.append(call)
-                except WinnowError:
+                except WinnowError as error:
+                    ledger.errors.append(error)
                     stop.wait(0.02)
 
         threads = [threading.Thread(target=write, args=(number,)) for number in range(WRITERS)]
@@ -71,7 +74,7 @@ def wait_for(ledger: Ledger, count: int) -> None:
     give_up = time.monotonic() + 60
     wanted = len(ledger.acknowledged) + count
     while len(ledger.acknowledged) < wanted:
-        assert time.monotonic() < give_up, "hardly any event is acknowledged"
+        assert time.monotonic() < give_up, f"hardly any event is acknowledged: {ledger.errors[-1:]}"
         time.sleep(0.01)
 
 
