@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -12,6 +14,13 @@ def test_the_version_is_that_of_the_package() -> None:
     result = CliRunner().invoke(app, ["--version"])
     assert result.exit_code == 0
     assert result.stdout == f"winnow {project['version']}\n"
+
+
+def test_commands_load_what_they_need_when_they_run() -> None:
+    # Who installs the client and the gateway has a `winnow health`, and none of these packages.
+    others = {"faiss", "matplotlib", "obstore", "optuna", "polars", "scipy", "starlette", "torch"}
+    show = f"import sys, winnow.cli; print({others!r} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", show], check=True, capture_output=True, text=True).stdout == "set()\n"
 
 
 @pytest.mark.parametrize(

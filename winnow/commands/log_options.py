@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from winnow.logs.log_format import LogFormat, TimeUnit
-from winnow.logs.ties import Ties
+from winnow.logs.log_format import LogFormat, Ties, TimeUnit
 
 PARAMETER = "log_format"
 OPTIONS: dict[str, Any] = {

@@ -11,9 +11,9 @@ from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import WatchHistories
 from winnow.logs.fingerprint import fingerprint
 from winnow.logs.input_table import InputFileError, InputTable
-from winnow.logs.log_format import PLAIN_LOG, LogFormat
+from winnow.logs.log_format import PLAIN_LOG, LogFormat, Ties
 from winnow.logs.skipped_rows import RowsRead
-from winnow.logs.ties import Ties, tie_hashes
+from winnow.logs.ties import tie_hashes
 from winnow.logs.timestamps import MICROSECONDS_PER_SECOND, read_microseconds
 
 

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from winnow.logs.ties import Ties
-
+Ties = Literal["file", "hash"]
 TimeUnit = Literal["seconds", "milliseconds", "microseconds", "nanoseconds"]
 
 

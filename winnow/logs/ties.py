@@ -1,11 +1,8 @@
 """In which order watches come that a user has at the same moment."""
 
 import hashlib
-from typing import Literal
 
 import polars as pl
-
-Ties = Literal["file", "hash"]
 
 HASH_BYTES = 8
 
