@@ -42,6 +42,7 @@ test-faults: install  ## Faults under load: kills, stops, bad networks, swaps, o
 
 bench: install  ## Benchmarks, about 15 minutes; writes benchmarks/RESULTS.md.
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.capacity --report-only  # the cost model of winnow plan follows
 
 ablations: install  ## Writes docs/ablations.md. Hours on 2 cores; continues where it stopped. `ARGS="movielens --epochs 5"`.
 	$(BIN)/python -m ablations $(ARGS)
