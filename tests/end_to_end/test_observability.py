@@ -79,7 +79,11 @@ def test_prometheus_scrapes_the_stack_and_answers_every_panel(stack: LocalStack,
     assert {name: state for name, state in states.items() if state[0] != "ok"} == {}
     firing = [rule["name"] for group in found for rule in group["rules"] if rule.get("state") == "firing"]
     assert firing == []
-    with_data = {
-        panel["title"] for panel in panels() if any(prometheus.query(target["expr"]) for target in panel["targets"])
-    }
-    assert with_data >= EXPECTED_DATA
+
+    def with_data() -> set[str]:
+        return {
+            panel["title"] for panel in panels() if any(prometheus.query(target["expr"]) for target in panel["targets"])
+        }
+
+    # A rate needs two scrapes of the service that it is of.
+    wait_until(lambda: with_data() >= EXPECTED_DATA, "every panel shows something")
