@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,17 +100,21 @@ SYSTEMS: dict[str, Callable[[Path], contextlib.AbstractContextManager[RunningSys
 
 @contextlib.contextmanager
 def _winnow(name: str, releases: Path, transport: str) -> Iterator[RunningSystem]:
-    settings = StackSettings(
+    with LocalStack(stack_settings(releases, all=[f"--transport={transport}"])) as stack:
+        processes = {service: process.pid for service, process in stack.processes.items()}
+        yield RunningSystem(name=name, target=stack.gateway_target, processes=processes)
+
+
+def stack_settings(releases: Path, **flags: Sequence[str]) -> StackSettings:
+    """Free ports and quiet services; `flags` are further ones by service, or of `all`."""
+    return StackSettings(
         releases=releases,
         gateway_port=0,
         candidate_port=0,
         ranking_port=0,
         start_timeout_seconds=START_TIMEOUT_SECONDS,
-        flags={"all": ["--log-level=warning", "--drain-seconds=0", f"--transport={transport}"]},
+        flags={**flags, "all": ["--log-level=warning", "--drain-seconds=0", *flags.get("all", ())]},
     )
-    with LocalStack(settings) as stack:
-        processes = {service: process.pid for service, process in stack.processes.items()}
-        yield RunningSystem(name=name, target=stack.gateway_target, processes=processes)
 
 
 @contextlib.contextmanager

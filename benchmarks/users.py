@@ -29,9 +29,9 @@ from benchmarks.batches import send_requests
 from benchmarks.machine import describe_machine
 from benchmarks.presets import SMALL, SMOKE_PRESETS, Preset, item_id
 from benchmarks.releases import ensure_release, load_histories
-from benchmarks.systems import START_TIMEOUT_SECONDS, cpu_seconds
+from benchmarks.systems import cpu_seconds, stack_settings
 from tests.redis_server import redis_server
-from winnow.serving.local_stack import LocalStack, StackSettings
+from winnow.serving.local_stack import LocalStack
 from winnow.users.addresses import store_at
 from winnow.users.events import Event, EventKind
 from winnow.v1 import recommendation_pb2
@@ -129,18 +129,9 @@ def _instructions(
 
 @contextmanager
 def _stack(releases: Path, address: str) -> Iterator[Served]:
-    settings = StackSettings(
-        releases=releases,
-        gateway_port=0,
-        candidate_port=0,
-        ranking_port=0,
-        start_timeout_seconds=START_TIMEOUT_SECONDS,
-        flags={
-            "all": ["--log-level=warning", "--drain-seconds=0"],
-            # On a busy machine a history may be late; here it is waited for.
-            "gateway": [f"--users-store={address}", f"--users-timeout-seconds={TIMEOUT_SECONDS}"],
-        },
-    )
+    # On a busy machine a history may be late; here it is waited for.
+    gateway = [f"--users-store={address}", f"--users-timeout-seconds={TIMEOUT_SECONDS}"]
+    settings = stack_settings(releases, gateway=gateway)
     with LocalStack(settings) as stack:
         processes = {service: process.pid for service, process in stack.processes.items()}
         yield Served(stack=stack, target=stack.gateway_target, processes=processes)

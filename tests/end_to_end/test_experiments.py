@@ -17,8 +17,9 @@ from tests.reference import DirectRecommender
 from tests.releases import item_id, write_random_release
 from winnow.cli import app
 from winnow.client import Event, EventKind, RecommendationRequest, Recommendations, WinnowClient
-from winnow.experiments.figures import ExperimentCounts, fetch_metrics, read_counts
+from winnow.experiments.figures import ExperimentCounts, read_counts
 from winnow.experiments.figures import total as added
+from winnow.metrics_endpoint import fetch_metrics
 from winnow.release.experiment import EXPERIMENT_FILE, read_experiment
 from winnow.release.publication import point_current_at
 from winnow.serving.local_stack import LocalStack, free_port

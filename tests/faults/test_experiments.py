@@ -16,7 +16,8 @@ import pytest
 from tests.faults.cluster import HOST, Cluster, Replica
 from tests.faults.conftest import load_while
 from tests.faults.ledger import Judge, Ledger, Load, Query, Stub, recommendation_of
-from winnow.experiments.figures import fetch_metrics, read_counts
+from winnow.experiments.figures import read_counts
+from winnow.metrics_endpoint import fetch_metrics
 from winnow.release.experiment import (
     EXPERIMENT_FILE,
     Arm,

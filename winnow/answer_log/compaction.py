@@ -1,15 +1,13 @@
 """Takes the answers of deleted users out of the files of a log."""
 
-import fcntl
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from winnow.answer_log.deleted_users import DeletedUsers
 from winnow.answer_log.files import Damage, block_of, log_files, read_lines
 from winnow.answer_log.whole_file import whole_file
+from winnow.locks import try_lock
 
 BLOCK_LINES = 2_000
 
@@ -32,7 +30,8 @@ def compact(directories: Sequence[Path]) -> Compaction:
     deleted = DeletedUsers.read(directories)
     rewritten = removed = busy = 0
     for path in log_files(directories):
-        with _locked(path) as free:
+        # A gateway holds the lock of the file that it writes.
+        with try_lock(path) as free:
             if not free:
                 busy += 1
                 continue
@@ -56,18 +55,3 @@ def _rewrite(path: Path, deleted: DeletedUsers) -> None:
                 block.clear()
         if block:
             file.write(block_of(block))
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Hold the lock of a file, and say whether that was possible: no gateway writes it then."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = True
-        except BlockingIOError:
-            free = False
-        yield free
-    finally:
-        os.close(descriptor)

@@ -5,7 +5,6 @@ any process may add one, and copies of several machines' logs can be merged.
 """
 
 import hashlib
-import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,13 +21,9 @@ def note_deletion(log: Path, user_id: str) -> None:
     """Remember in a log that a user was deleted just now; on disk when it returns. Raises OSError."""
     directory = log / DIRECTORY
     directory.mkdir(parents=True, exist_ok=True)
-    name = f"{_digest(user_id)}-{time.time_ns() // 1_000_000}"
-    descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT, 0o600)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    for changed in (directory, log):
+    note = directory / f"{_digest(user_id)}-{time.time_ns() // 1_000_000}"
+    note.touch(0o600)
+    for changed in (note, directory, log):
         flush_to_disk(changed)
 
 

@@ -91,7 +91,7 @@ def check(
         else:
             if preset == automatic.NAME:
                 choice = automatic.choose(LogStatistics.of(split.training, len(selected.vocabulary)))
-                _say(console, "Settings that follow from the watches that are trained on", choice.lines(), ())
+                _say(console, "Settings that follow from the watches that are trained on", choice.decisions, ())
                 settings = with_given(choice.settings)
             context = RunContext(
                 seed=settings.seed,

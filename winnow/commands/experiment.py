@@ -73,7 +73,8 @@ def show(
     releases: Releases = Path("releases"),
 ) -> None:
     """Show the running experiment and, from the metrics of all gateway processes, how its arms do."""
-    from winnow.experiments.figures import fetch_metrics, read_counts
+    from winnow.experiments.figures import read_counts
+    from winnow.metrics_endpoint import fetch_metrics
     from winnow.release.experiment import ExperimentError, read_experiment
     from winnow.release.reader import current_release_id
 

@@ -65,7 +65,7 @@ def tune(
         split = checked(SPLITS[basis.split](log.histories), str(interactions))
         item_count = len(log.vocabulary)
         choice = automatic.choose(LogStatistics.of(split.training, item_count))
-        for line in choice.lines():
+        for line in choice.decisions:
             console.print(line, markup=False)
         basis = choice.settings
         context = RunContext(

@@ -1,8 +1,6 @@
 """What gateways have counted for an experiment, read from their metrics."""
 
 import math
-import urllib.error
-import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,30 +9,10 @@ from datetime import UTC, datetime
 from prometheus_client.parser import text_string_to_metric_families
 
 from winnow.experiments.intervals import Estimate, quantile, ratio_by_group
+from winnow.metrics_endpoint import MetricsError
 from winnow.release.experiment import USER_GROUP_COUNT
 
-TIMEOUT_SECONDS = 5.0
-MAX_METRICS_BYTES = 64 * 2**20
 PREFIX = "winnow_experiment_"
-
-
-class ScrapeError(ValueError):
-    """The metrics of a gateway cannot be read; the message says which and why."""
-
-
-def fetch_metrics(url: str) -> str:
-    """Return the metrics of one gateway process. Raises ScrapeError."""
-    if not url.startswith(("http://", "https://")):
-        raise ScrapeError(f"{url}: is no http:// or https:// address")
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - checked above
-            content: bytes = response.read(MAX_METRICS_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise ScrapeError(f"{url}: {reason}") from error
-    if len(content) > MAX_METRICS_BYTES:
-        raise ScrapeError(f"{url}: more than {MAX_METRICS_BYTES} bytes")
-    return content.decode(errors="replace")
 
 
 def _zeros() -> list[float]:
@@ -93,7 +71,7 @@ class ExperimentCounts:
 
 
 def read_counts(experiment: str, scraped: Sequence[str]) -> ExperimentCounts:
-    """Add up what each process has counted. Raises ScrapeError for a text that is not Prometheus's format."""
+    """Add up what each process has counted. Raises MetricsError for a text that is not Prometheus's format."""
     arms: dict[str, ArmCounts] = defaultdict(ArmCounts)
     since: list[float] = []
     for text in scraped:
@@ -111,7 +89,7 @@ def read_counts(experiment: str, scraped: Sequence[str]) -> ExperimentCounts:
                 else:
                     _add(arms[labels["arm"]], name.removeprefix(PREFIX), labels, value)
         except (ValueError, KeyError, IndexError) as error:
-            raise ScrapeError(f"not the metrics of a gateway: {error}") from error
+            raise MetricsError(f"not the metrics of a gateway: {error}") from error
     return ExperimentCounts(
         arms=arms,
         counted_since=datetime.fromtimestamp(max(since), UTC) if since else None,

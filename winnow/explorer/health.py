@@ -7,8 +7,9 @@ from functools import partial
 
 from winnow.client import AsyncWinnowClient, ServiceStatus
 from winnow.explorer.failures import Failure, attempt
-from winnow.explorer.scrapes import Rates, ScrapeError, Scraper
+from winnow.explorer.scrapes import Rates, Scraper
 from winnow.explorer.settings import SERVICES, ExplorerSettings
+from winnow.metrics_endpoint import MetricsError
 from winnow.rpc.credentials import channel_credentials
 from winnow.rpc.health import healthy
 
@@ -73,5 +74,5 @@ class HealthLook:
             return None, "No metrics endpoint is given: see --metrics."
         try:
             return await scraper.rates(), ""
-        except ScrapeError as error:
+        except MetricsError as error:
             return None, str(error)

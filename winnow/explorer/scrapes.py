@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-MAX_METRICS_BYTES = 4 * 2**20
+from winnow.metrics_endpoint import MetricsError, check_address, fetch_metrics
+
 # Rates are of the time since the last look, if that is at least this long ago.
 SHORTEST_INTERVAL_SECONDS = 1.0
 
@@ -54,23 +54,18 @@ class Rates:
     """Of the calls that ended in the interval; None where none did."""
 
 
-class ScrapeError(Exception):
-    """A metrics endpoint has no usable answer."""
-
-
 class Scraper:
     """Reads one endpoint, and keeps the last look at it."""
 
     def __init__(self, url: str, timeout_seconds: float) -> None:
-        """Raise ValueError where the address is not one of HTTP."""
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"{url} is no address of a metrics endpoint: it has to begin with http:// or https://")
+        """Raise MetricsError where the address is not one of HTTP."""
+        check_address(url)
         self.url = url
         self._timeout_seconds = timeout_seconds
         self._last: Scrape | None = None
 
     async def rates(self) -> Rates:
-        """Compare the endpoint with the last look at it; the first look takes a second. Raises ScrapeError."""
+        """Compare the endpoint with the last look at it; the first look takes a second. Raises MetricsError."""
         before = self._last or await self._look()
         waited = time.monotonic() - before.seconds
         if waited < SHORTEST_INTERVAL_SECONDS:
@@ -80,18 +75,11 @@ class Scraper:
 
     async def _look(self) -> Scrape:
         try:
-            text = await asyncio.to_thread(self._fetch)
+            text = await asyncio.to_thread(fetch_metrics, self.url, self._timeout_seconds)
             return read_scrape(text, time.monotonic())
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             self._last = None
-            raise ScrapeError(f"{self.url} has no usable answer: {error}") from None
-
-    def _fetch(self) -> str:
-        with urllib.request.urlopen(self.url, timeout=self._timeout_seconds) as answer:  # noqa: S310 - checked above
-            text: bytes = answer.read(MAX_METRICS_BYTES + 1)
-        if len(text) > MAX_METRICS_BYTES:
-            raise ValueError(f"it is larger than {MAX_METRICS_BYTES:,} bytes")
-        return text.decode()
+            raise MetricsError(str(error) if isinstance(error, MetricsError) else f"{self.url}: {error}") from None
 
 
 def read_scrape(text: str, seconds: float) -> Scrape:

@@ -19,6 +19,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from winnow.flush import flush_to_disk
+from winnow.locks import try_lock
 from winnow.release.manifest import CURRENT_FILE, FORMAT_VERSION, MANIFEST_FILE, FileEntry, Manifest
 from winnow.release.reader import describe_file, digest_of_files
 
@@ -160,23 +161,13 @@ def _remove_leftovers(releases: Path) -> None:
     for path in [*releases.glob(f"{WRITING_PREFIX}*"), *releases.glob(f"{POINTER_PREFIX}*")]:
         # Another writer may be removing it too.
         with suppress(OSError):
-            if max(found.stat().st_mtime for found in (path, *path.glob("*"))) > youngest or _is_locked(path):
+            if max(found.stat().st_mtime for found in (path, *path.glob("*"))) > youngest:
                 continue
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink()
-
-
-def _is_locked(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+            with try_lock(path) as free:
+                if free and path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                elif free:
+                    path.unlink()
 
 
 @contextmanager

@@ -4,7 +4,7 @@
 found and what that leads to; the training report has these sentences. docs/adr/0015 has the measurements behind them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -55,11 +55,7 @@ class Choice:
     settings: TrainingSettings
     statistics: LogStatistics
     decisions: tuple[str, ...]
-
-    def lines(self) -> Iterator[str]:
-        """Describe the log and the decisions."""
-        yield from self.statistics.lines()
-        yield from self.decisions
+    """What each rule found in the log, and what that leads to."""
 
     def as_json(self) -> Mapping[str, Any]:
         """Return what the manifest of a release holds of it."""
@@ -82,7 +78,7 @@ def order(log: LogStatistics, settings: TrainingSettings) -> Decision:
         lags = () if log.watch_count >= LARGE_LOG else (0, 1)
         history = replace(settings.candidate.options.history, bag_lags=lags)
         return Decision(
-            found="the order of the watches says something",
+            found=f"the order of the watches says something ({log.order_reason})",
             leads_to="bags of all, of the latest and of the last few watches"
             + (", and one for each of the last two" if lags else ""),
             settings=_of_history(settings, history),
@@ -90,7 +86,7 @@ def order(log: LogStatistics, settings: TrainingSettings) -> Decision:
     plain = HistoryOptions(history_length=settings.candidate.history_length, bag_decays=(0.0,))
     unordered = _of_history(settings, plain)
     return Decision(
-        found="the order of the watches says nothing",
+        found=f"the order of the watches says nothing ({log.order_reason})",
         leads_to="one average of all watches, three shuffled copies of each history, no successions",
         settings=_with(unordered, candidate={"shuffled_copies": 3}, ranking={"latest_count": 0}),
     )

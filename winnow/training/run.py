@@ -134,7 +134,7 @@ def run(
     )
     impressions_sha256 = None
     if choice is not None:
-        for line in choice.lines():
+        for line in choice.decisions:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     if split is not None:
         _check_writable(paths)

@@ -1,15 +1,13 @@
 """What gateways count is what is read from their metrics, added up over processes."""
 
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
-
 import pytest
 from prometheus_client import generate_latest
 
 from gateway.experiment import GatewayExperiment
 from gateway.recommendation_ids import RecommendationIds
 from tests.unit.release.test_experiment import A, experiment
-from winnow.experiments.figures import ArmCounts, ScrapeError, fetch_metrics, read_counts, total
+from winnow.experiments.figures import ArmCounts, read_counts, total
+from winnow.metrics_endpoint import MetricsError
 from winnow.serving.metrics import Metrics
 from winnow.users.events import Event, EventKind
 
@@ -62,26 +60,5 @@ def test_another_experiment_is_not_counted() -> None:
     "text", ["{", 'winnow_experiment_answers_total{experiment="trial",arm="b",group="99"} 1\n', "<html>\n"]
 )
 def test_what_is_not_the_metrics_of_a_gateway_is_refused(text: str) -> None:
-    with pytest.raises(ScrapeError, match="not the metrics of a gateway"):
+    with pytest.raises(MetricsError, match="not the metrics of a gateway"):
         read_counts("trial", [text])
-
-
-def test_an_address_that_does_not_answer_is_named() -> None:
-    with pytest.raises(ScrapeError, match=r"http://127\.0\.0\.1:1/metrics: .*refused"):
-        fetch_metrics("http://127.0.0.1:1/metrics")
-    with pytest.raises(ScrapeError, match="no http:// or https:// address"):
-        fetch_metrics("file:///etc/passwd")
-
-
-def test_an_answer_other_than_ok_is_named() -> None:
-    class Missing(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_error(404)
-
-        def log_message(self, *_arguments: object) -> None:
-            """Say nothing."""
-
-    with HTTPServer(("127.0.0.1", 0), Missing) as server:
-        Thread(target=server.handle_request, daemon=True).start()
-        with pytest.raises(ScrapeError, match="Not Found"):
-            fetch_metrics(f"http://127.0.0.1:{server.server_port}/metrics")

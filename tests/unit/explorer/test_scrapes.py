@@ -48,5 +48,5 @@ def test_a_service_without_calls_has_no_mean() -> None:
 
 
 def test_only_addresses_of_http_are_taken() -> None:
-    with pytest.raises(ValueError, match="has to begin with http"):
+    with pytest.raises(ValueError, match="no http:// or https:// address"):
         Scraper("file:///etc/passwd", 1)
