@@ -75,11 +75,15 @@ class Scraper:
 
     async def _look(self) -> Scrape:
         try:
-            text = await asyncio.to_thread(fetch_metrics, self.url, self._timeout_seconds)
-            return read_scrape(text, time.monotonic())
+            return await asyncio.to_thread(self._fetch)
         except ValueError as error:
             self._last = None
             raise MetricsError(str(error) if isinstance(error, MetricsError) else f"{self.url}: {error}") from None
+
+    def _fetch(self) -> Scrape:
+        text = fetch_metrics(self.url, self._timeout_seconds)
+        seconds = time.monotonic()
+        return read_scrape(text, seconds)
 
 
 def read_scrape(text: str, seconds: float) -> Scrape:
