@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,7 +68,9 @@ def check(
     console = Console(highlight=False, soft_wrap=True)
     with one_line_errors(ValueError):
         log = inspect_log(interactions, log_format)
-        _say(console, str(interactions), log.facts(), log.remarks())
+        # What the preset auto makes of the order and the weights says what they are, too.
+        said_below = set(islice(log.statistics.lines(), 1, None)) if preset == automatic.NAME else set()
+        _say(console, str(interactions), [fact for fact in log.facts() if fact not in said_below], log.remarks())
         refusals = list(log.refusals())
         settings = with_given(automatic.BASIS if preset == automatic.NAME else PRESETS[preset])
         selected = select_interactions(

@@ -1,5 +1,6 @@
 """`winnow recommend`: asks a running gateway."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -33,8 +34,8 @@ def recommend(
     title: Annotated[
         list[str] | None,
         typer.Option(
-            help="Add the item with this title, else the most popular whose title begins with this, else contains it. "
-            "May be given several times."
+            help="Add the item with this title, else the most popular that has these words in its title, else this "
+            "text. May be given several times."
         ),
     ] = None,
     interactions: Annotated[
@@ -230,18 +231,24 @@ def describe_move(move: Move | None) -> str:
 
 
 def choose_by_title(text: str, pages: Iterable[SearchPage]) -> list[Item]:
-    """Return the items that match a text best, the most popular first: equal to it, else beginning with it, else all.
+    """Return the items that match a text best, the most popular first.
 
-    `pages` are the items whose title contains the text. Only the first pages are read where there are many.
+    Equal titles are best, then those in which the text is whole words, then all others; of both kinds first those that
+    begin with it. `pages` are the items whose title contains the text. Only the first pages are read where there are
+    many.
     """
     wanted = text.casefold()
-    found: list[Item] = []
+    whole_words = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
+    matches: dict[tuple[bool, bool], list[Item]] = {}
     for page in islice(pages, MAX_SEARCH_PAGES):
-        found += page.items
-        equal = [item for item in found if item.title.casefold() == wanted]
+        equal = [item for item in page.items if item.title.casefold() == wanted]
         if equal:
             return equal
-    return [item for item in found if item.title.casefold().startswith(wanted)] or found
+        for item in page.items:
+            title = item.title.casefold()
+            match = whole_words.search(title) is not None, title.startswith(wanted)
+            matches.setdefault(match, []).append(item)
+    return matches[max(matches)] if matches else []
 
 
 def _numbers(option: str, given: list[str] | None, separator: str) -> dict[str, int] | None:

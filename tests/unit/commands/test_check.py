@@ -50,6 +50,9 @@ def test_a_good_log_is_described_and_the_training_measured(log: Path) -> None:
         f"Train with: winnow train --interactions {log} --preset auto",
     ):
         assert line in result.stdout
+    for once in ("the order of the watches says ", "no weights"):
+        assert result.stdout.count(once) == 1
+        assert check(log, "--preset=demo").stdout.count(once) == 1
 
 
 def test_items_that_are_watched_again_are_announced(log: Path) -> None:
