@@ -65,7 +65,7 @@ def check(
     chosen_device = checked_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     with one_line_errors(ValueError):
         log = inspect_log(interactions, log_format)
         # What the preset auto makes of the order and the weights says what they are, too.

@@ -83,7 +83,7 @@ def evaluate(
     chosen_device = checked_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
+    console = Console(emoji=False, highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
     with one_line_errors(ValueError, ImportError):
         path = release / current_release_id(release) if (release / CURRENT_FILE).is_file() else release
         opened = open_release(path)

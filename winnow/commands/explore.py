@@ -95,7 +95,7 @@ def explore(
             ca_file=ca_file,
         )
         with bind(settings) as bound:
-            Console().print(f"The explorer is at {address_of(bound)} Ctrl-C stops it.", highlight=False)
+            Console(emoji=False).print(f"The explorer is at {address_of(bound)} Ctrl-C stops it.", highlight=False)
             with contextlib.suppress(KeyboardInterrupt):
                 asyncio.run(serve(settings, bound))
 

@@ -29,7 +29,7 @@ def make_current(releases: Path, release_id: str) -> None:
     except ReleaseError:
         before = ""
     point_current_at(releases, release_id)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     console.print(f"Release {release_id} is current in {releases}", markup=False)
     if before and before != release_id:
         console.print(f"To roll back: winnow publish {before} --releases {releases}", markup=False)

@@ -15,6 +15,7 @@ from rich.text import Text
 from winnow.client import EventKind, Item, Move, Recommendations, SearchPage, Timing, Watch, WinnowClient, WinnowError
 from winnow.commands.failures import one_line_errors
 from winnow.commands.log_options import reads_a_log
+from winnow.commands.printable import printable
 from winnow.logs.log_format import LogFormat
 
 # The gateway's default limit of watches in a request.
@@ -84,7 +85,7 @@ def recommend(
     timeout_seconds: Annotated[float, typer.Option(help="Deadline of each call.")] = 5.0,
 ) -> None:
     """Print recommendations for a watch history as a table with titles, or write those of all users to a file."""
-    console, errors = Console(), Console(stderr=True)
+    console, errors = Console(emoji=False), Console(emoji=False, stderr=True)
     if (users is None) is not (output is None) or (
         users is not None
         and (
@@ -147,10 +148,10 @@ def recommend(
 
 def print_failure(command: str, error: WinnowError) -> None:
     """Print why a call failed: what is wrong with the request, a line for each field, or the status."""
-    errors = Console(stderr=True)
+    errors = Console(emoji=False, stderr=True)
     wrong = [f"the gateway refused the request: {field} {text}" for field, text in error.violations]
     for line in wrong or [str(error)]:
-        errors.print(f"[red]winnow {command}:[/red] {escape(line)}", highlight=False)
+        errors.print(f"[red]winnow {command}:[/red] {escape(printable(line))}", highlight=False)
     if "failed to connect" in error.message.lower():
         errors.print("Is `winnow serve` running, and --target its address?", highlight=False)
 
@@ -190,7 +191,7 @@ def print_answer(console: Console, watched: Sequence[str], answer: Recommendatio
     """Print the titles of the last watches, the recommended items with their scores, and where the time went."""
 
     def shown(item_id: str) -> str:
-        return titles[item_id].title if item_id in titles else f"{item_id} (unknown)"
+        return printable(titles[item_id].title if item_id in titles else f"{item_id} (unknown)")
 
     latest = ", ".join(map(shown, watched[-SHOWN_WATCHES:]))
     more = f"{len(watched) - SHOWN_WATCHES} more, then " if len(watched) > SHOWN_WATCHES else ""
@@ -201,7 +202,9 @@ def print_answer(console: Console, watched: Sequence[str], answer: Recommendatio
     for position, item in enumerate(answer.items, start=1):
         more_cells = [", ".join(f"{named.source} {named.place}" for named in item.sources)] if with_sources else []
         more_cells += [describe_move(item.move)] if moved else []
-        table.add_row(str(position), Text(shown(item.item_id)), f"{item.score:.4f}", Text(item.item_id), *more_cells)
+        table.add_row(
+            str(position), Text(shown(item.item_id)), f"{item.score:.4f}", Text(printable(item.item_id)), *more_cells
+        )
     console.print(table)
     ranked = f"{answer.ranked_count} of {answer.retrieved_count} candidates ranked"
     arm = f", arm {answer.experiment_arm}" if answer.experiment_arm else ""

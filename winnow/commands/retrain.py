@@ -54,7 +54,7 @@ def retrain(
     chosen_device = checked_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
-    console = Console(highlight=False)
+    console = Console(emoji=False, highlight=False)
     inputs = RetrainInputs(
         users_store=users_store,
         answer_logs=answer_log or [],

@@ -148,7 +148,7 @@ def train(
     chosen_device = checked_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
-    console = Console(highlight=False)
+    console = Console(emoji=False, highlight=False)
     paths = RunPaths(
         interactions=interactions,
         items=items,

@@ -53,7 +53,7 @@ def tune(
     chosen_device = checked_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     with one_line_errors(ValueError):
         basis = automatic.BASIS
         log = read_interactions(

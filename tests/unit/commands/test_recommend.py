@@ -109,6 +109,13 @@ def test_the_answer_is_printed_with_its_times(gateway: FakeGateway) -> None:
     assert "Degraded" not in result.stdout
 
 
+def test_ids_and_titles_cannot_command_the_terminal(gateway: FakeGateway) -> None:
+    gateway.items = [catalogue_pb2.Item(item_id="sku-4", title="\x1b]0;title\x07 4:smile:\u202e")]
+    result = recommend(gateway, "\x1b[31m", "sku-4")
+    assert "Watched: \\x1b[31m (unknown), \\x1b]0;title\\x07 4:smile:\\u202e" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
 def test_candidates_are_sent_and_the_sources_of_each_item_shown(gateway: FakeGateway) -> None:
     assert "sources" not in recommend(gateway, "sku-5").stdout
     for source, place in (("network", 7), ("caller", 2)):
