@@ -180,5 +180,5 @@ def _time(event: Event) -> str:
     seconds = float(event.time) if isinstance(event.time, int | float) else event.time.timestamp()
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         return f"{seconds:.0f}"

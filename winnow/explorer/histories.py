@@ -79,7 +79,7 @@ def shown_time(watch: Watch) -> str:
         return ""
     try:
         time = watch.time if isinstance(watch.time, datetime) else datetime.fromtimestamp(watch.time, UTC)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         return f"{watch.time:.0f}"
     return f"{time:%Y-%m-%d}"
 
