@@ -34,7 +34,7 @@ def check(
         Path | None, typer.Option("--settings", help="TOML file of settings that differ from the preset.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch decides by default.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; torch decides by default.")] = None,
 ) -> None:
     """Say what is in a log and what is wrong with it, and measure what training on it takes.
 

@@ -40,7 +40,7 @@ def evaluate(
         str | None, typer.Option(help="Write them under this key of the JSON file, and keep its other keys.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch decides by default.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; torch decides by default.")] = None,
 ) -> None:
     """Measure both stages of a release on held-out watches, beside baselines that learn from the same log.
 

@@ -35,7 +35,7 @@ def retrain(
     shown: ShownOption = "answers",
     skip_bad_rows: SkipBadRows = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch decides by default.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; torch decides by default.")] = None,
 ) -> None:
     """Export, train from the weights of the current release, and publish what is not worse than that.
 

@@ -66,7 +66,7 @@ def train(
     candidate_epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
     ranking_epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch decides by default.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; torch decides by default.")] = None,
     publish: Annotated[
         Literal["not-worse", "always", "never"],
         typer.Option(
