@@ -2,8 +2,8 @@
 
 A user has two keys for each kind: a hash of events by event id, and a sorted set of event ids by time. Scripts read and
 write them, so each call is one round trip, and is done as a whole or not at all. The keys of a user share a hash tag.
-Both kinds of keys are small enough for the server's compact encodings, as long as ids are not long. A server that evicts
-keys may hold one without the other: then there are no such events.
+Both kinds of keys are small enough for the server's compact encodings, as long as ids are not long. A server that
+evicts keys may hold one without the other: then there are no such events.
 """
 
 import json
