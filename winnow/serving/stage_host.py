@@ -21,7 +21,6 @@ from winnow.serving.releases import ReleaseKeeper
 from winnow.serving.server import remaining_seconds
 from winnow.serving.settings import StageSettings
 
-
 Settings = TypeVar("Settings", bound=StageSettings)
 Query = TypeVar("Query", bound=StageQuery)
 Answer = TypeVar("Answer")
