@@ -106,9 +106,10 @@ def test_dismissed_items_are_left_out(client: WinnowClient) -> None:
     before = client.recommend(user_id="dana", count=100)
     dismissed = [item.item_id for item in before.items[:3]] + ["an item that no release knows"]
     client.write_events(Event(user_id="dana", item_id=item, kind=EventKind.DISMISSAL) for item in dismissed)
-    expected = client.recommend(as_history(watched), excluded_item_ids=dismissed)
+    history = as_history(watched)
+    expected = client.recommend(history, excluded_item_ids=dismissed)
     assert_same_items(client.recommend(user_id="dana"), expected)
-    assert_same_items(client.retrieve(user_id="dana"), client.retrieve(as_history(watched), excluded_item_ids=dismissed))
+    assert_same_items(client.retrieve(user_id="dana"), client.retrieve(history, excluded_item_ids=dismissed))
     assert not set(dismissed) & {
         one.item_id for one in client.recommend([], user_id="dana", include_watched=True).items
     }
