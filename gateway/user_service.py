@@ -124,7 +124,7 @@ def read_events(message: users_pb2.WriteEventsRequest, now_seconds: int) -> list
         if kind is None:
             violations.add(f"events[{position}].kind", "is not one of WATCH, CLICK, IMPRESSION and DISMISSAL")
         elif weight is not None and kind is not EventKind.WATCH:
-            violations.add(f"events[{position}].weight", "is of a click or an impression: only a watch has a weight")
+            violations.add(f"events[{position}].weight", "is set, but only a watch has a weight")
         if seconds == 0:
             violations.add(f"events[{position}].timestamp_seconds", "is not set")
         elif now_seconds + MAX_AHEAD_SECONDS < seconds < TIME_LIMIT_SECONDS:

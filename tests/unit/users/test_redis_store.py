@@ -54,7 +54,7 @@ def test_half_of_a_user_that_was_evicted_spoils_no_read_of_others(server: RedisS
         assert server.command("DEL", f"winnow:2:{{bea}}:{suffix}") == b":1\r\n"
         click = event("2", "bea", EventKind.CLICK)
         assert await store.read(["bea", "ann"], ALL_KINDS) == [[click], [event("1")]]
-        assert [list(found.item_ids) for found in await store.watches(["bea", "ann"])] == [[], ["item 1"]]
+        assert [list(found.item_ids) for found in await store.histories(["bea", "ann"])] == [[], ["item 1"]]
         await store.close()
 
     asyncio.run(run())
