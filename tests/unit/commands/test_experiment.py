@@ -135,6 +135,13 @@ def gateway_metrics() -> Iterator[tuple[Metrics, str]]:
     thread.join()
 
 
+@pytest.mark.parametrize("path", ["{}/{}", "./{1}", "../releases/{1}", "", "."])
+def test_a_path_is_not_published(run: Run, releases: Path, other: str, path: str) -> None:
+    before = current_release_id(releases)
+    assert "is not the id of a release" in run("publish", path.format(releases, other), exit_code=1)
+    assert current_release_id(releases) == before
+
+
 def test_show_compares_the_arms(run: Run, releases: Path, other: str, gateway_metrics: tuple[Metrics, str]) -> None:
     metrics, url = gateway_metrics
     run("experiment", "start", "trial", f"--arm=b={other}:0.5")
