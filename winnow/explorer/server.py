@@ -11,8 +11,8 @@ from winnow.explorer.settings import ExplorerSettings
 
 # People look at it, a few at a time: more is a mistake or worse.
 MAX_CONNECTIONS = 64
-# A page makes so many calls one after the other at most, and a browser may be slow.
-PAGE_CALLS, BROWSER_SECONDS = 5, 10.0
+# A page makes so many calls one after the other, those for parts of a long history among them; a browser may be slow.
+PAGE_CALLS, BROWSER_SECONDS = 12, 10.0
 
 
 def bind(settings: ExplorerSettings) -> socket.socket:
