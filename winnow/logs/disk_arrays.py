@@ -36,3 +36,11 @@ class DiskArray(Generic[Number]):
             if not file.tell():
                 return np.empty(0, dtype=self._dtype)
             return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=self._dtype)
+
+
+def give_back(*arrays: NDArray[Any]) -> None:
+    """Let the system take the memory of mapped arrays, which it reads again where they are used; others stay."""
+    for array in arrays:
+        base: object = array.base
+        if isinstance(base, mmap.mmap):
+            base.madvise(mmap.MADV_DONTNEED)

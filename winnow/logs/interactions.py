@@ -8,6 +8,7 @@ import polars as pl
 
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import WatchHistories
+from winnow.logs.disk_arrays import give_back
 from winnow.logs.fingerprint import fingerprint
 from winnow.logs.input_table import InputFileError
 from winnow.logs.log_format import PLAIN_LOG, LogFormat, Ties
@@ -16,6 +17,9 @@ from winnow.logs.skipped_rows import RowsRead
 from winnow.logs.ties import tie_hashes
 from winnow.logs.timestamps import MICROSECONDS_PER_SECOND
 from winnow.logs.watches import LOG_ROW, WatchTable, read_watches
+
+# In what is hashed.
+ID_END = "\0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +82,14 @@ def select_interactions(table: WatchTable, *, vocabulary_size: int, min_item_cou
     user_ids, histories = in_order(
         table.path, (_histories(frame, rows_of_items, table.ties) for frame in table.frames())
     )
-    ids = "".join(f"{id_}\0" for column in (item_ids, user_ids) for id_ in column)
+    ids = [f"{column.str.join(ID_END).item()}{ID_END}".encode() for column in (item_ids, user_ids)]
+    data = fingerprint(*ids, histories.rows, histories.offsets, histories.timestamps, histories.weights)
+    give_back(histories.rows, histories.timestamps, histories.weights)
     return Interactions(
         vocabulary=Vocabulary(item_ids.to_list()),
         user_ids=user_ids.to_list(),
         histories=histories,
-        fingerprint=fingerprint(
-            ids.encode(), histories.rows, histories.offsets, histories.timestamps, histories.weights
-        ),
+        fingerprint=data,
         rows=replace(
             table.rows,
             dropped_item_count=len(table.item_counts) - len(item_ids),

@@ -16,11 +16,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from winnow.history import WatchHistories
-from winnow.logs.disk_arrays import DiskArray
+from winnow.logs.blocks import WATCHES_PER_BLOCK, blocks_of_lengths
+from winnow.logs.disk_arrays import DiskArray, give_back
 from winnow.logs.input_table import InputFileError
-
-# Copied at once: 64 MB of each array at most.
-WATCHES_PER_COPY = 8_000_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,16 +85,18 @@ def in_order(log: Path, parts: Iterable[PartHistories]) -> tuple[pl.Series, Watc
     return user_ids.gather(order), taken(histories, histories.offsets[order], lengths[order])
 
 
-def taken(histories: WatchHistories, begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> WatchHistories:
+def taken(
+    histories: WatchHistories,
+    begins: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    *,
+    watches_per_block: int = WATCHES_PER_BLOCK,
+) -> WatchHistories:
     """Return `histories.take(begins, lengths)`, which need not fit into memory: where it is large, it is on disk."""
-    ends = np.cumsum(lengths)
-    if not len(ends) or ends[-1] <= WATCHES_PER_COPY:
+    if int(lengths.sum()) <= watches_per_block:
         return histories.take(begins, lengths)
     watches = Watches.empty()
-    start = 0
-    while start < len(lengths):
-        done = int(ends[start - 1]) if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, done + WATCHES_PER_COPY, side="right")))
-        watches.append(histories.take(begins[start:stop], lengths[start:stop]))
-        start = stop
+    for first, last in blocks_of_lengths(lengths, watches_per_block):
+        watches.append(histories.take(begins[first:last], lengths[first:last]))
+    give_back(histories.rows, histories.weights, histories.timestamps)
     return watches.histories(lengths)
