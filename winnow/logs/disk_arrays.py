@@ -30,6 +30,10 @@ class DiskArray(Generic[Number]):
         except OSError as error:
             raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from None
 
+    def close(self) -> None:
+        """Remove what was written, unless it is mapped."""
+        self._file.close()
+
     def mapped(self) -> NDArray[Number]:
         """Return all values, read-only: the system reads pages of the file when they are used, and may drop them."""
         with self._file as file:

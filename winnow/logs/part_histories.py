@@ -6,6 +6,7 @@ Shape legend: U users, N watches.
 """
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -45,6 +46,11 @@ class Watches(NamedTuple):
         """No watches."""
         return cls(DiskArray(np.int32), DiskArray(np.float32), DiskArray(np.int64))
 
+    def close(self) -> None:
+        """Remove what was written, unless it is mapped."""
+        for column in self:
+            column.close()
+
     def append(self, histories: WatchHistories) -> None:
         """Write the watches of histories. Raises OSError where the disk is full."""
         self.rows.append(histories.rows)
@@ -65,24 +71,22 @@ def in_order(log: Path, parts: Iterable[PartHistories]) -> tuple[pl.Series, Watc
     first, second = next(read), next(read, None)
     if second is None:
         return first.user_ids, first.histories
-    watches = Watches.empty()
-    columns = []
-    for part in chain([first, second], read):
-        watches.append(part.histories)
-        columns.append((part.user_ids, part.first_rows, part.histories.lengths))
-    del first, second, part
-    user_ids, first_rows, lengths = (
-        pl.concat([ids for ids, _, _ in columns]),
-        *(np.concatenate([column[number] for column in columns]) for number in (1, 2)),
-    )
+    ids_of_parts, rows_of_parts, lengths_of_parts = [], [], []
+    with closing(Watches.empty()) as watches:
+        for part in chain([first, second], read):
+            watches.append(part.histories)
+            ids_of_parts.append(part.user_ids)
+            rows_of_parts.append(part.first_rows)
+            lengths_of_parts.append(part.histories.lengths)
+        histories = watches.histories(np.concatenate(lengths_of_parts))
+    user_ids = pl.concat(ids_of_parts)
     repeated = user_ids.filter(user_ids.is_duplicated())
     if len(repeated):
         raise InputFileError(f"{log}: the user {repeated[0]!r} is in two parts: a user's watches must be in one part")
-    histories = watches.histories(lengths)
-    order = np.argsort(first_rows, kind="stable")
+    order = np.argsort(np.concatenate(rows_of_parts), kind="stable")
     if (np.diff(order) == 1).all():
         return user_ids, histories
-    return user_ids.gather(order), taken(histories, histories.offsets[order], lengths[order])
+    return user_ids.gather(order), taken(histories, histories.offsets[order], histories.lengths[order])
 
 
 def taken(
@@ -95,8 +99,8 @@ def taken(
     """Return `histories.take(begins, lengths)`, which need not fit into memory: where it is large, it is on disk."""
     if int(lengths.sum()) <= watches_per_block:
         return histories.take(begins, lengths)
-    watches = Watches.empty()
-    for first, last in blocks_of_lengths(lengths, watches_per_block):
-        watches.append(histories.take(begins[first:last], lengths[first:last]))
-    give_back(histories.rows, histories.weights, histories.timestamps)
-    return watches.histories(lengths)
+    with closing(Watches.empty()) as watches:
+        for first, last in blocks_of_lengths(lengths, watches_per_block):
+            watches.append(histories.take(begins[first:last], lengths[first:last]))
+            give_back(histories.rows, histories.weights, histories.timestamps)
+        return watches.histories(lengths)

@@ -1,8 +1,8 @@
 """Makes the parts of a log that is larger than memory: checked as training checks it, then sorted by user."""
 
 import errno
-import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
+from winnow.locks import try_lock
 from winnow.logs.file_formats import BLOCK, BlockSize
 from winnow.logs.input_table import InputFileError
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
@@ -96,6 +97,13 @@ class _PartWriter:
         self.buffered_count = 0
 
 
+def _system_error(error: pl.exceptions.PolarsError, target: Path) -> OSError:
+    """Return the error of the operating system that polars names in its message."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    code = errno.EIO if number is None else int(number[1])
+    return OSError(code, os.strerror(code), str(target))
+
+
 @contextmanager
 def _new_folder(target: Path) -> Iterator[Path]:
     """Yield a folder beside the target that takes its place in the end; where it does not, it is removed."""
@@ -104,22 +112,18 @@ def _new_folder(target: Path) -> Iterator[Path]:
     unfinished = target.with_name(target.name + UNFINISHED)
     try:
         unfinished.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(unfinished, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise ValueError(f"{target} is being written by another process") from None
-        try:
-            # What a process has left that was killed.
-            for left in unfinished.iterdir():
-                shutil.rmtree(left)
-            yield unfinished
-            unfinished.rename(target)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            os.close(descriptor)
+        with try_lock(unfinished) as free:
+            if not free:
+                raise ValueError(f"{target} is being written by another process")
+            try:
+                # What a process has left that was killed.
+                for left in unfinished.iterdir():
+                    shutil.rmtree(left)
+                yield unfinished
+                unfinished.rename(target)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
     except pl.exceptions.PolarsError as error:
-        raise OSError(errno.EIO, str(error).splitlines()[0], str(target)) from None
+        raise _system_error(error, target) from None
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error).splitlines()[0], str(target)) from None

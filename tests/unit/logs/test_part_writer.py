@@ -4,6 +4,11 @@ import csv
 import gzip
 import io
 import json
+import resource
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +17,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from winnow.commands.data import INTERRUPTED
+from winnow.locks import try_lock
 from winnow.logs.file_formats import BlockSize
+from winnow.logs.input_table import InputFileError
 from winnow.logs.interactions import Interactions, read_interactions
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
 from winnow.logs.part_writer import write_parts
+from winnow.logs.parts import part_folders, parts_of_users
 from winnow.logs.split import SPLITS
 from winnow.logs.statistics import LogStatistics
+from winnow.logs.watches import read_watches
 
-SMALL = BlockSize(text_bytes=64, parquet_rows=3)
+SMALL = BlockSize(text_bytes=128, parquet_rows=3)
 HEADER = ["user_id", "item_id", "timestamp", "weight"]
 Row = tuple[str, str, int, float]
 
@@ -72,7 +82,7 @@ def assert_same_log(found: Interactions, expected: Interactions) -> None:
     assert statistics[0] == statistics[1]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=rows_of_logs,
     name=st.sampled_from(["log.csv", "log.csv.gz", "log.jsonl", "log.ndjson.gz", "log.parquet"]),
@@ -101,3 +111,221 @@ def test_a_log_in_parts_is_the_same_log(
     )
     assert found.row_count == len(rows)
     assert_same_log(read(folder / "parts", log_format), read(whole, log_format))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from(["ann", "bob", ""]),
+            st.sampled_from(["a", "b\nb", "", "i" * 600]),
+            st.sampled_from(["1", "2000-01-01", "soon", ""]),
+            st.sampled_from(["1", "-1", "heavy"]),
+        )
+        | st.just(None),
+        max_size=40,
+    ),
+    name=st.sampled_from(["log.csv", "log.jsonl", "log.jsonl.gz"]),
+)
+def test_rows_that_are_skipped_are_reported_alike(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str, str] | None], name: str
+) -> None:
+    path = tmp_path_factory.mktemp("log") / name
+    good = ("ann", "a", "1", "1")
+    text = io.StringIO()
+    if name == "log.csv":
+        # None is a line that is no record.
+        csv.writer(text, lineterminator="\n").writerows([HEADER, good, *(row or ["x"] * 5 for row in rows)])
+    else:
+        for row in [good, *rows]:
+            text.write((json.dumps(dict(zip(HEADER, row, strict=True))) if row else "[1, 2]") + "\n")
+    encoded = text.getvalue().encode()
+    path.write_bytes(gzip.compress(encoded) if path.suffix == ".gz" else encoded)
+    log_format = LogFormat(skip_bad_rows=True)
+    whole, in_blocks = read_watches(path, log_format), read_watches(path, log_format, SMALL)
+    assert in_blocks.rows == whole.rows
+    assert whole.rows.row_count == len(rows) + 1
+    assert pl.concat(in_blocks.frames()).equals(pl.concat(whole.frames()))
+
+
+MISSING = None, "the value is missing"
+NO_TIME = "soon", "'soon' must be seconds since 1970 or ISO 8601 text, before the year 10000"
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value", "problem"),
+    [
+        ("log.csv", "user_id", *MISSING),
+        ("log.csv", "item_id", "i" * 513, "is longer than 512 bytes"),
+        ("log.csv", "weight", "-1", "'-1' must be a number, 0 or more"),
+        ("log.csv.gz", "timestamp", *NO_TIME),
+        ("log.tsv", "item_id", *MISSING),
+        ("log.jsonl", "timestamp", *NO_TIME),
+        ("log.jsonl.gz", "user_id", *MISSING),
+        ("log.parquet", "timestamp", *NO_TIME),
+        ("log.parquet", "weight", *MISSING),
+    ],
+)
+def test_an_error_far_into_a_log_names_file_column_and_line(
+    tmp_path: Path, name: str, column: str, value: str | None, problem: str
+) -> None:
+    records: list[dict[str, str | None]] = [
+        {"user_id": f"u{number}", "item_id": 'i "1"\n', "timestamp": str(number), "weight": "1"} for number in range(20)
+    ]
+    records[15][column] = value
+    path = tmp_path / name
+    if path.suffix == ".parquet":
+        pl.DataFrame(records).write_parquet(path)
+    elif ".jsonl" in path.suffixes:
+        text = "".join(json.dumps(record) + "\n" for record in records)
+    else:
+        text = pl.DataFrame(records).write_csv(separator="\t" if ".tsv" in path.suffixes else ",")
+    if path.suffix != ".parquet":
+        path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    # Every item id has a line break, and records count from 0.
+    place = {".parquet": "row 16", ".jsonl": "line 16"}.get(path.suffixes[0], "line 32")
+    with pytest.raises(InputFileError) as whole:
+        read_watches(path)
+    with pytest.raises(InputFileError) as in_parts:
+        write_parts([path], tmp_path / "parts", size=SMALL, buffered_rows=5)
+    assert str(in_parts.value) == str(whole.value)
+    assert str(whole.value).startswith(f"{path}: column {column}, {place}: ")
+    assert str(whole.value).endswith(problem)
+    assert [found.name for found in tmp_path.iterdir()] == [name], "nothing half-written is left"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("u,i,1\n" * 30 + 'u,"i,1\n' + "u,i,1\n" * 5, "line 32: unexpected end of data"),
+        ("u,i,1\n" * 30 + 'u,"i,1\n' + "u,i,1\n" * 500, "line 32: unexpected end of data"),
+        ("u,i,1\n" * 30 + "u,i,1,2\n" + "u,i,1\n" * 5, "line 32: 4 values, but the header has 3"),
+        ("", "has no rows"),
+    ],
+)
+def test_a_line_that_is_no_record_is_named_in_whatever_block_it_is(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id,timestamp\n" + text)
+    with pytest.raises(InputFileError, match=message):
+        read_watches(path, size=SMALL)
+    with pytest.raises(InputFileError, match=message):
+        read_watches(path)
+
+
+def test_columns_have_the_same_type_in_all_blocks_of_json_lines(tmp_path: Path) -> None:
+    """An id that is a number in one block and text in another, and a weight that only the last record has."""
+    records = [{"user_id": number, "item_id": 2, "timestamp": 1} for number in range(20)]
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in [*records, {**records[0], "user_id": "x"}]))
+    assert next(read_watches(path, size=SMALL).frames()).equals(next(read_watches(path).frames()))
+    with path.open("a") as file:
+        file.write(json.dumps({**records[0], "weight": 2}) + "\n")
+    for size in (SMALL, BlockSize()):
+        with pytest.raises(InputFileError, match="column weight, line 1: the value is missing"):
+            read_watches(path, size=size)
+
+
+def test_other_programs_write_the_same_parts(tmp_path: Path) -> None:
+    """What Spark and Ray write by the scripts of docs/large-logs.md: several files a part, without a column log_row."""
+    rows: list[Row] = [(f"u{number % 5}", f"i{number % 3}", number, 1.0) for number in range(40)]
+    log = pl.DataFrame(rows, schema=HEADER, orient="row")
+    for part, of_part in (
+        log.with_columns(part=pl.Series(parts_of_users(log["user_id"], 4)))
+        .partition_by("part", as_dict=True, include_key=False)
+        .items()
+    ):
+        folder = tmp_path / "parts" / f"part={part[0]}"
+        folder.mkdir(parents=True)
+        for number, piece in enumerate(of_part.iter_slices(3)):
+            piece.write_parquet(folder / f"part-{number:05d}-6ac8.snappy.parquet", compression="snappy")
+        (folder / ".part-00000-6ac8.snappy.parquet.crc").touch()
+    (tmp_path / "parts" / "_SUCCESS").touch()
+    found = read(tmp_path / "parts")
+    users = sorted(log["user_id"].unique(maintain_order=True), key=lambda user: int(parts_of_users([user], 4)[0]))
+    assert found.user_ids == users
+    expected = read(write(tmp_path / "log.parquet", sorted(rows, key=lambda row: users.index(row[0]))))
+    assert_same_log(found, expected)
+
+
+def test_a_user_in_two_parts_is_refused(tmp_path: Path) -> None:
+    for part in ("part=0", "part=1"):
+        (tmp_path / part).mkdir()
+        write(tmp_path / part / "a.parquet", [("ann", "a", 1, 1.0)])
+    with pytest.raises(InputFileError, match="the user 'ann' is in two parts"):
+        read(tmp_path)
+
+
+def test_a_folder_that_is_no_log_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="is a folder without parts"):
+        read(tmp_path)
+    (tmp_path / "part=3").mkdir()
+    with pytest.raises(InputFileError, match="part=3 has no Parquet file"):
+        read(tmp_path)
+
+
+def test_parts_without_times_are_read_without_times(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.csv", [("ann", "a", 7, 1.0), ("bob", "b", 5, 1.0), ("ann", "b", 5, 1.0)])
+    untimed = LogFormat(no_times=True)
+    write_parts([log], tmp_path / "parts", log_format=untimed)
+    assert_same_log(read(tmp_path / "parts", untimed), read(log, untimed))
+    with pytest.raises(InputFileError, match=r"column timestamp is missing; .* or --no-times if it has none"):
+        read(tmp_path / "parts")
+
+
+def test_a_target_that_exists_is_left_alone(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.csv", [("ann", "a", 7, 1.0)])
+    (tmp_path / "parts").mkdir()
+    with pytest.raises(ValueError, match="parts exists"):
+        write_parts([log], tmp_path / "parts")
+    assert part_folders(tmp_path / "parts") == {}
+
+
+def large_log(folder: Path) -> Path:
+    return write(folder / "log.parquet", [(f"u{number}", f"item-{number}", number, 1.0) for number in range(20_000)])
+
+
+def parts_command(log: Path, target: Path) -> list[str]:
+    return [sys.executable, "-m", "winnow.cli", "data", "parts", str(log), "--to", str(target)]
+
+
+def test_a_full_disk_is_an_error_of_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    """A limit on the size of files fails in the same call as a full disk."""
+    log = large_log(tmp_path)
+    done = subprocess.run(
+        [*parts_command(log, tmp_path / "parts"), "--parts", "1"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"{tmp_path / 'parts'}: File too large"
+    assert [found.name for found in tmp_path.iterdir()] == ["log.parquet"]
+
+
+def test_a_command_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
+    log = tmp_path / "log.parquet"
+    numbers = pl.int_range(500_000, eager=True)
+    pl.DataFrame({"user_id": numbers, "item_id": numbers, "timestamp": numbers}).write_parquet(log)
+    target = tmp_path / "parts"
+    with subprocess.Popen(parts_command(log, target)) as running:
+        while running.poll() is None and not (tmp_path / "parts.unfinished").exists():
+            time.sleep(0.005)
+        running.send_signal(signal.SIGTERM)
+    assert running.returncode == INTERRUPTED
+    assert [found.name for found in tmp_path.iterdir()] == ["log.parquet"]
+
+
+def test_what_a_killed_process_has_left_is_replaced_but_not_what_another_writes(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.csv", [("ann", "a", 7, 1.0)])
+    left = tmp_path / "parts.unfinished" / "part=0"
+    left.mkdir(parents=True)
+    write(left / "00000.parquet", [("eve", "e", 7, 1.0)])
+    with try_lock(left.parent) as free:
+        assert free
+        with pytest.raises(ValueError, match="parts is being written by another process"):
+            write_parts([log], tmp_path / "parts")
+    assert (left / "00000.parquet").exists()
+    write_parts([log], tmp_path / "parts")
+    assert read(tmp_path / "parts").user_ids == ["ann"]
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["log.csv", "parts"]
