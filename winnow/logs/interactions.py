@@ -75,7 +75,8 @@ def read_interactions(
 
 def select_interactions(table: WatchTable, *, vocabulary_size: int, min_item_count: int) -> Interactions:
     """Keep the watches of the `vocabulary_size` most frequent items. Raises InputFileError where no item is left."""
-    item_ids = _most_frequent(table.item_counts, vocabulary_size=vocabulary_size, min_item_count=min_item_count)
+    kept = _most_frequent(table.item_counts, vocabulary_size=vocabulary_size, min_item_count=min_item_count)
+    item_ids = kept["item_id"]
     if not len(item_ids):
         raise InputFileError(f"{table.path}: column item_id: no item has {min_item_count} watches or more")
     rows_of_items = item_ids.to_frame().with_row_index("row")
@@ -93,15 +94,15 @@ def select_interactions(table: WatchTable, *, vocabulary_size: int, min_item_cou
         rows=replace(
             table.rows,
             dropped_item_count=len(table.item_counts) - len(item_ids),
-            dropped_row_count=table.watch_count - len(histories.rows),
+            dropped_row_count=table.watch_count - int(kept["len"].sum()),
         ),
     )
 
 
-def _most_frequent(counts: pl.DataFrame, *, vocabulary_size: int, min_item_count: int) -> pl.Series:
-    """Return item ids, the most frequent first; equally frequent ones in alphabetical order."""
+def _most_frequent(counts: pl.DataFrame, *, vocabulary_size: int, min_item_count: int) -> pl.DataFrame:
+    """Return the counts of the most frequent items, in order; equally frequent ones in alphabetical order."""
     frequent = counts.filter(pl.col("len") >= min_item_count)
-    return frequent.sort("len", "item_id", descending=[True, False]).head(vocabulary_size)["item_id"]
+    return frequent.sort("len", "item_id", descending=[True, False]).head(vocabulary_size)
 
 
 def _histories(watches: pl.DataFrame, rows_of_items: pl.DataFrame, ties: Ties) -> PartHistories:

@@ -21,7 +21,7 @@ from winnow.commands.data import INTERRUPTED
 from winnow.locks import try_lock
 from winnow.logs.file_formats import BlockSize
 from winnow.logs.input_table import InputFileError
-from winnow.logs.interactions import Interactions, read_interactions
+from winnow.logs.interactions import Interactions, read_interactions, select_interactions
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
 from winnow.logs.part_writer import write_parts
 from winnow.logs.parts import part_folders, parts_of_users
@@ -245,6 +245,28 @@ def test_other_programs_write_the_same_parts(tmp_path: Path) -> None:
     assert found.user_ids == users
     expected = read(write(tmp_path / "log.parquet", sorted(rows, key=lambda row: users.index(row[0]))))
     assert_same_log(found, expected)
+
+
+@pytest.mark.parametrize("rank_count", [1, 2, 3])
+def test_ranks_share_the_users_and_know_all_items(tmp_path: Path, rank_count: int) -> None:
+    """Whether the log is in parts or in one file."""
+    log = write(tmp_path / "log.csv", [(f"u{number % 20}", f"i{number % 4}", number, 1.0) for number in range(50)])
+    write_parts([log], tmp_path / "parts")
+    everything = read(log)
+    found: list[str] = []
+    for rank in range(rank_count):
+        own = [
+            select_interactions(read_watches(path).of_rank(rank, rank_count), vocabulary_size=9, min_item_count=1)
+            for path in (log, tmp_path / "parts")
+        ]
+        assert_same_log(*own)
+        assert own[0].vocabulary.item_ids(range(4)) == everything.vocabulary.item_ids(range(4))
+        found += own[0].user_ids
+    assert sorted(found) == sorted(everything.user_ids)
+    alone = write(tmp_path / "alone.csv", [("u", "i", 1, 1.0)])
+    with pytest.raises(InputFileError, match="too few users: rank . of 2 would have none"):
+        for rank in range(2):
+            read_watches(alone).of_rank(rank, 2)
 
 
 def test_a_user_in_two_parts_is_refused(tmp_path: Path) -> None:
