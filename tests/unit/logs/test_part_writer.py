@@ -263,10 +263,14 @@ def test_ranks_share_the_users_and_know_all_items(tmp_path: Path, rank_count: in
         assert own[0].vocabulary.item_ids(range(4)) == everything.vocabulary.item_ids(range(4))
         found += own[0].user_ids
     assert sorted(found) == sorted(everything.user_ids)
-    alone = write(tmp_path / "alone.csv", [("u", "i", 1, 1.0)])
-    with pytest.raises(InputFileError, match="too few users: rank . of 2 would have none"):
-        for rank in range(2):
-            read_watches(alone).of_rank(rank, 2)
+
+
+def test_a_rank_without_users_is_refused(tmp_path: Path) -> None:
+    alone = read_watches(write(tmp_path / "log.csv", [("u", "i", 1, 1.0)]))
+    own_rank = int(parts_of_users(["u"])[0]) % 2
+    assert alone.of_rank(own_rank, 2).watch_count == 1
+    with pytest.raises(InputFileError, match="too few users: rank [01] of 2 would have none"):
+        alone.of_rank(1 - own_rank, 2)
 
 
 def test_a_user_in_two_parts_is_refused(tmp_path: Path) -> None:
