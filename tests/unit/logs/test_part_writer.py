@@ -269,7 +269,7 @@ def test_a_rank_without_users_is_refused(tmp_path: Path) -> None:
     alone = read_watches(write(tmp_path / "log.csv", [("u", "i", 1, 1.0)]))
     own_rank = int(parts_of_users(["u"])[0]) % 2
     assert alone.of_rank(own_rank, 2).watch_count == 1
-    with pytest.raises(InputFileError, match="too few users: rank [01] of 2 would have none"):
+    with pytest.raises(InputFileError, match=r"too few users: rank [01] of 2 would have none"):
         alone.of_rank(1 - own_rank, 2)
 
 
