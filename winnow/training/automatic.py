@@ -89,7 +89,9 @@ def order(log: LogStatistics, settings: TrainingSettings) -> Decision:
     unordered = _of_history(settings, plain)
     # The copies are in memory.
     copies = 0 if log.watch_count > LARGEST_COPIED_LOG else 3
-    copied = "three shuffled copies of each history" if copies else "no shuffled copies, for want of memory"
+    copied = (
+        "three shuffled copies of each history" if copies else "no shuffled copies, which would not fit into memory"
+    )
     return Decision(
         found=f"the order of the watches says nothing ({log.order_reason})",
         leads_to=f"one average of all watches, {copied}, no successions",

@@ -61,13 +61,14 @@ class WatchedItems:
     def __init__(self, histories: RaggedRows, item_count: int, device: torch.device) -> None:
         """`histories` has one list per user."""
         self._histories = histories
+        self._lengths = histories.lengths
         self._item_count = item_count
         self._device = device
 
     def among(self, users_N: NDArray[np.int64], rows_NS: Tensor) -> Tensor:
         """Return which of the rows each user watches, bool [N, S]."""
         # Those of the whole log would not fit into memory where the log does not.
-        begins_N, lengths_N = self._histories.offsets[users_N], self._histories.lengths[users_N]
+        begins_N, lengths_N = self._histories.offsets[users_N], self._lengths[users_N]
         rows_M = self._histories.rows[stretches(begins_N, lengths_N)]
         # The pair (example, item) has the key example * item_count + item. Keys rise, for a binary search.
         examples_M = np.repeat(np.arange(len(users_N)), lengths_N)

@@ -52,12 +52,14 @@ class RollbackChunks:
     ) -> None:
         """Cut into chunks. `targets`, bool [N], says which watches may be examples; None is all of them."""
         self._histories = histories
+        # Computed once: there may be millions.
+        self._lengths = histories.lengths
         self._targets_N = np.ones(len(histories.rows), dtype=np.bool_) if targets is None else targets
         self._codes_NF = None if features is None else _codes(histories, features)
         self._chunk_length = chunk_length
         self._history_length = history_length
         # A list of a single watch has no target with a history.
-        chunk_counts = np.where(histories.lengths > 1, -(-histories.lengths // chunk_length), 0)
+        chunk_counts = np.where(self._lengths > 1, -(-self._lengths // chunk_length), 0)
         self._users = np.repeat(np.arange(len(histories)), chunk_counts)
         firsts = np.cumsum(chunk_counts) - chunk_counts
         self._starts = (np.arange(len(self._users)) - np.repeat(firsts, chunk_counts)) * chunk_length
@@ -69,7 +71,7 @@ class RollbackChunks:
     def batch(self, chunks: NDArray[np.int64]) -> ChunkBatch:
         """Gather the given chunks, int64 [B] of positions in [0, len(self))."""
         users = self._users[chunks]
-        lengths = self._histories.lengths[users, None]
+        lengths = self._lengths[users, None]
         begins = self._histories.offsets[users, None]
         positions_BC = self._starts[chunks, None] + np.arange(self._chunk_length)
         positions_BS = self._starts[chunks, None] + np.arange(-self._history_length, self._chunk_length)
