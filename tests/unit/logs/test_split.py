@@ -128,3 +128,10 @@ def test_of_many_users_of_a_window_some_are_predicted() -> None:
         kept = np.isin(whole.held_out[name].users, part.users)
         np.testing.assert_array_equal(part.targets, whole.held_out[name].targets[kept])
     assert "of 5 of 20 users, drawn at random" in some.description
+
+
+def test_users_who_were_not_held_out_are_not_when_the_log_grows() -> None:
+    """The current release has learned from their last watches, and would look better than it is."""
+    before = LogSplit.leave_last_out(numbered([5] * 50), most_users=20).validation.users
+    after = LogSplit.leave_last_out(numbered([7] * 80), most_users=20).validation.users
+    assert set(after[after < 50].tolist()) < set(before.tolist())
