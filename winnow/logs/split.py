@@ -151,8 +151,8 @@ def _drawn(histories: WatchHistories, window: NDArray[np.bool_], most_users: int
 def _some_users(users: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], str]:
     """Return at most `count` users, which stay in order, and say so if these are not all.
 
-    Every user has a random number for ever, and the smallest win: when a log grows at its end, nobody is drawn anew whose
-    watches an earlier release has learned from.
+    Every user has a random number for ever, and the smallest win: when a log grows at its end, nobody is drawn whose
+    last watches an earlier release has learned from.
     """
     if len(users) <= count:
         return users, ""
