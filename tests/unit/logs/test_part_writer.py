@@ -21,6 +21,7 @@ from winnow.commands.data import INTERRUPTED
 from winnow.locks import try_lock
 from winnow.logs.file_formats import BlockSize
 from winnow.logs.input_table import InputFileError
+from winnow.logs.inspection import inspect_items, inspect_log
 from winnow.logs.interactions import Interactions, read_interactions, select_interactions
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
 from winnow.logs.part_writer import write_parts
@@ -245,6 +246,21 @@ def test_other_programs_write_the_same_parts(tmp_path: Path) -> None:
     assert found.user_ids == users
     expected = read(write(tmp_path / "log.parquet", sorted(rows, key=lambda row: users.index(row[0]))))
     assert_same_log(found, expected)
+
+
+def test_parts_look_like_the_log_to_somebody_who_checks_it(tmp_path: Path) -> None:
+    times = [*range(30), 9, 9, 5]
+    rows = [(f"u{time % 7}", f"i{time % 4}", 1_500_000_000 + time, float(time % 3)) for time in times]
+    log = write(tmp_path / "log.csv", [*rows, ("new", "rare", 1_500_000_003, 1.0)])
+    write_parts([log], tmp_path / "parts", size=SMALL, buffered_rows=4)
+    expected, found = inspect_log(log), inspect_log(tmp_path / "parts")
+    assert list(found.facts()) == list(expected.facts())
+    assert list(found.remarks()) == list(expected.remarks())
+    assert len(list(found.remarks())) == 4
+    assert list(found.refusals()) == []
+    items = tmp_path / "items.csv"
+    items.write_text("item_id,title\ni0,Zero\nx,X\n")
+    assert inspect_items(items, found) == inspect_items(items, expected)
 
 
 @pytest.mark.parametrize("rank_count", [1, 2, 3])
