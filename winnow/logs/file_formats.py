@@ -154,7 +154,7 @@ def _text_contents(path: Path, kind: str, *, skip_malformed: bool, size: BlockSi
 
 
 def _frame(block: TextBlock, schema: pl.Schema | None) -> pl.DataFrame:
-    source = io.BytesIO(block.text)
+    source = block.text
     if block.delimiter:
         return pl.read_csv(source, separator=block.delimiter, infer_schema=False)
     return pl.read_ndjson(source, schema=schema, infer_schema_length=None)

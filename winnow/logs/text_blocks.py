@@ -72,12 +72,13 @@ def text_blocks(path: Path, *, delimited: bool, block_bytes: int | None) -> Iter
             is_endless = block_bytes is not None and len(content) >= block_bytes * MOST_BLOCKS_OF_A_RECORD
             end = len(content) if is_last or is_endless else _end_of_records(content, delimiter)
             body, begun = content[:end], content[end:]
-            if body.strip() or (is_first and is_last and (header or body)):
+            # Blank lines alone are no block, but a file is at least one.
+            if (body and not body.isspace()) or (is_first and is_last and (header or body)):
                 yield TextBlock(delimiter=delimiter, header=header, body=body, first_line=line)
                 is_first = False
-            line += body.count(b"\n")
             if is_last:
                 return
+            line += body.count(b"\n")
 
 
 @contextmanager
