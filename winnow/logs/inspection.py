@@ -8,14 +8,13 @@ from typing import NamedTuple, Self
 
 import polars as pl
 
-from winnow.logs.input_table import InputTable
 from winnow.logs.interactions import select_interactions
 from winnow.logs.items_file import items_table
 from winnow.logs.log_format import PLAIN_LOG, LogFormat, TimeUnit
 from winnow.logs.split import HELD_OUT_COUNT
 from winnow.logs.statistics import LogStatistics
 from winnow.logs.timestamps import MICROSECONDS_PER_SECOND, TIMESTAMP_LIMIT_SECONDS, likely_unit
-from winnow.logs.watches import WatchTable, check_columns, read_watches
+from winnow.logs.watches import WatchTable, check_columns, first_block, read_watches
 
 # Times of watches lie between these years; others are more likely in another unit.
 FIRST_YEAR, LAST_YEAR = 1990, 2100
@@ -118,10 +117,8 @@ def inspect_log(path: Path, log_format: LogFormat = PLAIN_LOG) -> LogInspection:
 
 
 def _likely_unit(path: Path, log_format: LogFormat) -> TimeUnit | None:
-    """Guess the unit of the times in the first block of a log; those of parts have a type."""
-    if path.is_dir():
-        return None
-    first = next(InputTable.blocks(path, log_format.column_names, skip_bad_rows=True))
+    """Guess the unit of the times in the first block of a log."""
+    first = first_block(path, log_format)
     if not first.frame.height:
         return None
     check_columns(first)

@@ -113,6 +113,13 @@ def read_watches(path: Path, log_format: LogFormat = PLAIN_LOG, size: BlockSize 
     return WatchTable.of(path, [(_InMemory(frame), frame, rows)], log_format.ties)
 
 
+def first_block(path: Path, log_format: LogFormat = PLAIN_LOG) -> InputTable:
+    """Return the first rows of a log as they are in the file. Raises InputFileError as `read_watches` does."""
+    if path.is_dir():
+        path = next(iter(_files_of_parts(path).values()))[0]
+    return next(InputTable.blocks(path, log_format.column_names, skip_bad_rows=True))
+
+
 def watch_blocks(
     path: Path, log_format: LogFormat = PLAIN_LOG, size: BlockSize = BLOCK
 ) -> Iterator[tuple[pl.DataFrame, RowsRead]]:
@@ -208,18 +215,24 @@ class _Folder:
             yield table.usable(frame)
 
 
+def _files_of_parts(log: Path) -> dict[int, list[Path]]:
+    found = {}
+    for number, folder in part_folders(log).items():
+        found[number] = sorted(file for file in folder.glob("*.parquet") if not file.name.startswith((".", "_")))
+        if not found[number]:
+            raise InputFileError(f"{folder} has no Parquet file")
+    if not found:
+        raise InputFileError(f"{log} is a folder without parts, which `winnow data parts` makes of a log")
+    return found
+
+
 def _read_folder(
     log: Path, log_format: LogFormat, size: BlockSize
 ) -> Iterator[tuple[WatchPart, pl.DataFrame, RowsRead]]:
-    folders = part_folders(log)
-    if not folders:
-        raise InputFileError(f"{log} is a folder without parts, which `winnow data parts` makes of a log")
+    found = _files_of_parts(log)
     first_row = 0
-    part_count = max(folders) + 1
-    for number, folder in folders.items():
-        files = sorted(file for file in folder.glob("*.parquet") if not file.name.startswith((".", "_")))
-        if not files:
-            raise InputFileError(f"{folder} has no Parquet file")
+    part_count = max(found) + 1
+    for number, files in found.items():
         part = _Folder(
             log=log,
             number=number,

@@ -263,6 +263,14 @@ def test_parts_look_like_the_log_to_somebody_who_checks_it(tmp_path: Path) -> No
     assert inspect_items(items, found) == inspect_items(items, expected)
 
 
+def test_the_unit_of_times_is_guessed_in_parts_of_other_programs(tmp_path: Path) -> None:
+    (tmp_path / "part=0").mkdir()
+    write(tmp_path / "part=0" / "a.parquet", [("ann", "a", 1_500_000_000_000, 1.0)] * 3)
+    assert list(inspect_log(tmp_path).refusals()) == ["the times look like milliseconds: --time-unit milliseconds"]
+    with pytest.raises(InputFileError, match=r"part=0/a.parquet: column timestamp, row 1: .*these look like millis"):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize("rank_count", [1, 2, 3])
 def test_ranks_share_the_users_and_know_all_items(tmp_path: Path, rank_count: int) -> None:
     """Whether the log is in parts or in one file."""
