@@ -16,6 +16,8 @@ from winnow.logs.timestamps import read_microseconds
 
 LOG_ROW = "log_row"
 """The column that says in which order the rows of all parts were in the log that they were made from."""
+# Of items in parts, before they are added up.
+COUNTS_AT_ONCE = 5_000_000
 SCHEMA = pl.Schema({"user_id": pl.String, "item_id": pl.String, "microseconds": pl.Int64, "weight": pl.Float32})
 
 
@@ -45,20 +47,21 @@ class WatchTable:
         """Count while the parts are read for the first time."""
         parts: list[WatchPart] = []
         rows = RowsRead(row_count=0)
-        counts = pl.DataFrame(schema={"item_id": pl.String, "len": pl.UInt32, "first": pl.Int64})
+        counts: list[pl.DataFrame] = []
         for part, frame, of_part in read:
             parts.append(part)
             repeated_count = frame.height - frame.n_unique(["user_id", "item_id", "microseconds"])
             rows = rows.and_then(replace(of_part, repeated_count=repeated_count))
-            found = frame.group_by("item_id").agg(pl.len().cast(pl.UInt32), pl.col(LOG_ROW).first().alias("first"))
-            counts = pl.concat([counts, found]).group_by("item_id").agg(pl.col("len").sum(), pl.col("first").min())
+            counts.append(frame.group_by("item_id").agg(pl.len(), pl.col(LOG_ROW).first().alias("first")))
+            if sum(map(len, counts[1:])) > COUNTS_AT_ONCE:
+                counts = [_added(counts)]
         if rows.row_count == rows.skipped_count:
             raise InputFileError(f"{path}: no row can be used; {rows.first_skipped[0]}")
         return cls(
             path=path,
             parts=parts,
             rows=rows,
-            item_counts=counts.sort("first").select("item_id", "len"),
+            item_counts=_added(counts).sort("first").select("item_id", "len"),
             ties=ties,
         )
 
@@ -81,6 +84,12 @@ class WatchTable:
         """Read part after part."""
         for part in self.parts:
             yield part.read()
+
+
+def _added(counts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    if len(counts) == 1:
+        return counts[0]
+    return pl.concat(counts).group_by("item_id").agg(pl.col("len").sum(), pl.col("first").min())
 
 
 @dataclass(frozen=True, eq=False)
