@@ -12,14 +12,12 @@ from typing import Any
 
 import polars as pl
 
-from winnow.logs.text_blocks import TextBlock, text_blocks
+from winnow.logs.text_blocks import InputFileError, TextBlock, text_blocks
+
+__all__ = ["BLOCK", "WHOLE_FILE", "BlockSize", "FileContent", "InputFileError", "read_blocks", "read_file"]
 
 TEXT_SUFFIXES = (".csv", ".tsv")
 JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
-
-
-class InputFileError(ValueError):
-    """An input file cannot be used; the message names the file and, where they are known, the column and the line."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,13 @@ from typing import BinaryIO
 DELIMITERS = ",;\t|"
 # What is longer is no header: a line of a gigabyte must not be read as one.
 LONGEST_HEADER_LINE = 1 << 20
+MOST_HEADER_LINES = 1000
 # A record that goes on for this many blocks has a quote that is never closed.
 MOST_BLOCKS_OF_A_RECORD = 8
+
+
+class InputFileError(ValueError):
+    """An input file cannot be used; the message names the file and, where they are known, the column and the line."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,11 +62,12 @@ def text_blocks(path: Path, *, delimited: bool, block_bytes: int | None) -> Iter
     """Yield a text file, which may be compressed, in blocks of about `block_bytes`, or in one; an empty file has none.
 
     A record is never cut, line breaks within quotes included. Where one does not end, the block does not either: after
-    MOST_BLOCKS_OF_A_RECORD it is yielded as it is. Raises OSError, EOFError and zlib.error.
+    MOST_BLOCKS_OF_A_RECORD it is yielded as it is. Raises InputFileError for a header without an end, OSError, EOFError
+    and zlib.error.
     """
     delimiter = _delimiter(path) if delimited else ""
     with opened(path) as file:
-        header = _header(file, delimiter) if delimited else b""
+        header = _header(path, file, delimiter) if delimited else b""
         line = 1 + header.count(b"\n")
         begun = b""
         is_first = True
@@ -96,12 +102,14 @@ def _delimiter(path: Path) -> str:
     return max(DELIMITERS, key=header.count)
 
 
-def _header(file: BinaryIO, delimiter: str) -> bytes:
-    """Read the first record that is not empty."""
+def _header(path: Path, file: BinaryIO, delimiter: str) -> bytes:
+    """Read the first record that is not empty. Raises InputFileError where it is too long to be a header."""
     lines: list[bytes] = []
 
     def read() -> Iterator[bytes]:
         while line := file.readline(LONGEST_HEADER_LINE):
+            if len(line) == LONGEST_HEADER_LINE or len(lines) == MOST_HEADER_LINES:
+                raise InputFileError(f"{path}: the header has no end")
             lines.append(line)
             yield line
 
