@@ -100,8 +100,8 @@ def inspect_log(path: Path, log_format: LogFormat = PLAIN_LOG) -> LogInspection:
     """
     likely = None if log_format.no_times else _likely_unit(path, log_format)
     read_format = replace(log_format, skip_bad_rows=True, time_unit=likely or log_format.time_unit)
-    watches = read_watches(path, read_format)
-    parts = [_PartFacts.of(frame) for frame in watches.frames()]
+    parts: list[_PartFacts] = []
+    watches = read_watches(path, read_format, look=lambda frame: parts.append(_PartFacts.of(frame)))
     everything = select_interactions(watches, vocabulary_size=watches.watch_count, min_item_count=1)
     return LogInspection(
         watches=watches,
@@ -137,14 +137,14 @@ class _PartFacts(NamedTuple):
     @classmethod
     def of(cls, frame: pl.DataFrame) -> Self:
         times = frame["microseconds"]
-        gaps = frame.select(pl.col("microseconds").diff().over("user_id")).to_series()
-        counts = frame["user_id"].value_counts()["count"]
+        goes_back = (pl.col("microseconds").diff() < 0).any().alias("goes_back")
+        users = frame.group_by("user_id").agg(pl.len(), goes_back)
         return cls(
-            short_user_count=int((counts <= HELD_OUT_COUNT).sum()),
+            short_user_count=int((users["len"] <= HELD_OUT_COUNT).sum()),
             first=int(times.to_numpy().min(initial=LAST_MICROSECOND)),
             last=int(times.to_numpy().max(initial=-LAST_MICROSECOND)),
             rewatched_count=frame.height - frame.n_unique(["user_id", "item_id"]),
-            in_time_order=not (gaps < 0).any(),
+            in_time_order=not users["goes_back"].any(),
         )
 
 

@@ -1,6 +1,6 @@
 """Reads the rows of an interaction log: one file, or a folder of the parts of a log that is larger than memory."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, Self
@@ -43,13 +43,20 @@ class WatchTable:
     ties: Ties
 
     @classmethod
-    def of(cls, path: Path, read: Iterable[tuple[WatchPart, pl.DataFrame, RowsRead]], ties: Ties) -> Self:
-        """Count while the parts are read for the first time."""
+    def of(
+        cls,
+        path: Path,
+        read: Iterable[tuple[WatchPart, pl.DataFrame, RowsRead]],
+        ties: Ties,
+        look: Callable[[pl.DataFrame], None],
+    ) -> Self:
+        """Count while the parts are read for the first time; `look` is shown each of them."""
         parts: list[WatchPart] = []
         rows = RowsRead(row_count=0)
         counts: list[pl.DataFrame] = []
         for part, frame, of_part in read:
             parts.append(part)
+            look(frame)
             repeated_count = frame.height - frame.n_unique(["user_id", "item_id", "microseconds"])
             rows = rows.and_then(replace(of_part, repeated_count=repeated_count))
             counts.append(frame.group_by("item_id").agg(pl.len(), pl.col(LOG_ROW).first().alias("first")))
@@ -105,21 +112,29 @@ class _InMemory:
         return _InMemory(self.frame.filter(pl.col("user_id").is_in(own.implode()))) if len(own) else None
 
 
-def read_watches(path: Path, log_format: LogFormat = PLAIN_LOG, size: BlockSize = BLOCK) -> WatchTable:
+def read_watches(
+    path: Path,
+    log_format: LogFormat = PLAIN_LOG,
+    size: BlockSize = BLOCK,
+    *,
+    look: Callable[[pl.DataFrame], None] = lambda _: None,
+) -> WatchTable:
     """Read the watches of all items from a file, or from a folder of parts (docs/large-logs.md).
+
+    `look` is shown the watches of each part while they are in memory.
 
     Ids are text; integers are converted. A timestamp is seconds since 1970 (or the format's unit), with or without a
     fraction, or ISO 8601 text, in UTC unless it names a zone. Raises InputFileError that names the file, the column and
     the first line at fault.
     """
     if path.is_dir():
-        return WatchTable.of(path, _read_folder(path, log_format, size), log_format.ties)
+        return WatchTable.of(path, _read_folder(path, log_format, size), log_format.ties, look)
     frames, rows = [], RowsRead(row_count=0)
     for frame, of_block in watch_blocks(path, log_format, size):
         frames.append(frame)
         rows = rows.and_then(of_block)
     frame = pl.concat(frames).with_row_index(LOG_ROW).cast({LOG_ROW: pl.Int64})
-    return WatchTable.of(path, [(_InMemory(frame), frame, rows)], log_format.ties)
+    return WatchTable.of(path, [(_InMemory(frame), frame, rows)], log_format.ties, look)
 
 
 def first_block(path: Path, log_format: LogFormat = PLAIN_LOG) -> InputTable:

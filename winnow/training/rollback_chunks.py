@@ -102,7 +102,9 @@ class RollbackChunks:
         """The first watch of each item by each user, and how many of these are before each watch, int64 [N + 1]."""
         first_N = _first_watches(self._histories)
         distinct = RaggedRows(self._histories.rows[first_N], np.array([0, first_N.sum()]))
-        return distinct, np.concatenate([[0], np.cumsum(first_N)])
+        before = np.zeros(len(first_N) + 1, dtype=np.int64)
+        np.cumsum(first_N, out=before[1:])
+        return distinct, before
 
 
 def _codes(histories: RaggedRows, features: WatchFeatures) -> NDArray[np.unsignedinteger]:
@@ -115,11 +117,14 @@ def _codes(histories: RaggedRows, features: WatchFeatures) -> NDArray[np.unsigne
 
 def _first_watches(histories: RaggedRows) -> NDArray[np.bool_]:
     """Say of each watch whether it is its user's first one of the item, bool [N]."""
-    users = np.repeat(np.arange(len(histories)), histories.lengths)
-    order = np.lexsort((histories.rows, users))  # stable: equal pairs stay in time order
-    users, rows = users[order], histories.rows[order]
-    first_N = np.ones(len(order), dtype=np.bool_)
-    first_N[order[1:]] = (users[1:] != users[:-1]) | (rows[1:] != rows[:-1])
+    first_N = np.ones(len(histories.rows), dtype=np.bool_)
+    for first, last in blocks_of_lengths(histories.lengths):
+        block = histories.slice(first, last)
+        users = np.repeat(np.arange(len(block)), block.lengths)
+        order = np.lexsort((block.rows, users))  # stable: equal pairs stay in time order
+        users, rows = users[order], block.rows[order]
+        repeats = order[1:][(users[1:] == users[:-1]) & (rows[1:] == rows[:-1])]
+        first_N[repeats + histories.offsets[first]] = False
     return first_N
 
 
