@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.planted_logs import STREAM, write_stream
 from winnow.commands.data import INTERRUPTED
 from winnow.locks import try_lock
 from winnow.logs.file_formats import BlockSize
@@ -379,3 +381,33 @@ def test_what_a_killed_process_has_left_is_replaced_but_not_what_another_writes(
     write_parts([log], tmp_path / "parts")
     assert read(tmp_path / "parts").user_ids == ["ann"]
     assert sorted(found.name for found in tmp_path.iterdir()) == ["log.csv", "parts"]
+
+
+PEAK_MEMORY = """
+import sys
+from pathlib import Path
+from winnow.logs.interactions import read_interactions
+log = read_interactions(Path(sys.argv[1]), vocabulary_size=10**9, min_item_count=1)
+status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+print(log.fingerprint, int(status["VmHWM"].split()[0]))
+"""
+
+
+def peak_kilobytes(log: Path) -> tuple[str, int]:
+    command = [sys.executable, "-c", PEAK_MEMORY, str(log)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    fingerprint, kilobytes = done.stdout.split()
+    return fingerprint, int(kilobytes)
+
+
+@pytest.mark.slow
+def test_a_log_in_parts_takes_little_memory(tmp_path: Path) -> None:
+    stream = replace(STREAM, user_count=100_000, item_count=20_000, taste_count=100, watches_per_file=4_000_000)
+    write_stream(stream, tmp_path / "stream", watch_count=4_000_000, seed=1)
+    [whole] = (tmp_path / "stream").iterdir()
+    write_parts([whole], tmp_path / "parts")
+    _, base = peak_kilobytes(write(tmp_path / "small.csv", [("u", "i", 1, 1.0)]))
+    expected, in_memory = peak_kilobytes(whole)
+    found, in_parts = peak_kilobytes(tmp_path / "parts")
+    assert found == expected
+    assert in_parts - base < (in_memory - base) / 3
