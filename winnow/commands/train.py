@@ -20,7 +20,8 @@ def train(
     interactions: Annotated[
         Path,
         typer.Option(
-            help="CSV, JSON lines or Parquet with the columns user_id, item_id, timestamp and optionally weight."
+            help="CSV, JSON lines or Parquet with the columns user_id, item_id, timestamp and optionally weight, or a "
+            "folder of parts (winnow data parts)."
         ),
     ],
     items: Annotated[
