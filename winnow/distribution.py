@@ -11,6 +11,7 @@ _EXTRA_OF_PACKAGE = {
     "hdrh": "loadtest",
     **dict.fromkeys(("jinja2", "starlette", "uvicorn"), "explorer"),
     "optuna": "tune",
+    "pymilvus": "milvus",
     **dict.fromkeys(
         (
             "grpc_health", "grpc_reflection", "lark", "numpy", "prometheus_client", "pydantic", "pydantic_settings",
