@@ -14,7 +14,7 @@ from pymilvus.grpc_gen import common_pb2, milvus_pb2, milvus_pb2_grpc, schema_pb
 from winnow.history import NO_ROWS, RaggedRows, Rows
 from winnow.milvus.connection import MilvusAddress
 from winnow.milvus.expressions import EngineFilter
-from winnow.milvus.index import ALLOWED_ROWS_AT_ONCE, MAX_ROWS, MilvusIndex
+from winnow.milvus.index import ALLOWED_ROWS_AT_ONCE, MAX_ROWS, NO_FILTER, MilvusIndex
 from winnow.milvus.record import CollectionRecord
 from winnow.queries import Candidates, Restriction, RetrievalQuery
 from winnow.rpc.errors import DeadlineError, UnavailableError
@@ -52,7 +52,7 @@ def first_rows(request: milvus_pb2.SearchRequest) -> milvus_pb2.SearchResults:
 
 
 @dataclass
-class Fake(milvus_pb2_grpc.MilvusServiceServicer):
+class Fake(milvus_pb2_grpc.MilvusServiceServicer):  # type: ignore[misc]
     answer: Answer
     pause_seconds: float = 0
     requests: list[milvus_pb2.SearchRequest] = field(default_factory=list)
@@ -180,7 +180,7 @@ def test_where_nobody_listens_the_call_fails_at_once() -> None:
         async with address.channel() as channel:
             index = MilvusIndex(channel, address, RECORD, ITEM_COUNT)
             deadline = asyncio.get_running_loop().time() + 30
-            await index.search(np.ones((1, 2), dtype=np.float32), query_of([5], [[]]), {}.__getitem__, deadline)
+            await index.search(np.ones((1, 2), dtype=np.float32), query_of([5], [[]]), lambda _: NO_FILTER, deadline)
 
     with pytest.raises(UnavailableError, match="Milvus does not answer: UNAVAILABLE"):
         asyncio.run(main())
