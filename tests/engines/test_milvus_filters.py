@@ -24,6 +24,7 @@ from winnow.catalogue.filters.expression import (
     Prefix,
     Present,
     Suffix,
+    all_of,
     any_of,
     negation,
 )
@@ -56,7 +57,7 @@ HOSTILE = [
     "😀",
     "not true",
     "\\u0041",
-    "x" * 2000,
+    "x" * 500,
 ]
 
 
@@ -70,6 +71,7 @@ class Filled:
 
     def found(self, expression: Expression) -> list[int]:
         translated = translate(expression, self.fields).expression
+        assert translated is not None
         found = self.client.query("filters", translated, output_fields=[ROW_FIELD], limit=ITEM_COUNT)
         return sorted(int(item[ROW_FIELD]) for item in found)
 
@@ -88,9 +90,13 @@ def random_values(rng: random.Random) -> dict[str, list[Any]]:
         times = [datetime.min, datetime.max, datetime(1970, 1, 1), datetime(1970, 1, 1) + timedelta(rng.uniform(-9, 9))]
         return rng.choice(times).replace(tzinfo=UTC)
 
+    def texts() -> list[str]:
+        # One list in a hundred is so long that a pattern over it is compared with many places.
+        return list(dict.fromkeys(text() for _ in range(200 if rng.random() < 0.01 else rng.randint(0, 4))))
+
     makers: dict[str, Callable[[], Any]] = {
         "text": text,
-        "a list": lambda: list({text() for _ in range(rng.randint(0, 4))}),
+        "a list": texts,
         "number": lambda: rng.choice([float(rng.randint(-3, 3)), rng.gauss(0, 1), 1e300, -1e-300, 5e-324, 2.0**53]),
         "NOT": moment,
         "boolean": lambda: rng.random() < 0.5,
@@ -144,6 +150,22 @@ def test_a_hostile_text_is_compared_and_never_read(filled: Filled, text: str) ->
     for expression in [*compared, *map(negation, compared), any_of(compared)]:
         assert filled.found(expression) == filled.expected(expression)
     assert len(filled.found(compared[0])) < ITEM_COUNT / 2
+
+
+def test_the_longest_filters_that_are_taken_are_not_too_deep(filled: Filled) -> None:
+    comparisons = [
+        *(Comparison("text", Operator.EQUAL, Prefix(f"a{number}")) for number in range(50)),
+        *(Comparison("number", Operator.EQUAL, float(number)) for number in range(40)),
+        *(Comparison("a list", Operator.HAS, Suffix(f"{number}b")) for number in range(10)),
+    ]
+    assert filled.fields["a list"].capacity > 40
+    deep: Expression = comparisons[0]
+    for number in range(20):
+        other = comparisons[1 + number]
+        deep = negation(all_of([other, deep])) if number % 2 else any_of([other, deep])
+    for expression in (any_of(comparisons), all_of(map(negation, comparisons)), deep, negation(deep)):
+        assert translate(expression, filled.fields).expression is not None
+        assert filled.found(expression) == filled.expected(expression)
 
 
 @settings(max_examples=100, deadline=None)

@@ -6,17 +6,28 @@ says whether there is a value, and every comparison asks it.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from winnow.catalogue.filters.expression import And, Comparison, Expression, Not, Operator, Or, Prefix, Present, Suffix
+from winnow.catalogue.filters.expression import (
+    And,
+    Comparison,
+    Expression,
+    Not,
+    Operator,
+    Or,
+    Prefix,
+    Present,
+    Suffix,
+    Value,
+)
 from winnow.catalogue.literals import microseconds
 from winnow.catalogue.schema import AttributeType
 from winnow.milvus.record import ROW_FIELD, AttributeField
 
 # A pattern is compared with each place of a list, so it may become long.
-MAX_EXPRESSION_CHARACTERS = 512 * 1024
+MAX_EXPRESSION_CHARACTERS = 1024 * 1024
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _-.,:")
 _FIRST_SURROGATE, _AFTER_SURROGATES = 0xD800, 0xE000
 _OPERATORS = {Operator.EQUAL: "==", Operator.HAS: "=="}
@@ -34,10 +45,16 @@ class EngineFilter:
         return sys.getsizeof(self.expression)
 
 
+class _TooLongError(Exception):
+    """The expression would be longer than it may be."""
+
+
 def translate(expression: Expression, fields: Mapping[str, AttributeField]) -> EngineFilter:
     """Return what matches the same rows in Milvus, given the fields by attribute."""
-    text = _of(expression, fields)
-    return EngineFilter(text if len(text) <= MAX_EXPRESSION_CHARACTERS else None)
+    try:
+        return EngineFilter(_Translator(fields).text(expression))
+    except _TooLongError:
+        return EngineFilter(None)
 
 
 def literal(text: str) -> str:
@@ -46,33 +63,68 @@ def literal(text: str) -> str:
                          for c in text) + '"'  # fmt: skip
 
 
-def _of(expression: Expression, fields: Mapping[str, AttributeField]) -> str:
-    match expression:
-        case And(terms=()):
-            return f"{ROW_FIELD} >= 0"
-        case And(terms=terms):
-            return " && ".join(f"({_of(term, fields)})" for term in terms)
-        case Or(terms=terms):
-            return " || ".join(f"({_of(term, fields)})" for term in terms)
-        case Not(term=term):
-            return f"not ({_of(term, fields)})"
-        case Present(attribute=name):
-            return _present(fields[name])
-        case Comparison(attribute=name, operator=Operator.NOT_EQUAL, value=value):
-            equal = _of(Comparison(name, Operator.EQUAL, value), fields)
-            return f"{_present(fields[name])} && not ({equal})"
-        case Comparison(attribute=name, operator=operator, value=value):
-            field = fields[name]
-            return f"{_present(field)} && ({_comparison(field, operator, value)})"
+class _Translator:
+    def __init__(self, fields: Mapping[str, AttributeField]) -> None:
+        self._fields = fields
+        self._characters_left = MAX_EXPRESSION_CHARACTERS
+
+    def text(self, expression: Expression) -> str:
+        match expression:
+            case And(terms=()):
+                return f"{ROW_FIELD} >= 0"
+            case And(terms=terms):
+                return _joined("&&", [self.text(term) for term in terms])
+            case Or(terms=terms):
+                return _joined("||", [self.text(term) for term in terms])
+            case Not(term=term):
+                return f"not ({self.text(term)})"
+            case Present(attribute=name):
+                return _present(self._fields[name])
+            case Comparison(attribute=name, operator=Operator.NOT_EQUAL, value=value):
+                equal = self.text(Comparison(name, Operator.EQUAL, value))
+                return f"{_present(self._fields[name])} && not ({equal})"
+            case Comparison(attribute=name, operator=operator, value=value):
+                field = self._fields[name]
+                compared = (
+                    self._in_list(field, value)
+                    if field.type is AttributeType.LIST
+                    else _compared(field, operator, value)
+                )
+                self._spend(len(compared))
+                return f"{_present(field)} && ({compared})"
+
+    def _in_list(self, field: AttributeField, value: Value) -> str:
+        match value:
+            case Prefix(text=text):
+                places, start = field.value, text
+            case Suffix(text=text):
+                places, start = field.backwards, text[::-1]
+            case _:
+                return f"array_contains({field.value}, {literal(str(value))})"
+        # Before it is written out as often as the longest list has texts.
+        self._spend(field.capacity * len(_starts_with(places, start)))
+        return _joined("||", [_starts_with(f"{places}[{place}]", start) for place in range(field.capacity)])
+
+    def _spend(self, characters: int) -> None:
+        """Raise _TooLongError where there is no room for so many characters more."""
+        self._characters_left -= characters
+        if self._characters_left < 0:
+            raise _TooLongError
+
+
+def _joined(operator: str, terms: Sequence[str]) -> str:
+    """Join terms as a balanced tree: Milvus would nest a row of them, and refuses what is nested a hundred deep."""
+    if len(terms) == 1:
+        return terms[0]
+    middle = len(terms) // 2
+    return f"({_joined(operator, terms[:middle])}) {operator} ({_joined(operator, terms[middle:])})"
 
 
 def _present(field: AttributeField) -> str:
     return f"{field.present} == true"
 
 
-def _comparison(field: AttributeField, operator: Operator, value: object) -> str:
-    if field.type is AttributeType.LIST:
-        return _in_list(field, value)
+def _compared(field: AttributeField, operator: Operator, value: Value) -> str:
     match value:
         case bool():
             return f"{field.value} == {'true' if value else 'false'}"
@@ -84,20 +136,9 @@ def _comparison(field: AttributeField, operator: Operator, value: object) -> str
             wanted = literal(value)
         case datetime():
             wanted = str(microseconds(value))
-        case _:
+        case float():
             wanted = repr(value)
     return f"{field.value} {_OPERATORS.get(operator, operator)} {wanted}"
-
-
-def _in_list(field: AttributeField, value: object) -> str:
-    match value:
-        case Prefix(text=text):
-            places, start = field.value, text
-        case Suffix(text=text):
-            places, start = field.backwards, text[::-1]
-        case _:
-            return f"array_contains({field.value}, {literal(str(value))})"
-    return " || ".join(f"({_starts_with(f'{places}[{place}]', start)})" for place in range(field.capacity))
 
 
 def _starts_with(field: str, start: str) -> str:
