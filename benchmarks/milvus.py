@@ -50,7 +50,7 @@ def main() -> None:
         started = time.monotonic()
         engine = ["--engine=milvus", f"--engine-address={server.uri}"]
         command = [sys.executable, "-m", "winnow", "publish", current_release_id(releases), f"--releases={releases}"]
-        published = subprocess.run([*command, *engine], check=True, capture_output=True, text=True)
+        published = subprocess.run([*command, *engine], check=True, stdout=subprocess.PIPE, text=True)
         publish_seconds = time.monotonic() - started
         services = {
             "embedded": stack.enter_context(_service(releases)),

@@ -7,10 +7,12 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 import yaml
@@ -18,6 +20,7 @@ import yaml
 from winnow.serving.local_stack import free_port
 
 START_SECONDS = 120.0
+NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +39,11 @@ class MilvusServer:
 
 
 @contextmanager
-def milvus_server(directory: Path) -> Iterator[MilvusServer]:
-    """Yield a server with its data in an empty directory, after ten seconds. Skips where it is not installed."""
+def milvus_server(directory: Path, settings: Mapping[str, Any] = NO_SETTINGS) -> Iterator[MilvusServer]:
+    """Yield a server with its data in an empty directory, after ten seconds. Skips where it is not installed.
+
+    `settings` are those of the template of the wheel.
+    """
     if importlib.util.find_spec("milvus") is None:
         pytest.skip("THE SERVER OF MILVUS IS NOT INSTALLED: pip install milvus==2.3.5 (Linux on x86-64)")
     from milvus import MilvusServerConfig, _initialize_data_files
@@ -48,6 +54,8 @@ def milvus_server(directory: Path) -> Iterator[MilvusServer]:
         config.update(
             **{key: free_port("127.0.0.1") for key in config.config_key_maps.values() if key.endswith("_port")}
         )
+        for name, value in settings.items():
+            config.set(name, value)
         config.resolve()
         _give_etcd_ports(directory / "configs", config.get("etcd_port"))
         _initialize_data_files(str(directory))
@@ -69,7 +77,8 @@ def milvus_server(directory: Path) -> Iterator[MilvusServer]:
         )
         stack.callback(_stop, process)
         _wait(f"http://127.0.0.1:{metrics_port}/healthz", process)
-        yield MilvusServer(uri=f"http://127.0.0.1:{config.get('proxy_port')}", process=process)
+        scheme = "https" if settings.get("tls_mode") else "http"
+        yield MilvusServer(uri=f"{scheme}://localhost:{config.get('proxy_port')}", process=process)
 
 
 def _give_etcd_ports(directory: Path, port: int) -> None:
