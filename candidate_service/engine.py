@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import grpc
 import numpy as np
+import structlog
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -33,6 +34,8 @@ from winnow.release.reader import Release, ReleaseError
 from winnow.rpc.errors import ServiceError
 from winnow.serving.device import Device, work_of
 from winnow.serving.filters import CompiledFilters
+
+_log = structlog.get_logger(__name__)
 
 ENGINE_FILES = frozenset({CANDIDATE_NETWORK_FILE, CANDIDATE_ADDED_FILE, RETIRED_FILE})
 """What is read of a release, besides the golden requests."""
@@ -111,9 +114,14 @@ class EngineRetriever:
         self._index = index
         self._run = run
         schema, fields = record.schema_of_filters, record.fields
-        self._filters: CompiledFilters[EngineFilter] = CompiledFilters(
-            lambda canonical: translate(read_filter(canonical, schema, CANONICAL_LIMITS), fields), filter_cache_bytes
-        )
+
+        def compile_it(canonical: str) -> EngineFilter:
+            translated = translate(read_filter(canonical, schema, CANONICAL_LIMITS), fields)
+            if translated.expression is None:
+                _log.warning("a filter is too long for Milvus: it matches nothing", filter=canonical[:200])
+            return translated
+
+        self._filters = CompiledFilters(compile_it, filter_cache_bytes)
 
     @property
     def item_count(self) -> int:

@@ -18,6 +18,7 @@ from tests.reference import DirectRecommender
 from tests.releases import ITEM_COUNT, item_id, write_random_release
 from tests.service.process import start
 from tests.traffic import assert_unmixed, steady_traffic
+from tests.unit.release.test_derivation import NEW_COUNT, derive, some_changes
 from winnow.client import DegradationStep, WinnowClient
 from winnow.milvus.connection import EngineError, MilvusAddress
 from winnow.milvus.filling import FILES, Filling
@@ -155,6 +156,26 @@ def test_a_release_that_milvus_does_not_hold_is_refused_and_the_old_one_stays(
 def served_address(served: Served) -> str:
     [flag] = [flag for flag in served.stack._settings.flags["candidate_service"] if "address" in flag]
     return flag.partition("=")[2]
+
+
+def test_retired_items_are_never_found_and_new_ones_are(
+    client: WinnowClient, served: Served, milvus: MilvusServer
+) -> None:
+    base = open_release(served.releases / write_random_release(served.releases, seed=9, takes_new_items=True))
+    point_current_at(served.releases, served.release_id)
+    retired = set(map(item_id, range(0, ITEM_COUNT, 2)))
+    derived = derive(base, some_changes(), retire=sorted(retired)).release_id
+    made = publish(served.releases, derived, milvus)
+    assert made.returncode == 0, made.stderr
+    assert "154 items written" in made.stdout
+    wait_for(client, derived)
+    found = {item.item_id for item in client.retrieve([item_id(1)], count=1000).items}
+    assert not found & retired
+    assert len(found) == ITEM_COUNT // 2 - 1 + NEW_COUNT  # without the one that was watched
+    matching = {item.item_id for item in client.retrieve([item_id(1)], count=1000, filter="genres:Drama").items}
+    assert {"new 1"} <= matching < found
+    only_retired = client.retrieve([item_id(1)], count=10, allowed_item_ids=sorted(retired))
+    assert only_retired.items == ()
 
 
 def test_a_silent_milvus_degrades_answers_in_time_and_they_recover(

@@ -82,6 +82,7 @@ class Filling:
             record = read_record(description)
             if record is not None:
                 self.report(f"{name} is there already")
+                client.load_collection(name)
                 return self._verified(client, record, users_BH, items_IH)
             if description:
                 self.report(f"{name} was not filled to the end: it is filled again")

@@ -109,7 +109,6 @@ class MilvusIndex:
             restriction = query.restrictions.get(position, UNRESTRICTED)
             expression = (filter_of(restriction.filter) if restriction.filter else NO_FILTER).expression
             if expression is None:
-                _log.warning("a filter is too long for Milvus", characters=len(restriction.filter))
                 continue
             if restriction.allowed is None:
                 together[expression, self._limit(int(wanted[position]))].append(position)

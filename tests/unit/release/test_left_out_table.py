@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.releases import write_random_release
+from tests.unit.release.test_derivation import derive, some_changes
 from winnow.release.manifest import CANDIDATE_NETWORK_FILE
 from winnow.release.models.loader import OUTPUT_TABLE, load_candidate_network, output_table_bytes
 from winnow.release.reader import Release, ReleaseError, open_release
@@ -35,6 +36,16 @@ def test_the_user_vectors_are_the_same_and_the_items_have_none(path: Path) -> No
     histories = whole.pack(open_release(path).golden_requests().histories)
     with torch.inference_mode():
         np.testing.assert_array_equal(without.user_vectors(histories), whole.user_vectors(histories))
+
+
+def test_a_release_with_added_items_has_their_embeddings_and_no_table(tmp_path: Path) -> None:
+    base = open_release(tmp_path / write_random_release(tmp_path, takes_new_items=True))
+    made = tmp_path / derive(base, some_changes()).release_id
+    whole = load_candidate_network(open_release(made), CPU)
+    without = load_candidate_network(open_release(made, left_out=LEFT_OUT), CPU, with_output_table=False)
+    assert without.item_vectors_IH.shape == whole.item_vectors_IH.shape
+    assert without.item_vectors_IH.is_meta
+    np.testing.assert_array_equal(without.embedding.weight, whole.embedding.weight)
 
 
 def test_the_table_takes_no_memory(path: Path) -> None:
