@@ -1,5 +1,6 @@
 """Releases published to a real Milvus, and the services that search there: the answers of the plain computation."""
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import stack_settings
@@ -19,10 +21,15 @@ from tests.releases import ITEM_COUNT, item_id, write_random_release
 from tests.service.process import start
 from tests.traffic import assert_unmixed, steady_traffic
 from tests.unit.release.test_derivation import NEW_COUNT, derive, some_changes
+from winnow.catalogue.filters.checker import read_filter
 from winnow.client import DegradationStep, WinnowClient
+from winnow.history import RaggedRows, WatchHistories
 from winnow.milvus.connection import EngineError, MilvusAddress
+from winnow.milvus.expressions import translate
 from winnow.milvus.filling import FILES, Filling
+from winnow.milvus.index import MilvusIndex
 from winnow.milvus.record import collection_name
+from winnow.queries import Candidates, Restriction, RetrievalQuery
 from winnow.release.publication import point_current_at
 from winnow.release.reader import current_release_id, open_release
 from winnow.serving.local_stack import LocalStack
@@ -265,3 +272,38 @@ def test_two_processes_do_not_fill_the_same_collection(milvus: MilvusServer, tmp
     assert len(refused) <= 1
     for outcome in refused:
         assert "is being published by another process" in outcome.stderr
+
+
+def test_a_filter_that_matches_little_finds_all_of_it_in_an_index_of_lists(
+    address: MilvusAddress, tmp_path: Path
+) -> None:
+    """Large enough for Milvus to index the segment, and to scan a part of it only."""
+    release_id = write_random_release(tmp_path, item_count=5_000)
+    release = open_release(tmp_path / release_id)
+    record = Filling(
+        release=release, address=address, least_recall=0.9, timeout_seconds=100, report=lambda _line: None
+    ).fill()
+    assert record.probe_count < record.list_count
+    query = RetrievalQuery(
+        histories=WatchHistories.empty(2),
+        counts=np.array([200, 200], dtype=np.int32),
+        exclusions=RaggedRows.from_lists([[0, 30], []]),
+        restrictions={
+            0: Restriction(filter="year = 1990"),
+            1: Restriction(allowed=np.arange(0, 5_000, 25, dtype=np.int32)),
+        },
+    )
+
+    async def search() -> Candidates:
+        async with address.channel() as channel:
+            index = MilvusIndex(channel, address, record, 5_000)
+            users = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
+            translated = translate(read_filter("year = 1990", record.schema_of_filters), record.fields)
+            deadline = asyncio.get_running_loop().time() + 30
+            return await index.search(users, query, lambda _canonical: translated, deadline)
+
+    found = asyncio.run(search())
+    assert set(found.rows[0].tolist()) == set(range(60, 5_000, 30))
+    assert set(found.rows[1].tolist()) == set(range(0, 5_000, 25))
+    with address.client(10) as opened:
+        opened.drop_collection(collection_name(release_id))

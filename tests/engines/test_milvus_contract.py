@@ -49,7 +49,13 @@ class BlockingIndex:
             client.insert(name, entities)
         assert count(client, name, "") == len(rows)
         self._record = CollectionRecord(
-            release_id=release_id, row_count=len(rows), width=width, breadth=1, recall_at_200=1, attributes=()
+            release_id=release_id,
+            row_count=len(rows),
+            width=width,
+            list_count=1,
+            probe_count=1,
+            recall_at_200=1,
+            attributes=(),
         )
         self._address, self._item_count, self._retired = address, len(items_IH), retired
 

@@ -50,9 +50,9 @@ FILES = frozenset({CANDIDATE_NETWORK_FILE, CANDIDATE_ADDED_FILE, ATTRIBUTES_FILE
 
 # Rows sent at once: a message of Milvus holds 64 MiB.
 ROWS_AT_ONCE = 1_000
-# HNSW's neighbours of a vector, and how many are compared while it is built.
-HNSW = {"M": 16, "efConstruction": 200}
-BREADTHS = (1, 2, 4, 8, 16)
+# Milvus indexes a segment by itself, and makes segments of about so many bytes; a segment has so many lists at most.
+SEGMENT_BYTES = 512 * 2**20
+MAX_LISTS = 16_384
 # Beside the golden histories, so many users who have watched one item.
 SAMPLE_USERS = 100
 SEARCH_SECONDS = 60.0
@@ -109,14 +109,16 @@ class Filling:
         self.report(f"{len(rows)} items written; the index is built")
         client.flush(name)
         parameters = client.prepare_index_params()
-        parameters.add_index(VECTOR_FIELD, index_type="HNSW", metric_type="IP", params=HNSW)
+        list_count = _list_count(len(rows), items_IH.shape[1])
+        parameters.add_index(VECTOR_FIELD, index_type="IVF_FLAT", metric_type="IP", params={"nlist": list_count})
         client.create_index(name, parameters)
         client.load_collection(name)
         record = CollectionRecord(
             release_id=self.release.release_id,
             row_count=len(rows),
             width=items_IH.shape[1],
-            breadth=1,
+            list_count=list_count,
+            probe_count=1,
             recall_at_200=1.0,
             attributes=fields,
         )
@@ -147,18 +149,20 @@ class Filling:
                 raise EngineError(f"{name}: the filter {golden.canonical[:80]} matches {found} items, not {expected}")
 
     def _reached(self, record: CollectionRecord, users_BH: torch.Tensor, items_IH: torch.Tensor) -> CollectionRecord:
-        """Return the record with the smallest breadth that finds enough. Raises EngineError where none does."""
+        """Return the record with the smallest power of two of lists that finds enough. Raises EngineError."""
         counts = np.full(len(users_BH), min(RECALL_DEPTH, record.row_count), dtype=np.int32)
         query = RetrievalQuery.without_histories(counts)
         true = ExactIndex(items_IH, self.release.retired()).search(users_BH, query).rows
-        recall = 0.0
-        for breadth in (b for b in BREADTHS if b >= record.breadth):
-            tried = record.model_copy(update={"breadth": breadth})
+        recall, probe_count = 0.0, record.probe_count
+        while probe_count <= record.list_count:
+            tried = record.model_copy(update={"probe_count": probe_count})
             found = asyncio.run(self._found(tried, users_BH.numpy(), query, len(items_IH)))
             recall = float(recall_of_each(found, true).mean())
-            self.report(f"recall@{RECALL_DEPTH} {recall:.3f} of {len(counts)} users at breadth {breadth}")
             if recall >= self.least_recall:
+                self.report(f"recall@{RECALL_DEPTH} of {len(counts)} users: {recall:.3f}, with {probe_count} of "
+                            f"{record.list_count} lists")  # fmt: skip
                 return tried.model_copy(update={"recall_at_200": recall})
+            probe_count *= 2
         raise EngineError(f"Milvus finds {recall:.1%} of the best {RECALL_DEPTH}, not {self.least_recall:.1%}")
 
     async def _found(
@@ -179,3 +183,9 @@ class Filling:
         single = WatchHistories.from_lengths(rows, np.ones(SAMPLE_USERS, dtype=np.int64))
         users_BH: torch.Tensor = network.user_vectors(network.pack(WatchHistories.concatenate([golden, single])))
         return users_BH.float()
+
+
+def _list_count(row_count: int, width: int) -> int:
+    """Return the power of two nearest to four times the root of a segment's size."""
+    rows_of_segment = max(1, min(row_count, SEGMENT_BYTES // (4 * width)))
+    return int(min(MAX_LISTS, 2 ** round(np.log2(4 * rows_of_segment**0.5))))

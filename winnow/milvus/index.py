@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import TypeAlias
 
@@ -26,9 +26,8 @@ from winnow.rpc.errors import DeadlineError, UnavailableError
 
 _log = structlog.get_logger(__name__)
 
-# Milvus's own limits, of the rows that a query returns and of those that HNSW keeps in view.
+# Milvus's own limit of the rows that a query returns.
 MAX_ROWS = 16_384
-MAX_BREADTH = 32_768
 # Queries are asked together whose numbers of rows differ little: nobody pays for the long history of another.
 SMALLEST_LIMIT = 64
 # An allow-list is asked in parts, so that no expression is longer than this.
@@ -51,6 +50,7 @@ class _Search:
     positions: Sequence[int]
     limit: int
     expression: str
+    probe_count: int
 
 
 class MilvusIndex:
@@ -81,17 +81,10 @@ class MilvusIndex:
         `deadline` is event-loop time. Raises UnavailableError where Milvus does not answer, or answers what cannot be,
         and DeadlineError. A filter that Milvus cannot apply leaves the queries that have it without candidates.
         """
-        searches = self._searches(query, filter_of)
-        calls = [asyncio.ensure_future(self._call(search, user_BH, deadline)) for search in searches]
-        try:
-            answers = await asyncio.gather(*calls)
-        finally:
-            for call in calls:
-                call.cancel()
         parts: list[list[_Found]] = [[] for _ in range(len(query))]
-        for search, answer in zip(searches, answers, strict=True):
-            for position, found in zip(search.positions, answer, strict=True):
-                parts[position].append(found)
+        searches = self._searches(query, filter_of)
+        while searches:
+            searches = await self._answer(searches, user_BH, query, parts, deadline)
         lists = [
             self._best(found, query.exclusions[position], int(query.counts[position]))
             for position, found in enumerate(parts)
@@ -101,7 +94,41 @@ class MilvusIndex:
             np.concatenate([scores for _, scores in lists]) if lists else np.empty(0, dtype=np.float32),
         )
 
+    async def _answer(
+        self,
+        searches: Sequence[_Search],
+        user_BH: NDArray[np.float32],
+        query: RetrievalQuery,
+        parts: list[list[_Found]],
+        deadline: float,
+    ) -> list[_Search]:
+        """Add what is found to the parts of each query. Return searches of all lists for those that found too little.
+
+        A filter may match little in the lists that are nearest.
+        """
+        calls = [asyncio.ensure_future(self._call(search, user_BH, deadline)) for search in searches]
+        try:
+            answers = await asyncio.gather(*calls)
+        finally:
+            for call in calls:
+                call.cancel()
+        again = []
+        for search, answer in zip(searches, answers, strict=True):
+            short = []
+            for position, found in zip(search.positions, answer, strict=True):
+                too_few = len(found[0]) < search.limit and search.probe_count < self._record.list_count
+                if too_few and len(self._best([found], query.exclusions[position], MAX_ROWS)[0]) < min(
+                    int(query.counts[position]), search.limit
+                ):
+                    short.append(position)
+                else:
+                    parts[position].append(found)
+            if short:
+                again.append(replace(search, positions=short, probe_count=self._record.list_count))
+        return again
+
     def _searches(self, query: RetrievalQuery, filter_of: FilterOf) -> list[_Search]:
+        probe_count = self._record.probe_count
         together: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
         searches = []
         wanted = query.counts + query.exclusions.lengths
@@ -118,8 +145,13 @@ class MilvusIndex:
                 rows = allowed[start : start + ALLOWED_ROWS_AT_ONCE].tolist()
                 listed = f"{ROW_FIELD} in {rows}"
                 limit = min(int(query.counts[position]), len(rows), MAX_ROWS)
-                searches.append(_Search([position], limit, f"({expression}) && {listed}" if expression else listed))
-        return [*searches, *(_Search(some, limit, text) for (text, limit), some in together.items())]
+                text = f"({expression}) && {listed}" if expression else listed
+                # These rows may be in any of the lists.
+                searches.append(_Search([position], limit, text, self._record.list_count))
+        return [
+            *searches,
+            *(_Search(some, limit, text, probe_count) for (text, limit), some in together.items()),
+        ]
 
     def _limit(self, wanted: int) -> int:
         """How many rows are asked for a query: at least as many as wanted, in steps."""
@@ -149,12 +181,11 @@ class MilvusIndex:
     def _request(self, search: _Search, user_BH: NDArray[np.float32]) -> milvus_pb2.SearchRequest:
         values = [user_H.astype("<f4", copy=False).tobytes() for user_H in user_BH]
         placeholder = common_pb2.PlaceholderValue(tag="$0", type=common_pb2.PlaceholderType.FloatVector, values=values)
-        breadth = min(MAX_BREADTH, self._record.breadth * max(search.limit, SMALLEST_LIMIT))
         parameters = {
             "anns_field": VECTOR_FIELD,
             "topk": str(search.limit),
             "metric_type": "IP",
-            "params": json.dumps({"ef": breadth}),
+            "params": json.dumps({"nprobe": search.probe_count}),
             "round_decimal": "-1",
         }
         return milvus_pb2.SearchRequest(

@@ -58,8 +58,10 @@ class CollectionRecord(BaseModel):
     row_count: Annotated[int, Field(ge=0)]
     """Retired items are not in the collection."""
     width: Annotated[int, Field(ge=1)]
-    breadth: Annotated[int, Field(ge=1)]
-    """How many rows HNSW keeps in view for each that is asked: `ef` is that many times `topk`."""
+    list_count: Annotated[int, Field(ge=1)]
+    """How many inverted lists a segment has."""
+    probe_count: Annotated[int, Field(ge=1)]
+    """How many of them one query scans, unless it finds too little in them."""
     recall_at_200: Annotated[float, Field(ge=0, le=1)]
     attributes: tuple[AttributeField, ...]
 

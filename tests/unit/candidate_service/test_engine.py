@@ -59,7 +59,7 @@ def release(releases: Path) -> Release:
 
 def retriever(release: Release, engine: Any, kind: type[EngineRetriever] = EngineRetriever) -> EngineRetriever:
     record = CollectionRecord(
-        release_id=release.release_id, row_count=1, width=8, breadth=1, recall_at_200=1, attributes=()
+        release_id=release.release_id, row_count=1, width=8, list_count=1, probe_count=1, recall_at_200=1, attributes=()
     )
     network = load_candidate_network(release, CPU, with_output_table=False)
     return kind(network, engine, record, CPU, 2**26, asyncio.run)

@@ -1,6 +1,7 @@
 """What Milvus is asked, and what becomes of answers that are short, wrong or late, from a server that says anything."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,13 @@ from winnow.rpc.errors import DeadlineError, UnavailableError
 
 ITEM_COUNT = 100_000
 RECORD = CollectionRecord(
-    release_id="20260101T000000Z-0123456789ab", row_count=ITEM_COUNT, width=2, breadth=2, recall_at_200=1, attributes=()
+    release_id="20260101T000000Z-0123456789ab",
+    row_count=ITEM_COUNT,
+    width=2,
+    list_count=64,
+    probe_count=8,
+    recall_at_200=1,
+    attributes=(),
 )
 Answer = Callable[[milvus_pb2.SearchRequest], milvus_pb2.SearchResults]
 
@@ -125,6 +132,34 @@ def test_no_history_is_too_long_to_be_asked() -> None:
     found = search(fake, query_of([10], [list(range(30_000))]))
     assert topk(fake.requests[0]) == MAX_ROWS
     assert len(found.rows[0]) == 0
+
+
+def probes(request: milvus_pb2.SearchRequest) -> int:
+    return int(json.loads(next(pair.value for pair in request.search_params if pair.key == "params"))["nprobe"])
+
+
+def test_what_the_nearest_lists_do_not_have_is_searched_in_all_of_them() -> None:
+    def few(request: milvus_pb2.SearchRequest) -> milvus_pb2.SearchResults:
+        nearest = [[1, 2], list(range(64))][: request.nq]
+        return results(nearest if probes(request) == 8 else [[1, 2, 3, 4]])
+
+    fake = Fake(few)
+    restriction = Restriction(filter="x")
+    query = query_of([10, 10], [[2], []], q0=restriction, q1=restriction)
+    found = search(fake, query, filters={"x": EngineFilter("x == 1")})
+    assert found.rows[0].tolist() == [1, 3, 4]
+    assert found.rows[1].tolist() == list(range(10))
+    # The other query is not searched again.
+    assert [(request.nq, probes(request)) for request in fake.requests] == [(2, 8), (1, 64)]
+
+
+def test_what_is_excluded_is_no_reason_to_search_again() -> None:
+    fake = Fake(lambda _request: results([list(range(60))]))
+    found = search(
+        fake, query_of([50], [list(range(10))], q0=Restriction(filter="x")), filters={"x": EngineFilter("x")}
+    )
+    assert len(found.rows[0]) == 50
+    assert len(fake.requests) == 1
 
 
 def test_a_short_answer_is_a_short_list() -> None:
