@@ -145,24 +145,21 @@ def test_swaps_under_traffic_keep_each_request_to_the_collection_of_its_release(
     assert {answer.release_id for answer in traffic.answers()} == {served.release_id, second}
 
 
-def test_a_release_that_milvus_does_not_hold_is_refused_and_the_old_one_stays(
-    client: WinnowClient, served: Served
+def test_a_release_that_milvus_does_not_hold_is_refused_until_it_does(
+    client: WinnowClient, served: Served, milvus: MilvusServer
 ) -> None:
     unfilled = write_random_release(served.releases, seed=5)
     time.sleep(2)
     answer = client.recommend(random_history(0))
     assert (answer.release_id, answer.degraded) == (served.release_id, False)
     service = start("candidate_service", f"--releases={served.releases}", "--port=0", "--engine=milvus",
-                    f"--engine-address={served_address(served)}")  # fmt: skip
+                    f"--engine-address={milvus.uri}")  # fmt: skip
     _, errors = service.communicate(timeout=60)
     assert service.returncode != 0
     assert f"Milvus has no collection {collection_name(unfilled)}" in errors
     assert f"winnow publish {unfilled} --engine milvus" in errors
-
-
-def served_address(served: Served) -> str:
-    [flag] = [flag for flag in served.stack._settings.flags["candidate_service"] if "address" in flag]
-    return flag.partition("=")[2]
+    assert publish(served.releases, unfilled, milvus).returncode == 0
+    wait_for(client, unfilled)
 
 
 def test_retired_items_are_never_found_and_new_ones_are(
