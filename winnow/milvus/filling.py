@@ -18,7 +18,7 @@ from winnow.catalogue.filters.checker import read_filter
 from winnow.catalogue.filters.compiler import compile_canonical
 from winnow.catalogue.filters.parser import CANONICAL_LIMITS
 from winnow.history import RaggedRows, WatchHistories
-from winnow.index.choose import RECALL_DEPTH, recall_of_each
+from winnow.index.choose import RECALL_DEPTH, recall_of_each, smallest
 from winnow.index.exact import ExactIndex
 from winnow.milvus.collection import count
 from winnow.milvus.connection import EngineError, MilvusAddress
@@ -152,35 +152,44 @@ class Filling:
     def _reached(
         self, record: CollectionRecord, users: Sequence[torch.Tensor], items_IH: torch.Tensor
     ) -> CollectionRecord:
-        """Return the record with the smallest power of two of lists that finds enough for users of every kind.
+        """Return the record with the fewest lists that find enough for users of every kind.
 
         Raises EngineError where not even all lists do.
         """
-        recall, probe_count = 1.0, record.probe_count
-        while probe_count <= record.list_count:
-            tried = record.model_copy(update={"probe_count": probe_count})
-            recall = min((self._recall(tried, users_BH, items_IH) for users_BH in users), default=1.0)
-            if recall >= self.least_recall:
-                self.report(f"recall@{RECALL_DEPTH} {recall:.3f}, with {probe_count} of {record.list_count} lists")
-                return tried.model_copy(update={"recall_at_200": recall})
-            probe_count *= 2
-        raise EngineError(f"Milvus finds {recall:.1%} of the best {RECALL_DEPTH}, not {self.least_recall:.1%}")
+        exact = ExactIndex(items_IH, self.release.retired())
+        depth = min(RECALL_DEPTH, record.row_count)
+        queries = [RetrievalQuery.without_histories(np.full(len(each), depth, dtype=np.int32)) for each in users]
+        true = [exact.search(users_BH, query).rows for users_BH, query in zip(users, queries, strict=True)]
 
-    def _recall(self, record: CollectionRecord, users_BH: torch.Tensor, items_IH: torch.Tensor) -> float:
-        counts = np.full(len(users_BH), min(RECALL_DEPTH, record.row_count), dtype=np.int32)
-        query = RetrievalQuery.without_histories(counts)
-        true = ExactIndex(items_IH, self.release.retired()).search(users_BH, query).rows
-        found = asyncio.run(self._found(record, users_BH.numpy(), query, len(items_IH)))
-        return float(recall_of_each(found, true).mean())
+        def recall(probe_count: int) -> float:
+            # As if there were no further lists: those that are short are not searched again, for any count.
+            tried = record.model_copy(update={"probe_count": probe_count, "list_count": probe_count})
+            found = asyncio.run(self._found(tried, users, queries, len(items_IH)))
+            return min((float(recall_of_each(*pair).mean()) for pair in zip(found, true, strict=True)), default=1.0)
+
+        probe_count = smallest(lambda count: recall(count) >= self.least_recall, record.list_count)
+        reached = recall(probe_count)
+        if reached < self.least_recall:
+            raise EngineError(f"Milvus finds {reached:.1%} of the best {RECALL_DEPTH}, not {self.least_recall:.1%}")
+        self.report(f"recall@{RECALL_DEPTH} {reached:.3f}, with {probe_count} of {record.list_count} lists")
+        return record.model_copy(update={"probe_count": probe_count, "recall_at_200": reached})
 
     async def _found(
-        self, record: CollectionRecord, users_BH: NDArray[np.float32], query: RetrievalQuery, item_count: int
-    ) -> RaggedRows:
+        self,
+        record: CollectionRecord,
+        users: Sequence[torch.Tensor],
+        queries: Sequence[RetrievalQuery],
+        item_count: int,
+    ) -> list[RaggedRows]:
+        """Return what Milvus finds for users of each kind."""
         async with self.address.channel() as channel:
             index = MilvusIndex(channel, self.address, record, item_count, self.release.retired())
             deadline = asyncio.get_running_loop().time() + SEARCH_SECONDS
             try:
-                return (await index.search(users_BH, query, lambda _canonical: NO_FILTER, deadline)).rows
+                return [
+                    (await index.search(users_BH.numpy(), query, lambda _canonical: NO_FILTER, deadline)).rows
+                    for users_BH, query in zip(users, queries, strict=True)
+                ]
             except ServiceError as error:
                 raise EngineError(str(error)) from error
 
