@@ -82,13 +82,16 @@ def make_current(releases: Path, release_id: str) -> None:
     from winnow.release.publication import point_current_at
     from winnow.release.reader import ReleaseError, current_release_id, open_release
 
+    if not release_id or Path(release_id).name != release_id:
+        # CURRENT would name a path, and no service would read it.
+        raise ReleaseError(f"{release_id!r} is not the id of a release: give the name of its directory alone")
     open_release(releases / release_id, frozenset())
     try:
         before = current_release_id(releases)
     except ReleaseError:
         before = ""
     point_current_at(releases, release_id)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     console.print(f"Release {release_id} is current in {releases}", markup=False)
     if before and before != release_id:
         console.print(f"To roll back: winnow publish {before} --releases {releases}", markup=False)
