@@ -56,6 +56,7 @@ def publish(
         if engine is Engine.NONE:
             make_current(releases, release_id)
             return
+        _check_id(release_id)
         from winnow.distribution import missing_extras_named
 
         with missing_extras_named("milvus"):
@@ -64,7 +65,7 @@ def publish(
         address = MilvusAddress(
             uri=engine_address, database=engine_database, token_file=engine_token_file, ca_file=engine_ca_file
         )
-        console = Console(highlight=False, soft_wrap=True)
+        console = Console(emoji=False, highlight=False, soft_wrap=True)
         publish_with_milvus(
             releases,
             release_id,
@@ -82,9 +83,7 @@ def make_current(releases: Path, release_id: str) -> None:
     from winnow.release.publication import point_current_at
     from winnow.release.reader import ReleaseError, current_release_id, open_release
 
-    if not release_id or Path(release_id).name != release_id:
-        # CURRENT would name a path, and no service would read it.
-        raise ReleaseError(f"{release_id!r} is not the id of a release: give the name of its directory alone")
+    _check_id(release_id)
     open_release(releases / release_id, frozenset())
     try:
         before = current_release_id(releases)
@@ -95,3 +94,9 @@ def make_current(releases: Path, release_id: str) -> None:
     console.print(f"Release {release_id} is current in {releases}", markup=False)
     if before and before != release_id:
         console.print(f"To roll back: winnow publish {before} --releases {releases}", markup=False)
+
+
+def _check_id(release_id: str) -> None:
+    """Raise ValueError for a path: CURRENT would name it, and no service would read it."""
+    if not release_id or Path(release_id).name != release_id:
+        raise ValueError(f"{release_id!r} is not the id of a release: give the name of its directory alone")
