@@ -53,10 +53,11 @@ def publish(
     With --engine milvus, it becomes current only when Milvus holds it and has been compared with exact search.
     """
     with one_line_errors(ValueError):
+        # Before an hour is spent on Milvus.
+        check_id(release_id)
         if engine is Engine.NONE:
             make_current(releases, release_id)
             return
-        _check_id(release_id)
         from winnow.distribution import missing_extras_named
 
         with missing_extras_named("milvus"):
@@ -78,12 +79,20 @@ def publish(
         )
 
 
+def check_id(release_id: str) -> None:
+    """Raise ReleaseError for a path: CURRENT would name it, and no service would read that."""
+    from winnow.release.reader import ReleaseError
+
+    if not release_id or Path(release_id).name != release_id:
+        raise ReleaseError(f"{release_id!r} is not the id of a release: give the name of its directory alone")
+
+
 def make_current(releases: Path, release_id: str) -> None:
     """Point CURRENT at a release and say how to undo that. Raises ReleaseError unless its files are there."""
     from winnow.release.publication import point_current_at
     from winnow.release.reader import ReleaseError, current_release_id, open_release
 
-    _check_id(release_id)
+    check_id(release_id)
     open_release(releases / release_id, frozenset())
     try:
         before = current_release_id(releases)
@@ -94,9 +103,3 @@ def make_current(releases: Path, release_id: str) -> None:
     console.print(f"Release {release_id} is current in {releases}", markup=False)
     if before and before != release_id:
         console.print(f"To roll back: winnow publish {before} --releases {releases}", markup=False)
-
-
-def _check_id(release_id: str) -> None:
-    """Raise ValueError for a path: CURRENT would name it, and no service would read it."""
-    if not release_id or Path(release_id).name != release_id:
-        raise ValueError(f"{release_id!r} is not the id of a release: give the name of its directory alone")
