@@ -35,7 +35,7 @@ def movielens_1m(
     from winnow.logs.datasets import movielens
     from winnow.logs.datasets.fetch import FetchError
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     console.print(movielens.LICENCE)
     data_set = movielens.data_set_in(directory)
     if data_set.complete:
@@ -64,7 +64,7 @@ def kuairand_pure(
     """Convert a local copy of KuaiRand-Pure, short-video impressions with watch time. Prints the licence."""
     from winnow.logs.datasets import kuairand
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     console.print(kuairand.LICENCE)
     with one_line_errors(kuairand.FolderError):
         data_set = kuairand.convert(folder, directory)
@@ -93,7 +93,7 @@ def recflow(
         drawn = recflow.read_unshown(unshown)
     except ValueError as error:
         raise typer.BadParameter(f"--unshown: {error}") from None
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     console.print(recflow.LICENCE)
     with one_line_errors(FolderError):
         choice = recflow.Choice(day_count=days, impression_days=impression_days, unshown=drawn)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
@@ -16,6 +15,7 @@ from rich.text import Text
 from winnow.client import Event, WinnowClient, WinnowError
 from winnow.commands.failures import one_line_errors
 from winnow.commands.log_options import reads_a_log
+from winnow.commands.printable import printable
 from winnow.commands.recommend import print_failure
 from winnow.logs.log_format import LogFormat
 from winnow.users.events import MAX_USER_ID_BYTES
@@ -52,7 +52,7 @@ def write(
     timeout_seconds: Timeout = 10.0,
 ) -> None:
     """Store the watches of a log. One that is stored already is left as it is: the same command again continues."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors = Console(emoji=False, stderr=True, highlight=False, soft_wrap=True)
     with one_line_errors(ValueError, ImportError):
         from winnow.logs.watches import read_watches
 
@@ -97,7 +97,7 @@ def show(
     except WinnowError as error:
         print_failure("events show", error)
         raise SystemExit(1) from None
-    console = Console()
+    console = Console(emoji=False)
     if found:
         latest = found[-count:]
         # In a narrow terminal, the time and the ids stay whole, and titles are broken.
@@ -111,11 +111,11 @@ def show(
             table.add_row(
                 _time(event),
                 str(event.kind),
-                Text(item.title if item is not None else "(unknown)"),
-                Text(event.item_id),
+                Text(printable(item.title) if item is not None else "(unknown)"),
+                Text(printable(event.item_id)),
                 "" if event.weight is None else f"{event.weight:g}",
-                *([Text(event.recommendation_id)] if joined else []),
-                Text(event.event_id),
+                *([Text(printable(event.recommendation_id))] if joined else []),
+                Text(printable(event.event_id)),
             )
         console.print(table)
     shown = f", the latest {count} are shown" if len(found) > count else ""
@@ -143,7 +143,7 @@ def delete(
 
 def print_count(line: str) -> None:
     """Print a line that may hold an id."""
-    Console(highlight=False, soft_wrap=True).print(escape(line))
+    Console(emoji=False, highlight=False, soft_wrap=True).print(printable(line), markup=False)
 
 
 def event_id(item_id: str, microseconds: int) -> str:
@@ -186,5 +186,5 @@ def _time(event: Event) -> str:
     seconds = float(event.time) if isinstance(event.time, int | float) else event.time.timestamp()
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         return f"{seconds:.0f}"
