@@ -37,7 +37,7 @@ STANDARD_EXAMPLES = 512
 # The quantiles of continuous features are those of the candidates of this many examples.
 QUANTILE_EXAMPLES = 2048
 # Successions are counted in memory: of a larger log, those of some users.
-COUNTED_WATCHES = 10_000_000
+COUNTED_WATCHES = 5_000_000
 SMALLEST_SCALE = 1e-3
 
 
