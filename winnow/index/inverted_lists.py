@@ -18,13 +18,13 @@ from winnow.catalogue.filters.compiler import CompiledFilter
 from winnow.index.selection import Selection
 
 # More training vectors and rounds take longer and gain nothing measurable.
-TRAINING_VECTORS_PER_LIST = 25
-TRAINING_ROUNDS = 8
+TRAINING_VECTORS_PER_LIST = 20
+TRAINING_ROUNDS = 6
 CODE_BITS = 4
 # Vectors handed to FAISS at once while building: bounds the copies that it makes.
 BLOCK_ITEMS = 65_536
 # Neighbours of a list in the graph that assigns vectors to lists, and how many lists it keeps in view.
-GRAPH_NEIGHBOURS, GRAPH_BREADTH = 32, 32
+GRAPH_NEIGHBOURS, GRAPH_BREADTH = 32, 16
 # A filtered search scans lists until they hold so many matching rows, relative to all rows that an unfiltered search
 # scans. Recall is above .95 with it: see `python -m benchmarks.filtered_search`.
 MATCHES_PER_SCANNED_ROW = 0.58

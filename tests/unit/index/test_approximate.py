@@ -48,7 +48,8 @@ def test_tuning_reaches_its_target_with_as_few_lists_as_possible(
         index.probe_count -= 1
         recall_of_fewer = measured_recall(index, items, users[:100])
         assert recall_of_fewer < recall
-        assert recall_of_fewer < target + 0.05
+        # Two standard errors of a hundred queries, most of which find all or little.
+        assert recall_of_fewer < target + 0.08
 
 
 def measured_recall(index: ApproximateIndex, items: torch.Tensor, users: torch.Tensor) -> float:
