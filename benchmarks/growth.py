@@ -1,6 +1,6 @@
 """The cost of a search as the catalogue grows: a full scan, and inverted lists tuned to a target recall.
 
-`python -m benchmarks.growth 10000000` measures one more size, and keeps the vectors as a mapped file below runs/: 10 GB.
+`python -m benchmarks.growth 10000000` measures one more size. Its vectors are a mapped file below runs/: 10 GB.
 Recall is that of the timed queries, on which the index was not tuned.
 """
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from winnow.catalogue.filters.compiler import CompiledFilter
 from winnow.index.selection import Selection
 
-# More training vectors and rounds take longer and gain nothing measurable.
+# With half as many vectors and five rounds, a query has to scan more lists. More than these take longer.
 TRAINING_VECTORS_PER_LIST = 20
 TRAINING_ROUNDS = 6
 CODE_BITS = 4
