@@ -1,9 +1,9 @@
 """The index on vectors that a network has learned, of catalogues made larger.
 
-`python -m benchmarks.real_vectors RELEASE WATCHES.parquet 300000` prints JSON: as benchmarks.growth, for the item vectors
-of a release and the user vectors of the histories in a log (columns user_id, item_id, timestamp). Learned catalogues
-are small. Each further item is a real one, moved by half the difference of two of its neighbours: a direction and a
-distance in which items near it do differ.
+`python -m benchmarks.real_vectors RELEASE WATCHES.parquet 300000` prints JSON: as benchmarks.growth, for the item
+vectors of a release and the user vectors of the histories in a log (columns user_id, item_id, timestamp). Learned
+catalogues are small. Each further item is a real one, moved by half the difference of two of its neighbours: a
+direction and a distance in which items near it do differ.
 """
 
 import json

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 import torch
@@ -129,6 +130,54 @@ def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
     (tmp_path / "index.faiss").write_bytes(b"not an index at all")
     with pytest.raises(ValueError, match="not an index"):
         ApproximateIndex.open(tmp_path / "index.faiss", torch.eye(4), probe_count=1)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_an_index_that_is_cut_short_is_refused(
+    clustered: tuple[torch.Tensor, torch.Tensor], tmp_path: Path, share: float
+) -> None:
+    items, _ = clustered
+    ApproximateIndex.build(items, 16).save(tmp_path / "index.faiss")
+    whole = (tmp_path / "index.faiss").read_bytes()
+    (tmp_path / "index.faiss").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ValueError, match="not an index"):
+        ApproximateIndex.open(tmp_path / "index.faiss", items, probe_count=1)
+
+
+@pytest.mark.parametrize("kind", ["Flat", "IVF4,SQ8", "PCA8,IVF4,SQ8", "PCA8,Flat"])
+def test_an_index_of_another_kind_is_refused(
+    clustered: tuple[torch.Tensor, torch.Tensor], tmp_path: Path, kind: str
+) -> None:
+    items, _ = clustered
+    other = faiss.index_factory(16, kind, faiss.METRIC_INNER_PRODUCT)
+    other.train(items.numpy())
+    other.add(items.numpy())
+    faiss.write_index(other, str(tmp_path / "index.faiss"))
+    with pytest.raises(ValueError, match="and not inverted lists"):
+        ApproximateIndex.open(tmp_path / "index.faiss", items, probe_count=1)
+
+
+def test_vectors_mapped_from_a_file_are_scored_where_they_are(
+    clustered: tuple[torch.Tensor, torch.Tensor], tmp_path: Path
+) -> None:
+    items, users = clustered
+    index = ApproximateIndex.build(items, 64)
+    index.probe_count = 8
+    index.save(tmp_path / "index.faiss")
+    items.numpy().tofile(tmp_path / "vectors")
+    mapped = torch.from_file(str(tmp_path / "vectors"), shared=True, size=items.numel()).view(items.shape)
+    query = RetrievalQuery.without_histories(np.full(len(users), 100, dtype=np.int32))
+    found = ApproximateIndex.open(tmp_path / "index.faiss", mapped, probe_count=8).search(users, query)
+    expected = index.search(users, query)
+    assert found.rows.rows.tolist() == expected.rows.rows.tolist()
+    assert found.scores.tolist() == expected.scores.tolist()
+
+
+def test_tuning_on_some_queries_reaches_the_target_on_others(clustered: tuple[torch.Tensor, torch.Tensor]) -> None:
+    items, users = clustered
+    index = ApproximateIndex.build(items, 128, width=12)
+    tune(index, items, users[:150], 0.95)
+    assert measured_recall(index, items, users[150:]) >= 0.93
 
 
 @pytest.mark.parametrize(("dimensions", "expected"), [(2, 4), (5, 6), (8, 8), (16, 16)])
