@@ -2,6 +2,7 @@
 
 import hmac
 import time
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -24,9 +25,10 @@ class Permission(StrEnum):
     """What a token may be limited to."""
 
     RECOMMEND = "recommend"
-    """Every call but those of UserService."""
+    """Every call but those below."""
     WRITE_EVENTS = "write-events"
     READ_HISTORIES = "read-histories"
+    """GetHistory, and ExplainItem, which names the watches of the user."""
     DELETE_USERS = "delete-users"
 
 
@@ -35,6 +37,7 @@ _ALL = frozenset(Permission)
 _NEEDED = {
     "/winnow.v1.UserService/WriteEvents": Permission.WRITE_EVENTS,
     "/winnow.v1.UserService/GetHistory": Permission.READ_HISTORIES,
+    "/winnow.v1.RecommendationService/ExplainItem": Permission.READ_HISTORIES,
     "/winnow.v1.UserService/DeleteUser": Permission.DELETE_USERS,
 }
 
@@ -111,7 +114,7 @@ class TokenCheck:
 def _read(path: Path) -> list[_Token]:
     """A line is a token and, after it, its permissions: all of them where none is named."""
     tokens = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().removeprefix(BOM_UTF8).splitlines(), start=1):
         value, *names = line.split() or [b""]
         # Not quoted: it may be a part of a token.
         if not {name.decode(errors="replace") for name in names} <= _ALL:

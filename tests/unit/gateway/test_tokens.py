@@ -26,7 +26,12 @@ def accepted(check: TokenCheck, *tokens: str) -> list[bool]:
 
 def permitted(check: TokenCheck, token: str) -> list[str]:
     """The methods that a valid token may call."""
-    methods = [RECOMMEND, *(f"/winnow.v1.UserService/{name}" for name in ("WriteEvents", "GetHistory", "DeleteUser"))]
+    explain = "/winnow.v1.RecommendationService/ExplainItem"
+    methods = [
+        RECOMMEND,
+        explain,
+        *(f"/winnow.v1.UserService/{name}" for name in ("WriteEvents", "GetHistory", "DeleteUser")),
+    ]
     refusals = {method: check.refusal(method, [("authorization", f"Bearer {token}")]) for method in methods}
     assert all(isinstance(refusal, PermissionDeniedError | None) for refusal in refusals.values())
     return [method.rpartition("/")[2] for method, refusal in refusals.items() if refusal is None]
@@ -38,6 +43,11 @@ def test_each_line_is_a_token(path: Path) -> None:
     for metadata in ([], [("authorization", "Basic first")], [("authorization", b"Bearer first")]):
         refusal = check.refusal(RECOMMEND, metadata)
         assert str(refusal) == "a bearer token is needed in the authorization metadata"
+
+
+def test_a_file_of_an_editor_that_marks_utf_8_and_ends_lines_its_own_way(path: Path) -> None:
+    path.write_bytes(b"\xef\xbb\xbffirst\r\nsecond recommend\r\n")
+    assert accepted(TokenCheck(path), "first", "second", "second\r") == [True, True, False]
 
 
 def test_an_emptied_file_withdraws_all_tokens(path: Path) -> None:
@@ -64,10 +74,10 @@ def test_a_token_may_be_limited_to_what_it_is_for(path: Path) -> None:
         "all\nshop recommend\ncollector write-events\nsupport read-histories  delete-users\nshop write-events\n"
     )
     check = TokenCheck(path)
-    assert permitted(check, "all") == ["RecommendItems", "WriteEvents", "GetHistory", "DeleteUser"]
+    assert permitted(check, "all") == ["RecommendItems", "ExplainItem", "WriteEvents", "GetHistory", "DeleteUser"]
     assert permitted(check, "shop") == ["RecommendItems", "WriteEvents"]
     assert permitted(check, "collector") == ["WriteEvents"]
-    assert permitted(check, "support") == ["GetHistory", "DeleteUser"]
+    assert permitted(check, "support") == ["ExplainItem", "GetHistory", "DeleteUser"]
     refusal = check.refusal(RECOMMEND, [("authorization", "Bearer collector")])
     assert str(refusal) == "the bearer token does not permit this call: it lacks recommend"
 

@@ -120,6 +120,7 @@ def test_lines_are_counted_where_values_have_line_breaks(tmp_path: Path) -> None
     ("line", "message"),
     [
         ("not json", "line 2: not JSON: Expecting value"),
+        ("[" * 100_000, "line 2: not JSON: maximum recursion depth exceeded"),
         ("[1, 2]", "line 2: not a JSON object"),
         ('{"user_id": "u", "item_id": "i", "timestamp": "soon"}', "column timestamp, line 2: 'soon' must be"),
         ('{"user_id": "u", "item_id": "i"}', "column timestamp, line 2: the value is missing"),
@@ -211,3 +212,9 @@ def test_files_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, me
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputFileError, match=message):
         InputTable.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["u" * 3_000_000, 'user_id,"item_id\n' + "u,i\n" * 2000])
+def test_a_header_without_an_end_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputFileError, match=r"log.csv: the header has no end"):
+        read(write(tmp_path / "log.csv", text))
