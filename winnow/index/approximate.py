@@ -1,11 +1,9 @@
-"""Approximate search: FAISS scans the lists nearest to the user vector, the best of them are scored exactly.
+"""Approximate search: the nearest inverted lists are scanned, and the best of their rows are scored exactly.
 
-Shape legend: B queries, I items, H width of a vector, W width in the lists, K rows that FAISS returns for a query.
+Shape legend: B queries, I items, H width of a vector, K rows that the lists give for a query.
 """
 
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import faiss
 import numpy as np
@@ -16,46 +14,51 @@ from torch import Tensor
 from winnow.catalogue.filters.compiler import CompiledFilter
 from winnow.history import NO_ROWS, RaggedRows, Rows
 from winnow.index.exact import ExactIndex
-from winnow.index.filtered_lists import FilteredLists
+from winnow.index.inverted_lists import InvertedLists
 from winnow.index.selection import Selection, cut_to_counts, without
 from winnow.queries import Candidates, RetrievalQuery
 
-# FAISS's k-means asks for at least 39 vectors a list. More take longer and gain nothing measurable.
-TRAINING_VECTORS_PER_LIST = 40
-# Up to so many rows that match a filter are scored one by one: exactly, in less time than an unfiltered search.
+# Up to so many rows that match a filter are scored one by one: exactly, in less time than a search in lists takes.
 LARGEST_SCANNED_SELECTION = 3_000
-# Vectors handed to FAISS at once while building: bounds the copy it makes.
-BLOCK_ITEMS = 65_536
-# How many rows are scored exactly for each that is wanted, where the lists hold vectors of fewer dimensions.
-OVERSAMPLING = 2
+# The same as a share of the catalogue: a row takes 150 times as long to score exactly as in a list, and a filter that
+# matches few has most lists scanned.
+LARGEST_SCANNED_SHARE = 1 / 300
+# How many rows are scored exactly for each that is wanted, until this is tuned. With fewer than two, an answer would
+# depend on the other queries of a batch: the lists give rows of equal scores in any order.
+OVERSAMPLING = 4
 
 
 class ApproximateIndex:
-    """Inverted lists of vectors in 8 bits a dimension (FAISS IVF, SQ8): a quarter of the memory and of the bandwidth.
+    """Inverted lists that name the rows to look at, and the network's own vectors, by which these are scored.
 
-    The lists hold the vectors' W principal components, which are all of them or, where that suffices, fewer: then more
-    rows are scored exactly. FAISS is asked for as many further rows as a query excludes, in the same search, so that
+    The lists are asked for several times as many rows as are wanted, and for as many more as a query excludes, so that
     enough remain whichever of them it finds. A query for which the scanned lists hold too few items is answered by a
     full scan. So no list is shorter than asked while items remain.
     """
 
-    def __init__(self, index: Any, item_vectors_IH: Tensor, probe_count: int, retired: Rows = NO_ROWS) -> None:
-        """Wrap what `build` made from `item_vectors_IH`; a query scans `probe_count` lists.
+    def __init__(
+        self,
+        lists: InvertedLists,
+        item_vectors_IH: Tensor,
+        probe_count: int,
+        rows_scored_for_each: int = OVERSAMPLING,
+        retired: Rows = NO_ROWS,
+    ) -> None:
+        """Search what `build` made from `item_vectors_IH`, float32: `probe_count` lists for a query.
 
-        Rows that are `retired`, ascending, have been removed from it. Raises ValueError where index and vectors do not
-        fit together.
+        So many rows are scored exactly for each that is wanted. Rows that are `retired`, ascending, have been removed
+        from the lists. Raises ValueError where lists and vectors do not fit together.
         """
-        if (index.ntotal + len(retired), index.d) != tuple(item_vectors_IH.shape):
-            raise ValueError(f"the index holds {index.ntotal} vectors of width {index.d}, "
+        count, width = lists.shape
+        if (count + len(retired), width) != tuple(item_vectors_IH.shape):
+            raise ValueError(f"the index holds {count} vectors of width {width}, "
                              f"the network has {tuple(item_vectors_IH.shape)}")  # fmt: skip
-        self._index = index
-        self._lists: Any = faiss.downcast_index(index.index)
-        self._projection: Any = faiss.downcast_VectorTransform(index.chain.at(0))
-        self._rows_scored_for_each = OVERSAMPLING if self._lists.d < index.d else 1
-        self._item_vectors_IH = item_vectors_IH.detach()
+        self._lists = lists
+        self._item_vectors_IH = item_vectors_IH.detach().contiguous()
         self._exact = ExactIndex(item_vectors_IH, retired)
         self._retired = retired
         self.probe_count = probe_count
+        self.rows_scored_for_each = rows_scored_for_each
         self.full_scan_count = 0
 
     @classmethod
@@ -65,47 +68,30 @@ class ApproximateIndex:
         All lists are scanned until `probe_count` is set.
         """
         item_vectors_IH = item_vectors_IH.detach()
-        item_count, full_width = item_vectors_IH.shape
-        generator = torch.Generator().manual_seed(0)
-        sample = torch.randperm(item_count, generator=generator)[: TRAINING_VECTORS_PER_LIST * list_count]
-        components_HW = principal_components(item_vectors_IH[sample])[:, :width]
-        projection = faiss.LinearTransform(full_width, components_HW.shape[1], False)
-        faiss.copy_array_to_vector(components_HW.T.contiguous().numpy().ravel(), projection.A)
-        projection.is_trained = True
-        lists = faiss.index_factory(projection.d_out, f"IVF{list_count},SQ8", faiss.METRIC_INNER_PRODUCT)
-        index = faiss.IndexPreTransform(projection, lists)
-        index.train(item_vectors_IH[sample].numpy())
-        for start in range(0, item_count, BLOCK_ITEMS):
-            index.add(item_vectors_IH[start : start + BLOCK_ITEMS].numpy())
-        return cls(index, item_vectors_IH, list_count)
+        return cls(InvertedLists.build(item_vectors_IH, list_count, width), item_vectors_IH, list_count)
 
     @classmethod
-    def open(cls, path: Path, item_vectors_IH: Tensor, probe_count: int, retired: Rows = NO_ROWS) -> "ApproximateIndex":
-        """Map a file that `save` wrote into memory: pages are read when searched. Raises ValueError for any other file.
+    def open(
+        cls,
+        path: Path,
+        item_vectors_IH: Tensor,
+        probe_count: int,
+        rows_scored_for_each: int = OVERSAMPLING,
+        retired: Rows = NO_ROWS,
+    ) -> "ApproximateIndex":
+        """Read the lists that `save` wrote; the vectors may be mapped. Raises ValueError for any other file.
 
-        Where items are retired, the lists are read into memory as a whole and lose them, so that a search costs nothing
-        more. FAISS does not defend itself against a file made to harm it: check the file's hash first.
+        Retired items are removed from the lists in memory, so that a search costs nothing more. FAISS does not defend
+        itself against a file made to harm it: check the file's hash first.
         """
-        index: Any
-        try:
-            index = faiss.read_index(str(path), 0 if len(retired) else faiss.IO_FLAG_MMAP)
-        except RuntimeError as error:
-            raise ValueError(f"not an index: {error}") from error
-        inner: Any = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
-        if inner is index or not isinstance(inner, faiss.IndexIVFScalarQuantizer):
-            raise ValueError(f"a {type(index).__name__} of {type(inner).__name__} and not inverted lists")
+        lists = InvertedLists.read(path)
         if len(retired):
-            index.remove_ids(retired.astype(np.int64))
-            return cls(index, item_vectors_IH, probe_count, retired)
-        # By default each search starts 32 threads that prefetch pages: six times slower once the pages are in memory.
-        lists: Any = inner.invlists
-        mapped: Any = faiss.downcast_InvertedLists(lists)
-        mapped.prefetch_nthread = 0
-        return cls(index, item_vectors_IH, probe_count)
+            lists.remove(retired)
+        return cls(lists, item_vectors_IH, probe_count, rows_scored_for_each, retired)
 
     def save(self, path: Path) -> None:
         """Write the lists, without the float32 vectors: the network's file has them. Raises OSError."""
-        _write(self._index, path)
+        self._lists.write(path)
 
     @staticmethod
     def update(path: Path, target: Path, rows: NDArray[np.int64], vectors_NH: Tensor) -> None:
@@ -114,18 +100,14 @@ class ApproximateIndex:
         The lists stay as they are: each vector goes to the nearest one. Raises ValueError for any other file, and
         OSError.
         """
-        try:
-            index: Any = faiss.read_index(str(path))
-        except RuntimeError as error:
-            raise ValueError(f"not an index: {error}") from error
-        index.remove_ids(rows)
-        index.add_with_ids(vectors_NH.detach().contiguous().numpy(), rows)
-        _write(index, target)
+        lists = InvertedLists.read(path)
+        lists.replace(rows, vectors_NH.detach())
+        lists.write(target)
 
     @property
     def list_count(self) -> int:
         """How many lists there are."""
-        return int(self._lists.nlist)
+        return self._lists.list_count
 
     @property
     def exact(self) -> bool:
@@ -136,15 +118,15 @@ class ApproximateIndex:
     def search(self, user_BH: Tensor, query: RetrievalQuery) -> Candidates:
         """See CandidateIndex.search. Uses as many threads as torch does."""
         user_BH = user_BH.cpu()
-        candidates = self._best(user_BH, self._nearest(user_BH, query), query)
-        return self._complete(candidates, user_BH, query)
+        found_BK = self._lists.nearest(user_BH, self._asked_of_lists(query), self.probe_count)
+        return self._complete(self._best(user_BH, found_BK, query), user_BH, query)
 
     def select(self, compiled: CompiledFilter) -> Selection:
         """See CandidateIndex.select."""
         compiled = compiled.without(self._retired)
-        if compiled.match_count <= LARGEST_SCANNED_SELECTION:
+        if compiled.match_count <= max(LARGEST_SCANNED_SELECTION, LARGEST_SCANNED_SHARE * compiled.item_count):
             return Selection(compiled=compiled, rows=compiled.rows())
-        return self._filtered_lists.select(compiled)
+        return self._lists.select(compiled)
 
     @torch.inference_mode()
     def search_selected(self, user_BH: Tensor, query: RetrievalQuery, selection: Selection) -> Candidates:
@@ -152,61 +134,42 @@ class ApproximateIndex:
         if selection.rows is not None:
             return self._exact.search_selected(user_BH.cpu(), query, selection)
         user_BH = user_BH.cpu()
-        counts = query.counts * self._rows_scored_for_each + query.exclusions.lengths
-        user_BW = torch.from_numpy(self._projection.apply(user_BH.numpy()))
-        found_BK = self._filtered_lists.nearest(user_BW, counts, selection, self.probe_count)
+        found_BK = self._lists.nearest(user_BH, self._asked_of_lists(query), self.probe_count, selection)
         return self._complete(self._best(user_BH, found_BK, query), user_BH, query, selection)
 
     def search_rows(self, user_BH: Tensor, query: RetrievalQuery, rows: Rows) -> Candidates:
         """See CandidateIndex.search_rows."""
         return self._exact.search_rows(user_BH.cpu(), query, rows)
 
-    @cached_property
-    def _filtered_lists(self) -> FilteredLists:
-        """Made when the first filter comes: not every service has any."""
-        return FilteredLists(self._lists)
+    def found_in_lists(self, user_BH: Tensor, count: int) -> NDArray[np.int64]:
+        """Return the best `count` rows by the lists alone, [B, count], for tuning; -1 where there are no more."""
+        counts = np.full(len(user_BH), count, dtype=np.int64)
+        return self._lists.nearest(user_BH.cpu(), counts, self.probe_count)
+
+    def _asked_of_lists(self, query: RetrievalQuery) -> NDArray[np.int64]:
+        """How many rows are enough for each query, [B], even if all that it excludes are among them."""
+        return query.counts.astype(np.int64) * self.rows_scored_for_each + query.exclusions.lengths
 
     def _best(self, user_BH: Tensor, found_BK: NDArray[np.int64], query: RetrievalQuery) -> Candidates:
-        """Score what FAISS has found, as far as it is asked for and not excluded."""
+        """Score what the lists gave, as far as it is asked for and not excluded, and sort it."""
         usable_BK = (found_BK >= 0) & ~_excluded(found_BK, query.exclusions, len(self._item_vectors_IH))
-        usable_BK &= usable_BK.cumsum(axis=1) <= query.counts[:, None] * self._rows_scored_for_each
-        return self._score(user_BH, found_BK, usable_BK, query.counts)
-
-    def found_in_lists(self, user_BH: Tensor, count: int) -> RaggedRows:
-        """Return the rows among which `search` finds the best `count`, from the scanned lists alone, for tuning.
-
-        `search` may add a full scan.
-        """
-        counts = np.full(len(user_BH), count, dtype=np.int32)
-        found_BK = self._nearest(user_BH.cpu(), RetrievalQuery.without_histories(counts))
-        return RaggedRows.from_lengths(found_BK[found_BK >= 0].astype(np.int32), (found_BK >= 0).sum(axis=1))
-
-    def _nearest(self, user_BH: Tensor, query: RetrievalQuery) -> NDArray[np.int64]:
-        """Ask FAISS for enough rows for every query, [B, K]; -1 where the scanned lists hold no more."""
-        # A setting of the calling thread, like torch's own: threads of one process may differ.
-        faiss.omp_set_num_threads(torch.get_num_threads())
-        wanted_B = query.counts * self._rows_scored_for_each + query.exclusions.lengths
-        most = min(int(wanted_B.max(initial=1)), self._index.ntotal)
-        of_lists: Any = faiss.SearchParametersIVF()
-        of_lists.nprobe = self.probe_count
-        parameters: Any = faiss.SearchParametersPreTransform()
-        parameters.index_params = of_lists
-        _, found_BK = self._index.search(user_BH.numpy(), most, params=parameters)
-        return np.asarray(found_BK)
-
-    def _score(
-        self, user_BH: Tensor, found_BK: NDArray[np.int64], usable_BK: NDArray[np.bool_], counts: NDArray[np.int32]
-    ) -> Candidates:
-        """Score the usable rows exactly and sort them. One query at a time: its vectors stay in the core's cache."""
-        scores_BK = torch.full(found_BK.shape, -torch.inf)
-        rows_BK = torch.from_numpy(found_BK)
-        usable_rows = RaggedRows.from_lengths(found_BK[usable_BK].astype(np.int32), usable_BK.sum(axis=1))
-        mask_BK = torch.from_numpy(usable_BK)
-        for position, user_H in enumerate(user_BH):
-            vectors_CH = self._item_vectors_IH.index_select(0, torch.from_numpy(usable_rows[position]))
-            scores_BK[position, mask_BK[position]] = vectors_CH @ user_H
-        scores_BK, order_BK = scores_BK.sort(descending=True)
-        return cut_to_counts(rows_BK.gather(1, order_BK).numpy(), scores_BK.numpy(), counts)
+        usable_BK &= usable_BK.cumsum(axis=1) <= query.counts[:, None] * self.rows_scored_for_each
+        rows_BK = np.where(usable_BK, found_BK, -1)
+        scores_BK = np.empty(rows_BK.shape, dtype=np.float32)
+        users, vectors = np.ascontiguousarray(user_BH.numpy()), self._item_vectors_IH.numpy()
+        # Reads the vectors where they are, and skips rows of -1. FAISS's type stubs do not have it.
+        faiss.fvec_inner_products_by_idx(  # type: ignore[attr-defined]
+            faiss.swig_ptr(scores_BK),
+            faiss.swig_ptr(users),
+            faiss.swig_ptr(vectors),
+            faiss.swig_ptr(rows_BK),
+            vectors.shape[1],
+            *rows_BK.shape,
+        )
+        scores_BK[~usable_BK] = -np.inf
+        best = min(int(query.counts.max(initial=0)), rows_BK.shape[1])
+        best_BK, order_BK = torch.from_numpy(scores_BK).topk(best)
+        return cut_to_counts(np.take_along_axis(rows_BK, order_BK.numpy(), axis=1), best_BK.numpy(), query.counts)
 
     def _complete(
         self,
@@ -226,30 +189,13 @@ class ApproximateIndex:
             user_1H = user_BH[position : position + 1]
             rows = without(np.unique(excluded.rows), self._retired)
             if selection is None:
-                if len(parts[position].scores) < self._index.ntotal - len(rows):
+                if len(parts[position].scores) < self._lists.shape[0] - len(rows):
                     parts[position] = self._exact.search(user_1H, one)
                     self.full_scan_count += 1
             elif len(parts[position].scores) < selection.compiled.match_count - selection.compiled.matches(rows).sum():
                 parts[position] = self._exact.search_selected(user_1H, one, selection)
                 self.full_scan_count += 1
         return Candidates.concatenate(parts)
-
-
-def _write(index: Any, path: Path) -> None:
-    try:
-        faiss.write_index(index, str(path))
-    except RuntimeError as error:
-        raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
-
-
-def principal_components(vectors_NH: Tensor) -> Tensor:
-    """Return the directions in which vectors are largest, [H, H], largest first: an orthogonal matrix.
-
-    The vectors are not centred: inner products, not distances, are to be kept.
-    """
-    vectors_NH = vectors_NH.detach().double()
-    components_HH: Tensor = torch.linalg.eigh(vectors_NH.T @ vectors_NH).eigenvectors
-    return components_HH.flip(1).float()
 
 
 def _excluded(found_BK: NDArray[np.int64], exclusions: RaggedRows, item_count: int) -> NDArray[np.bool_]:

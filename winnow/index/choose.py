@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from winnow.history import RaggedRows
-from winnow.index.approximate import OVERSAMPLING, ApproximateIndex, principal_components
+from winnow.index.approximate import ApproximateIndex
 from winnow.index.exact import ExactIndex
+from winnow.index.inverted_lists import principal_components
 from winnow.queries import RetrievalQuery
 
 # Up to this many numbers a full scan is as fast: 65,536 items of 256, 262,144 of 64 (benchmarks/RESULTS.md, growth).
@@ -24,12 +25,20 @@ RECALL_DEPTH = 200
 # A ranker whose order has nothing in common with the candidates' keeps .93 of its true best 20 at a recall of .96, and
 # .96 at .98 (measured on the paper-sized synthetic catalogue). A ranker that agrees with them more keeps more.
 TARGET_RECALL = 0.98
-# With twice the root of the catalogue, scanning lists and choosing between them cost about the same.
-LISTS_PER_ROOT = 2
-# Parts of the width that the lists may hold. The time to scan a list grows with it.
+# With four times the root of the catalogue, choosing lists takes less time than scanning them, at every size.
+LISTS_PER_ROOT = 4
+# Parts of the width that the lists may hold. Memory grows with it.
 WIDTH_SHARES = (0.25, 0.375, 0.5)
 # How much of the recall that the target gives away may be lost to fewer dimensions: the rest is for unscanned lists.
 WIDTH_LOSS_SHARE = 0.5
+# How many rows are scored exactly for each that is wanted while a width is judged.
+WIDTH_OVERSAMPLING = 2
+# Fewer than so many best rows of a sample say little.
+SMALLEST_SAMPLE_DEPTH = 10
+# What may be scored exactly for each row that is wanted.
+ROWS_SCORED_FOR_EACH = (2, 3, 4, 5, 6, 8)
+# CPU time of scoring a row exactly, relative to a row of a list (both in a catalogue of a million: 200 and 3 ns).
+COST_OF_EXACT_SCORE = 60
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,47 +70,74 @@ def choose_index(item_vectors_IH: Tensor, tuning_user_BH: Tensor, target_recall:
     index = ApproximateIndex.build(item_vectors_IH, list_count(item_count), width_of_lists)
     recall = tune(index, item_vectors_IH, tuning_user_BH, target_recall)
     if recall < target_recall:
-        # All lists together do not find enough: eight bits a dimension are too few for these vectors.
+        # All lists together do not find enough: four bits a dimension are too few for these vectors.
         return Choice(index=ExactIndex(item_vectors_IH), recall_at_200=1.0)
     return Choice(index=index, recall_at_200=recall, tuned_on_query_count=len(tuning_user_BH))
 
 
 def list_count(item_count: int) -> int:
-    """Return the power of two nearest to twice the root of the catalogue's size."""
+    """Return the power of two nearest to four times the root of the catalogue's size."""
     return int(2 ** round(np.log2(LISTS_PER_ROOT * item_count**0.5)))
 
 
 def narrowest_width(item_vectors_IH: Tensor, user_BH: Tensor, target_recall: float) -> int:
-    """Return how many principal components find nearly all of the best items, if all lists are scanned."""
-    width = item_vectors_IH.shape[1]
-    query = RetrievalQuery.without_histories(np.full(len(user_BH), RECALL_DEPTH, dtype=np.int32))
-    true = ExactIndex(item_vectors_IH).search(user_BH, query).rows
-    wider = RetrievalQuery.without_histories(query.counts * OVERSAMPLING)
-    components_HH = principal_components(item_vectors_IH[:: max(1, len(item_vectors_IH) // COMPONENT_SAMPLE)])
+    """Return how many principal components find nearly all of the best items, if all lists are scanned.
+
+    Judged on a sample of the items, in which as large a share is wanted as of all.
+    """
+    item_count, width = item_vectors_IH.shape
+    sample_NH = item_vectors_IH[:: max(1, item_count // COMPONENT_SAMPLE)]
+    depth = max(SMALLEST_SAMPLE_DEPTH, round(RECALL_DEPTH * len(sample_NH) / item_count))
+    query = RetrievalQuery.without_histories(np.full(len(user_BH), depth, dtype=np.int32))
+    true = ExactIndex(sample_NH).search(user_BH, query).rows
+    wider = RetrievalQuery.without_histories(query.counts * WIDTH_OVERSAMPLING)
+    components_HH = principal_components(sample_NH)
     for share in WIDTH_SHARES:
         components_HW = components_HH[:, : max(1, int(share * width))]
-        found = ExactIndex(item_vectors_IH @ components_HW).search(user_BH @ components_HW, wider).rows
+        found = ExactIndex(sample_NH @ components_HW).search(user_BH @ components_HW, wider).rows
         if recall_of_each(found, true).mean() >= 1 - WIDTH_LOSS_SHARE * (1 - target_recall):
             return components_HW.shape[1]
     return width
 
 
 def tune(index: ApproximateIndex, item_vectors_IH: Tensor, user_BH: Tensor, target_recall: float) -> float:
-    """Set the smallest `probe_count` that reaches the target by two standard errors; return the mean recall."""
+    """Set how many lists are scanned and how many of their rows are scored exactly, and return the mean recall.
+
+    Of the pairs that reach the target by two standard errors, the one that takes least time; if none does, all lists
+    and most rows.
+    """
     query = RetrievalQuery.without_histories(np.full(len(user_BH), RECALL_DEPTH, dtype=np.int32))
     true = ExactIndex(item_vectors_IH).search(user_BH, query).rows
+    depth_B = true.lengths
+    recalls_by_probe_count: dict[int, NDArray[np.float64]] = {}
 
     def recalls(probe_count: int) -> NDArray[np.float64]:
-        index.probe_count = probe_count
-        # From the lists alone: where these hold too few items, `search` scans all, whose recall is 1.
-        return recall_of_each(index.found_in_lists(user_BH, RECALL_DEPTH), true)
+        """Recall of each query for each of ROWS_SCORED_FOR_EACH, [B, R]."""
+        if probe_count not in recalls_by_probe_count:
+            index.probe_count = probe_count
+            # From the lists alone: where these hold too few items, `search` scans all, whose recall is 1.
+            found_BK = index.found_in_lists(user_BH, RECALL_DEPTH * ROWS_SCORED_FOR_EACH[-1])
+            hits_BK = np.stack([np.isin(found, true[query]) for query, found in enumerate(found_BK)])
+            hits_BR = hits_BK.cumsum(axis=1)[:, np.minimum(depths_R, hits_BK.shape[1]) - 1]
+            recalls_by_probe_count[probe_count] = hits_BR / depth_B[:, None]
+        return recalls_by_probe_count[probe_count]
 
-    def reached(probe_count: int) -> bool:
-        recall_B = recalls(probe_count)
+    def reached(probe_count: int, position: int) -> bool:
+        recall_B = recalls(probe_count)[:, position]
         return bool(recall_B.mean() - 2 * recall_B.std() / len(recall_B) ** 0.5 >= target_recall)
 
-    probe_count = smallest(reached, index.list_count)
-    return float(recalls(probe_count).mean())
+    depths_R = RECALL_DEPTH * np.array(ROWS_SCORED_FOR_EACH)
+    rows_of_a_list = len(item_vectors_IH) / index.list_count
+    best_cost, best = np.inf, (index.list_count, len(ROWS_SCORED_FOR_EACH) - 1)
+    for position, rows in enumerate(ROWS_SCORED_FOR_EACH):
+        if not reached(index.list_count, position):
+            continue
+        probe_count = smallest(lambda count, position=position: reached(count, position), index.list_count)  # type: ignore[misc]
+        cost = probe_count * rows_of_a_list + rows * RECALL_DEPTH * COST_OF_EXACT_SCORE
+        if cost < best_cost:
+            best_cost, best = cost, (probe_count, position)
+    index.probe_count, index.rows_scored_for_each = best[0], ROWS_SCORED_FOR_EACH[best[1]]
+    return float(recalls(best[0])[:, best[1]].mean())
 
 
 def smallest(reached: Callable[[int], bool], limit: int) -> int:

@@ -4,7 +4,6 @@ Shape legend: B queries, I items, H width of a vector, R rows that match, J of t
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,15 +29,12 @@ class Selection:
     """They themselves, ascending, where there are few enough to be scored one by one."""
     list_counts: NDArray[np.int64] | None = None
     """How many of them are in each inverted list, where there are such and the rows are many."""
-    copy: Any = None
-    """A FAISS index of these rows alone, where they are not too many for that."""
-    copy_bytes: int = 0
 
     @property
     def size_bytes(self) -> int:
         """The memory that it takes."""
         kept = (array.nbytes for array in (self.rows, self.list_counts) if array is not None)
-        return self.compiled.size_bytes + self.copy_bytes + sum(kept)
+        return self.compiled.size_bytes + sum(kept)
 
 
 def without(rows: Rows, left_out: Rows) -> Rows:

@@ -51,6 +51,8 @@ class IndexEntry(BaseModel):
     list_count: Annotated[int, Field(ge=0)] = 0
     probe_count: Annotated[int, Field(ge=0)] = 0
     """How many of the lists one query scans."""
+    rows_scored_for_each: Annotated[int, Field(ge=1)] = 1
+    """How many rows of the lists are scored exactly for each that is returned."""
     recall_at_200: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of the true best 200 that is found, measured on held-out histories when the release was made."""
     tuned_on_query_count: Annotated[int, Field(ge=0)] = 0

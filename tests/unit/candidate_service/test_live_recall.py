@@ -34,8 +34,8 @@ def network() -> DeepCandidateGenerationModel:
 def poor(network: DeepCandidateGenerationModel) -> Retriever:
     """One of four lists is scanned."""
     built = ApproximateIndex.build(network.item_vectors_IH, list_count=4)
-    built._index.remove_ids(RETIRED.astype(np.int64))
-    index = ApproximateIndex(built._index, network.item_vectors_IH, 1, RETIRED)
+    built._lists.remove(RETIRED)
+    index = ApproximateIndex(built._lists, network.item_vectors_IH, probe_count=1, retired=RETIRED)
     return Retriever(network, index, torch.device("cpu"), attributes_of(ITEM_COUNT), retired=RETIRED)
 
 

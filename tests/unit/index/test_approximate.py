@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 import torch
@@ -48,22 +49,23 @@ def test_tuning_reaches_its_target_with_as_few_lists_as_possible(
         index.probe_count -= 1
         recall_of_fewer = measured_recall(index, items, users[:100])
         assert recall_of_fewer < recall
-        assert recall_of_fewer < target + 0.05
+        # Two standard errors of a hundred queries, most of which find all or little.
+        assert recall_of_fewer < target + 0.08
 
 
 def measured_recall(index: ApproximateIndex, items: torch.Tensor, users: torch.Tensor) -> float:
     query = RetrievalQuery.without_histories(np.full(len(users), 200, dtype=np.int32))
     true = ExactIndex(items).search(users, query).rows
-    return float(recall_of_each(index.found_in_lists(users, 200), true).mean())
+    # From the lists alone: `search` may add a full scan.
+    found = index.found_in_lists(users, 200 * index.rows_scored_for_each)
+    return float(np.mean([np.isin(true[query], found[query]).mean() for query in range(len(users))]))
 
 
-@pytest.mark.parametrize("copied", [True, False])
 @pytest.mark.parametrize("near", [True, False])
 def test_a_filter_that_hides_what_is_near_the_user_is_searched_in_more_lists(
-    clustered: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch, copied: bool, near: bool
+    clustered: tuple[torch.Tensor, torch.Tensor], near: bool
 ) -> None:
     """Half of the items match: those nearest to the user, or those farthest from it."""
-    monkeypatch.setattr("winnow.index.filtered_lists.LARGEST_COPY_BYTES", 32 * 2**20 if copied else 0)
     items, users = clustered
     index, exact = ApproximateIndex.build(items, 200), ExactIndex(items)
     tune(index, items, users[:100], 0.95)
@@ -110,15 +112,15 @@ def test_an_index_of_other_vectors_is_refused(clustered: tuple[torch.Tensor, tor
         ApproximateIndex.open(tmp_path / "index.faiss", items[1:], probe_count=1)
 
 
-def test_vectors_that_eight_bits_cannot_tell_apart_are_scanned_as_they_are(
+def test_vectors_that_four_bits_cannot_tell_apart_are_scanned_as_they_are(
     clustered: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("winnow.index.choose.LARGEST_EXACT_TABLE", 0)
     items, users = clustered
     assert isinstance(choose_index(items, users).index, ApproximateIndex)
-    # A few items far off: between them and the rest there are 255 steps, and the rest is within one of them.
+    # A few items far off: scores are compared in 65,536 steps, and those of the rest are within one of them.
     far = items.clone()
-    far[:16] = 1e4 * torch.eye(16)
+    far[:16] = 1e7 * torch.eye(16)
     choice = choose_index(far, users)
     assert isinstance(choice.index, ExactIndex)
     assert choice.recall_at_200 == 1
@@ -128,6 +130,54 @@ def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
     (tmp_path / "index.faiss").write_bytes(b"not an index at all")
     with pytest.raises(ValueError, match="not an index"):
         ApproximateIndex.open(tmp_path / "index.faiss", torch.eye(4), probe_count=1)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_an_index_that_is_cut_short_is_refused(
+    clustered: tuple[torch.Tensor, torch.Tensor], tmp_path: Path, share: float
+) -> None:
+    items, _ = clustered
+    ApproximateIndex.build(items, 16).save(tmp_path / "index.faiss")
+    whole = (tmp_path / "index.faiss").read_bytes()
+    (tmp_path / "index.faiss").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ValueError, match="not an index"):
+        ApproximateIndex.open(tmp_path / "index.faiss", items, probe_count=1)
+
+
+@pytest.mark.parametrize("kind", ["Flat", "IVF4,SQ8", "PCA8,IVF4,SQ8", "PCA8,Flat"])
+def test_an_index_of_another_kind_is_refused(
+    clustered: tuple[torch.Tensor, torch.Tensor], tmp_path: Path, kind: str
+) -> None:
+    items, _ = clustered
+    other = faiss.index_factory(16, kind, faiss.METRIC_INNER_PRODUCT)
+    other.train(items.numpy())
+    other.add(items.numpy())
+    faiss.write_index(other, str(tmp_path / "index.faiss"))
+    with pytest.raises(ValueError, match="and not inverted lists"):
+        ApproximateIndex.open(tmp_path / "index.faiss", items, probe_count=1)
+
+
+def test_vectors_mapped_from_a_file_are_scored_where_they_are(
+    clustered: tuple[torch.Tensor, torch.Tensor], tmp_path: Path
+) -> None:
+    items, users = clustered
+    index = ApproximateIndex.build(items, 64)
+    index.probe_count = 8
+    index.save(tmp_path / "index.faiss")
+    items.numpy().tofile(tmp_path / "vectors")
+    mapped = torch.from_file(str(tmp_path / "vectors"), shared=True, size=items.numel()).view(items.shape)
+    query = RetrievalQuery.without_histories(np.full(len(users), 100, dtype=np.int32))
+    found = ApproximateIndex.open(tmp_path / "index.faiss", mapped, probe_count=8).search(users, query)
+    expected = index.search(users, query)
+    assert found.rows.rows.tolist() == expected.rows.rows.tolist()
+    assert found.scores.tolist() == expected.scores.tolist()
+
+
+def test_tuning_on_some_queries_reaches_the_target_on_others(clustered: tuple[torch.Tensor, torch.Tensor]) -> None:
+    items, users = clustered
+    index = ApproximateIndex.build(items, 128, width=12)
+    tune(index, items, users[:150], 0.95)
+    assert measured_recall(index, items, users[150:]) >= 0.93
 
 
 @pytest.mark.parametrize(("dimensions", "expected"), [(2, 4), (5, 6), (8, 8), (16, 16)])
@@ -162,7 +212,7 @@ def test_small_catalogues_are_scanned_and_large_ones_need_tuning_queries() -> No
         choose_index(torch.empty(LARGEST_EXACT_TABLE // 8 + 1, 8), torch.empty(0, 8))
 
 
-@pytest.mark.parametrize(("item_count", "expected"), [(65_536, 512), (1_000_000, 2048), (10_000_000, 8192)])
+@pytest.mark.parametrize(("item_count", "expected"), [(65_536, 1024), (1_000_000, 4096), (10_000_000, 16_384)])
 def test_the_number_of_lists_grows_with_the_root_of_the_catalogue(item_count: int, expected: int) -> None:
     assert list_count(item_count) == expected
 

@@ -71,7 +71,7 @@ def random_queries(item_count: int, query_count: int) -> tuple[torch.Tensor, tor
 @pytest.mark.parametrize("query_count", [0, 1, 5])
 def test_results_equal_a_full_sort(make: MakeIndex, item_count: int, query_count: int) -> None:
     items, users, counts, excluded = random_queries(item_count, query_count)
-    # Lists in 8 bits a number may confuse near neighbours at the very end of a list: ask for all, and compare the head.
+    # Lists in 4 bits a number may confuse near neighbours at the very end of a list: ask for all, and compare the head.
     asked = np.full_like(counts, item_count)
     found = make(items).search(users, query_of(asked, excluded))
 
@@ -173,16 +173,15 @@ def restricted_queries(
     return {text: filter_of(rows, item_count) for text, rows in matching.items()}, restrictions, possible
 
 
-@pytest.fixture(params=["rows are scanned", "rows are scanned in blocks", "lists and masks are", "copied lists are"])
+@pytest.fixture(params=["rows are scanned", "rows are scanned in blocks", "lists and masks are"])
 def few_or_many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """In catalogues as small as these every selection is small: both ways to search one are taken nevertheless."""
     if request.param == "rows are scanned in blocks":
         monkeypatch.setattr("winnow.index.selection.BLOCK_SCORES", 42 * 16)
         monkeypatch.setattr("winnow.index.selection.BLOCK_NUMBERS", 20)
     if request.param == "lists and masks are":
-        monkeypatch.setattr("winnow.index.filtered_lists.LARGEST_COPY_BYTES", 0)
-    if request.param in ("lists and masks are", "copied lists are"):
         monkeypatch.setattr("winnow.index.approximate.LARGEST_SCANNED_SELECTION", 0)
+        monkeypatch.setattr("winnow.index.approximate.LARGEST_SCANNED_SHARE", 0.0)
         monkeypatch.setattr("winnow.index.exact.LARGEST_GATHERED_SHARE", 0.0)
 
 
@@ -273,7 +272,9 @@ def approximate_without(items: torch.Tensor, retired: Rows, probe_count: int) ->
     built = ApproximateIndex.build(items, list_count=min(4, len(items)))
     with tempfile.TemporaryDirectory() as directory:
         built.save(Path(directory) / "index.faiss")
-        return ApproximateIndex.open(Path(directory) / "index.faiss", items, min(4, len(items), probe_count), retired)
+        return ApproximateIndex.open(
+            Path(directory) / "index.faiss", items, min(4, len(items), probe_count), retired=retired
+        )
 
 
 @pytest.mark.parametrize("make", RETIRED_INDEX.values(), ids=RETIRED_INDEX.keys())

@@ -35,7 +35,8 @@ def test_a_small_catalogue_has_no_index_file(tmp_path: Path) -> None:
 def test_the_manifest_tells_how_the_index_was_tuned(release: Release) -> None:
     entry = release.manifest.index
     assert entry.kind == "ivf"
-    assert 1 <= entry.probe_count <= entry.list_count == 32
+    assert 1 <= entry.probe_count <= entry.list_count == 64
+    assert 2 <= entry.rows_scored_for_each <= 8
     assert 0.98 <= entry.recall_at_200 <= 1
     assert entry.tuned_on_query_count == 4
     assert INDEX_FILE in release.manifest.files

@@ -61,7 +61,13 @@ def load_index(release: Release, item_vectors_IH: Tensor) -> CandidateIndex:
     from winnow.index.approximate import ApproximateIndex  # faiss: only where it is used
 
     try:
-        return ApproximateIndex.open(release.file(INDEX_FILE), item_vectors_IH, entry.probe_count, release.retired())
+        return ApproximateIndex.open(
+            release.file(INDEX_FILE),
+            item_vectors_IH,
+            entry.probe_count,
+            entry.rows_scored_for_each,
+            release.retired(),
+        )
     except ValueError as error:
         raise ReleaseError(f"release {release.release_id}: {INDEX_FILE}: {error}") from error
 

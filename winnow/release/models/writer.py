@@ -139,6 +139,7 @@ def _write_index(directory: Path, contents: ReleaseContents) -> tuple[IndexEntry
         kind="ivf",
         list_count=choice.index.list_count,
         probe_count=choice.index.probe_count,
+        rows_scored_for_each=choice.index.rows_scored_for_each,
         recall_at_200=choice.recall_at_200,
         tuned_on_query_count=choice.tuned_on_query_count,
     )
