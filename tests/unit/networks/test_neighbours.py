@@ -10,7 +10,7 @@ from winnow.history import RaggedRows
 from winnow.networks import neighbours as module
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.folded_ranking import FoldedRanking, item_half_table
-from winnow.networks.neighbours import SMALLEST_SUM, Neighbours
+from winnow.networks.neighbours import Neighbours, NeighbourTables
 from winnow.networks.options import MatchingOptions, NeighbourOptions, RankingOptions
 from winnow.networks.packed import pack
 from winnow.networks.ranking import DeepRankingModel
@@ -49,7 +49,7 @@ def test_sums_are_what_a_loop_gives(histories: list[list[int]], data: st.DataObj
     expected = [plain_sum(history, candidate) for history, of_user in pairs for candidate in of_user]
     torch.testing.assert_close(sums, torch.tensor(expected, dtype=torch.float32))
     added = filled(weight=2.0)(*requests)
-    torch.testing.assert_close(added, 2 * torch.tensor(expected, dtype=torch.float32).div(SMALLEST_SUM).log1p())
+    torch.testing.assert_close(added, 2 * torch.tensor(expected, dtype=torch.float32).div(OPTIONS.scale).log1p())
 
 
 def network() -> DeepRankingModel:
@@ -73,7 +73,7 @@ def test_every_table_is_added_to_the_logit_in_every_form() -> None:
     assert made.matching is not None
     without = together - 3 * filled().strengths(*requests)
     matching = made.matching.network.candidate_logits(*requests)
-    made.matching.neighbours = torch.nn.ModuleList()
+    made.matching.neighbours = NeighbourTables(ITEM_COUNT, ())
     torch.testing.assert_close(made.logits(*requests), without)
     assert not torch.equal(without, matching)
     made = network()

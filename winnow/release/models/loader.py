@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from winnow.index.exact import ExactIndex
 from winnow.index.protocol import CandidateIndex
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.neighbours import Neighbours
 from winnow.networks.options import NetworkConfig
 from winnow.networks.ranking import DeepRankingModel
 from winnow.release.manifest import (
@@ -105,6 +106,9 @@ def _load(
             weights = with_rows(weights, load_file(release.file(added), device=str(device)))
         # The weights come from the file: on the meta device, none are allocated.
         network = build_network(build, config, weights)
+        for module in network.modules():
+            if isinstance(module, Neighbours):
+                module.check()
     except (ValueError, RuntimeError, SafetensorError) as error:
         raise refused(str(error)) from error
     for name, tensor in network.state_dict().items():
