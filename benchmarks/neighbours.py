@@ -92,9 +92,9 @@ def measure(case: Case, query_count: int) -> None:
     raised_count = len(network.neighbours.item_scores(packed).rows) / query_count
     milliseconds = [median_cpu_ms(work) / query_count for work in (lambda: index.search(user_BH, query), add)]
     print(
-        f"{case.item_count:,} items, {case.watch_count} watches, {len(tables)} tables of {width}, batch of {query_count}: "
-        f"{raised_count:,.0f} items are raised; exact search {milliseconds[0]:.2f} ms of CPU a query, "
-        f"tables {milliseconds[1]:.2f} ms",
+        f"{case.item_count:,} items, {case.watch_count} watches, {len(tables)} tables of {width}, "
+        f"batch of {query_count}: {raised_count:,.0f} items are raised; exact search {milliseconds[0]:.2f} ms of CPU "
+        f"a query, tables {milliseconds[1]:.2f} ms",
         flush=True,
     )
 

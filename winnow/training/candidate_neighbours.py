@@ -29,11 +29,13 @@ from winnow.training.trained_networks import evenly_spread
 SCALES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 # Of the likeliest weights, those that are tried.
 SHARES = (0.5, 1.0, 2.0)
-# Validation watches that weights are fitted on, and that lists are compared on.
-FITTED_COUNT, COMPARED_COUNT = 2000, 5000
+# Validation watches that weights are fitted on, and that lists are compared on; fewer of large catalogues.
+FITTED_COUNT, COMPARED_COUNT, LEAST_COUNT = 2000, 5000, 500
+SCORES_COMPARED = 60_000_000
 # The weights are fitted on the best items of the network, and of each table.
 LIST_LENGTH = 200
-WATCHES_PER_BLOCK = 64
+# Scores of all items that are held at once: 4 MB for each table.
+BLOCK_SCORES = 1024 * 1024
 
 
 class CandidateNeighbours(NamedTuple):
@@ -82,7 +84,8 @@ def add_to_candidates(
     """
     device = network.embedding.weight.device
     tables = {name: table.to(device) for name, table in tables.items()}
-    fitted_on = _Choices.of(network, tables, _spread(validation, FITTED_COUNT))
+    affordable = max(LEAST_COUNT, SCORES_COMPARED // network.n_items)
+    fitted_on = _Choices.of(network, tables, _spread(validation, min(FITTED_COUNT, affordable)))
     tables = {name: _with_scale(table, fitted_on.likeliest_scale(name)) for name, table in tables.items()}
     tried: list[Mapping[str, float]] = [{}]
     for size in range(1, len(tables) + 1):
@@ -90,7 +93,7 @@ def add_to_candidates(
             weights = fitted_on.likeliest_weights({name: tables[name] for name in names})
             if len(weights) == size:
                 tried += [{name: share * weight for name, weight in weights.items()} for share in SHARES]
-    found = _hits(network, tables, _spread(validation, COMPARED_COUNT), tried, candidate_count)
+    found = _hits(network, tables, _spread(validation, min(COMPARED_COUNT, affordable)), tried, candidate_count)
     chosen = _smallest_of_the_best(tried, found)
     for name, table in tables.items():
         table.weight.fill_(tried[chosen].get(name, 0.0))
@@ -185,8 +188,9 @@ def _scored(
     network: DeepCandidateGenerationModel, tables: Mapping[str, Neighbours], held_out: HeldOut
 ) -> Iterator[tuple[HeldOut, Tensor, dict[str, Tensor]]]:
     """Yield some watches with the logits of all items, NEVER if seen, and what each table sums, 0 if seen: [B, I]."""
-    for start in range(0, len(held_out), WATCHES_PER_BLOCK):
-        block = held_out.slice(start, min(start + WATCHES_PER_BLOCK, len(held_out)))
+    at_once = max(1, BLOCK_SCORES // network.n_items)
+    for start in range(0, len(held_out), at_once):
+        block = held_out.slice(start, min(start + at_once, len(held_out)))
         histories = network.pack(block.histories)
         logits_BI = network.logits(network.user_vectors(histories))
         users = torch.from_numpy(np.repeat(np.arange(len(block)), block.histories.lengths)).to(logits_BI.device)
