@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from winnow.catalogue.attributes import Attributes
 from winnow.history import WatchHistories
 from winnow.index.exact import ExactIndex
 from winnow.index.raised import with_raised
+from winnow.index.selection import Selection
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.options import CandidateOptions, NeighbourOptions
 from winnow.queries import Candidates, RetrievalQuery
@@ -77,13 +77,12 @@ def measure(case: Case, query_count: int) -> None:
     user_BH = network.user_vectors(packed)
     index = ExactIndex(network.item_vectors_IH)
     found = index.search(user_BH, query)
-    nothing = Attributes({}, case.item_count)
 
     def add() -> Candidates:
         raised = network.neighbours.item_scores(packed).lists(query_count)
         return with_raised(
             found, raised, user_BH, network.item_vectors_IH, query,
-            retired=np.empty(0, dtype=np.int32), selection_of=lambda _: index.select(nothing),
+            retired=np.empty(0, dtype=np.int32), selection_of=no_selection,
         )  # fmt: skip
 
     scores_I = network.scores(network.pack(histories.slice(0, 1)))[0]
@@ -97,6 +96,11 @@ def measure(case: Case, query_count: int) -> None:
         f"a query, tables {milliseconds[1]:.2f} ms",
         flush=True,
     )
+
+
+def no_selection(canonical: str) -> Selection:
+    """No query has a filter here."""
+    raise AssertionError(canonical)
 
 
 def median_cpu_ms(work: Callable[[], object]) -> float:
