@@ -13,10 +13,8 @@ from torch import Tensor
 
 from winnow.history import RaggedRows, Rows
 from winnow.index.restricted import SelectionOf
+from winnow.index.selection import BLOCK_NUMBERS
 from winnow.queries import Candidates, RetrievalQuery
-
-# Numbers of the vectors that are copied together at once: 512 KiB stay in a core's second-level cache.
-BLOCK_NUMBERS = 128 * 1024
 
 
 @torch.inference_mode()
