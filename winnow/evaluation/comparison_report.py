@@ -89,11 +89,9 @@ def _neighbours_of_candidates(found: Mapping[str, Any] | None) -> str:
     """Say which tables of neighbours the candidate network has and what they gain; empty where none was tried."""
     if found is None:
         return ""
-    gained = found["validation"]
-    return (
-        f"Candidate network: weights of neighbours: {_weights_in_words(found['weights'])}; HR@{gained['depth']} on "
-        f"validation is {gained['without']:.3f} without and {gained['with']:.3f} with them. "
-    )
+    without, with_them = found["validation"]["without"], found["validation"]["with"]
+    gained = ", ".join(f"{name} {without[name]:.3f} without, {with_them[name]:.3f} with them" for name in without)
+    return f"Candidate network: weights of neighbours: {_weights_in_words(found['weights'])}; on validation {gained}. "
 
 
 def _weights_in_words(weights: Mapping[str, float] | None) -> str:

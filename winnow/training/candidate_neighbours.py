@@ -1,7 +1,6 @@
 """Adds the sums of nearest-neighbour recommenders to a trained candidate network, each as much as validation says.
 
-They are there to find more: what counts is how many of the watched items are among the candidates. Their order is a
-matter of ranking, which has tables of its own for that.
+What counts of a list is whether it holds the watched item, and how high: its hit rate plus NDCG@10.
 
 Shape legend: B held-out watches of a block, I items, K items of a list, C tables and the logits, U users.
 """
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from winnow.evaluation.rank_figures import means_of_users
+from winnow.evaluation.rank_figures import NOT_FOUND, Ranks, gains, hits, means_of_users, rank_figures
 from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.neighbours import Neighbours
@@ -25,6 +24,9 @@ from winnow.training.conditional_logit import NEVER, likeliest_weights
 from winnow.training.correction import larger_than_noise
 from winnow.training.trained_networks import evenly_spread
 
+# What tables have to gain, since they cost memory in both stages, and in retrieval about as much time as a scan of some
+# ten thousand items.
+LEAST_GAIN = 0.02
 # What the sums of a table are tried with: see NeighbourOptions.scale.
 SCALES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 # Of the likeliest weights, those that are tried.
@@ -46,26 +48,30 @@ class CandidateNeighbours(NamedTuple):
     """By table; 0 is left out."""
     tables: Mapping[str, Neighbours]
     """All tables, with the scales that fit."""
-    hit_rates: tuple[float, float]
-    """The share of the watched items that are among the candidates, without the tables and with them."""
+    figures: tuple[Mapping[str, float], Mapping[str, float]]
+    """On the validation watches that were compared, without the tables and with them."""
 
-    def in_words(self, candidate_count: int) -> str:
+    def in_words(self) -> str:
         """Return which tables are used, and what for."""
         used = ", ".join(
             f"{name} {weight:.3g} (scale {self.tables[name].options.scale:g})"
             for name, weight in self.weights.items()
             if weight
         )
-        without, with_them = self.hit_rates
-        gained = f"; HR@{candidate_count} on validation {without:.4f} without and {with_them:.4f} with them"
-        return f"weights of neighbours: {used + gained if used else 'none'}"
+        if not used:
+            return "weights of neighbours: none"
+        without, with_them = self.figures
+        gained = ", ".join(
+            f"{name} {without[name]:.4f} without and {with_them[name]:.4f} with them" for name in without
+        )
+        return f"weights of neighbours: {used}; on validation {gained}"
 
-    def as_json(self, candidate_count: int) -> Mapping[str, Any]:
+    def as_json(self) -> Mapping[str, Any]:
         """Return what the manifest of a release holds of it."""
         return {
             "weights": dict(self.weights),
             "scales": {name: table.options.scale for name, table in self.tables.items()},
-            "validation": dict(zip(("without", "with"), self.hit_rates, strict=True)) | {"depth": candidate_count},
+            "validation": dict(zip(("without", "with"), map(dict, self.figures), strict=True)),
         }
 
 
@@ -77,10 +83,10 @@ def add_to_candidates(
     *,
     candidate_count: int,
 ) -> CandidateNeighbours:
-    """Choose on validation the tables with which most of the watched items are among the candidates.
+    """Choose on validation the tables with which the lists are best.
 
     Scales and weights are the likeliest ones, the latter times the best of SHARES. Of the sets of tables that are equal
-    to the best one up to noise, the smallest is taken, which may be empty.
+    to the best one up to noise, the smallest is taken, and none that gains less than LEAST_GAIN.
     """
     device = network.embedding.weight.device
     tables = {name: table.to(device) for name, table in tables.items()}
@@ -93,23 +99,38 @@ def add_to_candidates(
             weights = fitted_on.likeliest_weights({name: tables[name] for name in names})
             if len(weights) == size:
                 tried += [{name: share * weight for name, weight in weights.items()} for share in SHARES]
-    found = _hits(network, tables, _spread(validation, min(COMPARED_COUNT, affordable)), tried, candidate_count)
-    chosen = _smallest_of_the_best(tried, found)
+    compared = _spread(validation, min(COMPARED_COUNT, affordable))
+    ranks = _ranks(network, tables, compared, tried)
+    chosen = _smallest_of_the_best(
+        tried, [means_of_users(hits(one, candidate_count) + gains(one), compared.users) for one in ranks]
+    )
     for name, table in tables.items():
         table.weight.fill_(tried[chosen].get(name, 0.0))
     return CandidateNeighbours(
         network=_with_tables(network, [table for name, table in tables.items() if name in tried[chosen]]),
         weights={name: tried[chosen].get(name, 0.0) for name in tables},
         tables=tables,
-        hit_rates=(float(found[0].mean()), float(found[chosen].mean())),
+        figures=(
+            _figures(ranks[0], compared, candidate_count),
+            _figures(ranks[chosen], compared, candidate_count),
+        ),
     )
 
 
-def _smallest_of_the_best(tried: Sequence[Mapping[str, float]], hits: Sequence[NDArray[np.float64]]) -> int:
-    """The position of the fewest tables that are not worse than the best ones by more than the standard error."""
-    best = max(range(len(tried)), key=lambda number: float(hits[number].mean()))
-    good = [number for number in range(len(tried)) if not larger_than_noise(hits[best] - hits[number])]
-    return min(good, key=lambda number: (len(tried[number]), -float(hits[number].mean())))
+def _smallest_of_the_best(tried: Sequence[Mapping[str, float]], worths: Sequence[NDArray[np.float64]]) -> int:
+    """The position of the fewest tables that are not worse than the best ones by more than the standard error.
+
+    `worths` are those of the lists of each user, [U]. The first that is tried has no tables.
+    """
+    best = max(range(len(tried)), key=lambda number: float(worths[number].mean()))
+    good = [number for number in range(len(tried)) if not larger_than_noise(worths[best] - worths[number])]
+    chosen = min(good, key=lambda number: (len(tried[number]), -float(worths[number].mean())))
+    return chosen if worths[chosen].mean() - worths[0].mean() >= LEAST_GAIN else 0
+
+
+def _figures(ranks: Ranks, held_out: HeldOut, candidate_count: int) -> Mapping[str, float]:
+    found = rank_figures(ranks, held_out.users, (candidate_count,))
+    return {name: found[name] for name in (f"hr_at_{candidate_count}", "ndcg_at_10")}
 
 
 class _Choices(NamedTuple):
@@ -164,24 +185,23 @@ def _choices(logits_BI: Tensor, sums: Mapping[str, Tensor], block: HeldOut) -> _
     )
 
 
-def _hits(
+def _ranks(
     network: DeepCandidateGenerationModel,
     tables: Mapping[str, Neighbours],
     held_out: HeldOut,
     tried: Sequence[Mapping[str, float]],
-    candidate_count: int,
-) -> list[NDArray[np.float64]]:
-    """Say with each of the weights that are tried how many of a user's watches are among the candidates, [U]."""
-    hits: list[list[NDArray[np.bool_]]] = [[] for _ in tried]
+) -> list[Ranks]:
+    """Rank the targets among all unseen items with each of the weights that are tried."""
+    ranks: list[list[Ranks]] = [[] for _ in tried]
     for block, logits_BI, sums in _scored(network, tables, held_out):
         strengths = {name: tables[name].strengths_of(sums_BI) for name, sums_BI in sums.items()}
         targets_B1 = _targets(block, logits_BI)
-        unseen_B1 = logits_BI.gather(1, targets_B1) > NEVER
-        for weights, of_weights in zip(tried, hits, strict=True):
+        seen_B = logits_BI.gather(1, targets_B1).squeeze(1) <= NEVER
+        for weights, of_weights in zip(tried, ranks, strict=True):
             scores_BI = sum((weight * strengths[name] for name, weight in weights.items()), logits_BI)
             ranks_B = (scores_BI >= scores_BI.gather(1, targets_B1)).sum(dim=1) - 1
-            of_weights.append(((ranks_B < candidate_count) & unseen_B1.squeeze(1)).cpu().numpy())
-    return [means_of_users(np.concatenate(of_weights), held_out.users) for of_weights in hits]
+            of_weights.append(ranks_B.masked_fill(seen_B, NOT_FOUND).cpu().numpy())
+    return [np.concatenate(of_weights) for of_weights in ranks]
 
 
 def _scored(

@@ -87,8 +87,8 @@ def train_on_watches(
     if settings.ranking.neighbours:
         counted = neighbour_tables(rivals, split.training, item_count)
         added = add_to_candidates(candidate.network, counted, fitted_on, candidate_count=count)
-        candidate_network, tables, candidate_neighbours = added.network, added.tables, added.as_json(count)
-        context.console.print(f"candidate network: {added.in_words(count)}", soft_wrap=True)
+        candidate_network, tables, candidate_neighbours = added.network, added.tables, added.as_json()
+        context.console.print(f"candidate network: {added.in_words()}", soft_wrap=True)
         ranking.take_neighbours(candidate_network)
     factors = ranking.use_correction()
     context.console.print(
