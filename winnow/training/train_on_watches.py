@@ -84,8 +84,7 @@ def train_on_watches(
     rivals = learn_rivals(split, item_count, context.console) if rivals is None else rivals
     fitted_on = split.validation.slice(0, min(FITTED_COUNT, len(split.validation)))
     candidate_network, candidate_neighbours, tables = candidate.network, None, NO_TABLES
-    if settings.ranking.neighbours:
-        counted = neighbour_tables(rivals, split.training, item_count)
+    if settings.ranking.neighbours and (counted := neighbour_tables(rivals, split.training, item_count)):
         added = add_to_candidates(candidate.network, counted, fitted_on, candidate_count=count)
         candidate_network, tables, candidate_neighbours = added.network, added.tables, added.as_json()
         context.console.print(f"candidate network: {added.in_words()}", soft_wrap=True)

@@ -30,12 +30,14 @@ from winnow.training.negatives import WatchedItems
 from winnow.training.presets import RankingSettings
 from winnow.training.ranking_network import ranking_network_over, with_neighbours
 from winnow.training.run_context import RunContext
-from winnow.training.succession_counts import SuccessionTable, count_successions
+from winnow.training.succession_counts import SuccessionTable, count_successions, some_users
 
 # The features are standardised by the candidates of this many examples.
 STANDARD_EXAMPLES = 512
 # The quantiles of continuous features are those of the candidates of this many examples.
 QUANTILE_EXAMPLES = 2048
+# Successions are counted in memory: of a larger log, those of some users.
+COUNTED_WATCHES = 10_000_000
 SMALLEST_SCALE = 1e-3
 
 
@@ -71,8 +73,7 @@ class WatchRankingTrainee:
         table = None
         if settings.matching and settings.latest_count:
             table = count_successions(
-                split.training,
-                ~held_back,
+                *some_users(split.training, ~held_back, COUNTED_WATCHES, seed=seed),
                 candidate_network.n_items,
                 successors_per_item=settings.successors_per_item,
             )

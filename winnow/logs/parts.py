@@ -1,0 +1,58 @@
+"""The parts of a large log: folders `part=0`, `part=1`, ... of Parquet files, each with all watches of its users.
+
+The part of a user follows from the id alone, so anything that computes CRC-32 can write the same parts, and the ranks
+of a distributed training share the users without talking to each other. docs/large-logs.md describes the format.
+"""
+
+import re
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+DEFAULT_PART_COUNT = 64
+MOST_PARTS = 4096
+_PART = re.compile(r"part=(\d{1,4})")
+
+
+def parts_of_users(user_ids: Iterable[str], part_count: int = DEFAULT_PART_COUNT) -> NDArray[np.int64]:
+    """Return the part of each user: CRC-32 of the id in UTF-8, modulo the number of parts, int64."""
+    hashes = np.fromiter((zlib.crc32(user_id.encode()) for user_id in user_ids), dtype=np.int64)
+    return hashes % part_count
+
+
+def parts_of_rank(rank: int, rank_count: int, part_count: int = DEFAULT_PART_COUNT) -> range:
+    """Return the parts that rank `rank` of `rank_count` reads: no part is of two ranks.
+
+    Raises ValueError where a rank would have none.
+    """
+    if not 0 <= rank < rank_count:
+        raise ValueError(f"rank {rank} is not one of {rank_count}")
+    if rank_count > part_count:
+        raise ValueError(f"{rank_count} ranks cannot share {part_count} parts: write the log in more parts")
+    return range(rank, part_count, rank_count)
+
+
+def users_of_rank(
+    user_ids: Iterable[str], rank: int, rank_count: int, part_count: int = DEFAULT_PART_COUNT
+) -> NDArray[np.int64]:
+    """Return the positions of the users of a rank, rising: those whose parts are `parts_of_rank`."""
+    own_parts = parts_of_rank(rank, rank_count, part_count)
+    return np.flatnonzero(np.isin(parts_of_users(user_ids, part_count), own_parts))
+
+
+def part_name(part: int) -> str:
+    """Return the name of the folder of a part, as Hive, Spark and Ray name it."""
+    return f"part={part}"
+
+
+def part_folders(log: Path) -> dict[int, Path]:
+    """Return the folders of the parts that have users, by number, in order; empty where `log` is not in parts."""
+    found = {}
+    for folder in log.iterdir() if log.is_dir() else ():
+        match = _PART.fullmatch(folder.name)
+        if match is not None and folder.is_dir():
+            found[int(match[1])] = folder
+    return dict(sorted(found.items()))
