@@ -125,9 +125,9 @@ def checked(split: LogSplit, source: str) -> LogSplit:
     return split
 
 
-def held_back(histories: RaggedRows, share: float, *, seed: int) -> NDArray[np.bool_]:
+def held_back(watch_count: int, share: float, *, seed: int) -> NDArray[np.bool_]:
     """Draw the watches that only ranking learns to predict, bool [N]; they stay in the histories of later watches."""
-    drawn: NDArray[np.bool_] = np.random.default_rng(seed).random(len(histories.rows)) < share
+    drawn: NDArray[np.bool_] = np.random.default_rng(seed).random(watch_count) < share
     return drawn
 
 

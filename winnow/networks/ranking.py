@@ -19,7 +19,7 @@ from winnow.networks.matching import Matching
 from winnow.networks.options import RankingConfig, RankingOptions, Score
 from winnow.networks.packed import PackedTensor, average, pack_histories, pack_tensors, with_contexts
 from winnow.networks.scores import scores_of_logits
-from winnow.networks.tower import apply_dropout, apply_tower, build_embedding, build_tower, draws_from
+from winnow.networks.tower import Dropout, apply_tower, build_embedding, build_tower, draws_from
 
 PLAIN = RankingOptions()
 
@@ -116,13 +116,13 @@ class DeepRankingModel(nn.Module):
         item_halves_ID: Tensor | None = None,
         *,
         columns_NC: Tensor | None = None,
-        dropout: float = 0.0,
+        dropout: Dropout | None = None,
     ) -> Tensor:
         """Return the logit of every candidate, [N]: list b of `candidates` is scored for history b.
 
         `item_halves_ID` and `columns_NC` are what `item_halves` returned for these weights and `feature_columns` for
-        these requests; without them, those of the candidates are computed. `dropout` is for training: the share of the
-        numbers between two layers that is zeroed.
+        these requests; without them, those of the candidates are computed. `dropout` is for training: it is applied
+        between two layers.
         """
         user_ND = F.embedding(candidates.list_of_each_row(), self.user_halves(histories))
         if item_halves_ID is None:
@@ -156,13 +156,13 @@ class DeepRankingModel(nn.Module):
         """
         return None if self.features is None else self.features.columns(histories, candidates, self.candidate_network)
 
-    def above_first_layer(self, first_ND: Tensor, dropout: float = 0.0) -> Tensor:
+    def above_first_layer(self, first_ND: Tensor, dropout: Dropout | None = None) -> Tensor:
         """Return the tower's logits of candidates, [N], from the first layer's output before its ReLU."""
         if not self.tower:
             return first_ND.squeeze(1) + self.output.bias
         hidden_ND = torch.relu(first_ND)
-        if dropout:
-            hidden_ND = apply_dropout(hidden_ND, dropout)
+        if dropout is not None:
+            hidden_ND = dropout(hidden_ND)
         logits_N: Tensor = self.output(apply_tower(self.tower[1:], hidden_ND, dropout)).squeeze(1)
         return logits_N
 

@@ -17,8 +17,11 @@ from winnow.history import RaggedRows, WatchHistories
 from winnow.logs.items_file import facts_fingerprint
 from winnow.logs.side_values import SideValues
 from winnow.logs.split import LogSplit
-from winnow.networks.recalibration import WHOLE_CORRECTION, scale_correction
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.ranking import DeepRankingModel
+from winnow.networks.recalibration import WHOLE_CORRECTION, CorrectionFactors, scale_correction
 from winnow.training.candidate_trainee import CandidateTrainee
+from winnow.training.checkpoint import EpochLog
 from winnow.training.correction import shift_to_hits
 from winnow.training.loop import train
 from winnow.training.presets import TrainingSettings
@@ -75,7 +78,36 @@ def train_on_watches(
     if start is not None:
         start.of_ranking(ranking.network, context.console)
     ranking_epochs = train(ranking, context)
-    factors = ranking.use_correction()
+    return finish(
+        split,
+        item_count,
+        settings,
+        context,
+        candidate_network=candidate.network,
+        ranking_network=ranking.network,
+        factors=ranking.use_correction(),
+        epochs={"candidate": candidate_epochs, "ranking": ranking_epochs},
+        rivals=rivals,
+    )
+
+
+def finish(
+    split: LogSplit,
+    item_count: int,
+    settings: TrainingSettings,
+    context: RunContext,
+    *,
+    candidate_network: DeepCandidateGenerationModel,
+    ranking_network: DeepRankingModel,
+    factors: CorrectionFactors,
+    epochs: Mapping[str, EpochLog],
+    rivals: Mapping[str, Recommender] | None = None,
+) -> TrainedNetworks:
+    """Fit what is fitted on validation beside the epochs, and measure the networks and their rivals.
+
+    `factors` are those of the correction that the ranking network has been given.
+    """
+    watch_counts = split.watch_counts(item_count)
     context.console.print(
         f"ranking network: of its correction of the candidates' order, {factors.tower:g} of the tower's part and "
         f"{factors.successions:g} of that by successions are used",
@@ -83,30 +115,30 @@ def train_on_watches(
     )
     count = settings.ranking.candidate_count
     rivals = learn_rivals(split, item_count, context.console) if rivals is None else rivals
-    ranking_network, neighbour_weights = ranking.network, dict[str, float]()
+    neighbour_weights = dict[str, float]()
     if settings.ranking.matching:
         tables = neighbour_tables(rivals, split.training, item_count) if settings.ranking.neighbours else {}
         fitted_on = split.validation.slice(0, min(FITTED_COUNT, len(split.validation)))
         ranking_network, neighbour_weights = add_neighbours(
-            candidate.network, ranking_network, tables, fitted_on, candidate_count=count
+            candidate_network, ranking_network, tables, fitted_on, candidate_count=count
         )
         shown = ", ".join(f"{name} {weight:g}" for name, weight in neighbour_weights.items())
         context.console.print(f"ranking network: weights of neighbours: {shown or 'none'}", soft_wrap=True)
-        shift = shift_to_hits(candidate.network, ranking_network, fitted_on, candidate_count=count)
+        shift = shift_to_hits(candidate_network, ranking_network, fitted_on, candidate_count=count)
         scale_correction(ranking_network, WHOLE_CORRECTION, shift)
     of_rivals = rival_ranks(rivals, split, item_count)
     ranks = {
         part: {
             **{name: of_parts[part] for name, of_parts in of_rivals.items()},
-            **stage_ranks(held_out, watch_counts, candidate.network, ranking_network, candidate_count=count),
+            **stage_ranks(held_out, watch_counts, candidate_network, ranking_network, candidate_count=count),
         }
         for part, held_out in split.held_out.items()
     }
     samples = _spread(split.test.histories if len(split.test) else split.training, SAMPLE_COUNT)
     return TrainedNetworks(
-        candidate_network=candidate.network,
+        candidate_network=candidate_network,
         ranking_network=ranking_network,
-        epochs={"candidate": candidate_epochs, "ranking": ranking_epochs},
+        epochs=epochs,
         figures={part: _figures(of_part, split.held_out[part].users) for part, of_part in ranks.items()},
         max_training_timestamp=int(split.training.timestamps.max(initial=0)),
         sample_histories=samples.last(settings.candidate.history_length),
