@@ -16,7 +16,7 @@ from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.features.continuous import ContinuousFeatures
 from winnow.networks.history_bags import build_history_bags
 from winnow.networks.matching import Matching
-from winnow.networks.options import RankingConfig, RankingOptions, Score
+from winnow.networks.options import MatchingOptions, RankingConfig, RankingOptions, Score
 from winnow.networks.packed import PackedTensor, average, pack_histories, pack_tensors, with_contexts
 from winnow.networks.scores import scores_of_logits
 from winnow.networks.tower import Dropout, apply_tower, build_embedding, build_tower, draws_from
@@ -52,19 +52,25 @@ class DeepRankingModel(nn.Module):
         input_dim = config.summary_dim + embedding_dim
         self.bags = build_history_bags(options.history, embedding_dim)
         with draws_from(seed):
-            self.embedding = build_embedding(n_items, embedding_dim, options.embedding_std)
+            self.embedding = self._build_embedding()
             # The notebook draws an unused layer here, 36 numbers for its hidden_dim of 6. Its printed outputs need the
             # same draws; at other sizes any count would do.
             torch.rand(hidden_dim * hidden_dim)
             self.tower = build_tower(input_dim, hidden_dim, n_hidden_layers)
             # Without hidden layers, this is the first layer as well.
             self.output = nn.Linear(hidden_dim if n_hidden_layers else input_dim, 1)
-            self.matching = None if options.matching is None else Matching(options.matching)
+            self.matching = None if options.matching is None else self._build_matching(options.matching)
             self.features = None
             if options.features:
                 self.features = ContinuousFeatures(
                     n_items, options.features, self.first_layer_width, has_candidate_network=self.matching is not None
                 )
+
+    def _build_embedding(self) -> nn.Embedding:
+        return build_embedding(self.n_items, self.config.embedding_dim, self.config.options.embedding_std)
+
+    def _build_matching(self, options: MatchingOptions) -> Matching:
+        return Matching(options)
 
     @classmethod
     def from_config(cls, config: RankingConfig) -> Self:

@@ -3,6 +3,7 @@
 Shape legend: B held-out watches, U users.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,14 @@ def fit_correction(
     of_factors = corrected_ranks(
         candidate_network, ranking_network, validation, candidate_count=candidate_count, factors=factors
     )
-    means = [means_of_users(gains(ranks), validation.users) for ranks in of_factors]
+    return best_correction(factors, of_factors, validation.users)
+
+
+def best_correction(
+    factors: Sequence[CorrectionFactors], of_factors: Sequence[Ranks], users: NDArray[np.int64]
+) -> Correction:
+    """Choose among factors, NO_CORRECTION first, by the ranks of the watches of `users` with each of them."""
+    means = [means_of_users(gains(ranks), users) for ranks in of_factors]
     # Among equals the first.
     best = int(np.argmax([mean_U.mean() for mean_U in means]))
     if not larger_than_noise(means[best] - means[0]):

@@ -1,5 +1,6 @@
 """The ranking network that training begins with: it reads histories as a candidate network does."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from winnow.networks.candidate import DeepCandidateGenerationModel
@@ -15,15 +16,16 @@ def ranking_network_over(
     n_hidden_layers: int,
     seed: int,
     options: RankingOptions,
+    build: Callable[..., DeepRankingModel] = DeepRankingModel,
 ) -> DeepRankingModel:
     """Return a network of these options, but with the history options of the candidate network.
 
     With `matching`, whose network has the candidate network's config, it contains the candidate network, and its own
     embeddings and bags are initially copies of that network's. Its embedding_dim has to be the same then. Without
-    `matching` they are drawn from `seed`.
+    `matching` they are drawn from `seed`. `build` is called as the network's class is.
     """
     read = candidate_network.config.options
-    network = DeepRankingModel(
+    network = build(
         candidate_network.n_items,
         embedding_dim,
         hidden_dim,

@@ -170,7 +170,7 @@ def run(
             from winnow.training.distributed.train_together import train_together
 
             trained = train_together(
-                split, interactions.user_ids, len(interactions.vocabulary), sides, settings, context, processes, facts
+                split, interactions.user_ids, len(interactions.vocabulary), sides, settings, context, processes
             )
     else:
         if processes is not None:

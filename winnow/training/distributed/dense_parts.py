@@ -11,11 +11,16 @@ from winnow.training.distributed.sharded_table import ShardedTable
 
 
 class DenseParts(nn.Module):
-    """The modules of a network besides its tables; `forward` computes anything that uses their weights."""
+    """The weights of a network that are trained, besides its tables; `forward` computes anything with them."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(part for part in network.children() if not isinstance(part, ShardedTable))
+        of_tables = {id(module.weight) for module in network.modules() if isinstance(module, ShardedTable)}
+        self.weights = nn.ParameterList(
+            parameter
+            for parameter in network.parameters()
+            if parameter.requires_grad and id(parameter) not in of_tables
+        )
 
     def forward(self, compute: Callable[..., Tensor], *arguments: Any) -> Tensor:
         """Return what `compute` returns, after which DistributedDataParallel awaits the gradients."""
@@ -23,6 +28,6 @@ class DenseParts(nn.Module):
 
 
 def in_parallel(network: nn.Module, processes: Processes) -> DistributedDataParallel:
-    """Return the parts, whose gradients become the mean over all processes in every backward pass."""
+    """Return the dense parts, whose gradients become the mean over all processes in every backward pass."""
     devices = [processes.device.index] if processes.device.type == "cuda" else None
     return DistributedDataParallel(DenseParts(network), device_ids=devices)

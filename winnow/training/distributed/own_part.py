@@ -46,6 +46,12 @@ class OwnPart:
         )
         return cls(split=own, users=users, lengths=lengths, time_span=time_span(training))
 
+    def here(self) -> NDArray[np.int64]:
+        """Return which list of this process is that of each user of the log, int64 [U]; -1 for others' users."""
+        lists_U = np.full(len(self.lengths), -1, dtype=np.int64)
+        lists_U[self.users] = np.arange(len(self.users))
+        return lists_U
+
     def own_of_lists(self, counts_U: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the numbers, among all users' things, of those of the users here; user u has `counts_U[u]` of them."""
         firsts_U = np.cumsum(counts_U) - counts_U

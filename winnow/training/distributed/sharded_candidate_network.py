@@ -7,12 +7,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.history_bags import HistoryBags
 from winnow.networks.options import CandidateConfig
 from winnow.networks.packed import PackedTensor, average
 from winnow.networks.tower import build_embedding, build_output
 from winnow.training.distributed.processes import Processes
 from winnow.training.distributed.sharded_table import ShardedTable, draw_own_rows
 from winnow.training.distributed.table_layout import TableLayout
+
+
+def summaries_by(
+    table: nn.Embedding, bags: HistoryBags | None, histories: PackedTensor, attributes_NA: Tensor | None = None
+) -> Tensor:
+    """Summarise packed histories, [B, S], by the vectors of the rows in them, which a sharded table looks up."""
+    assert isinstance(table, ShardedTable)  # noqa: S101
+    vectors_UE, places_N = table.distinct(histories.rows)
+    placed = histories._replace(rows=places_N.to(histories.offsets.dtype))
+    if bags is None:
+        return average(vectors_UE, placed)
+    summaries_BS: Tensor = bags(vectors_UE, placed, attributes_NA)
+    return summaries_BS
 
 
 class ShardedCandidateNetwork(DeepCandidateGenerationModel):
@@ -45,13 +59,8 @@ class ShardedCandidateNetwork(DeepCandidateGenerationModel):
 
     def summaries(self, histories: PackedTensor) -> Tensor:
         """See DeepCandidateGenerationModel.summaries."""
-        vectors_UE, places_N = self.embedding.distinct(histories.rows)  # type: ignore[operator]
-        placed = histories._replace(rows=places_N.to(histories.offsets.dtype))
-        if self.bags is None:
-            return average(vectors_UE, placed)
         attributes_NA = None if self.attributes is None else self.attributes(histories.rows)
-        summaries_BS: Tensor = self.bags(vectors_UE, placed, attributes_NA)
-        return summaries_BS
+        return summaries_by(self.embedding, self.bags, histories, attributes_NA)
 
     def candidate_logits(self, histories: PackedTensor, candidates: PackedTensor) -> Tensor:
         """See DeepCandidateGenerationModel.candidate_logits."""

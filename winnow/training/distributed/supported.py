@@ -14,6 +14,8 @@ def check_supported(settings: TrainingSettings, item_count: int, *, warm_start: 
         ),
         "new_items_by: several processes cannot train parts by attributes": bool(candidate.new_items_by),
         "shuffled_copies: several processes cannot train on copies of histories": bool(candidate.shuffled_copies),
+        "matching: several processes can only train a ranking network with it": not settings.ranking.matching,
+        "features: several processes cannot compute continuous features": bool(settings.ranking.features),
         f"split is {settings.split}: several processes need leave-last-out": settings.split != "leave-last-out",
         "several processes cannot start from the weights of a release": warm_start,
     }

@@ -2,23 +2,25 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from torch.distributed.device_mesh import init_device_mesh
 
-from winnow.catalogue.item_facts import ItemFacts
 from winnow.logs.side_values import SideValues
 from winnow.logs.split import LogSplit, held_back
 from winnow.training.candidate_trainee import complete_options
-from winnow.training.distributed.gathered_network import gather_candidate_network
+from winnow.training.distributed.gathered_network import gather_networks
 from winnow.training.distributed.own_part import OwnPart
 from winnow.training.distributed.processes import Processes, ShareDone
 from winnow.training.distributed.sharded_candidate_trainee import ShardedCandidateTrainee
 from winnow.training.distributed.sharded_checkpoint import ShardedCheckpoints
+from winnow.training.distributed.sharded_ranking_trainee import ShardedRankingTrainee
 from winnow.training.loop import train
-from winnow.training.presets import TrainingSettings
+from winnow.training.presets import RankingSettings, TrainingSettings
 from winnow.training.run_context import RunContext
+from winnow.training.succession_counts import SuccessionTable, count_successions
 from winnow.training.train_on_watches import finish
 from winnow.training.trained_networks import TrainedNetworks
-from winnow.training.watch_ranking_trainee import WatchRankingTrainee
 
 
 def train_together(
@@ -29,7 +31,6 @@ def train_together(
     settings: TrainingSettings,
     context: RunContext,
     processes: Processes,
-    facts: ItemFacts | None,
 ) -> TrainedNetworks:
     """Train as `train_on_watches` does. Raises ShareDone in all processes but the first."""
     context.console.print(f"Split: {split.description}")
@@ -46,20 +47,41 @@ def train_together(
         processes=processes,
     )
     candidate_epochs = train(candidate, context, store)
-    network = gather_candidate_network(candidate.network, context.checkpoints, processes)
-    if network is None:
-        raise ShareDone
+    candidate_network = candidate.network
+    # With the state of its optimizers, which is larger than the network.
+    del candidate
     context = context.also_from(context.identity(settings.candidate))
-    all_held_back = held_back(len(split.training.rows), settings.candidate.held_back_share, seed=context.seed)
-    ranking = WatchRankingTrainee(split, network, settings.ranking, context, held_back=all_held_back, facts=facts)
-    ranking_epochs = train(ranking, context)
+    of_all = held_back(len(split.training.rows), settings.candidate.held_back_share, seed=context.seed)
+    ranking = ShardedRankingTrainee(
+        own,
+        candidate_network,
+        settings.ranking,
+        context,
+        processes,
+        held_back=of_all,
+        successions=_count_successions(split, of_all, item_count, settings.ranking),
+    )
+    ranking_epochs = train(ranking, context, store)
+    factors = ranking.use_correction()
+    networks = gather_networks(candidate_network, ranking.network, context.checkpoints, processes)
+    if networks is None:
+        raise ShareDone
+    del candidate_network, ranking
     return finish(
         split,
         item_count,
         settings,
         context,
-        candidate_network=network,
-        ranking_network=ranking.network,
-        factors=ranking.use_correction(),
+        candidate_network=networks[0],
+        ranking_network=networks[1],
+        factors=factors,
         epochs={"candidate": candidate_epochs, "ranking": ranking_epochs},
     )
+
+
+def _count_successions(
+    split: LogSplit, held_back: NDArray[np.bool_], item_count: int, settings: RankingSettings
+) -> SuccessionTable | None:
+    if not settings.latest_count:
+        return None
+    return count_successions(split.training, ~held_back, item_count, successors_per_item=settings.successors_per_item)
