@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from winnow.evaluation.rank_figures import rank_figures
 from winnow.evaluation.ranks import candidate_ranks
+from winnow.history import RaggedRows
 from winnow.logs.rollback import sample_examples
 from winnow.logs.side_values import SideValues
 from winnow.logs.split import LogSplit, held_back
@@ -166,11 +167,10 @@ class CandidateTrainee:
         limit = self.settings.examples_per_user
         if not limit:
             return None
-        rng = np.random.default_rng([self._context.seed, epoch, limit])
-        users, positions = sample_examples(self._training, ~self.held_back, limit, rng)
-        sampled_N = np.zeros(len(self.held_back), dtype=np.bool_)
-        sampled_N[self._training.offsets[users] + positions] = True
-        return sampled_N
+        return self._sample_watches(limit, np.random.default_rng([self._context.seed, epoch, limit]))
+
+    def _sample_watches(self, limit: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+        return sampled_watches(self._training, ~self.held_back, limit, rng)
 
     def _loss(self, chunks: ChunkBatch, sampler: NegativeSampler | MixedSampler) -> Tensor:
         rows_BS = self._to_device(chunks.rows)
@@ -300,6 +300,16 @@ class CandidateTrainee:
             ]
         groups.append({"params": tables, "lr": settings.learning_rate})
         return [torch.optim.Adam(groups, betas=betas, fused=True)]
+
+
+def sampled_watches(
+    histories: RaggedRows, eligible_N: NDArray[np.bool_], limit: int, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Draw up to `limit` of the eligible watches of each user, bool [N]; see sample_examples."""
+    users, positions = sample_examples(histories, eligible_N, limit, rng)
+    sampled_N = np.zeros(len(eligible_N), dtype=np.bool_)
+    sampled_N[histories.offsets[users] + positions] = True
+    return sampled_N
 
 
 def samples_softmax(settings: CandidateSettings, item_count: int) -> bool:

@@ -31,6 +31,7 @@ from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.neighbours import Neighbours
 from winnow.networks.options import NeighbourOptions
 from winnow.networks.ranking import DeepRankingModel
+from winnow.release.models.loader import build_network
 from winnow.training.correction import larger_than_noise
 
 # Of the likeliest weights, those that are tried.
@@ -67,7 +68,7 @@ def add_neighbours(
 ) -> tuple[DeepRankingModel, dict[str, float]]:
     """Return the network with the tables that help on validation, and the weight of each table; 0 is left out.
 
-    The network has to add the logit of the candidate network: see Matching.
+    It shares its weights with `ranking_network`, which has to add the logit of the candidate network: see Matching.
     """
     device = ranking_network.embedding.weight.device
     tables = {name: table.to(device) for name, table in tables.items()}
@@ -81,14 +82,15 @@ def add_neighbours(
     options = replace(
         ranking_network.config.options, matching=replace(matching, neighbours=tuple(table.options for table in used))
     )
-    network = DeepRankingModel.from_config(replace(ranking_network.config, options=options)).to(device)
     of_tables = {
         f"matching.neighbours.{number}.{name}": values
         for number, table in enumerate(used)
         for name, values in table.state_dict().items()
     }
-    network.load_state_dict({**ranking_network.state_dict(), **of_tables})
-    return network.eval().requires_grad_(requires_grad=False), weights
+    all_weights = {**ranking_network.state_dict(), **of_tables}
+    return build_network(
+        DeepRankingModel.from_config, replace(ranking_network.config, options=options), all_weights
+    ), weights
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from winnow.history import Offsets, stretches
+from winnow.history import NO_ROWS, Offsets, RaggedRows, stretches
 from winnow.logs.parts import users_of_rank
 from winnow.logs.split import HeldOut, LogSplit
 from winnow.training.distributed.processes import Processes
@@ -45,6 +45,11 @@ class OwnPart:
             test=_of_users(split.test, users),
         )
         return cls(split=own, users=users, lengths=lengths, time_span=time_span(training))
+
+    @property
+    def all_lists(self) -> RaggedRows:
+        """A list for each user of the log, of which only the length is known: what drawing examples reads."""
+        return RaggedRows(NO_ROWS, np.concatenate([[0], np.cumsum(self.lengths)]))
 
     def here(self) -> NDArray[np.int64]:
         """Return which list of this process is that of each user of the log, int64 [U]; -1 for others' users."""

@@ -19,7 +19,7 @@ from winnow.logs.side_values import SideValues
 from winnow.logs.split import held_back
 from winnow.networks.options import CandidateConfig, CandidateOptions
 from winnow.networks.tower import Dropout
-from winnow.training.candidate_trainee import CandidateTrainee
+from winnow.training.candidate_trainee import CandidateTrainee, sampled_watches
 from winnow.training.distributed.dense_parts import in_parallel
 from winnow.training.distributed.global_draws import DropoutOfPart
 from winnow.training.distributed.mean_loss import mean_over_processes
@@ -83,8 +83,14 @@ class ShardedCandidateTrainee(CandidateTrainee):
         return self._options
 
     def _hold_back(self) -> NDArray[np.bool_]:
+        return self._held_back_of_all()[self._own.own_of_lists(self._own.lengths)]
+
+    def _held_back_of_all(self) -> NDArray[np.bool_]:
         watch_count = int(self._own.lengths.sum())
-        drawn = held_back(watch_count, self.settings.held_back_share, seed=self._context.seed)
+        return held_back(watch_count, self.settings.held_back_share, seed=self._context.seed)
+
+    def _sample_watches(self, limit: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+        drawn = sampled_watches(self._own.all_lists, ~self._held_back_of_all(), limit, rng)
         return drawn[self._own.own_of_lists(self._own.lengths)]
 
     def _time_span(self) -> tuple[int, int]:

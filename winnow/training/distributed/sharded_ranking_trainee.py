@@ -14,7 +14,7 @@ from torch import Tensor
 
 from winnow.evaluation.rank_figures import Ranks, rank_figures
 from winnow.evaluation.ranks import corrected_ranks_of_block, rectangle
-from winnow.history import NO_ROWS, RaggedRows
+from winnow.history import RaggedRows
 from winnow.logs.rollback import sample_examples
 from winnow.logs.split import HeldOut
 from winnow.networks.matching import Matching
@@ -57,9 +57,7 @@ class ShardedRankingTrainee(WatchRankingTrainee):
         self._processes = processes
         self._successions = successions
         self._here_U = own.here()
-        # Only the lengths of the lists are known here, which is all that drawing examples reads.
-        offsets = np.concatenate([[0], np.cumsum(own.lengths)])
-        self._all_lists = RaggedRows(NO_ROWS, offsets)
+        self._all_lists = own.all_lists
         self._all_examples = eligible_examples(self._all_lists, held_back)
         # The step: how many examples it has in all processes, and the places of those here among them.
         self._example_count = 0

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.distributed.device_mesh import init_device_mesh
 
@@ -12,9 +13,11 @@ from winnow.training.candidate_trainee import complete_options
 from winnow.training.distributed.gathered_network import gather_networks
 from winnow.training.distributed.own_part import OwnPart
 from winnow.training.distributed.processes import Processes, ShareDone
+from winnow.training.distributed.sharded_candidate_network import ShardedCandidateNetwork
 from winnow.training.distributed.sharded_candidate_trainee import ShardedCandidateTrainee
 from winnow.training.distributed.sharded_checkpoint import ShardedCheckpoints
 from winnow.training.distributed.sharded_ranking_trainee import ShardedRankingTrainee
+from winnow.training.estimate import peak_memory_bytes
 from winnow.training.loop import train
 from winnow.training.presets import RankingSettings, TrainingSettings
 from winnow.training.run_context import RunContext
@@ -63,6 +66,7 @@ def train_together(
     )
     ranking_epochs = train(ranking, context, store)
     factors = ranking.use_correction()
+    context.console.print(_shares(candidate_network, processes), soft_wrap=True)
     networks = gather_networks(candidate_network, ranking.network, context.checkpoints, processes)
     if networks is None:
         raise ShareDone
@@ -76,6 +80,16 @@ def train_together(
         ranking_network=networks[1],
         factors=factors,
         epochs={"candidate": candidate_epochs, "ranking": ranking_epochs},
+    )
+
+
+def _shares(network: ShardedCandidateNetwork, processes: Processes) -> str:
+    """Say what each process has had. Collective."""
+    own = torch.tensor([[len(network.layout.own_rows), peak_memory_bytes()]], device=processes.device)
+    rows, peaks = torch.cat(processes.gather(own)).T.tolist()
+    return (
+        f"{processes.count} processes: rows of each table {', '.join(f'{count:,}' for count in rows)}; "
+        f"peak memory {', '.join(f'{peak / 2**20:,.0f} MiB' for peak in peaks)}"
     )
 
 
