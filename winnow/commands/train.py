@@ -166,7 +166,7 @@ def train(
                 paths,
                 settings,
                 resume=resume,
-                device=chosen_device,
+                device=chosen_device if processes is None else processes.device,
                 console=console if processes is None or processes.rank == 0 else Console(quiet=True),
                 attribute_types=types,
                 publish=publish,

@@ -236,7 +236,7 @@ class CandidateTrainee:
             codes_BSF = self._withhold(self._to_device(chunks.codes))
             watched_BSE = watched_BSE + bags.code_vectors(codes_BSF)
         if self.network.attributes is not None:
-            attributes_BSA = self.network.attributes(rows_BS.flatten()).view(*rows_BS.shape, -1)
+            attributes_BSA = self.network.attributes(rows_BS.flatten()).unflatten(0, rows_BS.shape)
             watched_BSE = torch.cat([watched_BSE, attributes_BSA], dim=2)
         watched_BSE = watched_BSE * self._to_device(chunks.present).unsqueeze(-1)
         lengths_BC = self._to_device(chunks.history_lengths)

@@ -145,7 +145,9 @@ def run(
     if split is not None:
         if processes is not None:
             check_supported(settings, len(interactions.vocabulary), warm_start=start is not None)
-        _check_writable(paths)
+        _check_writable(paths.checkpoints)
+        if processes is None or processes.rank == 0:
+            _check_writable(paths.releases)
         if processes is None and not context.continues:
             planned = plan_on_watches(split, len(interactions.vocabulary), sides, settings, context)
             console.print(describe(planned), highlight=False)
@@ -189,7 +191,7 @@ def run(
             console.print(f"impressions: {remark}", markup=False, soft_wrap=True)
         impressions_sha256 = log.fingerprint
         facts = read_item_facts(paths.items, interactions.vocabulary, log.popularity, paths.log_format)
-        _check_writable(paths)
+        _check_writable(paths.checkpoints, paths.releases)
         context = context.also_from(log.fingerprint)
         if not context.continues:
             planned = plan_on_impressions(log, facts, sides, settings.candidate, learning, context)
@@ -226,9 +228,9 @@ def run(
     return RunResult(release_id=release_id, figures=trained.figures, verdict=verdict, current=current)
 
 
-def _check_writable(paths: RunPaths) -> None:
+def _check_writable(*directories: Path) -> None:
     """Fail before hours of training, not after them."""
-    for directory in (paths.checkpoints, paths.releases):
+    for directory in directories:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass

@@ -3,6 +3,7 @@
 Tables are written into files, stretch by stretch, and mapped: no process has a whole table in its own memory.
 """
 
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -65,12 +66,16 @@ def gather_table(
     path = directory / TABLE_FILE
     path.unlink(missing_ok=True)
     size = layout.item_count * width
-    whole = torch.from_file(str(path), shared=True, size=size, dtype=own_rows.dtype).view(layout.item_count, width)
+    mapped = torch.from_file(str(path), shared=True, size=size, dtype=own_rows.dtype)
     path.unlink()
+    whole: Tensor = mapped.view(layout.item_count, width)
     whole[layout.own_rows] = own_rows.cpu()
-    for rank in range(1, processes.count):
-        for rows in torch.split(layout.rows_of(rank), ROWS_SENT):
-            received = torch.empty(len(rows), width, dtype=own_rows.dtype, device=own_rows.device)
-            dist.recv(received, src=rank)
-            whole[rows] = received.cpu()
+    blocks = [torch.split(layout.rows_of(rank), ROWS_SENT) for rank in range(1, processes.count)]
+    # By turns, so that no process waits until all rows of the others have been written.
+    for of_turn in zip_longest(*blocks):
+        for rank, rows in enumerate(of_turn, start=1):
+            if rows is not None:
+                received = torch.empty(len(rows), width, dtype=own_rows.dtype, device=own_rows.device)
+                dist.recv(received, src=rank)
+                whole[rows] = received.cpu()
     return whole

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 # How long a process waits for the others before it gives up. One that has died is noticed at once.
-TIMEOUT_SECONDS = 300.0
+TIMEOUT_SECONDS = 600.0
 LAUNCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -67,6 +67,10 @@ class Processes:
             dist.all_gather(gathered, values)
         return gathered
 
+    def agree(self, good: bool) -> bool:
+        """Return whether something is good in all processes."""
+        return int(self.total(torch.tensor([good], dtype=torch.int64, device=self.device))) == self.count
+
     def wait(self) -> None:
         """Return when all processes have called it."""
         dist.barrier()
@@ -81,9 +85,14 @@ def launched() -> bool:
 def joined_processes(device: torch.device) -> Iterator[Processes]:
     """Join the other processes that torchrun has started: by gloo on a CPU, by nccl on GPUs.
 
+    "cuda" is the GPU of this process's number on its machine.
+
     Raises ProcessLostError where they do not come within TIMEOUT_SECONDS, and inside where one is lost.
     """
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if device.index is None else device
+        torch.cuda.set_device(device)
     with _lost_processes_named(rank, count):
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(seconds=TIMEOUT_SECONDS))
         try:

@@ -25,6 +25,21 @@ from winnow.training.distributed.sharded_table import ShardedTable
 LOG_FILE = "log.json"
 
 
+def check_shared(directory: Path, processes: Processes) -> None:
+    """Raise ValueError in all processes where not all of them see what the first one writes. Collective."""
+    mark = directory / "shared"
+    if processes.rank == 0:
+        mark.touch()
+    processes.wait()
+    seen = processes.agree(mark.exists())
+    if processes.rank == 0:
+        mark.unlink()
+    if not seen:
+        raise ValueError(
+            f"{directory} is not the same for all processes: checkpoints need a file system that they share"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ShardedCheckpoints:
     """Directories `candidate-3.sharded` and so on, one for the last finished epoch of each network.

@@ -15,7 +15,7 @@ from winnow.training.distributed.own_part import OwnPart
 from winnow.training.distributed.processes import Processes, ShareDone
 from winnow.training.distributed.sharded_candidate_network import ShardedCandidateNetwork
 from winnow.training.distributed.sharded_candidate_trainee import ShardedCandidateTrainee
-from winnow.training.distributed.sharded_checkpoint import ShardedCheckpoints
+from winnow.training.distributed.sharded_checkpoint import ShardedCheckpoints, check_shared
 from winnow.training.distributed.sharded_ranking_trainee import ShardedRankingTrainee
 from winnow.training.estimate import peak_memory_bytes
 from winnow.training.loop import train
@@ -37,6 +37,7 @@ def train_together(
 ) -> TrainedNetworks:
     """Train as `train_on_watches` does. Raises ShareDone in all processes but the first."""
     context.console.print(f"Split: {split.description}")
+    check_shared(context.checkpoints, processes)
     own = OwnPart.of(split, user_ids, processes)
     watch_counts = split.watch_counts(item_count)
     options = complete_options(settings.candidate, split.training.weights, sides, ())
