@@ -15,6 +15,7 @@ SETTINGS = """
 min_item_count = 1
 [candidate]
 softmax = "sampled"
+negative_count = 512
 embedding_dim = {dim}
 hidden_dim = {dim}
 epochs = 1
@@ -68,8 +69,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=130_000)
     parser.add_argument("--dim", type=int, default=128)
-    parser.add_argument("--users", type=int, default=1000)
-    parser.add_argument("--watches-per-user", type=int, default=200)
+    parser.add_argument("--users", type=int, default=150)
+    parser.add_argument("--watches-per-user", type=int, default=900)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -75,10 +75,10 @@ async def _measure(address: str, user_count: int, tries: int) -> dict[str, Any]:
     rng = random.Random(0)  # noqa: S311 - a load, no secret
 
     async def read_64() -> None:
-        await store.watches([_user_id(user) for user in rng.sample(range(user_count), USERS_PER_READ)])
+        await store.histories([_user_id(user) for user in rng.sample(range(user_count), USERS_PER_READ)])
 
     async def read_one() -> None:
-        await store.watches([_user_id(rng.randrange(user_count))])
+        await store.histories([_user_id(rng.randrange(user_count))])
 
     async def write_one() -> None:
         user = rng.randrange(user_count)
@@ -109,7 +109,7 @@ async def _milliseconds(call: Callable[[], Awaitable[None]], tries: int) -> dict
 
 
 async def _check(store: HistoryStore, user_count: int) -> None:
-    [found] = await store.watches([_user_id(user_count - 1)])
+    [found] = await store.histories([_user_id(user_count - 1)])
     if list(found.item_ids[:WATCHES]) != [event.item_id for event in _events(user_count - 1)]:
         raise SystemExit("a history is not what was written")
 

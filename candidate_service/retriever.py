@@ -27,6 +27,7 @@ from winnow.release.manifest import (
 )
 from winnow.release.models.loader import load_candidate_network, load_index
 from winnow.release.reader import Release
+from winnow.serving.device import ComputedModel
 
 RELEASE_FILES = frozenset({CANDIDATE_NETWORK_FILE, CANDIDATE_ADDED_FILE, INDEX_FILE, ATTRIBUTES_FILE, RETIRED_FILE})
 """What is read of a release, besides the golden requests."""
@@ -37,7 +38,7 @@ DEFAULT_FILTER_CACHE_BYTES = 256 * 2**20
 LEAST_GOLDEN_SHARE = 0.5
 
 
-class Retriever:
+class Retriever(ComputedModel[RetrievalQuery, Candidates]):
     """Answers batches of queries on one device."""
 
     def __init__(

@@ -41,6 +41,7 @@ class AbsenceReason(IntEnum):
     BELOW_CUT = 6
     MISSED = 7
     RETIRED = 8
+    DISMISSED = 9
 
 
 @dataclass(kw_only=True, eq=False, slots=True)
@@ -54,6 +55,8 @@ class ExplainRequest:
     """Whether the caller excluded the item by its id."""
     watched: bool
     """Whether the history has it and watched items are left out."""
+    dismissed: bool
+    """Whether the store has a dismissal of it by the user."""
     watch_count: int
     """Of how many of the latest watches to tell the contribution, at most."""
     positions: Sequence[int]
@@ -205,6 +208,7 @@ def _reasons(request: ExplainRequest, row: int, *, filtered: bool) -> list[Absen
     holds = {
         AbsenceReason.EXCLUDED: request.excluded,
         AbsenceReason.WATCHED: request.watched,
+        AbsenceReason.DISMISSED: request.dismissed,
         AbsenceReason.NOT_ALLOWED: allowed is not None and row not in allowed,
         AbsenceReason.FILTERED: filtered,
     }

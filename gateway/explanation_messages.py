@@ -20,6 +20,7 @@ def read_explained(
 
     `watched_ids` are those of the history, stored watches included.
     """
+    stored = recommendation.stored
     rows, unknown_count = catalogue.vocabulary.rows([message.item_id])
     row = None if unknown_count else int(rows[0])
     # They apply after ranking, and are explained by the `move` of each item of an answer.
@@ -30,6 +31,7 @@ def read_explained(
         recommendation=recommendation,
         excluded=message.item_id in message.request.excluded_item_ids,
         watched=not message.request.include_watched and message.item_id in watched_ids,
+        dismissed=stored is not None and message.item_id in stored.dismissed_item_ids,
         watch_count=watch_count,
         positions=positions,
     )

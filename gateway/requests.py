@@ -93,7 +93,7 @@ class CandidateRequest:
     candidate_count: int
     """How many candidates to retrieve for that."""
     excluded: Rows
-    """Rows that must not be in the answer, the watched ones among them unless they were asked for."""
+    """Rows that must not be in the answer, the dismissed ones among them, and the watched ones unless asked for."""
     deadline: float
     """Event-loop time by which the stages have to be done."""
     require_ranked: bool = False
@@ -330,6 +330,9 @@ def _candidates(
     if excluded_item_ids:
         given, unknown_excluded_count = catalogue.vocabulary.rows(excluded_item_ids)
         excluded = np.concatenate([given, excluded])
+    if history.stored is not None and history.stored.dismissed_item_ids:
+        dismissed, _ = catalogue.vocabulary.rows(history.stored.dismissed_item_ids)
+        excluded = np.concatenate([excluded, dismissed])
     allowed, unknown_allowed_count = None, 0
     if restriction.allowed_item_ids:
         allowed, unknown_allowed_count = catalogue.vocabulary.rows(restriction.allowed_item_ids)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import grpc
 
@@ -65,6 +65,17 @@ Response = TypeVar(
 SECONDS_PER_DAY = 86_400
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class _Asking(NamedTuple):
+    """What is known of a call before a release answers it."""
+
+    started: int
+    """When it came, by time.perf_counter_ns."""
+    arm: UserArm | None
+    """The arm of its user in an experiment."""
+    stored: StoredHistory | None
+    """The history of its user; None where the request brings its own."""
 
 
 class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
@@ -158,48 +169,38 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         self, message: recommendation_pb2.RetrieveItemsRequest, context: Context
     ) -> recommendation_pb2.RetrieveItemsResponse:
         """Retrieve candidates only."""
+        deadline = self._deadline(context)
+        asking = await self._asking(message.user_id, deadline)
         return await self._respond(
-            message,
-            self._deadline(context),
-            self._read.retrieve,
-            Pipeline.retrieve,
-            self._write_retrieved,
-            user_id=message.user_id,
+            message, deadline, self._read.retrieve, Pipeline.retrieve, self._write_retrieved, asking
         )
 
     async def RankItems(
         self, message: recommendation_pb2.RankItemsRequest, context: Context
     ) -> recommendation_pb2.RankItemsResponse:
         """Score the caller's items."""
-        return await self._respond(
-            message,
-            self._deadline(context),
-            self._read.rank,
-            Pipeline.rank,
-            self._write_ranked,
-            user_id=message.user_id,
-        )
+        deadline = self._deadline(context)
+        asking = await self._asking(message.user_id, deadline)
+        return await self._respond(message, deadline, self._read.rank, Pipeline.rank, self._write_ranked, asking)
 
     async def SimilarItems(
         self, message: recommendation_pb2.SimilarItemsRequest, context: Context
     ) -> recommendation_pb2.SimilarItemsResponse:
         """Find items that are watched after the given ones."""
+        deadline = self._deadline(context)
+        asking = await self._asking("", deadline)
         return await self._respond(
-            message, self._deadline(context), self._read.similar, Pipeline.retrieve, self._write_similar
+            message, deadline, self._read.similar, Pipeline.retrieve, self._write_similar, asking
         )
 
     async def ExplainItem(
         self, message: recommendation_pb2.ExplainItemRequest, context: Context
     ) -> recommendation_pb2.ExplainItemResponse:
         """Say why an item is or is not recommended."""
+        deadline = self._deadline(context)
+        asking = await self._asking(message.request.user_id, deadline, "request.user_id")
         return await self._respond(
-            message,
-            self._deadline(context),
-            self._read.explain,
-            Pipeline.explain,
-            self._write_explained,
-            user_id=message.request.user_id,
-            user_field="request.user_id",
+            message, deadline, self._read.explain, Pipeline.explain, self._write_explained, asking
         )
 
     @takes(batches.split)
@@ -227,26 +228,12 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         message = self._parse_recommend(data)
         if isinstance(message, InvalidRequestError):
             raise message
-        shadow = self._releases.shadow
-        read = self._read.recommend
-        histories: list[StoredHistory | None] = []
-        if shadow is not None and shadow.chooses():
-
-            def read_and_keep(
-                message: recommendation_pb2.RecommendItemsRequest,
-                catalogue: ServedCatalogue,
-                deadline: float,
-                stored: StoredHistory | None,
-            ) -> CandidateRequest:
-                histories[:] = [stored]
-                return self._read.recommend(message, catalogue, deadline, stored)
-
-            read = read_and_keep
+        asking = await self._asking(message.user_id, deadline)
         response = await self._respond(
-            message, deadline, read, Pipeline.recommend, self._write_recommended, user_id=message.user_id
+            message, deadline, self._read.recommend, Pipeline.recommend, self._write_recommended, asking
         )
         if self._releases.experiment is not None:
-            self._take_part(message, response, histories, answered)
+            self._take_part(message, response, asking, answered)
         if self._answer_log is not None:
             self._answer_log.offer(message, response)
         return response
@@ -255,20 +242,17 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         self,
         message: recommendation_pb2.RecommendItemsRequest,
         response: recommendation_pb2.RecommendItemsResponse,
-        histories: Sequence[StoredHistory | None],
+        asking: _Asking,
         answered: list[ShadowedRequest],
     ) -> None:
-        """Do what an experiment asks for an answer: count its arm, and keep it for the shadow.
-
-        `histories` is empty unless the shadow is to be asked.
-        """
-        arm = self._releases.arm_of(message.user_id)
+        """Do what an experiment asks for an answer: count its arm, and keep it if the shadow is to be asked too."""
+        arm, stored = asking.arm, asking.stored
         degraded = response.degradation.step != recommendation_pb2.DEGRADATION_STEP_NONE
         if arm is not None and response.experiment_arm:
             response.recommendation_id = self._ids.marked(arm.figures.mark)
             arm.figures.count_answer(arm.group, response.timing.total_microseconds / 1e6, degraded=degraded)
-        if histories and not degraded:
-            stored = histories[0]
+        shadow = self._releases.shadow
+        if shadow is not None and not degraded and shadow.chooses():
             answered.append(
                 ShadowedRequest(
                     read=lambda catalogue, deadline: self._read.recommend(message, catalogue, deadline, stored),
@@ -288,6 +272,16 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         if self._releases.experiment is not None:
             self._releases.experiment.count_events(events)
 
+    async def _asking(self, user_id: str, deadline: float, user_field: str = "user_id") -> _Asking:
+        """Begin a call. A `user_id`, which the message has in `user_field`, brings the history and the arm of a user.
+
+        Raises InvalidRequestError where the id is too long or there is no store.
+        """
+        started = time.perf_counter_ns()
+        arm = self._releases.arm_of(user_id)
+        stored = await self._stored_history(user_id, user_field, deadline, arm) if user_id else None
+        return _Asking(started, arm, stored)
+
     async def _respond(
         self,
         message: Message,
@@ -295,18 +289,10 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         read: Callable[[Message, ServedCatalogue, float, StoredHistory | None], Request],
         ask: Callable[..., Awaitable[Answer]],
         write: Callable[[ServedCatalogue, Request, Answer], Response],
-        *,
-        user_id: str = "",
-        user_field: str = "user_id",
+        asking: _Asking,
     ) -> Response:
-        """Read the message, answer it from one release, write the answer: the shape of every call.
-
-        A `user_id`, which the message has in `user_field`, brings the stored history of that user, and their arm of an
-        experiment, if one runs.
-        """
-        started = time.perf_counter_ns()
-        arm = self._releases.arm_of(user_id)
-        stored = await self._stored_history(user_id, user_field, deadline, arm) if user_id else None
+        """Read the message, answer it from one release, write the answer: the shape of every call."""
+        started, arm, stored = asking
 
         async def from_release(release: ServedRelease, other_release: bool) -> Response:
             request = read(message, release.catalogue, deadline, stored)
@@ -324,7 +310,7 @@ class GatewayService(recommendation_pb2_grpc.RecommendationServiceServicer):
         return answered
 
     async def _stored_history(self, user_id: str, field: str, deadline: float, arm: UserArm | None) -> StoredHistory:
-        """Raise InvalidRequestError where the id is too long or there is no store."""
+        """See `_asking` for what is raised."""
         violations = Violations()
         if self._users is None:
             violations.add(field, "is set, but this gateway has no store of users")

@@ -118,7 +118,7 @@ def read_events(message: users_pb2.WriteEventsRequest) -> list[Event]:
     violations.check_weights("events[{}].weight", weights)
     for position, (kind, seconds, weight) in enumerate(zip(kinds, times, weights, strict=True)):
         if kind is None:
-            violations.add(f"events[{position}].kind", "is not one of WATCH, CLICK and IMPRESSION")
+            violations.add(f"events[{position}].kind", "is not one of WATCH, CLICK, IMPRESSION and DISMISSAL")
         elif weight is not None and kind is not EventKind.WATCH:
             violations.add(f"events[{position}].weight", "is of a click or an impression: only a watch has a weight")
         if seconds == 0:

@@ -21,7 +21,7 @@ from winnow.answer_log.deleted_users import note_deletion
 from winnow.batching import BatchingLimits, MicroBatcher
 from winnow.rpc.errors import ServiceError, UnavailableError
 from winnow.serving.metrics import Metrics
-from winnow.users.events import ALL_KINDS, Event, Watches, unclicked_item_ids
+from winnow.users.events import ALL_KINDS, Event, UserHistory, unclicked_item_ids
 from winnow.users.store import HistoryStore, StoreError
 
 _log = structlog.get_logger(__name__)
@@ -48,6 +48,8 @@ class StoredHistory:
     weights: Sequence[float | None] = ()
     times: Sequence[int] = ()
     unclicked_item_ids: Sequence[str] = ()
+    dismissed_item_ids: Sequence[str] = ()
+    """In any order."""
     failure: StageFailure | None = None
     """Why nothing could be read."""
     microseconds: int | None = None
@@ -141,24 +143,25 @@ class Users:
 
     async def _read_histories(self, asked: Sequence[_Asked], _deadline: float) -> list[StoredHistory]:
         user_ids = [one.user_id for one in asked]
-        watched: Iterable[Watches]
+        histories: Iterable[UserHistory]
         unclicked: Iterable[Sequence[str]] = repeat(())
         with self._steps("users") as clock:
             if any(one.with_impressions for one in asked):
                 found = await self._store.read(user_ids, ALL_KINDS)
-                watched = map(Watches.of, found)
+                histories = map(UserHistory.of, found)
                 unclicked = map(unclicked_item_ids, found)
             else:
-                watched = await self._store.watches(user_ids)
+                histories = await self._store.histories(user_ids)
         return [
             StoredHistory(
-                item_ids=watches.item_ids,
-                weights=watches.weights,
-                times=watches.times,
+                item_ids=history.item_ids,
+                weights=history.weights,
+                times=history.times,
+                dismissed_item_ids=history.dismissed_item_ids,
                 unclicked_item_ids=unclicked_ids if one.with_impressions else (),
                 microseconds=clock.microseconds,
             )
-            for one, watches, unclicked_ids in zip(asked, watched, unclicked, strict=False)
+            for one, history, unclicked_ids in zip(asked, histories, unclicked, strict=False)
         ]
 
     async def _read_events(self, user_ids: Sequence[str], _deadline: float) -> list[list[Event]]:

@@ -20,6 +20,7 @@ from winnow.release.golden import TOLERANCE, GoldenRequests, check_scores
 from winnow.release.manifest import RANKING_ADDED_FILE, RANKING_NETWORK_FILE, Manifest
 from winnow.release.models.loader import load_ranking_network
 from winnow.release.reader import Release
+from winnow.serving.device import ComputedModel
 
 RELEASE_FILES = frozenset({RANKING_NETWORK_FILE, RANKING_ADDED_FILE})
 """What is read of a release, besides the golden requests."""
@@ -28,7 +29,7 @@ RELEASE_FILES = frozenset({RANKING_NETWORK_FILE, RANKING_ADDED_FILE})
 BFLOAT16_TOLERANCE = 3e-2
 
 
-class Ranker:
+class Ranker(ComputedModel[RankingQuery, NDArray[np.float32]]):
     """Scores batches of queries on one device."""
 
     def __init__(

@@ -100,6 +100,24 @@ def test_a_user_id_stands_for_the_history(client: WinnowClient) -> None:
     assert_same_items(client.rank([], items, user_id="ann"), client.rank(as_history(events), items))
 
 
+def test_dismissed_items_are_left_out(client: WinnowClient) -> None:
+    watched = watches("dana", 7, 3, 12)
+    client.write_events(watched)
+    before = client.recommend(user_id="dana", count=100)
+    dismissed = [item.item_id for item in before.items[:3]] + ["an item that no release knows"]
+    client.write_events(Event(user_id="dana", item_id=item, kind=EventKind.DISMISSAL) for item in dismissed)
+    history = as_history(watched)
+    expected = client.recommend(history, excluded_item_ids=dismissed)
+    assert_same_items(client.recommend(user_id="dana"), expected)
+    assert_same_items(client.retrieve(user_id="dana"), client.retrieve(history, excluded_item_ids=dismissed))
+    assert not set(dismissed) & {
+        one.item_id for one in client.recommend([], user_id="dana", include_watched=True).items
+    }
+    explained = client.explain(RecommendationRequest(user_id="dana"), dismissed[0])
+    assert explained.retrieval.absence_reasons == (AbsenceReason.DISMISSED,)
+    assert [event.kind for event in client.history("dana")].count(EventKind.DISMISSAL) == len(dismissed)
+
+
 def test_watches_of_the_request_come_after_those_that_are_stored(client: WinnowClient) -> None:
     client.write_events(watches("bea", 7, 3))
     more = [Watch(item_id(12), 1.0, START + 50), Watch(item_id(40))]

@@ -81,10 +81,10 @@ def figures(releases: Path) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
     return found
 
 
-def assert_same_training(directory: Path, name: str) -> None:
+def assert_same_training(directory: Path, name: str, *, tolerance: float = TOLERANCE) -> None:
     expected, found = losses(directory / "alone"), losses(directory / name)
     for network in ("candidate", "ranking"):
-        assert found[network] == pytest.approx(expected[network], abs=TOLERANCE, rel=0)
+        assert found[network] == pytest.approx(expected[network], abs=tolerance, rel=0)
         assert len(set(found[network])) == len(found[network])
     for stage in ("candidate", "chain"):
         of_stage = figures(directory / name)["test"][stage]
@@ -168,7 +168,8 @@ def test_processes_with_few_users_or_none_take_part(tmp_path: Path) -> None:
     train_alone(tmp_path)
     result = torchrun(4, command(tmp_path, "together"))
     assert result.returncode == 0, result.stderr
-    assert_same_training(tmp_path, "together")
+    # The steps of Adam on a handful of examples are as large where a gradient is nothing but rounding.
+    assert_same_training(tmp_path, "together", tolerance=1e-3)
 
 
 def test_what_processes_cannot_train_together_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ class EventKind(StrEnum):
     CLICK = "CLICK"
     IMPRESSION = "IMPRESSION"
     """Was shown it."""
+    DISMISSAL = "DISMISSAL"
+    """Does not want to see it: it is left out of the user's recommendations."""
 
 
 def new_event_id() -> str:

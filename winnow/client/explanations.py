@@ -25,6 +25,8 @@ class AbsenceReason(StrEnum):
     """It scores more than the last candidate, but the approximate index has missed it."""
     RETIRED = "RETIRED"
     """The release does not recommend the item any more."""
+    DISMISSED = "DISMISSED"
+    """The user has dismissed it."""
     OTHER = "OTHER"
     """A reason that this version of the client does not know."""
 

@@ -34,6 +34,7 @@ ABSENCE = {
     AbsenceReason.UNKNOWN: "The release does not know it.",
     AbsenceReason.EXCLUDED: "The request excludes it.",
     AbsenceReason.WATCHED: "It was watched, and watched items are left out.",
+    AbsenceReason.DISMISSED: "The user has dismissed it.",
     AbsenceReason.NOT_ALLOWED: "The request allows other items only.",
     AbsenceReason.FILTERED: "It does not match the filter.",
     AbsenceReason.BELOW_CUT: "It scores no more than the last candidate.",

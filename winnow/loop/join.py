@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from winnow.answer_log.records import AnswerRecord
-from winnow.users.events import Event, EventKind
+from winnow.users.events import CLICKS, Event, EventKind
 
 Shown = Literal["answers", "events"]
 """What counts as shown: all items of each answer, or only what impression events name."""
@@ -56,7 +56,7 @@ def join(events: Sequence[Event], answers: Sequence[AnswerRecord], shown: Shown)
         of_item.setdefault(impression.item_id, []).append(impression)
     unmatched: list[str] = []
     for event in events:
-        if event.kind is EventKind.IMPRESSION:
+        if event.kind not in CLICKS:
             continue
         found: Impression | None
         if event.recommendation_id:

@@ -2,14 +2,30 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 Result = TypeVar("Result")
 
 Work = tuple[int, ...]
 """The quantities that the time of a computation grows with, such as its numbers of queries and of candidates."""
+
+
+class StageQuery(Protocol):
+    """The query of one call: a number of queries that are answered together."""
+
+    def __len__(self) -> int:
+        """How many queries."""
+
+    @property
+    def work(self) -> Work:
+        """The quantities that the time to compute them grows with."""
+
+
+Query = TypeVar("Query", bound=StageQuery)
+Answer = TypeVar("Answer")
 
 # Waking a thread, and being woken by it, takes a good part of a millisecond on an idle machine: as long as the networks
 # of a small catalogue. Calls that arrive during a computation on the event loop wait this long at most.
@@ -64,3 +80,22 @@ class Device:
         seconds = self._clock() - started
         self._latest = work, seconds
         return result, seconds
+
+
+class ComputedModel(ABC, Generic[Query, Answer]):
+    """A network that answers a batch by one computation, from what is in memory. Implements StageModel in part."""
+
+    batches_in_flight: ClassVar[int] = 1
+
+    @abstractmethod
+    def compute(self, batch: Sequence[Query]) -> Sequence[Answer]:
+        """Answer every query of the batch in one go, in order. Called from one thread at a time."""
+
+    async def answer(self, batch: Sequence[Query], device: Device, _deadline: float) -> tuple[Sequence[Answer], float]:
+        """See StageModel.answer."""
+        return await device.run(lambda: self.compute(batch), work_of(batch))
+
+
+def work_of(batch: Sequence[StageQuery]) -> Work:
+    """The work of all queries together."""
+    return tuple(map(sum, zip(*(query.work for query in batch), strict=True)))

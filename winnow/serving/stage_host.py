@@ -15,23 +15,11 @@ from winnow.release.reader import Release
 from winnow.rpc.errors import WHOLE_REQUEST, InvalidRequestError
 from winnow.rpc.violations import Violation
 from winnow.serving.boundary import Gatekeeper
-from winnow.serving.device import Device, Work
+from winnow.serving.device import Device, StageQuery
 from winnow.serving.metrics import Metrics
 from winnow.serving.releases import ReleaseKeeper
 from winnow.serving.server import remaining_seconds
 from winnow.serving.settings import StageSettings
-
-
-class StageQuery(Protocol):
-    """The query of one call: a number of queries that are answered together."""
-
-    def __len__(self) -> int:
-        """How many queries."""
-
-    @property
-    def work(self) -> Work:
-        """The quantities that the time to compute them grows with."""
-
 
 Settings = TypeVar("Settings", bound=StageSettings)
 Query = TypeVar("Query", bound=StageQuery)
@@ -41,14 +29,23 @@ Answer_co = TypeVar("Answer_co", covariant=True)
 
 
 class StageModel(Protocol[Query_contra, Answer_co]):
-    """A network of a release, ready to compute."""
+    """A network of a release, ready to answer."""
 
     @property
     def item_count(self) -> int:
         """Rows lie in [0, item_count)."""
 
-    def compute(self, batch: Sequence[Query_contra]) -> Sequence[Answer_co]:
-        """Answer every query of the batch in one go, in order. Called from one thread at a time."""
+    @property
+    def batches_in_flight(self) -> int:
+        """How many batches are answered at once: one, unless the answers come from another machine."""
+
+    async def answer(
+        self, batch: Sequence[Query_contra], device: Device, deadline: float, /
+    ) -> tuple[Sequence[Answer_co], float]:
+        """Answer every query of the batch, in order, and say how many seconds that took.
+
+        What is computed is computed by `device`. `deadline`, in event-loop time, is the latest of the batch.
+        """
 
     def check_golden(self, golden: GoldenRequests) -> None:
         """Raise GoldenMismatchError unless the golden requests are answered as when the release was made."""
@@ -160,14 +157,13 @@ class StageHost(ABC, Generic[Settings, Query, Answer]):
         # The warm-up too: it takes the path of every later query.
         model.check_golden(release.golden_requests())
 
-        async def compute(batch: Sequence[Query], _deadline: float) -> Sequence[tuple[Answer, int]]:
-            work = tuple(map(sum, zip(*(query.work for query in batch), strict=True)))
-            answers, seconds = await self._device.run(lambda: model.compute(batch), work)
+        async def compute(batch: Sequence[Query], deadline: float) -> Sequence[tuple[Answer, int]]:
+            answers, seconds = await model.answer(batch, self._device, deadline)
             return [(answer, int(seconds * 1e6)) for answer in answers]
 
         limits = BatchingLimits(
             max_batch_weight=self._settings.max_batch_queries,
-            max_batches_in_flight=1,
+            max_batches_in_flight=model.batches_in_flight,
             max_queued_weight=self._settings.max_queued_queries,
         )
         return LoadedModel(model=model, batcher=MicroBatcher(compute, limits, self._queue_metrics))

@@ -15,9 +15,12 @@ class EventKind(IntEnum):
     WATCH = 1
     CLICK = 2
     IMPRESSION = 3
+    DISMISSAL = 4
 
 
 ALL_KINDS = frozenset(EventKind)
+CLICKS = frozenset({EventKind.CLICK, EventKind.WATCH})
+"""What shows that the user wanted an item that was shown: who watches has clicked."""
 
 
 class Event(NamedTuple):
@@ -41,27 +44,30 @@ class Event(NamedTuple):
         return self.timestamp_seconds, self.event_id
 
 
-class Watches(NamedTuple):
-    """The watches of one user as recommendations need them, oldest first: one element a watch in each list."""
+class UserHistory(NamedTuple):
+    """What recommendations need of one user: the watches, oldest first, one element each in the first three lists."""
 
     item_ids: Sequence[str]
     weights: Sequence[float | None]
     """To 15 digits."""
     times: Sequence[int]
     """Seconds since 1970."""
+    dismissed_item_ids: Sequence[str] = ()
+    """In any order."""
 
     @classmethod
-    def of(cls, events: Iterable[Event]) -> "Watches":
-        """Return those among events in order."""
+    def of(cls, events: Sequence[Event]) -> "UserHistory":
+        """Return what the events of one user, in order, say."""
         watches = [event for event in events if event.kind is EventKind.WATCH]
         return cls(
             [watch.item_id for watch in watches],
             [watch.weight for watch in watches],
             [watch.timestamp_seconds for watch in watches],
+            [event.item_id for event in events if event.kind is EventKind.DISMISSAL],
         )
 
 
-NO_WATCHES = Watches((), (), ())
+NO_HISTORY = UserHistory((), (), ())
 
 
 def unclicked_item_ids(events: Iterable[Event]) -> list[str]:
@@ -75,6 +81,8 @@ def unclicked_item_ids(events: Iterable[Event]) -> list[str]:
     for event in events:
         if event.kind is EventKind.IMPRESSION:
             waiting.setdefault(event.item_id, []).append(event)
+        elif event.kind not in CLICKS:
+            continue
         elif event.recommendation_id:
             answered.add((event.item_id, event.recommendation_id))
         else:

@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
 
-from winnow.users.events import ALL_KINDS, NO_WATCHES, Event, EventKind, Watches
+from winnow.users.events import ALL_KINDS, NO_HISTORY, Event, EventKind, UserHistory
 from winnow.users.store import StoreError
 
 Result = TypeVar("Result")
@@ -29,7 +29,12 @@ _PREFIX = "winnow:2:{"
 # A hash of events by event id for each kind, and after these a sorted set of event ids by time for each kind.
 _NAMES = [kind.name.lower() for kind in EventKind]
 _SUFFIXES = [*(f"}}:{name}" for name in _NAMES), *(f"}}:{name}:times" for name in _NAMES)]
-_SUFFIXES_OF_WATCHES = [_SUFFIXES[EventKind.WATCH - 1], _SUFFIXES[len(EventKind) + EventKind.WATCH - 1]]
+# The watches, their ids by time, and the dismissals.
+_SUFFIXES_OF_HISTORY = [
+    _SUFFIXES[EventKind.WATCH - 1],
+    _SUFFIXES[len(EventKind) + EventKind.WATCH - 1],
+    _SUFFIXES[EventKind.DISMISSAL - 1],
+]
 
 # KEYS are those of the users, as in _SUFFIXES; ARGV are the limit of each kind, the retention in milliseconds and then,
 # for each event, the number of its user, from 0, its id, its kind, its time and the rest of it. Keys of a user expire
@@ -81,10 +86,10 @@ for before = 0, #KEYS - 1, 2 * kinds do
 end
 return found
 """
-# KEYS are two for each user, as in _SUFFIXES_OF_WATCHES. Returns one JSON text, which is read at once, of all users.
-_WATCHES = """
+# KEYS are three for each user, as in _SUFFIXES_OF_HISTORY. Returns one JSON text, which is read at once, of all users.
+_HISTORIES = """
 local found = {}
-for first = 1, #KEYS, 2 do
+for first = 1, #KEYS, 3 do
   local event_of, events = {}, redis.call('HGETALL', KEYS[first])
   for at = 1, #events, 2 do
     event_of[events[at]] = events[at + 1]
@@ -93,9 +98,10 @@ for first = 1, #KEYS, 2 do
   for at = 1, #ordered do
     ordered[at] = event_of[ordered[at]]
   end
-  found[#found + 1] = table.concat(ordered, ',')
+  found[#found + 1] = '[' .. table.concat(ordered, ',') .. ']'
+  found[#found + 1] = '[' .. table.concat(redis.call('HVALS', KEYS[first + 2]), ',') .. ']'
 end
-return '[[' .. table.concat(found, '],[') .. ']]'
+return '[' .. table.concat(found, ',') .. ']'
 """
 _DELETE = f"""
 local count = 0
@@ -132,7 +138,7 @@ class RedisStore:
         self._client = Redis.from_pool(pool)
         self._append = self._client.register_script(_APPEND)
         self._read = self._client.register_script(_READ)
-        self._watches = self._client.register_script(_WATCHES)
+        self._histories = self._client.register_script(_HISTORIES)
         self._delete = self._client.register_script(_DELETE)
 
     async def open(self) -> None:
@@ -172,16 +178,13 @@ class RedisStore:
             histories.append(events)
         return histories
 
-    async def watches(self, user_ids: Sequence[str]) -> list[Watches]:
-        """See HistoryStore.watches."""
+    async def histories(self, user_ids: Sequence[str]) -> list[UserHistory]:
+        """See HistoryStore.histories."""
         if not user_ids:
             return []
-        found: bytes = await _answer(self._watches(keys=_keys(user_ids, _SUFFIXES_OF_WATCHES)))
-        return [
-            # The recommendation id, where there is one, is not among the first three.
-            Watches(*islice(zip(*packed, strict=False), 3)) if packed else NO_WATCHES
-            for packed in json.loads(found)
-        ]
+        found: bytes = await _answer(self._histories(keys=_keys(user_ids, _SUFFIXES_OF_HISTORY)))
+        parts = json.loads(found)
+        return [_history(*part) for part in zip(parts[::2], parts[1::2], strict=True)]
 
     async def delete(self, user_id: str) -> int:
         """See HistoryStore.delete."""
@@ -219,6 +222,14 @@ def _keys(user_ids: Iterable[str], suffixes: Sequence[str] = _SUFFIXES) -> list[
     """The keys of each user. Quoted, an id has no brace that could end the hash tag."""
     tags = [_PREFIX + quote(user_id, safe="") for user_id in user_ids]
     return [tag + suffix for tag in tags for suffix in suffixes]
+
+
+def _history(watches: Sequence[Sequence[Any]], dismissals: Sequence[Sequence[Any]]) -> UserHistory:
+    if not watches and not dismissals:
+        return NO_HISTORY
+    # The recommendation id, where there is one, is not among the first three.
+    item_ids, weights, times = islice(zip(*watches, strict=False), 3) if watches else NO_HISTORY[:3]
+    return UserHistory(item_ids, weights, times, [dismissal[0] for dismissal in dismissals])
 
 
 def _packed(event: Event) -> bytes:

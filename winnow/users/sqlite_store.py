@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from winnow.users.events import NO_WATCHES, Event, EventKind, Watches
+from winnow.users.events import NO_HISTORY, Event, EventKind, UserHistory
 from winnow.users.sqlite_connection import SqliteConnection, transaction
 from winnow.users.store import StoreError
 
@@ -60,12 +60,18 @@ DELETE FROM events WHERE user_id = ?1 AND event_id IN (
 _READ = "SELECT * FROM events WHERE user_id = ? AND (1 << kind) & ? ORDER BY timestamp_seconds, event_id"
 # All users in one row: the thread lets go of Python's lock once, and not for each event. Ids are bound, and never read
 # from JSON, where SQLite ends a text at a zero. Events come by event id, which often is by time already.
-_WATCHES = """
-WITH asked(user_id) AS (VALUES {})
+_HISTORIES = """
+WITH asked(user_id) AS (VALUES {asked})
 SELECT json_group_array((
-    SELECT json_array(json_group_array(item_id), json_group_array(weight), json_group_array(timestamp_seconds))
+    SELECT json_array(
+        json_group_array(item_id) FILTER (WHERE kind = {watch}),
+        json_group_array(weight) FILTER (WHERE kind = {watch}),
+        json_group_array(timestamp_seconds) FILTER (WHERE kind = {watch}),
+        json_group_array(item_id) FILTER (WHERE kind = {dismissal})
+    )
     FROM (
-        SELECT item_id, weight, timestamp_seconds FROM events WHERE user_id = asked.user_id AND kind = {}
+        SELECT kind, item_id, weight, timestamp_seconds FROM events
+        WHERE user_id = asked.user_id AND kind IN ({watch}, {dismissal})
         ORDER BY event_id
     )
 )) FROM asked
@@ -113,9 +119,9 @@ class SqliteStore:
         """See HistoryStore.read."""
         return await self._reader.run(_read, user_ids, sum(1 << kind for kind in set(kinds)))
 
-    async def watches(self, user_ids: Sequence[str]) -> list[Watches]:
-        """See HistoryStore.watches."""
-        return await self._reader.run(_watches, user_ids) if user_ids else []
+    async def histories(self, user_ids: Sequence[str]) -> list[UserHistory]:
+        """See HistoryStore.histories."""
+        return await self._reader.run(_histories, user_ids) if user_ids else []
 
     async def delete(self, user_id: str) -> int:
         """See HistoryStore.delete. What is deleted is overwritten: in the log as soon as nobody reads it."""
@@ -199,19 +205,20 @@ def _read(connection: sqlite3.Connection, user_ids: Sequence[str], wanted_kinds:
     ]
 
 
-def _watches(connection: sqlite3.Connection, user_ids: Sequence[str]) -> list[Watches]:
-    query = _WATCHES.format(", ".join(["(?)"] * len(user_ids)), int(EventKind.WATCH))
+def _histories(connection: sqlite3.Connection, user_ids: Sequence[str]) -> list[UserHistory]:
+    asked = ", ".join(["(?)"] * len(user_ids))
+    query = _HISTORIES.format(asked=asked, watch=int(EventKind.WATCH), dismissal=int(EventKind.DISMISSAL))
     [(found,)] = connection.execute(query, user_ids).fetchall()
-    return [_by_time(*columns) if columns[0] else NO_WATCHES for columns in json.loads(found)]
+    return [_by_time(*columns) if any(columns) else NO_HISTORY for columns in json.loads(found)]
 
 
-def _by_time(item_ids: list[str], weights: list[float | None], times: list[int]) -> Watches:
+def _by_time(item_ids: list[str], weights: list[float | None], times: list[int], dismissed: list[str]) -> UserHistory:
     """Watches of the same second stay in their order."""
     ordered = sorted(times)
     if ordered == times:
-        return Watches(item_ids, weights, times)
+        return UserHistory(item_ids, weights, times, dismissed)
     places = sorted(range(len(times)), key=times.__getitem__)
-    return Watches([item_ids[at] for at in places], [weights[at] for at in places], ordered)
+    return UserHistory([item_ids[at] for at in places], [weights[at] for at in places], ordered, dismissed)
 
 
 def _delete(connection: sqlite3.Connection, user_id: str) -> int:

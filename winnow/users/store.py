@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Protocol
 
-from winnow.users.events import Event, Watches
+from winnow.users.events import Event, UserHistory
 
 
 class StoreError(Exception):
@@ -30,8 +30,8 @@ class HistoryStore(Protocol):
     async def read(self, user_ids: Sequence[str], kinds: Collection[int]) -> list[list[Event]]:
         """Return the events of these kinds of each user, by time and then by event id, in one round trip."""
 
-    async def watches(self, user_ids: Sequence[str]) -> list[Watches]:
-        """Return the watches of each user in one round trip: what `read` returns for watches, and cheaper."""
+    async def histories(self, user_ids: Sequence[str]) -> list[UserHistory]:
+        """Return the history of each user in one round trip: what is made of `read`, and cheaper."""
 
     async def delete(self, user_id: str) -> int:
         """Remove all events of a user and return how many there were."""

@@ -35,7 +35,7 @@ def explain(
                 *watched, restriction=restriction or Restriction(), own_candidates=own_candidates
             ),
             positions=range(len(watched)),
-            **({"excluded": False, "watched": row in watched, "watch_count": 20} | known),
+            **({"excluded": False, "watched": row in watched, "dismissed": False, "watch_count": 20} | known),
         )
         return await chain.pipeline.explain(request, other_release=other_release)
 

@@ -14,8 +14,10 @@ from gateway.users import MAX_QUEUED_USERS, Users
 from tests.unit.users.events import PlainStore, event
 from winnow.rpc.errors import DeadlineError, OverloadedError, UnavailableError
 from winnow.serving.metrics import Metrics
-from winnow.users.events import ALL_KINDS, Event, EventKind, Watches
+from winnow.users.events import ALL_KINDS, Event, EventKind, UserHistory
 from winnow.users.store import StoreError
+
+HISTORY_KINDS = frozenset({EventKind.WATCH, EventKind.DISMISSAL})
 
 
 @dataclass
@@ -41,8 +43,8 @@ class FakeStore:
         self.reads.append((list(user_ids), set(kinds)))
         return self.plain.read(user_ids, kinds)
 
-    async def watches(self, user_ids: Sequence[str]) -> list[Watches]:
-        return list(map(Watches.of, await self.read(user_ids, {EventKind.WATCH})))
+    async def histories(self, user_ids: Sequence[str]) -> list[UserHistory]:
+        return list(map(UserHistory.of, await self.read(user_ids, HISTORY_KINDS)))
 
     async def delete(self, user_id: str) -> int:
         await self._answer()
@@ -79,7 +81,7 @@ def test_users_of_one_moment_are_read_in_one_round_trip() -> None:
         )
         assert [history.item_ids for history in found] == [["item 1"]] * 40
         assert [history.weights for history in found] == [[2.0]] * 40
-        assert store.reads == [([f"user {at}" for at in range(40)], {EventKind.WATCH})]
+        assert store.reads == [([f"user {at}" for at in range(40)], set(HISTORY_KINDS))]
         await users.close()
 
     asyncio.run(run())

@@ -41,6 +41,14 @@ def test_an_answer_that_nobody_cites_was_shown_unless_only_events_count() -> Non
     assert outcomes([], [ANSWER], "events") == []
 
 
+def test_a_dismissal_is_no_click() -> None:
+    dismissed = [
+        reaction("a", 110, ANSWER, kind=EventKind.DISMISSAL),
+        reaction("b", 110, kind=EventKind.DISMISSAL, event_id="by no answer"),
+    ]
+    assert outcomes(dismissed, [ANSWER]) == [("a", 100, False), ("b", 100, False), ("c", 100, False)]
+
+
 def test_impression_events_say_which_items_of_an_answer_were_shown() -> None:
     events = [shown("a", 103, ANSWER), shown("a", 104, ANSWER), reaction("a", 110, ANSWER, kind=EventKind.CLICK)]
     for mode in ("answers", "events"):

@@ -20,6 +20,7 @@ from tests.releases import write_random_release
 from winnow.release.golden import GoldenRequests
 from winnow.release.reader import Release
 from winnow.rpc.errors import InvalidRequestError, ReleaseNotHeldError, UnavailableError
+from winnow.serving.device import ComputedModel
 from winnow.serving.metrics import Metrics
 from winnow.serving.settings import StageSettings
 from winnow.serving.stage_host import StageHost
@@ -33,7 +34,7 @@ class Numbers(list[int]):
         return (len(self),)
 
 
-class Doubler:
+class Doubler(ComputedModel[Numbers, list[int]]):
     """Doubles numbers and remembers the batches."""
 
     item_count = 10

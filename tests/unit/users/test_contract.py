@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.redis_server import redis_server
 from tests.unit.users.events import EVENTS, PlainStore, event
 from winnow.users.addresses import store_at
-from winnow.users.events import ALL_KINDS, NO_WATCHES, EventKind, Watches
+from winnow.users.events import ALL_KINDS, NO_HISTORY, EventKind, UserHistory
 from winnow.users.store import HistoryStore
 
 MAX_EVENTS = 4
@@ -148,7 +148,7 @@ def test_a_user_to_whom_nothing_is_written_vanishes(stores: Stores) -> None:
             await store.append([event("1", user_id="active", weight=1.0)])
             await asyncio.sleep(0.05)
         assert number > 1
-        assert await store.watches(users) == [NO_WATCHES] * len(users)
+        assert await store.histories(users) == [NO_HISTORY] * len(users)
         assert [list(part) async for part in store.export()] == [[event("1", user_id="active", weight=1.0)]]
         await store.append([event("1", user_id="user 1")])
         assert await store.read(["user 1"], ALL_KINDS) == [[event("1", user_id="user 1")]]
@@ -183,12 +183,13 @@ def test_appends_at_the_same_time_lose_nothing(stores: Stores) -> None:
     stores.check(test)
 
 
-async def assert_watches_agree(store: HistoryStore, user_ids: list[str]) -> None:
-    """The cheap way to read watches gives what the other one does; weights to 15 digits."""
-    expected = map(Watches.of, await store.read(user_ids, {EventKind.WATCH}))
-    for found, wanted in zip(await store.watches(user_ids), expected, strict=True):
+async def assert_histories_agree(store: HistoryStore, user_ids: list[str]) -> None:
+    """The cheap way to read histories gives what the other one does; weights to 15 digits."""
+    expected = map(UserHistory.of, await store.read(user_ids, ALL_KINDS))
+    for found, wanted in zip(await store.histories(user_ids), expected, strict=True):
         assert (list(found.item_ids), list(found.times)) == (list(wanted.item_ids), list(wanted.times))
         np.testing.assert_array_equal(np.array(found.weights, np.float32), np.array(wanted.weights, np.float32))
+        assert sorted(found.dismissed_item_ids) == sorted(wanted.dismissed_item_ids)
 
 
 def test_watches_are_read_alone_and_in_order(stores: Stores) -> None:
@@ -196,15 +197,29 @@ def test_watches_are_read_alone_and_in_order(stores: Stores) -> None:
         late, early = event("1", timestamp_seconds=20, weight=0.1), event("2", timestamp_seconds=10)
         zero = event("3", user_id="a\0b", item_id='"\0\\é', recommendation_id="r")
         await store.append([late, early, event("4", kind=EventKind.CLICK), zero, event("5", user_id="a")])
-        found = await store.watches(["ann", "nobody", "a\0b", "ann"])
+        found = await store.histories(["ann", "nobody", "a\0b", "ann"])
         assert [list(watches.item_ids) for watches in found] == [
             ["item 2", "item 1"],
             [],
             ['"\0\\é'],
             ["item 2", "item 1"],
         ]
-        await assert_watches_agree(store, ["ann", "nobody", "a\0b", "a"])
-        assert await store.watches([]) == []
+        await assert_histories_agree(store, ["ann", "nobody", "a\0b", "a"])
+        assert await store.histories([]) == []
+
+    stores.check(test)
+
+
+def test_dismissed_items_are_read_with_the_watches(stores: Stores) -> None:
+    async def test(store: HistoryStore) -> None:
+        tea, milk = (event(name, kind=EventKind.DISMISSAL, item_id=name) for name in ("tea", "milk"))
+        await store.append([tea, event("1"), milk, event("2", user_id="bob", kind=EventKind.DISMISSAL)])
+        ann, bob, nobody = await store.histories(["ann", "bob", "nobody"])
+        assert (list(ann.item_ids), sorted(ann.dismissed_item_ids)) == (["item 1"], ["milk", "tea"])
+        assert (list(bob.item_ids), list(bob.dismissed_item_ids)) == ([], ["item 2"])
+        assert nobody == NO_HISTORY
+        await store.delete("bob")
+        assert await store.histories(["bob"]) == [NO_HISTORY]
 
     stores.check(test)
 
@@ -214,8 +229,8 @@ def test_64_users_with_long_histories_are_read_together(stores: Stores) -> None:
         users = [f"user {at}" for at in range(64)]
         sent = [event(str(at), user_id=user, timestamp_seconds=at + 1) for user in users for at in range(MAX_EVENTS)]
         await store.append(sent)
-        await assert_watches_agree(store, users)
-        assert all(len(watches.times) == MAX_EVENTS for watches in await store.watches(users))
+        await assert_histories_agree(store, users)
+        assert all(len(watches.times) == MAX_EVENTS for watches in await store.histories(users))
 
     stores.check(test)
 
@@ -240,7 +255,7 @@ def test_a_store_does_what_a_dictionary_does(stores: Stores, operations: list[An
             asked = sorted(users)
             for wanted in (ALL_KINDS, kinds):
                 assert await store.read(asked, wanted) == plain.read(asked, wanted)
-            await assert_watches_agree(store, asked)
+            await assert_histories_agree(store, asked)
         exported = [list(part) async for part in store.export()]
         assert sorted(exported, key=lambda part: part[0].user_id) == plain.read(plain.user_ids, ALL_KINDS)
 

@@ -34,3 +34,8 @@ def test_a_click_that_names_a_recommendation_answers_the_impressions_in_it() -> 
     assert unclicked_item_ids(events) == ["a", "b"]
     # The clock of whoever sends impressions may be late.
     assert unclicked_item_ids([clicked("a", 1, "r1"), shown("a", 2, "r1")]) == []
+
+
+def test_a_dismissal_is_no_click() -> None:
+    events = [shown("a", 1, "r1"), clicked("a", 2, "r1", kind=EventKind.DISMISSAL), shown("b", 3)]
+    assert unclicked_item_ids([*events, clicked("b", 4, kind=EventKind.DISMISSAL)]) == ["a", "b"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from winnow.evaluation.rank_figures import NOT_FOUND, Ranks
 from winnow.history import RaggedRows
-from winnow.logs.split import HeldOut
+from winnow.logs.split import WATCHES_PER_BLOCK, HeldOut
 from winnow.training.distributed.processes import Processes
 from winnow.training.distributed.sharded_candidate_network import ShardedCandidateNetwork
 
@@ -76,8 +76,12 @@ def scores_of_all(
 
 
 def equal_blocks(own: HeldOut, processes: Processes) -> list[HeldOut]:
-    """Cut into as many blocks as the process with most has; the last ones may be empty."""
-    blocks = list(own.blocks())
+    """Cut into as many blocks as the process with most has; the last ones may be empty.
+
+    The blocks of all processes together are as large as one of a single process.
+    """
+    length = max(1, WATCHES_PER_BLOCK // processes.count)
+    blocks = [own.slice(start, min(start + length, len(own))) for start in range(0, len(own), length)]
     count = int(processes.largest(torch.tensor([len(blocks)], device=processes.device)))
     return blocks + [own.slice(0, 0)] * (count - len(blocks))
 
