@@ -1,11 +1,11 @@
 """How much memory training takes in one process and in several: `python -m benchmarks.distributed_training`."""
 
 import argparse
-import os
 import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import polars as pl
 
 SETTINGS = """
 min_item_count = 1
+precision = "float32"
 [candidate]
 softmax = "sampled"
 negative_count = 512
@@ -25,6 +26,8 @@ epochs = 1
 examples_per_user = 1
 neighbours = false
 """
+# Printed when both networks are trained.
+TRAINED = "of its correction of the candidates' order"
 
 
 def write_log(path: Path, *, items: int, users: int, watches_per_user: int) -> None:
@@ -38,11 +41,10 @@ def write_log(path: Path, *, items: int, users: int, watches_per_user: int) -> N
     frame.write_parquet(path)
 
 
-def train(directory: Path, process_count: int) -> tuple[int, list[int]]:
-    """Train, by torchrun unless it is one process.
+def train(directory: Path, process_count: int) -> list[int]:
+    """Train, by torchrun unless it is one process; return the peak memory of each until both networks are trained, MiB.
 
-    Return the peak memory of the largest process until the release is there, and that of each until training ends, in
-    MiB.
+    What follows is done by one process in any case.
     """
     launcher = [sys.executable, "-m"]
     if process_count > 1:
@@ -52,23 +54,25 @@ def train(directory: Path, process_count: int) -> tuple[int, list[int]]:
         "--settings", str(directory / "settings.toml"), "--publish", "always", "--threads", "1",
         "--releases", str(directory / f"{process_count}"), "--checkpoints", str(directory / f"{process_count}-state"),
     ]  # fmt: skip
-    output = directory / f"{process_count}.log"
-    with output.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file)
-        _, status, usage = os.wait4(process.pid, 0)
+    output, peak = directory / f"{process_count}.log", 0
+    with output.open("w") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
+        while TRAINED not in output.read_text() and process.poll() is None:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak = max([peak, *(int(kibibytes) for kibibytes in re.findall(r"VmHWM:\s*(\d+) kB", status))])
+            time.sleep(0.05)
     text = output.read_text()
-    if status:
+    if process.returncode:
         raise SystemExit(text)
-    print(*(line for line in text.splitlines() if "epoch 1 of 1" in line), sep="\n")
-    peaks = re.findall(r"(\d[\d,]*) MiB", text)
-    return usage.ru_maxrss // 1024, [int(peak.replace(",", "")) for peak in peaks]
+    print(*(line for line in text.splitlines() if "epoch 1 of 1: loss" in line), sep="\n")
+    peaks = [int(mebibytes.replace(",", "")) for mebibytes in re.findall(r"(\d[\d,]*) MiB", text)]
+    return peaks or [peak // 1024]
 
 
 def main() -> None:
     """Print one line for each number of processes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=130_000)
-    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--users", type=int, default=150)
     parser.add_argument("--watches-per-user", type=int, default=900)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
@@ -83,8 +87,7 @@ def main() -> None:
         )
         (directory / "settings.toml").write_text(SETTINGS.format(dim=options.dim))
         for process_count in options.processes:
-            overall, of_each = train(directory, process_count)
-            print(f"{process_count} processes: at the end of training {of_each or '-'} MiB, in all {overall} MiB")
+            print(f"{process_count} processes: {train(directory, process_count)} MiB", flush=True)
 
 
 if __name__ == "__main__":
