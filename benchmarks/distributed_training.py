@@ -44,7 +44,7 @@ def write_log(path: Path, *, items: int, users: int, watches_per_user: int) -> N
 def train(directory: Path, process_count: int) -> list[int]:
     """Train, by torchrun unless it is one process; return the peak memory of each until both networks are trained, MiB.
 
-    What follows is done by one process in any case.
+    What follows is done by one process in any case, and not waited for.
     """
     launcher = [sys.executable, "-m"]
     if process_count > 1:
@@ -60,8 +60,9 @@ def train(directory: Path, process_count: int) -> list[int]:
             status = Path(f"/proc/{process.pid}/status").read_text()
             peak = max([peak, *(int(kibibytes) for kibibytes in re.findall(r"VmHWM:\s*(\d+) kB", status))])
             time.sleep(0.05)
+        process.terminate()
     text = output.read_text()
-    if process.returncode:
+    if TRAINED not in text:
         raise SystemExit(text)
     print(*(line for line in text.splitlines() if "epoch 1 of 1: loss" in line), sep="\n")
     peaks = [int(mebibytes.replace(",", "")) for mebibytes in re.findall(r"(\d[\d,]*) MiB", text)]

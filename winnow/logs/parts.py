@@ -1,7 +1,7 @@
 """The parts of a large log: folders `part=0`, `part=1`, ... of Parquet files, each with all watches of its users.
 
-The part of a user follows from the id alone, so anything that computes CRC-32 can write the same parts, and the ranks of
-a distributed training share the users without talking to each other. docs/large-logs.md describes the format.
+The part of a user follows from the id alone, so anything that computes CRC-32 can write the same parts, and the ranks
+of a distributed training share the users without talking to each other. docs/large-logs.md describes the format.
 """
 
 import re

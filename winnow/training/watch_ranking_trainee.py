@@ -106,12 +106,7 @@ class WatchRankingTrainee:
             yield self._loss(users[batch], positions[batch]), len(batch)
 
     def _count_successions(self, held_back: NDArray[np.bool_]) -> SuccessionTable:
-        return count_successions(
-            self._training,
-            ~held_back,
-            self._candidate_network.n_items,
-            successors_per_item=self.settings.successors_per_item,
-        )
+        return successions_in(self._training, held_back, self._candidate_network.n_items, self.settings)
 
     def _build_network(self, table: SuccessionTable | None) -> DeepRankingModel:
         return build_ranking_network(self._candidate_network, self.settings, table, seed=self._seed)
@@ -211,6 +206,13 @@ class WatchRankingTrainee:
             self.network.item_halves(),
         )
         return logits_N.view_as(scored)
+
+
+def successions_in(
+    training: RaggedRows, held_back: NDArray[np.bool_], item_count: int, settings: RankingSettings
+) -> SuccessionTable:
+    """Count what follows what, but not what is held back, bool [N]."""
+    return count_successions(training, ~held_back, item_count, successors_per_item=settings.successors_per_item)
 
 
 def eligible_examples(training: RaggedRows, held_back: NDArray[np.bool_]) -> NDArray[np.bool_]:

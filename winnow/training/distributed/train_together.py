@@ -21,9 +21,10 @@ from winnow.training.estimate import peak_memory_bytes
 from winnow.training.loop import train
 from winnow.training.presets import RankingSettings, TrainingSettings
 from winnow.training.run_context import RunContext
-from winnow.training.succession_counts import SuccessionTable, count_successions
+from winnow.training.succession_counts import SuccessionTable
 from winnow.training.train_on_watches import finish
 from winnow.training.trained_networks import TrainedNetworks
+from winnow.training.watch_ranking_trainee import successions_in
 
 
 def train_together(
@@ -99,4 +100,4 @@ def _count_successions(
 ) -> SuccessionTable | None:
     if not settings.latest_count:
         return None
-    return count_successions(split.training, ~held_back, item_count, successors_per_item=settings.successors_per_item)
+    return successions_in(split.training, held_back, item_count, settings)
