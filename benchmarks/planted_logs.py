@@ -3,6 +3,9 @@
     python -m benchmarks.planted_logs reviews data/reviews.parquet
     python -m benchmarks.planted_logs plays data/plays.parquet
     python -m benchmarks.planted_logs large data/large.parquet
+    python -m benchmarks.planted_logs stream data/stream --watches 100000000
+
+The last one is larger than memory: a folder of Parquet files, in the order of time.
 
 Shape legend: I items, N events.
 """
@@ -65,6 +68,52 @@ PLAYS = PlantedLog(
 )
 LARGE = replace(REVIEWS, user_count=52_000, item_count=57_000, taste_count=1_000, mean_length=15.0)
 LOGS = {"reviews": REVIEWS, "plays": PLAYS, "large": LARGE}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantedStream:
+    """A log of any length: users come in any order, and watch what is of their two tastes, or any item."""
+
+    user_count: int = 5_000_000
+    item_count: int = 1_000_000
+    taste_count: int = 5_000
+    taste_share: float = 0.7
+    # Frequencies are proportional to rank to the power of minus these.
+    user_exponent: float = 1 / 3
+    item_exponent: float = 0.7
+    watches_per_file: int = 1_000_000
+
+
+STREAM = PlantedStream()
+
+
+def write_stream(log: PlantedStream, folder: Path, *, watch_count: int, seed: int) -> None:
+    """Write files of user_id, item_id, timestamp and weight, one after the other."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    for number, start in enumerate(range(0, watch_count, log.watches_per_file)):
+        count = min(log.watches_per_file, watch_count - start)
+        users_N = _ranks(log.user_count, log.user_exponent, count, rng)
+        tastes_N = (users_N * 7919 + rng.integers(0, TASTES_PER_USER, count)) % log.taste_count
+        of_taste_N = tastes_N + log.taste_count * _ranks(
+            log.item_count // log.taste_count, log.item_exponent, count, rng
+        )
+        any_N = _ranks(log.item_count, log.item_exponent, count, rng)
+        items_N = np.where(rng.random(count) < log.taste_share, of_taste_N, any_N)
+        seconds_N = FIRST_SECOND + start + np.arange(count)
+        frame = pl.DataFrame({"user": users_N, "item": items_N, "timestamp": seconds_N})
+        frame.select(
+            pl.format("u{}", "user").alias("user_id"),
+            pl.format("i{}", "item").alias("item_id"),
+            "timestamp",
+            pl.Series("weight", rng.integers(1, 6, count), dtype=pl.Int8),
+        ).write_parquet(folder / f"{number:05d}.parquet")
+
+
+def _ranks(count: int, exponent: float, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw ranks below `count`, the lower the more often."""
+    ranks: NDArray[np.int64] = (count * rng.random(draws) ** (1 / (1 - exponent))).astype(np.int64)
+    return ranks
 
 
 def generate(log: PlantedLog, *, seed: int) -> pl.DataFrame:
@@ -149,12 +198,16 @@ class _Drawer:
 
 
 def main() -> None:
-    """Write one of LOGS as a Parquet file."""
-    parser = argparse.ArgumentParser(description="Write a planted log as a Parquet file.")
-    parser.add_argument("name", choices=LOGS)
+    """Write one of LOGS as a Parquet file, or a stream as a folder of files."""
+    parser = argparse.ArgumentParser(description="Write a planted log as a Parquet file, or a stream as a folder.")
+    parser.add_argument("name", choices=[*LOGS, "stream"])
     parser.add_argument("output", type=Path)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--watches", type=int, default=100_000_000, help="of a stream")
     chosen = parser.parse_args()
+    if chosen.name == "stream":
+        write_stream(STREAM, chosen.output, watch_count=chosen.watches, seed=chosen.seed)
+        return
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
     generate(LOGS[chosen.name], seed=chosen.seed).write_parquet(chosen.output)
 

@@ -1,8 +1,9 @@
 """Settings of the candidate service."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from winnow.serving.settings import SETTINGS_CONFIG, Port, PositiveInt, StageSettings
@@ -25,3 +26,21 @@ class CandidateSettings(StageSettings):
     """Share of requests that are searched exactly as well, after the answer, to measure the recall of the index."""
     exact_search: bool = False
     """Scan all items, whatever index the release has. On a GPU this is always done."""
+    engine: Literal["none", "milvus"] = "none"
+    """`milvus` (extra `milvus`) to search in Milvus, which `winnow publish` fills; `none` to search in the process."""
+    engine_address: str = "http://localhost:19530"
+    """Where Milvus is: `http://host:port`, or `https://host:port` for TLS."""
+    engine_database: str = "default"
+    """The database of Milvus that has the collections."""
+    engine_token_file: Path | None = None
+    """File with `user:password` or an API key for Milvus."""
+    engine_ca_file: Path | None = None
+    """PEM certificates of the authorities that sign Milvus's certificate; unset for those of the system."""
+
+    @model_validator(mode="after")
+    def _check_engine(self) -> Self:
+        if self.engine != "none" and (self.exact_search or self.live_recall_share):
+            raise ValueError(
+                "with --engine, the service has no item vectors: --exact-search and --live-recall-share need them"
+            )
+        return self

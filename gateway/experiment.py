@@ -94,12 +94,13 @@ class GatewayExperiment:
         return UserArm(self._by_name[arm.name], group, arm.release_id)
 
     def count_events(self, events: Iterable[Event]) -> None:
-        """Count the clicks and watches that name an answer of the experiment."""
+        """Count the clicks and watches that name an answer of the experiment, by users of the arm that gave it."""
         for event in events:
             if event.recommendation_id and event.kind in _COUNTED_KINDS:
                 arm = self._by_mark.get(mark_of(event.recommendation_id))
-                if arm is not None:
-                    arm.count_event(self._experiment.assign(event.user_id).group, event.kind)
+                # Whoever is in another arm names somebody else's answer.
+                if arm is not None and (user := self.arm_of(event.user_id)).figures is arm:
+                    arm.count_event(user.group, event.kind)
 
     @property
     def shadow(self) -> Arm | None:

@@ -26,19 +26,7 @@ class MessageReader:
         stored: StoredHistory | None,
     ) -> CandidateRequest:
         """Read a RecommendItemsRequest."""
-        return self._reader.recommend(
-            catalogue,
-            deadline,
-            self._history(message.history, stored),
-            item_count=message.item_count,
-            excluded_item_ids=message.excluded_item_ids,
-            restriction=given_restriction(message),
-            include_watched=message.include_watched,
-            require_ranked=message.require_ranked,
-            context=given_context(message),
-            candidate_item_ids=message.candidate_item_ids,
-            selection=given_selection(message),
-        )
+        return self._recommend(message, catalogue, deadline, self._history(message.history, stored))
 
     def retrieve(
         self,
@@ -100,12 +88,34 @@ class MessageReader:
     ) -> ExplainRequest:
         """Read an ExplainItemRequest. Violations of the request within it are named as such."""
         watch_count = self._reader.explained(message.item_id, message.watch_count)
+        given = self._history(message.request.history, stored)
         try:
-            recommendation = self.recommend(message.request, catalogue, deadline, stored)
+            recommendation = self._recommend(message.request, catalogue, deadline, given)
         except InvalidRequestError as error:
             raise error.within("request") from None
-        history = self._history(message.request.history, stored).with_stored_watches(self._reader.max_history_items)
-        return read_explained(message, recommendation, watch_count, catalogue, history.item_ids)
+        watched = given.with_stored_watches(self._reader.max_history_items)
+        return read_explained(message, recommendation, watch_count, catalogue, watched.item_ids)
+
+    def _recommend(
+        self,
+        message: recommendation_pb2.RecommendItemsRequest,
+        catalogue: ServedCatalogue,
+        deadline: float,
+        history: GivenHistory,
+    ) -> CandidateRequest:
+        return self._reader.recommend(
+            catalogue,
+            deadline,
+            history,
+            item_count=message.item_count,
+            excluded_item_ids=message.excluded_item_ids,
+            restriction=given_restriction(message),
+            include_watched=message.include_watched,
+            require_ranked=message.require_ranked,
+            context=given_context(message),
+            candidate_item_ids=message.candidate_item_ids,
+            selection=given_selection(message),
+        )
 
     def _history(self, watches: Sequence[recommendation_pb2.Watch], stored: StoredHistory | None) -> GivenHistory:
         return given_history(watches, stored, self._reader.max_history_items)

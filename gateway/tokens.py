@@ -2,6 +2,7 @@
 
 import hmac
 import time
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -111,7 +112,7 @@ class TokenCheck:
 def _read(path: Path) -> list[_Token]:
     """A line is a token and, after it, its permissions: all of them where none is named."""
     tokens = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().removeprefix(BOM_UTF8).splitlines(), start=1):
         value, *names = line.split() or [b""]
         # Not quoted: it may be a part of a token.
         if not {name.decode(errors="replace") for name in names} <= _ALL:

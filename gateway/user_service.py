@@ -1,11 +1,12 @@
 """UserService over gRPC: events in, histories out."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
 
 import grpc
 
-from gateway.checks import Violations
+from gateway.checks import TIME_LIMIT_SECONDS, Violations
 from gateway.settings import MAX_WRITTEN_EVENTS
 from gateway.users import Users
 from winnow.catalogue.vocabulary import MAX_ITEM_ID_BYTES
@@ -16,6 +17,9 @@ from winnow.v1 import users_pb2, users_pb2_grpc
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 MAX_PAGE_SIZE = 1000
+# Clocks differ, and time zones are mistaken for each other. An event of the far future would stay the latest one of its
+# user, and of all users: what is trending is measured from there, and what is new.
+MAX_AHEAD_SECONDS = 86_400
 # A time of up to 12 digits and its sign, and an event id.
 MAX_PAGE_TOKEN_BYTES = 14 + MAX_EVENT_ID_BYTES
 
@@ -52,7 +56,7 @@ class UserService(users_pb2_grpc.UserServiceServicer):
         self, message: users_pb2.WriteEventsRequest, context: Context
     ) -> users_pb2.WriteEventsResponse:
         """Store events; answered when the store has them."""
-        events = read_events(message)
+        events = read_events(message, int(time.time()))
         await self._store.write(events, self._deadline(context))
         self._on_stored(events)
         return users_pb2.WriteEventsResponse()
@@ -97,8 +101,8 @@ def check_user_id(user_id: str, violations: Violations, field: str = "user_id") 
         violations.add(field, f"is {size} bytes long: 1 to {MAX_USER_ID_BYTES} are needed" if size else "is empty")
 
 
-def read_events(message: users_pb2.WriteEventsRequest) -> list[Event]:
-    """Raise InvalidRequestError that names what is wrong with which event."""
+def read_events(message: users_pb2.WriteEventsRequest, now_seconds: int) -> list[Event]:
+    """Raise InvalidRequestError that names what is wrong with which event. `now_seconds` are since 1970."""
     violations = Violations()
     count = len(message.events)
     if not 1 <= count <= MAX_WRITTEN_EVENTS:
@@ -120,9 +124,11 @@ def read_events(message: users_pb2.WriteEventsRequest) -> list[Event]:
         if kind is None:
             violations.add(f"events[{position}].kind", "is not one of WATCH, CLICK, IMPRESSION and DISMISSAL")
         elif weight is not None and kind is not EventKind.WATCH:
-            violations.add(f"events[{position}].weight", "is of a click or an impression: only a watch has a weight")
+            violations.add(f"events[{position}].weight", "is set, but only a watch has a weight")
         if seconds == 0:
             violations.add(f"events[{position}].timestamp_seconds", "is not set")
+        elif now_seconds + MAX_AHEAD_SECONDS < seconds < TIME_LIMIT_SECONDS:
+            violations.add(f"events[{position}].timestamp_seconds", f"is {seconds}: more than a day in the future")
     violations.refuse()
     return [
         Event(

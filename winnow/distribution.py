@@ -11,6 +11,7 @@ _EXTRA_OF_PACKAGE = {
     "hdrh": "loadtest",
     **dict.fromkeys(("jinja2", "starlette", "uvicorn"), "explorer"),
     "optuna": "tune",
+    "pymilvus": "milvus",
     **dict.fromkeys(
         (
             "grpc_health", "grpc_reflection", "lark", "numpy", "prometheus_client", "pydantic", "pydantic_settings",
@@ -19,6 +20,9 @@ _EXTRA_OF_PACKAGE = {
         "gateway",
     ),
 }  # fmt: skip
+
+# A program that needs another extra may be told to use one of these too.
+_EXTRAS_BY_CHOICE = frozenset({"milvus"})
 
 
 def install_command(extra: str) -> str:
@@ -30,7 +34,8 @@ def install_command(extra: str) -> str:
 def missing_extras_named(needed: str = "") -> Iterator[None]:
     """Exit with one line that names the extra where a package that belongs to one is not installed.
 
-    That is the `needed` extra, if given, or else the smallest that has the package.
+    That is the `needed` extra, if given, or else the smallest that has the package. Where the package belongs to an
+    extra that no other has, it is that one.
     """
     try:
         yield
@@ -38,5 +43,7 @@ def missing_extras_named(needed: str = "") -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRA_OF_PACKAGE:
             raise
-        extra = needed or _EXTRA_OF_PACKAGE[package]
+        extra = _EXTRA_OF_PACKAGE[package]
+        if needed and extra not in _EXTRAS_BY_CHOICE:
+            extra = needed
         raise SystemExit(f"{package} is not installed: {install_command(extra)}") from None

@@ -1,5 +1,6 @@
 """Renders every overlay with kustomize and checks each object against the schemas of Kubernetes. For `make lint`."""
 
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import yaml
 KUBERNETES_VERSION = "1.37"
 # The Prometheus operator's, whose schemas are not among them. tests/unit/deploy looks at these.
 FOREIGN_GROUPS = ("monitoring.coreos.com",)
+API_VERSION = re.compile(r"([a-z0-9][a-z0-9.-]*/)?v[0-9a-z]+")
 KUBECTL = Path(sys.executable).parent / "kubectl"
 
 
@@ -20,14 +22,25 @@ def problems(overlay: Path) -> list[str]:
     rendered = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if rendered.returncode:
         return [f"{overlay.name}: {rendered.stderr.strip()}"]
+    manifests = list(yaml.safe_load_all(rendered.stdout))
+    if not manifests:
+        return [f"{overlay.name}: there is no object in it"]
     found = []
-    for manifest in yaml.safe_load_all(rendered.stdout):
-        if manifest["apiVersion"].partition("/")[0] in FOREIGN_GROUPS:
+    for manifest in manifests:
+        # kustomize itself insists on a kind and a name.
+        what = f"{overlay.name}: {manifest['kind']} {manifest['metadata']['name']}"
+        version = manifest.get("apiVersion")
+        if not isinstance(version, str) or not API_VERSION.fullmatch(version):
+            found.append(f"{what}: {version!r} is no apiVersion")
+            continue
+        if version.partition("/")[0] in FOREIGN_GROUPS:
             continue
         try:
             kubernetes_validate.validate(manifest, KUBERNETES_VERSION, strict=True)
-        except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
-            found.append(f"{overlay.name}: {manifest['kind']} {manifest['metadata']['name']}: {error}")
+        except kubernetes_validate.ValidationError as error:
+            found.append(f"{what}: {error}")
+        except kubernetes_validate.SchemaNotFoundError as error:
+            found.append(f"{what}: {error.message}")
     return found
 
 

@@ -48,6 +48,11 @@ def test_a_program_names_the_extra_that_it_needs_whatever_is_missing_first() -> 
         raise ModuleNotFoundError(name="numpy")
 
 
+def test_what_the_program_needs_by_choice_alone_is_named_by_its_own_extra() -> None:
+    with pytest.raises(SystemExit, match=r"pymilvus is not installed: .*\[milvus\]"), missing_extras_named("serve"):
+        raise ModuleNotFoundError(name="pymilvus")
+
+
 def test_another_missing_module_is_a_bug_and_stays_one() -> None:
     with pytest.raises(ModuleNotFoundError), missing_extras_named():
         raise ModuleNotFoundError(name="winnow.nothing")

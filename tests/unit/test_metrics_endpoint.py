@@ -1,3 +1,5 @@
+import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -41,3 +43,22 @@ def test_an_answer_that_is_too_long_is_not_read_to_its_end() -> None:
         Thread(target=server.handle_request, daemon=True).start()
         with pytest.raises(MetricsError, match="more than 4194304 bytes"):
             fetch_metrics(f"http://127.0.0.1:{server.server_port}/metrics")
+
+
+def test_an_answer_that_comes_in_drops_is_given_up() -> None:
+    class Dripping(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(BrokenPipeError, ConnectionResetError):
+                for _ in range(40):
+                    self.wfile.write(b"#")
+                    time.sleep(0.05)
+
+        def log_message(self, *_arguments: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Dripping) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        with pytest.raises(MetricsError, match="timed out"):
+            fetch_metrics(f"http://127.0.0.1:{server.server_port}/metrics", timeout_seconds=0.3)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 _CONFIG = ConfigDict(frozen=True, extra="forbid")
 
@@ -15,7 +15,7 @@ class ServedItem(BaseModel):
     model_config = _CONFIG
 
     item_id: Annotated[str, Field(min_length=1)]
-    score: float
+    score: FiniteFloat
     sources: tuple[str, ...] = ()
     """What proposed it; empty where only the network and popularity took part."""
 

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +34,7 @@ def check(
         Path | None, typer.Option("--settings", help="TOML file of settings that differ from the preset.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch decides by default.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; torch decides by default.")] = None,
 ) -> None:
     """Say what is in a log and what is wrong with it, and measure what training on it takes.
 
@@ -64,10 +65,12 @@ def check(
     chosen_device = checked_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     with one_line_errors(ValueError):
         log = inspect_log(interactions, log_format)
-        _say(console, str(interactions), log.facts(), log.remarks())
+        # What the preset auto makes of the order and the weights says what they are, too.
+        said_below = set(islice(log.statistics.lines(), 1, None)) if preset == automatic.NAME else set()
+        _say(console, str(interactions), [fact for fact in log.facts() if fact not in said_below], log.remarks())
         refusals = list(log.refusals())
         settings = with_given(automatic.BASIS if preset == automatic.NAME else PRESETS[preset])
         selected = select_interactions(

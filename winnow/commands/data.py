@@ -1,4 +1,4 @@
-"""`winnow data`: fetches a public data set and converts it to what `winnow train` reads."""
+"""`winnow data`: converts public data sets, and logs larger than memory, to what `winnow train` reads."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,13 +7,22 @@ import typer
 from rich.console import Console
 
 from winnow.commands.failures import one_line_errors
+from winnow.commands.log_options import reads_a_log
+from winnow.logs.log_format import LogFormat
+from winnow.logs.parts import DEFAULT_PART_COUNT, MOST_PARTS
+from winnow.serving.local_stack import forward_signals_as_exit
 
-data_app = typer.Typer(no_args_is_help=True, help="Fetch a public data set for `winnow train`.")
+# Exit status of a command that is told to end before it has finished.
+INTERRUPTED = 130
+
+data_app = typer.Typer(
+    no_args_is_help=True, help="Fetch a public data set, or cut a large log into parts, for `winnow train`."
+)
 
 
 @data_app.callback()
 def data() -> None:
-    """Fetch a public data set for `winnow train`."""
+    """Fetch a public data set, or cut a large log into parts, for `winnow train`."""
 
 
 @data_app.command("movielens-1m")
@@ -26,7 +35,7 @@ def movielens_1m(
     from winnow.logs.datasets import movielens
     from winnow.logs.datasets.fetch import FetchError
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     console.print(movielens.LICENCE)
     data_set = movielens.data_set_in(directory)
     if data_set.complete:
@@ -55,7 +64,7 @@ def kuairand_pure(
     """Convert a local copy of KuaiRand-Pure, short-video impressions with watch time. Prints the licence."""
     from winnow.logs.datasets import kuairand
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     console.print(kuairand.LICENCE)
     with one_line_errors(kuairand.FolderError):
         data_set = kuairand.convert(folder, directory)
@@ -84,9 +93,31 @@ def recflow(
         drawn = recflow.read_unshown(unshown)
     except ValueError as error:
         raise typer.BadParameter(f"--unshown: {error}") from None
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     console.print(recflow.LICENCE)
     with one_line_errors(FolderError):
         choice = recflow.Choice(day_count=days, impression_days=impression_days, unshown=drawn)
         data_set = recflow.convert(folder, directory, choice)
     console.print(f"Wrote {data_set.interactions}, {data_set.impressions} and {data_set.items}")
+
+
+@data_app.command("parts")
+@reads_a_log
+def parts(
+    log_format: LogFormat,
+    logs: Annotated[list[Path], typer.Argument(help="The log: one file, or several in the order of their rows.")],
+    to: Annotated[Path, typer.Option(help="The folder to write, which must not exist.")],
+    part_count: Annotated[
+        int, typer.Option("--parts", min=1, max=MOST_PARTS, help="In how many parts. One part has to fit into memory.")
+    ] = DEFAULT_PART_COUNT,
+) -> None:
+    """Check a log that is larger than memory and cut it into parts by user: a folder that is read like any log."""
+    from winnow.logs.part_writer import write_parts
+
+    forward_signals_as_exit(INTERRUPTED)
+    console = Console(highlight=False, soft_wrap=True)
+    with one_line_errors(ValueError):
+        rows = write_parts(logs, to, part_count=part_count, log_format=log_format)
+    for remark in rows.remarks():
+        console.print(remark, markup=False)
+    console.print(f"{to}: {rows.row_count - rows.skipped_count:,} watches", markup=False)

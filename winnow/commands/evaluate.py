@@ -40,7 +40,7 @@ def evaluate(
         str | None, typer.Option(help="Write them under this key of the JSON file, and keep its other keys.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch decides by default.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; torch decides by default.")] = None,
 ) -> None:
     """Measure both stages of a release on held-out watches, beside baselines that learn from the same log.
 
@@ -83,7 +83,7 @@ def evaluate(
     chosen_device = checked_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
+    console = Console(emoji=False, highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
     with one_line_errors(ValueError, ImportError):
         path = release / current_release_id(release) if (release / CURRENT_FILE).is_file() else release
         opened = open_release(path)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
@@ -16,6 +15,7 @@ from rich.text import Text
 from winnow.client import Event, WinnowClient, WinnowError
 from winnow.commands.failures import one_line_errors
 from winnow.commands.log_options import reads_a_log
+from winnow.commands.printable import printable
 from winnow.commands.recommend import print_failure
 from winnow.logs.log_format import LogFormat
 from winnow.users.events import MAX_USER_ID_BYTES
@@ -52,30 +52,34 @@ def write(
     timeout_seconds: Timeout = 10.0,
 ) -> None:
     """Store the watches of a log. One that is stored already is left as it is: the same command again continues."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors = Console(emoji=False, stderr=True, highlight=False, soft_wrap=True)
     with one_line_errors(ValueError, ImportError):
-        from winnow.logs.interactions import read_watches
+        from winnow.logs.watches import read_watches
 
         watches = read_watches(log, log_format)
         for remark in watches.rows.remarks():
             errors.print(remark, markup=False)
-        frame = _sendable(log, watches.frame)
+        for frame in watches.frames():
+            _check(log, frame)
+    event_count = watches.watch_count - watches.rows.repeated_count
+    user_count = 0
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("events"), TimeElapsedColumn(), TimeRemainingColumn())
     try:
         with (
             WinnowClient(target, timeout_seconds=timeout_seconds) as winnow,
             Progress(*columns, console=errors) as progress,
         ):
-            bar = progress.add_task("", total=frame.height)
-            for start in range(0, frame.height, EVENTS_PER_CALL):
-                part = frame.slice(start, EVENTS_PER_CALL)
-                winnow.write_events(_events(part))
-                progress.advance(bar, part.height)
+            bar = progress.add_task("", total=event_count)
+            for frame in map(_once, watches.frames()):
+                for sent in frame.iter_slices(EVENTS_PER_CALL):
+                    winnow.write_events(_events(sent))
+                    progress.advance(bar, sent.height)
+                user_count += frame["user_id"].n_unique()
     except WinnowError as error:
         print_failure("events write", error)
         errors.print("What was sent before is stored. The same command continues.")
         raise SystemExit(1) from None
-    print_count(f"{log}: {frame.height:,} events of {frame['user_id'].n_unique():,} users are stored")
+    print_count(f"{log}: {event_count:,} events of {user_count:,} users are stored")
 
 
 @events_app.command()
@@ -93,7 +97,7 @@ def show(
     except WinnowError as error:
         print_failure("events show", error)
         raise SystemExit(1) from None
-    console = Console()
+    console = Console(emoji=False)
     if found:
         latest = found[-count:]
         # In a narrow terminal, the time and the ids stay whole, and titles are broken.
@@ -107,11 +111,11 @@ def show(
             table.add_row(
                 _time(event),
                 str(event.kind),
-                Text(item.title if item is not None else "(unknown)"),
-                Text(event.item_id),
+                Text(printable(item.title) if item is not None else "(unknown)"),
+                Text(printable(event.item_id)),
                 "" if event.weight is None else f"{event.weight:g}",
-                *([Text(event.recommendation_id)] if joined else []),
-                Text(event.event_id),
+                *([Text(printable(event.recommendation_id))] if joined else []),
+                Text(printable(event.event_id)),
             )
         console.print(table)
     shown = f", the latest {count} are shown" if len(found) > count else ""
@@ -139,7 +143,7 @@ def delete(
 
 def print_count(line: str) -> None:
     """Print a line that may hold an id."""
-    Console(highlight=False, soft_wrap=True).print(escape(line))
+    Console(emoji=False, highlight=False, soft_wrap=True).print(printable(line), markup=False)
 
 
 def event_id(item_id: str, microseconds: int) -> str:
@@ -148,18 +152,20 @@ def event_id(item_id: str, microseconds: int) -> str:
     return f"{microseconds + TIME_OFFSET_MICROSECONDS:016x}-{digest}"
 
 
-def _sendable(log: Path, frame: "pl.DataFrame") -> "pl.DataFrame":
-    """Return each watch once, those of a user together. Raises ValueError where the store cannot hold one."""
-    import polars as pl
-
+def _check(log: Path, frame: "pl.DataFrame") -> None:
+    """Raise ValueError for a watch that the store cannot hold."""
     for wrong, problem in (
         (frame["user_id"].str.len_bytes() > MAX_USER_ID_BYTES, f"a user id longer than {MAX_USER_ID_BYTES} bytes"),
         (frame["microseconds"] // MICROSECONDS_PER_SECOND == 0, "the time 0, which is not stored"),
     ):
         if wrong.any():
             raise ValueError(f"{log}: rows with {problem}: {int(wrong.sum())}")
+
+
+def _once(frame: "pl.DataFrame") -> "pl.DataFrame":
+    """Return each watch once, those of a user together."""
     once = frame.unique(["user_id", "item_id", "microseconds"], keep="first", maintain_order=True)
-    return once.sort(pl.col("user_id"), pl.col("microseconds"), maintain_order=True)
+    return once.sort("user_id", "microseconds", maintain_order=True)
 
 
 def _events(part: "pl.DataFrame") -> Iterator[Event]:
@@ -180,5 +186,5 @@ def _time(event: Event) -> str:
     seconds = float(event.time) if isinstance(event.time, int | float) else event.time.timestamp()
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         return f"{seconds:.0f}"

@@ -40,10 +40,16 @@ def start(
     releases: Releases = Path("releases"),
 ) -> None:
     """Start an experiment beside the current release. Running services take part by themselves."""
-    from winnow.release.experiment import ExperimentError, new_experiment, read_experiment, write_experiment
+    from winnow.release.experiment import (
+        ExperimentError,
+        changing_experiment,
+        new_experiment,
+        read_experiment,
+        write_experiment,
+    )
     from winnow.release.reader import current_release_id, open_release
 
-    with one_line_errors(ValueError):
+    with one_line_errors(ValueError), changing_experiment(releases):
         arms = [_arm(text, shadow=False) for text in arm or ()]
         if shadow is not None:
             arms.append(_arm(shadow, shadow=True))
@@ -57,7 +63,7 @@ def start(
         for one in experiment.arms:
             open_release(releases / one.release_id, frozenset())
         write_experiment(releases, experiment)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     console.print(f"Experiment {experiment.name} has started in {releases}", markup=False)
     for one in experiment.arms:
         console.print(f"  {one.name}: {one.share:.4g} of {'requests' if one.shadow else 'users'}, {one.release_id}")
@@ -84,7 +90,7 @@ def show(
             raise ExperimentError(f"no experiment is running in {releases}")
         current = current_release_id(releases)
         counts = read_counts(experiment.name, [fetch_metrics(url) for url in metrics or ()])
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     console.print(
         f"Experiment {experiment.name}, started at {experiment.started_at:%Y-%m-%d %H:%M:%S %Z}", markup=False
     )
@@ -112,9 +118,15 @@ def end(
     releases: Releases = Path("releases"),
 ) -> None:
     """End the experiment: everybody gets the current release, or with --publish that of an arm."""
-    from winnow.release.experiment import CURRENT_ARM, ExperimentError, read_experiment, remove_experiment
+    from winnow.release.experiment import (
+        CURRENT_ARM,
+        ExperimentError,
+        changing_experiment,
+        read_experiment,
+        remove_experiment,
+    )
 
-    with one_line_errors(ValueError):
+    with one_line_errors(ValueError), changing_experiment(releases):
         if publish not in (None, CURRENT_ARM):
             experiment = read_experiment(releases)
             arms = () if experiment is None else experiment.arms
@@ -127,7 +139,7 @@ def end(
                 # First: in between, the arm's users go on getting its release.
                 make_current(releases, release_ids[publish])
         remove_experiment(releases)
-    Console(highlight=False, soft_wrap=True).print(f"The experiment in {releases} has ended", markup=False)
+    Console(emoji=False, highlight=False, soft_wrap=True).print(f"The experiment in {releases} has ended", markup=False)
 
 
 def _arm(text: str, *, shadow: bool) -> "Arm":

@@ -20,6 +20,7 @@ from winnow.client import (
     WinnowError,
 )
 from winnow.commands.log_options import reads_a_log
+from winnow.commands.printable import printable
 from winnow.commands.recommend import find_by_title, print_failure, watches_of
 from winnow.logs.log_format import LogFormat
 
@@ -63,7 +64,7 @@ def explain(
     timeout_seconds: Annotated[float, typer.Option(help="Deadline of each call.")] = 5.0,
 ) -> None:
     """Print why an item is, or is not, among the recommendations for a watch history."""
-    console, errors = Console(), Console(stderr=True)
+    console, errors = Console(emoji=False), Console(emoji=False, stderr=True)
     if (item is None) is (item_title is None):
         raise typer.BadParameter("one of --item and --item-title is needed")
     if (interactions is None) is not (user is None) or (user is not None and (item_ids or title)):
@@ -96,7 +97,7 @@ def print_explanation(console: Console, item_id: str, answer: Explanation, title
     """Print where the item is in retrieval and ranking, or why it is not, and what each watch contributed."""
 
     def shown(of: str) -> str:
-        return titles[of].title if of in titles else of
+        return printable(titles[of].title if of in titles else of)
 
     for line in (f"Item: {shown(item_id)}", _retrieval(answer), _ranking(answer)):
         if line:
@@ -108,7 +109,7 @@ def print_explanation(console: Console, item_id: str, answer: Explanation, title
                 Text(shown(watch.item_id)),
                 f"{watch.candidate_logit:+.3g}",
                 f"{watch.ranking_score:+.3g}",
-                Text(watch.item_id),
+                Text(printable(watch.item_id)),
             )
         console.print(table)
         console.print("What the scores lose if that one watch is left out.")

@@ -52,7 +52,9 @@ def explore(
         str | None, typer.Option(help="Address of a second gateway, whose answers are compared with those of --target.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address that the pages are served on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port that the pages are served on. 0 for any free port.")] = 8050,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port that the pages are served on. 0 for any free port.")
+    ] = 8050,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(help="A name that browsers may call it by, besides localhost. May be given several times."),
@@ -80,6 +82,9 @@ def explore(
         from winnow.explorer.server import address_of, bind, serve
         from winnow.explorer.settings import ExplorerSettings
 
+    if not host:
+        # It would stand for all addresses of the machine.
+        raise typer.BadParameter("--host is empty")
     with one_line_errors(ImportError, ValueError):
         stages = {"candidate_service": candidate_target, "ranking_service": ranking_target}
         settings = ExplorerSettings(
@@ -95,7 +100,7 @@ def explore(
             ca_file=ca_file,
         )
         with bind(settings) as bound:
-            Console().print(f"The explorer is at {address_of(bound)} Ctrl-C stops it.", highlight=False)
+            Console(emoji=False).print(f"The explorer is at {address_of(bound)} Ctrl-C stops it.", highlight=False)
             with contextlib.suppress(KeyboardInterrupt):
                 asyncio.run(serve(settings, bound))
 

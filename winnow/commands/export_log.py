@@ -52,7 +52,7 @@ def export_log(
     from winnow.loop.export import IMPRESSIONS_FILE, WATCHES_FILE, export_from
 
     logs = answer_log or []
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     with one_line_errors(ValueError):
         done = asyncio.run(export_from(users_store, logs, output, shown=shown, skip_bad_rows=skip_bad_rows))
         for line in done.lines():

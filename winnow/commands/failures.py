@@ -25,7 +25,7 @@ def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
             message += f": {install_command('tune' if error.name == 'optuna' else 'train')}"
         elif isinstance(error, OSError) and error.filename is not None:
             message = f"{error.filename}: {error.strerror}"
-        Console(stderr=True, highlight=False, soft_wrap=True).print(message, style="red", markup=False)
+        Console(emoji=False, stderr=True, highlight=False, soft_wrap=True).print(message, style="red", markup=False)
         raise typer.Exit(1) from None
 
 

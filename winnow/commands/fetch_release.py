@@ -1,5 +1,6 @@
 """`winnow fetch-release`: the current release of an object storage, into the directory that services read."""
 
+import math
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,7 +19,11 @@ def fetch_release(
         float, typer.Option(min=0, help="Look for another release this often, for ever. 0: fetch once, and end.")
     ] = 0,
     keep: Annotated[
-        int, typer.Option(min=0, help="Afterwards remove older releases from the directory, but this many. 0: none.")
+        int,
+        typer.Option(
+            min=0,
+            help="Afterwards remove older releases here, but this many and those in use. 0: none.",
+        ),
     ] = 0,
     log_format: Annotated[str, typer.Option(help="`human` or `json`.")] = "human",
 ) -> None:
@@ -27,6 +32,7 @@ def fetch_release(
     The usual AWS_ variables say where the storage is and who asks: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID,
     AWS_SECRET_ACCESS_KEY, or the role of a Kubernetes service account.
     """
+    from winnow.release.experiment import ExperimentError
     from winnow.release.reader import ReleaseError
     from winnow.serving.local_stack import forward_signals_as_exit
     from winnow.serving.logs import configure_logs
@@ -34,6 +40,8 @@ def fetch_release(
     formats: dict[str, Literal["human", "json"]] = {"human": "human", "json": "json"}
     if log_format not in formats:
         raise typer.BadParameter(f"--log-format is {log_format!r}, not human or json")
+    if not math.isfinite(poll_seconds):
+        raise typer.BadParameter(f"--poll-seconds is {poll_seconds:g}, not a number of seconds")
     try:
         from winnow.release.object_storage import fetch_current_release, open_storage, remove_old_releases
     except ImportError as error:
@@ -58,10 +66,14 @@ def fetch_release(
                     mebibytes=round(fetched.downloaded_bytes / 2**20, 1),
                     seconds=round(time.monotonic() - started, 1),
                 )
-            if keep and (removed := remove_old_releases(releases, keep)):
-                log.info("releases removed", release_ids=removed)
         except (ReleaseError, OSError) as error:
             log.error("release not fetched", reason=str(error))
+            failed = True
+        try:
+            if keep and not failed and (removed := remove_old_releases(releases, keep)):
+                log.info("releases removed", release_ids=removed)
+        except (ReleaseError, ExperimentError, OSError) as error:
+            log.error("old releases not removed", reason=str(error))
             failed = True
         if not poll_seconds:
             raise typer.Exit(int(failed))

@@ -66,7 +66,7 @@ def items(
             make_current=publish,
             while_base_is_current=release is None,
         )
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     console.print(
         f"{made.changed_item_count:,} items changed, {made.new_item_count:,} added, {made.retired_item_count:,} are "
         f"retired; {made.written_bytes / 2**20:,.1f} MiB written"

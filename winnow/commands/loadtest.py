@@ -52,7 +52,7 @@ def loadtest(
     from winnow.loadtest.processes import run_load
     from winnow.loadtest.summary import Point, plot_latency_over_rate, table
 
-    console, errors = Console(), Console(stderr=True)
+    console, errors = Console(emoji=False), Console(emoji=False, stderr=True)
     if connection_per_caller and rate and not concurrency:
         raise typer.BadParameter("--connection-per-caller needs --concurrency: an open loop has no callers")
 

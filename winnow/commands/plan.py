@@ -36,8 +36,8 @@ def plan(
             zones=zones,
             hop_seconds=network_milliseconds / 1000,
         )
-    console = Console(highlight=False)
-    with Console(stderr=True).status("simulating"):
+    console = Console(emoji=False, highlight=False)
+    with Console(emoji=False, stderr=True).status("simulating"):
         made = make_plan(model, wanted)
     table = Table()
     table.add_column("service")

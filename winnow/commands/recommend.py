@@ -1,5 +1,6 @@
 """`winnow recommend`: asks a running gateway."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.text import Text
 from winnow.client import EventKind, Item, Move, Recommendations, SearchPage, Timing, Watch, WinnowClient, WinnowError
 from winnow.commands.failures import one_line_errors
 from winnow.commands.log_options import reads_a_log
+from winnow.commands.printable import printable
 from winnow.logs.log_format import LogFormat
 
 # The gateway's default limit of watches in a request.
@@ -33,8 +35,8 @@ def recommend(
     title: Annotated[
         list[str] | None,
         typer.Option(
-            help="Add the item with this title, else the most popular whose title begins with this, else contains it. "
-            "May be given several times."
+            help="Add the item with this title, else the most popular that has these words in its title, else this "
+            "text. May be given several times."
         ),
     ] = None,
     interactions: Annotated[
@@ -83,7 +85,7 @@ def recommend(
     timeout_seconds: Annotated[float, typer.Option(help="Deadline of each call.")] = 5.0,
 ) -> None:
     """Print recommendations for a watch history as a table with titles, or write those of all users to a file."""
-    console, errors = Console(), Console(stderr=True)
+    console, errors = Console(emoji=False), Console(emoji=False, stderr=True)
     if (users is None) is not (output is None) or (
         users is not None
         and (
@@ -146,10 +148,10 @@ def recommend(
 
 def print_failure(command: str, error: WinnowError) -> None:
     """Print why a call failed: what is wrong with the request, a line for each field, or the status."""
-    errors = Console(stderr=True)
+    errors = Console(emoji=False, stderr=True)
     wrong = [f"the gateway refused the request: {field} {text}" for field, text in error.violations]
     for line in wrong or [str(error)]:
-        errors.print(f"[red]winnow {command}:[/red] {escape(line)}", highlight=False)
+        errors.print(f"[red]winnow {command}:[/red] {escape(printable(line))}", highlight=False)
     if "failed to connect" in error.message.lower():
         errors.print("Is `winnow serve` running, and --target its address?", highlight=False)
 
@@ -189,7 +191,7 @@ def print_answer(console: Console, watched: Sequence[str], answer: Recommendatio
     """Print the titles of the last watches, the recommended items with their scores, and where the time went."""
 
     def shown(item_id: str) -> str:
-        return titles[item_id].title if item_id in titles else f"{item_id} (unknown)"
+        return printable(titles[item_id].title if item_id in titles else f"{item_id} (unknown)")
 
     latest = ", ".join(map(shown, watched[-SHOWN_WATCHES:]))
     more = f"{len(watched) - SHOWN_WATCHES} more, then " if len(watched) > SHOWN_WATCHES else ""
@@ -200,7 +202,9 @@ def print_answer(console: Console, watched: Sequence[str], answer: Recommendatio
     for position, item in enumerate(answer.items, start=1):
         more_cells = [", ".join(f"{named.source} {named.place}" for named in item.sources)] if with_sources else []
         more_cells += [describe_move(item.move)] if moved else []
-        table.add_row(str(position), Text(shown(item.item_id)), f"{item.score:.4f}", Text(item.item_id), *more_cells)
+        table.add_row(
+            str(position), Text(shown(item.item_id)), f"{item.score:.4f}", Text(printable(item.item_id)), *more_cells
+        )
     console.print(table)
     ranked = f"{answer.ranked_count} of {answer.retrieved_count} candidates ranked"
     arm = f", arm {answer.experiment_arm}" if answer.experiment_arm else ""
@@ -230,18 +234,24 @@ def describe_move(move: Move | None) -> str:
 
 
 def choose_by_title(text: str, pages: Iterable[SearchPage]) -> list[Item]:
-    """Return the items that match a text best, the most popular first: equal to it, else beginning with it, else all.
+    """Return the items that match a text best, the most popular first.
 
-    `pages` are the items whose title contains the text. Only the first pages are read where there are many.
+    Equal titles are best, then those in which the text is whole words, then all others; of both kinds first those that
+    begin with it. `pages` are the items whose title contains the text. Only the first pages are read where there are
+    many.
     """
     wanted = text.casefold()
-    found: list[Item] = []
+    whole_words = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
+    matches: dict[tuple[bool, bool], list[Item]] = {}
     for page in islice(pages, MAX_SEARCH_PAGES):
-        found += page.items
-        equal = [item for item in found if item.title.casefold() == wanted]
+        equal = [item for item in page.items if item.title.casefold() == wanted]
         if equal:
             return equal
-    return [item for item in found if item.title.casefold().startswith(wanted)] or found
+        for item in page.items:
+            title = item.title.casefold()
+            match = whole_words.search(title) is not None, title.startswith(wanted)
+            matches.setdefault(match, []).append(item)
+    return matches[max(matches)] if matches else []
 
 
 def _numbers(option: str, given: list[str] | None, separator: str) -> dict[str, int] | None:

@@ -35,7 +35,7 @@ def retrain(
     shown: ShownOption = "answers",
     skip_bad_rows: SkipBadRows = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch decides by default.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; torch decides by default.")] = None,
 ) -> None:
     """Export, train from the weights of the current release, and publish what is not worse than that.
 
@@ -54,7 +54,7 @@ def retrain(
     chosen_device = checked_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
-    console = Console(highlight=False)
+    console = Console(emoji=False, highlight=False)
     inputs = RetrainInputs(
         users_store=users_store,
         answer_logs=answer_log or [],

@@ -22,7 +22,7 @@ def schema(
     except WinnowError as error:
         print_failure("schema", error)
         raise SystemExit(1) from None
-    console = Console()
+    console = Console(emoji=False)
     if not found.attributes:
         console.print(f"Release {found.release_id} has no attributes.", highlight=False)
         return

@@ -29,7 +29,7 @@ def serve(
     from winnow.release.reader import ReleaseError
     from winnow.serving.local_stack import LocalStack, StackError, StackSettings, forward_signals_as_exit
 
-    console = Console(stderr=True)
+    console = Console(emoji=False, stderr=True)
     settings = StackSettings(
         releases=releases,
         host=host,

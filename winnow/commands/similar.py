@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from winnow.client import CandidateSource, WinnowClient, WinnowError
+from winnow.commands.printable import printable
 from winnow.commands.recommend import find_by_title, print_failure
 
 
@@ -30,7 +31,7 @@ def similar(
     timeout_seconds: Annotated[float, typer.Option(help="Deadline of each call.")] = 5.0,
 ) -> None:
     """Print the items that are watched after the given ones."""
-    console, errors = Console(), Console(stderr=True)
+    console, errors = Console(emoji=False), Console(emoji=False, stderr=True)
     try:
         with WinnowClient(target, timeout_seconds=timeout_seconds) as winnow:
             found = [find_by_title(winnow, text, errors, "similar").item_id for text in title or ()]
@@ -43,11 +44,11 @@ def similar(
         print_failure("similar", error)
         raise SystemExit(1) from None
     known = ", ".join(titles[item_id].title if item_id in titles else f"{item_id} (unknown)" for item_id in given)
-    console.print(f"Similar to: {known}", markup=False, highlight=False)
+    console.print(f"Similar to: {printable(known)}", markup=False, highlight=False)
     table = Table("", "title", "score", "item id")
     for position, item in enumerate(answer.items, start=1):
         shown = titles[item.item_id].title if item.item_id in titles else item.item_id
-        table.add_row(str(position), Text(shown), f"{item.score:.4f}", Text(item.item_id))
+        table.add_row(str(position), Text(printable(shown)), f"{item.score:.4f}", Text(printable(item.item_id)))
     console.print(table)
     console.print(f"Release {answer.release_id}, {answer.timing.total_milliseconds:.1f} ms", highlight=False)
     if answer.candidate_source is CandidateSource.POPULAR:

@@ -21,7 +21,8 @@ def train(
     interactions: Annotated[
         Path,
         typer.Option(
-            help="CSV, JSON lines or Parquet with the columns user_id, item_id, timestamp and optionally weight."
+            help="CSV, JSON lines or Parquet with the columns user_id, item_id, timestamp and optionally weight, or a "
+            "folder of parts (winnow data parts)."
         ),
     ],
     items: Annotated[
@@ -67,7 +68,7 @@ def train(
     candidate_epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
     ranking_epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch decides by default.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; torch decides by default.")] = None,
     publish: Annotated[
         Literal["not-worse", "always", "never"],
         typer.Option(
@@ -150,7 +151,7 @@ def train(
     chosen_device = checked_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
-    console = Console(highlight=False)
+    console = Console(emoji=False, highlight=False)
     paths = RunPaths(
         interactions=interactions,
         items=items,

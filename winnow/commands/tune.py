@@ -26,7 +26,7 @@ def tune(
         Path, typer.Option(help="Where the search is kept, and its results. One that is there is continued.")
     ] = Path("runs/tune"),
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; torch decides by default.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; torch decides by default.")] = None,
 ) -> None:
     """Train with other settings than those of the preset auto, again and again, and write the best to settings.toml.
 
@@ -53,7 +53,7 @@ def tune(
     chosen_device = checked_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     with one_line_errors(ValueError):
         basis = automatic.BASIS
         log = read_interactions(

@@ -18,6 +18,8 @@ from winnow.history import RaggedRows
 
 # EASE inverts a dense [I, I] matrix of float32 and holds three at a time: 2.7 GB.
 DENSE_ITEM_LIMIT = 15_000
+# What else counts pairs of items holds all of the log in memory, several times over.
+COUNTED_WATCH_LIMIT = 20_000_000
 # Items whose co-watches are counted at once.
 ITEMS_PER_BLOCK = 1024
 # Of succession-knn. A watch follows those of this many watches before it; the weight of each is one over its distance.
@@ -31,7 +33,7 @@ SEED = 1
 
 
 class TooLargeError(ValueError):
-    """A baseline does not fit a catalogue of this size; the message says why."""
+    """A baseline does not fit a catalogue, or a log, of this size; the message says why."""
 
 
 class Popularity:
@@ -54,6 +56,8 @@ class SuccessionKnn:
     """
 
     def __init__(self, training: RaggedRows, item_count: int) -> None:
+        """Count the log. Raises TooLargeError where it is too large."""
+        check_countable(training)
         self.following_II = succession_shares(training, item_count)
         self._preferred_I = most_watched_first(training, item_count)
 
@@ -102,7 +106,11 @@ class DenseSimilarity:
 
 
 def item_knn(training: RaggedRows, item_count: int, *, neighbour_count: int = NEIGHBOURS_PER_ITEM) -> SparseSimilarity:
-    """Score pairs by the cosine of the sets of their users, among the nearest neighbours of each item."""
+    """Score pairs by the cosine of the sets of their users, among the nearest neighbours of each item.
+
+    Raises TooLargeError where the log is too large.
+    """
+    check_countable(training)
     cosines_II = co_watch_cosines(training, item_count, neighbour_count=neighbour_count)
     return SparseSimilarity(cosines_II, most_watched_first(training, item_count))
 
@@ -125,8 +133,9 @@ def co_watch_cosines(training: RaggedRows, item_count: int, *, neighbour_count: 
 def ease(training: RaggedRows, item_count: int, *, regularisation: float = 500.0) -> DenseSimilarity:
     """Fit the linear autoencoder of Steck, Embarrassingly Shallow Autoencoders for Sparse Data (WWW 2019).
 
-    Raises TooLargeError where the catalogue is too large for a dense matrix.
+    Raises TooLargeError where the catalogue is too large for a dense matrix, or the log for memory.
     """
+    check_countable(training)
     if item_count > DENSE_ITEM_LIMIT:
         raise TooLargeError(
             f"{item_count:,} items are too many for EASE, which inverts a dense matrix of all pairs: "
@@ -175,6 +184,15 @@ BASELINES: dict[str, Callable[[RaggedRows, int], Recommender]] = {
     "ease": ease,
     "als": AlternatingLeastSquares,
 }
+
+
+def check_countable(training: RaggedRows) -> None:
+    """Raise TooLargeError where a log has too many watches to count pairs of items in memory."""
+    if len(training.rows) > COUNTED_WATCH_LIMIT:
+        raise TooLargeError(
+            f"it counts pairs of items in memory, in at most {COUNTED_WATCH_LIMIT:,} watches, and there are "
+            f"{len(training.rows):,}"
+        )
 
 
 def watched_matrix(histories: RaggedRows, item_count: int) -> Any:

@@ -73,7 +73,7 @@ class ExperimentCounts:
 def read_counts(experiment: str, scraped: Sequence[str]) -> ExperimentCounts:
     """Add up what each process has counted. Raises MetricsError for a text that is not Prometheus's format."""
     arms: dict[str, ArmCounts] = defaultdict(ArmCounts)
-    since: list[float] = []
+    since: list[datetime] = []
     for text in scraped:
         try:
             samples = [
@@ -85,14 +85,14 @@ def read_counts(experiment: str, scraped: Sequence[str]) -> ExperimentCounts:
             ]
             for name, labels, value in samples:
                 if name == f"{PREFIX}counted_since_seconds":
-                    since.append(value)
+                    since.append(datetime.fromtimestamp(value, UTC))
                 else:
                     _add(arms[labels["arm"]], name.removeprefix(PREFIX), labels, value)
-        except (ValueError, KeyError, IndexError) as error:
+        except (ValueError, KeyError, IndexError, OverflowError) as error:
             raise MetricsError(f"not the metrics of a gateway: {error}") from error
     return ExperimentCounts(
         arms=arms,
-        counted_since=datetime.fromtimestamp(max(since), UTC) if since else None,
+        counted_since=max(since, default=None),
         counting=len(since),
     )
 
@@ -109,15 +109,22 @@ def _add(arm: ArmCounts, name: str, labels: Mapping[str, str], value: float) -> 
         "shadow_rank_correlation_count": arm.correlation_count,
     }
     if name in by_group:
-        by_group[name][int(labels["group"])] += value
+        by_group[name][_group(labels)] += value
     elif name == "events_total":
-        arm.events[labels["kind"]][int(labels["group"])] += value
+        arm.events[labels["kind"]][_group(labels)] += value
     elif name == "fallbacks_total":
         arm.fallbacks[labels["reason"]] += value
     elif name == "seconds_bucket":
         arm.seconds[float(labels["le"])] += value
     elif name == "shadow_requests_total":
         arm.shadow_requests[labels["outcome"]] += value
+
+
+def _group(labels: Mapping[str, str]) -> int:
+    group = int(labels["group"])
+    if not 0 <= group < USER_GROUP_COUNT:
+        raise ValueError(f"there is no group {group} of users")
+    return group
 
 
 def total(counts: Iterable[float]) -> int:

@@ -43,6 +43,7 @@ class HealthLook:
         self._clients = clients
         self._scrapers = scrapers
         self._timeout_seconds = settings.timeout_seconds
+        self._looking: asyncio.Task[list[ServiceView]] | None = None
         self._healthy = partial(
             healthy,
             timeout_seconds=settings.timeout_seconds,
@@ -50,7 +51,12 @@ class HealthLook:
         )
 
     async def services(self) -> list[ServiceView]:
-        """Ask them at the same time."""
+        """Ask them at the same time. Whoever comes meanwhile gets the same answer: looking takes threads."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+        return await asyncio.shield(self._looking)
+
+    async def _look(self) -> list[ServiceView]:
         return list(await asyncio.gather(*map(self._service, SERVICES)))
 
     async def _service(self, service: str) -> ServiceView:

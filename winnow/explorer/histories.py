@@ -74,10 +74,13 @@ def _missing(text: str) -> Failure:
 
 
 def shown_time(watch: Watch) -> str:
-    """Return the day of a watch, or nothing where it is unknown."""
+    """Return the day of a watch, or nothing where it is unknown; the seconds where a calendar has no such year."""
     if watch.time is None:
         return ""
-    time = watch.time if isinstance(watch.time, datetime) else datetime.fromtimestamp(watch.time, UTC)
+    try:
+        time = watch.time if isinstance(watch.time, datetime) else datetime.fromtimestamp(watch.time, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{watch.time:.0f}"
     return f"{time:%Y-%m-%d}"
 
 

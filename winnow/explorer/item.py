@@ -70,7 +70,7 @@ def _contributions(explanation: Explanation | Failure, history: History) -> tupl
         Contribution(
             item_id=watch.item_id,
             # The stored history may have grown since it was read.
-            time=shown_time(watches[watch.position]) if watch.position < len(watches) else "",
+            time=shown_time(watches[watch.position]) if 0 <= watch.position < len(watches) else "",
             candidate_logit=watch.candidate_logit,
             ranking_score=watch.ranking_score,
             share=watch.ranking_score / largest,

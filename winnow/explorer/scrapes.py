@@ -1,6 +1,7 @@
 """Reads the metrics endpoints of the services, and what has changed between two looks."""
 
 import asyncio
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -75,18 +76,24 @@ class Scraper:
 
     async def _look(self) -> Scrape:
         try:
-            text = await asyncio.to_thread(fetch_metrics, self.url, self._timeout_seconds)
-            return read_scrape(text, time.monotonic())
+            return await asyncio.to_thread(self._fetch)
         except ValueError as error:
             self._last = None
             raise MetricsError(str(error) if isinstance(error, MetricsError) else f"{self.url}: {error}") from None
 
+    def _fetch(self) -> Scrape:
+        text = fetch_metrics(self.url, self._timeout_seconds)
+        seconds = time.monotonic()
+        return read_scrape(text, seconds)
+
 
 def read_scrape(text: str, seconds: float) -> Scrape:
-    """Read the text format of Prometheus. Raises ValueError."""
+    """Read the text format of Prometheus. What is not a finite number is left out. Raises ValueError."""
     samples: dict[str, dict[Labels, float]] = defaultdict(dict)
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
+            if not math.isfinite(sample.value):
+                continue
             samples[sample.name][tuple(sorted(sample.labels.items()))] = sample.value
     return Scrape(seconds, samples)
 

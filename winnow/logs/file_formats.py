@@ -1,26 +1,23 @@
 """Input files as frames: delimited text, JSON lines and Parquet. Text may be compressed with gzip."""
 
 import csv
-import gzip
 import io
 import json
-import re
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import polars as pl
 
+from winnow.logs.text_blocks import InputFileError, TextBlock, text_blocks
+
+__all__ = ["BLOCK", "WHOLE_FILE", "BlockSize", "FileContent", "InputFileError", "read_blocks", "read_file"]
+
 TEXT_SUFFIXES = (".csv", ".tsv")
 JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
-DELIMITERS = ",;\t|"
-
-
-class InputFileError(ValueError):
-    """An input file cannot be used; the message names the file and, where they are known, the column and the line."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +28,22 @@ class MalformedLine:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class BlockSize:
+    """How much of a file is in memory at once."""
+
+    text_bytes: int | None = 64 << 20
+    """Of delimited text and JSON lines, uncompressed; None for all."""
+    parquet_rows: int | None = 1_000_000
+
+
+BLOCK = BlockSize()
+WHOLE_FILE = BlockSize(text_bytes=None, parquet_rows=None)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FileContent:
-    """A file in memory. All columns of delimited text are text; empty values are null."""
+    """A file, or a block of it, in memory. All columns of delimited text are text; empty values are null."""
 
     path: Path
     frame: pl.DataFrame
@@ -41,14 +51,18 @@ class FileContent:
     """Lines that were left out of the frame."""
     lines: Sequence[int] | None = None
     """The line of each row, where lines were left out."""
+    text: TextBlock | None = None
+    """What the frame was read from; None for Parquet."""
+    first_row: int = 0
+    """Rows of a Parquet file before this block."""
 
     def places(self, rows: Sequence[int]) -> list[str]:
         """Say where rows of the frame are: "line 3", header included; "row 2" in a Parquet file."""
-        if _kind(self.path) == "parquet":
-            return [f"row {row + 1}" for row in rows]
+        if self.text is None:
+            return [f"row {self.first_row + row + 1}" for row in rows]
         lines: dict[int, int] = {}
         wanted, last = set(rows), max(rows, default=-1)
-        for row, line in enumerate(self.lines or _record_lines(self.path)):
+        for row, line in enumerate(self.lines or self.text.record_lines()):
             if row in wanted:
                 lines[row] = line
             if row >= last:
@@ -62,23 +76,32 @@ def read_file(path: Path, *, skip_malformed: bool = False) -> FileContent:
     The delimiter of text is a comma, semicolon, tab or vertical bar: the one that the header has most of. With
     `skip_malformed`, lines that are no record are left out. Raises InputFileError where the file cannot be read.
     """
+    [content] = read_blocks(path, skip_malformed=skip_malformed, size=WHOLE_FILE)
+    return content
+
+
+def read_blocks(path: Path, *, skip_malformed: bool = False, size: BlockSize = BLOCK) -> Iterator[FileContent]:
+    """Read a file as `read_file` does, block by block: at least one, perhaps without rows.
+
+    Columns have the same types in all blocks. Raises InputFileError for the first block that cannot be read.
+    """
     kind = _kind(path)
     if kind is None:
         endings = ", ".join([*TEXT_SUFFIXES, *JSON_LINES_SUFFIXES])
         raise InputFileError(f"{path}: the name must end in {endings}, each of them also with .gz, or .parquet")
     try:
-        return FileContent(path=path, frame=_with_trimmed_names(_frame(path, kind)))
+        yield from (
+            _parquet_blocks(path, size)
+            if kind == "parquet"
+            else _text_contents(path, kind, skip_malformed=skip_malformed, size=size)
+        )
     except pl.exceptions.NoDataError:
         raise InputFileError(f"{path} is empty") from None
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputFileError(f"{path} cannot be read as {kind}: {reason.splitlines()[0]}") from None
     except pl.exceptions.PolarsError as error:
-        refused = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if kind == "parquet":
-        raise InputFileError(f"{path} cannot be read as {kind}: {refused}")
-    # polars does not say in which line.
-    return _line_by_line(path, kind, refused, skip_malformed=skip_malformed)
+        raise InputFileError(f"{path} cannot be read as {kind}: {_reason(error)}") from None
 
 
 def _kind(path: Path) -> str | None:
@@ -95,46 +118,80 @@ def _kind(path: Path) -> str | None:
     return "JSON lines" if suffixes[-1] in JSON_LINES_SUFFIXES else None
 
 
-def _frame(path: Path, kind: str) -> pl.DataFrame:
-    if kind == "parquet":
-        return pl.read_parquet(path)
-    source: Path | io.BytesIO = path
-    with _opened(path) as file:
-        if not file.read(1):
-            raise pl.exceptions.NoDataError
-        if path.suffix.lower() == ".gz":
-            file.seek(0)
-            source = io.BytesIO(file.read())
-    if kind == "JSON lines":
-        return pl.read_ndjson(source, infer_schema_length=None)
-    return pl.read_csv(source, separator=_delimiter(path), infer_schema=False)
+def _parquet_blocks(path: Path, size: BlockSize) -> Iterator[FileContent]:
+    if size.parquet_rows is None:
+        yield FileContent(path=path, frame=_with_trimmed_names(pl.read_parquet(path)))
+        return
+    rows = pl.scan_parquet(path, hive_partitioning=False)
+    count = int(rows.select(pl.len()).collect().item())
+    for first_row in range(0, max(count, 1), size.parquet_rows):
+        frame = rows.slice(first_row, size.parquet_rows).collect()
+        yield FileContent(path=path, frame=_with_trimmed_names(frame), first_row=first_row)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-        yield file  # type: ignore[misc]
+def _text_contents(path: Path, kind: str, *, skip_malformed: bool, size: BlockSize) -> Iterator[FileContent]:
+    blocks = text_blocks(path, delimited=kind != "JSON lines", block_bytes=size.text_bytes)
+    first = next(blocks, None)
+    if first is None:
+        raise pl.exceptions.NoDataError
+    second = next(blocks, None)
+    schema = None
+    if second is not None and kind == "JSON lines":
+        schema = _json_schema(path, size)
+    for block in filter(None, chain([first, second], blocks)):
+        try:
+            frame = _with_trimmed_names(_frame(block, schema))
+        except pl.exceptions.NoDataError:
+            raise
+        except pl.exceptions.PolarsError as error:
+            # polars does not say in which line.
+            content = _line_by_line(path, kind, block, _reason(error), skip_malformed=skip_malformed)
+            yield content if schema is None else replace(content, frame=_with_columns(content.frame, schema))
+        else:
+            yield FileContent(path=path, frame=frame, text=block)
 
 
-def _delimiter(path: Path) -> str:
-    if ".tsv" in (suffix.lower() for suffix in path.suffixes):
-        return "\t"
-    with _opened(path) as file:
-        header = re.sub(r'"[^"]*"', "", file.readline().decode(errors="replace"))
-    return max(DELIMITERS, key=header.count)
+def _frame(block: TextBlock, schema: pl.Schema | None) -> pl.DataFrame:
+    source = block.text
+    if block.delimiter:
+        return pl.read_csv(source, separator=block.delimiter, infer_schema=False)
+    return pl.read_ndjson(source, schema=schema, infer_schema_length=None)
 
 
-def _line_by_line(path: Path, kind: str, refused: str, *, skip_malformed: bool) -> FileContent:
-    """Read a text file that polars refuses. Raises InputFileError that names the first line at fault."""
+def _json_schema(path: Path, size: BlockSize) -> pl.Schema | None:
+    """Return the types that the columns would have if the file was read as a whole; None where they do not agree."""
+    found: pl.DataFrame = pl.DataFrame()
+    try:
+        for block in text_blocks(path, delimited=False, block_bytes=size.text_bytes):
+            empty = pl.DataFrame(schema=_frame(block, None).schema)
+            found = pl.concat([found, empty], how="diagonal_relaxed") if found.width else empty
+    except pl.exceptions.PolarsError:
+        return None
+    return found.schema
+
+
+def _with_columns(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+    """Add the columns that no record of a block has, but records of others do."""
+    missing = [pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in frame.columns]
+    return frame.with_columns(missing) if frame.height else frame
+
+
+def _reason(error: pl.exceptions.PolarsError) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _line_by_line(path: Path, kind: str, block: TextBlock, refused: str, *, skip_malformed: bool) -> FileContent:
+    """Read a block of text that polars refuses. Raises InputFileError that names the first line at fault."""
     malformed: list[MalformedLine] = []
-    columns, records, lines = (_json_records if kind == "JSON lines" else _delimited_records)(path, malformed)
+    read = _delimited_records if block.delimiter else _json_records
+    columns, records, lines = read(path, block, malformed)
     if not (malformed and skip_malformed):
         first = f"line {malformed[0].line}: {malformed[0].reason}" if malformed else refused
         raise InputFileError(f"{path} cannot be read as {kind}: {first}")
     schema = None if columns is None else dict.fromkeys(columns, pl.String)
     frame = pl.DataFrame(records, schema=schema, orient=None if columns is None else "row", infer_schema_length=None,
                          strict=False)  # fmt: skip
-    return FileContent(path=path, frame=_with_trimmed_names(frame), malformed=malformed, lines=lines)
+    return FileContent(path=path, frame=_with_trimmed_names(frame), malformed=malformed, lines=lines, text=block)
 
 
 def _with_trimmed_names(frame: pl.DataFrame) -> pl.DataFrame:
@@ -145,70 +202,53 @@ def _with_trimmed_names(frame: pl.DataFrame) -> pl.DataFrame:
 Records = tuple[Sequence[str] | None, list[Any], list[int]]
 
 
-def _delimited_records(path: Path, malformed: list[MalformedLine]) -> Records:
+def _delimited_records(path: Path, block: TextBlock, malformed: list[MalformedLine]) -> Records:
     """Return the header, the records and the line of each; lines that are no record are added to `malformed`."""
     records: list[Any] = []
     lines: list[int] = []
     header: list[str] = []
-    with _opened(path) as file:
-        # What is not UTF-8 is decoded to lone surrogates, which cannot be encoded.
-        rows = csv.reader(
-            (line.decode(errors="surrogateescape") for line in file), delimiter=_delimiter(path), strict=True
-        )
-        while True:
-            line = rows.line_num + 1
-            try:
-                row = next(rows)
-                "".join(row).encode()
-            except StopIteration:
-                return header, records, lines
-            except UnicodeEncodeError:
-                malformed.append(MalformedLine(line, "not UTF-8"))
-            except csv.Error as error:
-                malformed.append(MalformedLine(line, str(error)))
-                if "end of data" in str(error):
-                    # A quote that is never closed: all further lines are part of it, and must not be lost quietly.
-                    raise InputFileError(f"{path} cannot be read as csv: line {line}: {error}") from None
-            else:
-                if not header:
-                    header = row
-                elif len(row) > len(header):
-                    malformed.append(MalformedLine(line, f"{len(row)} values, but the header has {len(header)}"))
-                elif row:
-                    records.append([value or None for value in row] + [None] * (len(header) - len(row)))
-                    lines.append(line)
+    # What is not UTF-8 is decoded to lone surrogates, which cannot be encoded.
+    text = (line.decode(errors="surrogateescape") for line in io.BytesIO(block.text))
+    rows = csv.reader(text, delimiter=block.delimiter, strict=True)
+    while True:
+        line = block.line_of_file(rows.line_num + 1)
+        try:
+            row = next(rows)
+            "".join(row).encode()
+        except StopIteration:
+            return header, records, lines
+        except UnicodeEncodeError:
+            malformed.append(MalformedLine(line, "not UTF-8"))
+        except csv.Error as error:
+            malformed.append(MalformedLine(line, str(error)))
+            if "end of data" in str(error):
+                # A quote that is never closed: all further lines are part of it, and must not be lost quietly.
+                raise InputFileError(f"{path} cannot be read as csv: line {line}: {error}") from None
+        else:
+            if not header:
+                header = row
+            elif len(row) > len(header):
+                malformed.append(MalformedLine(line, f"{len(row)} values, but the header has {len(header)}"))
+            elif row:
+                records.append([value or None for value in row] + [None] * (len(header) - len(row)))
+                lines.append(line)
 
 
-def _json_records(path: Path, malformed: list[MalformedLine]) -> Records:
+def _json_records(_path: Path, block: TextBlock, malformed: list[MalformedLine]) -> Records:
     records: list[Any] = []
     lines: list[int] = []
-    with _opened(path) as file:
-        for line, text in enumerate(file, start=1):
-            if not text.strip():
-                continue
-            try:
-                record = json.loads(text)
-            except ValueError as error:
-                malformed.append(MalformedLine(line, f"not JSON: {error}"))
-                continue
-            if not isinstance(record, dict):
-                malformed.append(MalformedLine(line, "not a JSON object"))
-                continue
-            records.append(record)
-            lines.append(line)
+    for number, text in enumerate(io.BytesIO(block.text), start=1):
+        line = block.line_of_file(number)
+        if not text.strip():
+            continue
+        try:
+            record = json.loads(text)
+        except ValueError as error:
+            malformed.append(MalformedLine(line, f"not JSON: {error}"))
+            continue
+        if not isinstance(record, dict):
+            malformed.append(MalformedLine(line, "not a JSON object"))
+            continue
+        records.append(record)
+        lines.append(line)
     return None, records, lines
-
-
-def _record_lines(path: Path) -> Iterator[int]:
-    """Yield the line in which each record of a text file begins."""
-    with _opened(path) as file:
-        if _kind(path) == "JSON lines":
-            yield from (line for line, text in enumerate(file, start=1) if text.strip())
-            return
-        rows = csv.reader((line.decode(errors="replace") for line in file), delimiter=_delimiter(path))
-        next(rows)
-        line = rows.line_num + 1
-        for row in rows:
-            if row:
-                yield line
-            line = rows.line_num + 1

@@ -10,5 +10,5 @@ def fingerprint(*parts: bytes | NDArray[np.generic]) -> str:
     """Hash the content of all parts, one after the other; shapes and dtypes do not count."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes())
+        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).data)
     return digest.hexdigest()

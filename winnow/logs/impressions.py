@@ -15,10 +15,11 @@ from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, WatchHistories
 from winnow.logs.fingerprint import fingerprint
 from winnow.logs.input_table import InputFileError, InputTable
-from winnow.logs.interactions import Interactions, check_columns
+from winnow.logs.interactions import Interactions
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
 from winnow.logs.skipped_rows import RowsRead
 from winnow.logs.timestamps import MICROSECONDS_PER_SECOND, read_microseconds
+from winnow.logs.watches import check_columns
 
 # A request names at most this many earlier impressions without a click, the latest ones.
 UNCLICKED_LIMIT = 10

@@ -1,7 +1,7 @@
 """Input files, read so that an error names the file, the column and the line."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -10,7 +10,7 @@ from typing import Self
 import polars as pl
 
 from winnow.catalogue.vocabulary import MAX_ITEM_ID_BYTES
-from winnow.logs.file_formats import FileContent, InputFileError, read_file
+from winnow.logs.file_formats import BLOCK, WHOLE_FILE, BlockSize, FileContent, InputFileError, read_blocks
 from winnow.logs.skipped_rows import SHOWN_ROWS, RowsRead, SkippedRows
 
 __all__ = ["InputFileError", "InputTable"]
@@ -21,7 +21,7 @@ NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InputTable:
-    """A file in memory, with at least one row. All columns of delimited text are text.
+    """A file in memory, with at least one row, or a block of it. All columns of delimited text are text.
 
     Columns are asked for by the name that they have in docs/training.md. Upper and lower case, and blanks, dashes and
     underscores, are the same in the file's own names, and `names` are those that are quite different.
@@ -36,11 +36,25 @@ class InputTable:
     @classmethod
     def read(cls, path: Path, names: Mapping[str, str] = NO_NAMES, *, skip_bad_rows: bool = False) -> Self:
         """Read a file, see `read_file`. Raises InputFileError where it cannot be read or has no rows."""
-        content = read_file(path, skip_malformed=skip_bad_rows)
-        if not content.frame.height:
+        [table] = cls.blocks(path, names, skip_bad_rows=skip_bad_rows, size=WHOLE_FILE)
+        return table
+
+    @classmethod
+    def blocks(
+        cls, path: Path, names: Mapping[str, str] = NO_NAMES, *, skip_bad_rows: bool = False, size: BlockSize = BLOCK
+    ) -> Iterator[Self]:
+        """Read a file block by block. One of lines that are no record has no rows, and no columns.
+
+        Raises InputFileError where the file cannot be read or has no rows.
+        """
+        row_count = 0
+        for content in read_blocks(path, skip_malformed=skip_bad_rows, size=size):
+            row_count += content.frame.height
+            if row_count or content.malformed:
+                skipped = SkippedRows(content.frame.height) if skip_bad_rows else None
+                yield cls(path=path, content=content, names=names, skipped=skipped)
+        if not row_count:
             raise InputFileError(f"{path} has no rows")
-        skipped = SkippedRows(content.frame.height) if skip_bad_rows else None
-        return cls(path=path, content=content, names=names, skipped=skipped)
 
     @property
     def frame(self) -> pl.DataFrame:

@@ -4,22 +4,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple, Self
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from winnow.logs.input_table import InputTable
-from winnow.logs.interactions import WatchTable, check_columns, select_interactions, watches_of
+from winnow.logs.interactions import select_interactions
 from winnow.logs.items_file import items_table
-from winnow.logs.log_format import PLAIN_LOG, LogFormat
+from winnow.logs.log_format import PLAIN_LOG, LogFormat, TimeUnit
 from winnow.logs.split import HELD_OUT_COUNT
 from winnow.logs.statistics import LogStatistics
-from winnow.logs.timestamps import likely_unit
+from winnow.logs.timestamps import MICROSECONDS_PER_SECOND, TIMESTAMP_LIMIT_SECONDS, likely_unit
+from winnow.logs.watches import WatchTable, check_columns, first_block, read_watches
 
 # Times of watches lie between these years; others are more likely in another unit.
 FIRST_YEAR, LAST_YEAR = 1990, 2100
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_MICROSECOND = TIMESTAMP_LIMIT_SECONDS * MICROSECONDS_PER_SECOND
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,31 +98,54 @@ def inspect_log(path: Path, log_format: LogFormat = PLAIN_LOG) -> LogInspection:
 
     Raises InputFileError where nothing can be read.
     """
-    table = InputTable.read(path, log_format.column_names, skip_bad_rows=True)
-    check_columns(table, times=not log_format.no_times)
-    likely = None if log_format.no_times else likely_unit(table.column("timestamp"))
+    likely = None if log_format.no_times else _likely_unit(path, log_format)
     read_format = replace(log_format, skip_bad_rows=True, time_unit=likely or log_format.time_unit)
-    watches = watches_of(table, read_format)
-    frame = watches.frame
-    counts = frame["user_id"].value_counts()["count"].to_numpy()
-    gaps = _gaps(frame)
-    everything = select_interactions(watches, vocabulary_size=frame.height, min_item_count=1)
+    parts: list[_PartFacts] = []
+    watches = read_watches(path, read_format, look=lambda frame: parts.append(_PartFacts.of(frame)))
+    everything = select_interactions(watches, vocabulary_size=watches.watch_count, min_item_count=1)
     return LogInspection(
         watches=watches,
         log_format=read_format,
         given_format=log_format,
-        short_user_count=int((counts <= HELD_OUT_COUNT).sum()),
-        first=_utc(frame["microseconds"].min()),
-        last=_utc(frame["microseconds"].max()),
-        rewatched_share=1 - frame.n_unique(["user_id", "item_id"]) / frame.height,
-        in_time_order=not (gaps < 0).any(),
+        short_user_count=sum(part.short_user_count for part in parts),
+        first=EPOCH + timedelta(microseconds=min(part.first for part in parts)),
+        last=EPOCH + timedelta(microseconds=max(part.last for part in parts)),
+        rewatched_share=sum(part.rewatched_count for part in parts) / watches.watch_count,
+        in_time_order=all(part.in_time_order for part in parts),
         statistics=LogStatistics.of(everything.histories, len(everything.vocabulary)),
     )
 
 
-def _gaps(frame: pl.DataFrame) -> NDArray[np.int64]:
-    """Return the microseconds between each watch and the one before it by the same user, in the order of the frame."""
-    return frame.select(pl.col("microseconds").diff().over("user_id"))["microseconds"].drop_nulls().to_numpy()
+def _likely_unit(path: Path, log_format: LogFormat) -> TimeUnit | None:
+    """Guess the unit of the times in the first block of a log."""
+    first = first_block(path, log_format)
+    if not first.frame.height:
+        return None
+    check_columns(first)
+    return likely_unit(first.column("timestamp"))
+
+
+class _PartFacts(NamedTuple):
+    """What the watches of some users say."""
+
+    short_user_count: int
+    first: int
+    last: int
+    rewatched_count: int
+    in_time_order: bool
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame) -> Self:
+        times = frame["microseconds"]
+        goes_back = (pl.col("microseconds").diff() < 0).any().alias("goes_back")
+        users = frame.group_by("user_id").agg(pl.len(), goes_back)
+        return cls(
+            short_user_count=int((users["len"] <= HELD_OUT_COUNT).sum()),
+            first=int(times.to_numpy().min(initial=LAST_MICROSECOND)),
+            last=int(times.to_numpy().max(initial=-LAST_MICROSECOND)),
+            rewatched_count=frame.height - frame.n_unique(["user_id", "item_id"]),
+            in_time_order=not users["goes_back"].any(),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,14 +163,9 @@ class ItemsInspection:
 def inspect_items(path: Path, log: LogInspection) -> ItemsInspection:
     """Compare an items file with a log. Raises InputFileError where it cannot be read."""
     described = dict.fromkeys(items_table(path, log.log_format).item_ids())
-    watched = dict.fromkeys(log.watches.frame["item_id"])
+    watched = dict.fromkeys(log.watches.item_counts["item_id"])
     return ItemsInspection(
         item_count=len(described),
         unwatched=[item_id for item_id in described if item_id not in watched],
         undescribed=[item_id for item_id in watched if item_id not in described],
     )
-
-
-def _utc(microseconds: object) -> datetime:
-    assert isinstance(microseconds, int)  # noqa: S101 - a log has at least one row
-    return EPOCH + timedelta(microseconds=microseconds)

@@ -54,6 +54,15 @@ class RowsRead:
     dropped_row_count: int = 0
     """The rows of these items."""
 
+    def and_then(self, later: "RowsRead") -> "RowsRead":
+        """Return what became of these rows and of later ones, in the same file or another."""
+        return RowsRead(
+            row_count=self.row_count + later.row_count,
+            skipped_count=self.skipped_count + later.skipped_count,
+            first_skipped=[*self.first_skipped, *later.first_skipped][:SHOWN_ROWS],
+            repeated_count=self.repeated_count + later.repeated_count,
+        )
+
     def remarks(self) -> Iterator[str]:
         """Say what a person should know of it, line by line."""
         if self.skipped_count:

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.history import RaggedRows, Rows, WatchHistories
+from winnow.logs.blocks import count_rows, slices
 from winnow.logs.input_table import InputFileError
+from winnow.logs.part_histories import taken
 from winnow.logs.rollback import sample_examples, visible_before
 
 HELD_OUT_COUNT = 2
@@ -17,6 +19,8 @@ HELD_OUT_COUNT = 2
 WINDOW_SHARE = 0.1
 # Of the split by time: at most this many watches of a user are predicted, so that evaluation does not take hours.
 TARGETS_PER_USER = 10
+# Watches of at most this many users are predicted: more would hardly make figures more exact, and would take hours.
+MOST_USERS = 100_000
 SEED = 1
 WATCHES_PER_BLOCK = 512
 
@@ -67,47 +71,50 @@ class LogSplit:
 
     def watch_counts(self, item_count: int) -> NDArray[np.int64]:
         """Count the training watches of every item, int64 [item_count]."""
-        return np.bincount(self.training.rows, minlength=item_count)
+        return count_rows(self.training.rows, item_count)
 
     @classmethod
-    def leave_last_out(cls, histories: WatchHistories) -> Self:
+    def leave_last_out(cls, histories: WatchHistories, *, most_users: int = MOST_USERS) -> Self:
         """Hold out each user's last watch for the test and the one before it for validation.
 
         `histories` has one list per user, oldest first. The watches of users with fewer than three are all trained on.
+        Of more users than `most_users`, so many are drawn, and all watches of the others are trained on.
         """
         lengths = histories.lengths
-        users = np.flatnonzero(lengths > HELD_OUT_COUNT)
-        kept = np.where(lengths > HELD_OUT_COUNT, lengths - HELD_OUT_COUNT, lengths)
+        users, of_whom = _some_users(np.flatnonzero(lengths > HELD_OUT_COUNT), most_users)
+        kept = lengths.copy()
+        kept[users] -= HELD_OUT_COUNT
         return cls(
-            training=visible_before(histories, np.arange(len(histories)), kept),
+            training=taken(histories, histories.offsets[:-1], kept),
             validation=_held_out(histories, users, lengths[users] - 2),
             test=_held_out(histories, users, lengths[users] - 1),
-            description="each user's last watch is the test, the one before it the validation",
+            description=f"each user's last watch is the test, the one before it the validation{of_whom}",
         )
 
     @classmethod
-    def by_time(cls, histories: WatchHistories) -> Self:
+    def by_time(cls, histories: WatchHistories, *, most_users: int = MOST_USERS) -> Self:
         """Train on the watches before one moment, validate on those up to a second moment, test on the later ones.
 
         Before these moments lie 1 - 2 * WINDOW_SHARE and 1 - WINDOW_SHARE of all watches. In each window, up to
         TARGETS_PER_USER watches of each user are predicted, drawn at random from those with an earlier watch. The
-        history of each is everything the user had watched before it, in the window too, as a service would know it.
+        history of each is everything the user had watched before it, in the window too, as a service would know it. Of
+        more users than `most_users` in a window, so many are drawn.
         """
         shares = 1 - 2 * WINDOW_SHARE, 1 - WINDOW_SHARE
         validation_start, test_start = np.quantile(histories.timestamps, shares, method="nearest").tolist()
-        users = np.repeat(np.arange(len(histories)), histories.lengths)
-        before = np.bincount(users[histories.timestamps < validation_start], minlength=len(histories))
+        is_earlier = histories.timestamps < validation_start
+        before = np.diff(np.searchsorted(np.flatnonzero(is_earlier), histories.offsets))
         trained_users = np.flatnonzero(before)
+        validation, of_whom = _drawn(histories, ~is_earlier & (histories.timestamps < test_start), most_users)
+        test, _ = _drawn(histories, histories.timestamps >= test_start, most_users)
         return cls(
-            training=visible_before(histories, trained_users, before[trained_users]),
-            validation=_drawn(
-                histories, (histories.timestamps >= validation_start) & (histories.timestamps < test_start)
-            ),
-            test=_drawn(histories, histories.timestamps >= test_start),
+            training=taken(histories, histories.offsets[trained_users], before[trained_users]),
+            validation=validation,
+            test=test,
             description=(
                 f"watches before {_utc(validation_start)} are trained on, those from there to {_utc(test_start)} are "
                 f"the validation, the later ones the test; up to {TARGETS_PER_USER} of each user, every user counts "
-                "the same"
+                f"the same{of_whom}"
             ),
         )
 
@@ -127,12 +134,31 @@ def checked(split: LogSplit, source: str) -> LogSplit:
 
 def held_back(watch_count: int, share: float, *, seed: int) -> NDArray[np.bool_]:
     """Draw the watches that only ranking learns to predict, bool [N]; they stay in the histories of later watches."""
-    drawn: NDArray[np.bool_] = np.random.default_rng(seed).random(watch_count) < share
+    rng = np.random.default_rng(seed)
+    drawn = np.empty(watch_count, dtype=np.bool_)
+    for block in slices(watch_count):
+        drawn[block] = rng.random(block.stop - block.start) < share
     return drawn
 
 
-def _drawn(histories: WatchHistories, window: NDArray[np.bool_]) -> HeldOut:
-    return _held_out(histories, *sample_examples(histories, window, TARGETS_PER_USER, np.random.default_rng(SEED)))
+def _drawn(histories: WatchHistories, window: NDArray[np.bool_], most_users: int) -> tuple[HeldOut, str]:
+    users, positions = sample_examples(histories, window, TARGETS_PER_USER, np.random.default_rng(SEED))
+    some, of_whom = _some_users(np.unique(users), most_users)
+    kept = np.isin(users, some) if of_whom else slice(None)
+    return _held_out(histories, users[kept], positions[kept]), of_whom
+
+
+def _some_users(users: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], str]:
+    """Return at most `count` users, which stay in order, and say so if these are not all.
+
+    Every user has a random number for ever, and the smallest win: when a log grows at its end, nobody is drawn whose
+    last watches an earlier release has learned from.
+    """
+    if len(users) <= count:
+        return users, ""
+    numbers = np.random.default_rng(SEED).random(int(users[-1]) + 1)[users]
+    drawn = np.sort(np.argpartition(numbers, count - 1)[:count])
+    return users[drawn], f", of {count:,} of {len(users):,} users, drawn at random"
 
 
 def _held_out(histories: WatchHistories, users: NDArray[np.int64], positions: NDArray[np.int64]) -> HeldOut:

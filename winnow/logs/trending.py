@@ -4,6 +4,7 @@ import numpy as np
 
 from winnow.catalogue.trending import TrendingItems
 from winnow.history import WatchHistories
+from winnow.logs.blocks import count_rows
 
 # The latest week, or the latest tenth of all watches where that is shorter: the rest has to say what is usual.
 WINDOW_SECONDS = 7 * 24 * 3600
@@ -26,9 +27,9 @@ def trending_items(histories: WatchHistories, item_count: int, added_watches: fl
         return TrendingItems.none()
     newest = int(timestamps.max())
     starts_at = max(newest - WINDOW_SECONDS, int(np.quantile(timestamps, 1 - LARGEST_WINDOW_SHARE, method="lower")))
-    is_late = timestamps > starts_at
-    late = np.bincount(histories.rows[is_late], minlength=item_count)
-    early = np.bincount(histories.rows[~is_late], minlength=item_count)
+    # At most a tenth is late.
+    late = np.bincount(histories.rows[timestamps > starts_at], minlength=item_count)
+    early = count_rows(histories.rows, item_count) - late
     # There are earlier watches: those of the second at which the window starts.
     expected = early * (late.sum() / early.sum())
     ratios = ((late + added_watches) / (expected + added_watches)).astype(np.float32)

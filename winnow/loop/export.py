@@ -91,13 +91,19 @@ class Exported:
 async def export_from(
     users_store: str, logs: Sequence[Path], output: Path, *, shown: Shown = "answers", skip_bad_rows: bool = False
 ) -> Exported:
-    """Export the store of an address, see `export`. Raises ValueError where it cannot be read; it is never made."""
+    """Export the store of an address, see `export`.
+
+    Raises ValueError where it cannot be read; it is never made. Raises OSError where the disk is full.
+    """
     # A limit matters to writers only.
     store = store_at(users_store, max_events=1)
     try:
         return await export(store, logs, output, shown=shown, skip_bad_rows=skip_bad_rows)
     except StoreError as error:
         raise ValueError(f"the store of users cannot be read ({error})") from error
+    except sqlite3.Error as error:
+        # Of the file beside the output: the store has errors of its own.
+        raise OSError(f"{output}: the answers have no room there ({error})") from error
     finally:
         await store.close()
 

@@ -7,12 +7,15 @@ CURRENT, and nothing in it is trusted before all of it has been checked.
 import hashlib
 import secrets
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from winnow.locks import try_lock
 from winnow.release.publication import remove_file, replace_file
 from winnow.release.reader import open_regular_file
 
@@ -141,6 +144,15 @@ def read_experiment(releases: Path) -> Experiment | None:
         return Experiment.model_validate_json(content)
     except ValidationError as error:
         raise ExperimentError(f"{EXPERIMENT_FILE}, {_first_problem(error)}") from error
+
+
+@contextmanager
+def changing_experiment(releases: Path) -> Iterator[None]:
+    """Keep other processes from changing EXPERIMENT until the block ends. Raises ExperimentError where one does."""
+    with try_lock(releases) as free:
+        if not free:
+            raise ExperimentError(f"another process is changing the experiment in {releases}")
+        yield
 
 
 def write_experiment(releases: Path, experiment: Experiment) -> None:

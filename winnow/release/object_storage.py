@@ -5,16 +5,19 @@ bounded by the manifest, and the release takes its place only when its hashes ar
 """
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore, S3Store
 
+from winnow.release.experiment import read_experiment
 from winnow.release.manifest import CURRENT_FILE, MANIFEST_FILE, RELEASE_ID_PATTERN, FileEntry
 from winnow.release.publication import link, new_release, point_current_at, publish_copy
 from winnow.release.reader import ReleaseError, current_release_id, describe_file, open_release, read_manifest
@@ -23,6 +26,9 @@ from winnow.release.reader import ReleaseError, current_release_id, describe_fil
 RANGE_BYTES = 8 * 1024 * 1024
 MAX_POINTER_BYTES = 1024
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+# Where the client looks for an address of the storage. It ends the process where one is no address.
+ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +42,12 @@ class Fetched:
 
 def open_storage(url: str) -> ObjectStore:
     """Return the storage at `s3://bucket/prefix`, configured by the usual AWS_ variables. Raises ValueError."""
+    # Not quoted: addresses may hold passwords.
     if not url.startswith("s3://") or not url.removeprefix("s3://").strip("/"):
-        raise ValueError(f"{url!r} is not s3://BUCKET/PREFIX")
+        raise ValueError("the address of the storage is not s3://BUCKET/PREFIX")
+    for name in ENDPOINT_VARIABLES:
+        if name in os.environ and not _is_http_address(os.environ[name]):
+            raise ValueError(f"{name} is no http:// or https:// address")
     with _one_kind_of_error():
         return S3Store.from_url(url)
 
@@ -45,15 +55,13 @@ def open_storage(url: str) -> ObjectStore:
 def fetch_current_release(storage: ObjectStore, releases: Path) -> Fetched | None:
     """Make the storage's current release that of the directory. Return None where it is already.
 
-    Raises ReleaseError where there is none or it is not what its manifest says, OSError where it cannot be written.
-    The directory is as it was then.
+    A release of the directory that is damaged is fetched again. Raises ReleaseError where there is none or it is not
+    what its manifest says, OSError where it cannot be written. The directory is as it was then.
     """
     release_id = _current_id(storage)
-    if (releases / CURRENT_FILE).exists() and current_release_id(releases) == release_id:
-        open_release(releases / release_id, frozenset())
-        return None
-    if (releases / release_id).exists():
-        open_release(releases / release_id, frozenset())
+    if _is_whole(releases / release_id):
+        if _current_id_of(releases) == release_id:
+            return None
         point_current_at(releases, release_id)
         return Fetched(release_id=release_id, downloaded_bytes=0)
     with new_release(releases) as temporary:
@@ -66,12 +74,12 @@ def fetch_current_release(storage: ObjectStore, releases: Path) -> Fetched | Non
         downloaded_bytes = 0
         for name, entry in manifest.files.items():
             target = directory / _checked_name(release_id, name)
-            if (found := held.get(entry)) is not None:
-                link(found, target)
-                _check(target, describe_file(target).sha256, entry, release_id)
-            else:
+            if not _link_held(held.get(entry), target, entry):
                 _download(storage, f"{release_id}/{name}", target, entry, release_id)
                 downloaded_bytes += entry.size_bytes
+        # Another process may have fetched it meanwhile.
+        if not _is_whole(releases / release_id):
+            _remove(releases / release_id)
         publish_copy(directory, releases, release_id)
     return Fetched(release_id=release_id, downloaded_bytes=downloaded_bytes)
 
@@ -79,16 +87,49 @@ def fetch_current_release(storage: ObjectStore, releases: Path) -> Fetched | Non
 def remove_old_releases(releases: Path, keep_count: int) -> list[str]:
     """Remove all releases of the directory but its current one and the latest, `keep_count` in all. Return their ids.
 
-    Services hold copies of what they serve.
+    Those of an experiment stay, too. Services hold copies of what they serve, but may be started anew. Raises
+    ReleaseError or ExperimentError where it cannot be known which ones are in use: then nothing is removed.
     """
     current = current_release_id(releases)
+    experiment = read_experiment(releases)
+    in_use = {current} if experiment is None else {current, *experiment.release_ids}
     others = sorted((path.parent.name for path in releases.glob(f"[!.]*/{MANIFEST_FILE}")), reverse=True)
     removed = [release_id for release_id in others if release_id != current][keep_count - 1 :]
+    removed = [release_id for release_id in removed if release_id not in in_use]
     for release_id in removed:
-        # The manifest goes first: without it the rest is no release.
-        (releases / release_id / MANIFEST_FILE).unlink()
-        shutil.rmtree(releases / release_id)
+        _remove(releases / release_id)
     return removed
+
+
+def _remove(release: Path) -> None:
+    # The manifest goes first: without it the rest is no release.
+    (release / MANIFEST_FILE).unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(release)
+
+
+def _is_whole(release: Path) -> bool:
+    """Whether all files are there, in the size that the manifest says."""
+    try:
+        open_release(release, frozenset())
+    except ReleaseError:
+        return False
+    return True
+
+
+def _is_http_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", text)
+
+
+def _current_id_of(releases: Path) -> str | None:
+    try:
+        return current_release_id(releases)
+    except ReleaseError:
+        return None
 
 
 def _current_id(storage: ObjectStore) -> str:
@@ -100,7 +141,7 @@ def _current_id(storage: ObjectStore) -> str:
 
 
 def _checked_name(release_id: str, name: str) -> str:
-    if PurePosixPath(name).name != name or name in (MANIFEST_FILE, "..", "."):
+    if not FILE_NAME.fullmatch(name) or name == MANIFEST_FILE:
         raise ReleaseError(f"release {release_id}: {name[:80]!r} is not the name of a file")
     return name
 
@@ -115,6 +156,17 @@ def _held_files(releases: Path) -> dict[FileEntry, Path]:
             continue  # damaged ones are of no use here, and refused by whoever serves them
         held.update({entry: path.parent / name for name, entry in files.items() if (path.parent / name).is_file()})
     return held
+
+
+def _link_held(found: Path | None, target: Path, entry: FileEntry) -> bool:
+    """Whether a file of another release has become `target`. One that is damaged has not."""
+    if found is None:
+        return False
+    link(found, target)
+    if describe_file(target) == entry:
+        return True
+    target.unlink()
+    return False
 
 
 def _read(storage: ObjectStore, path: str, most_bytes: int) -> bytes:
@@ -136,12 +188,8 @@ def _download(storage: ObjectStore, path: str, target: Path, entry: FileEntry, r
                 raise ReleaseError(f"release {release_id}: {path} ends after {start + len(content):,} bytes")
             digest.update(content)
             file.write(content)
-    _check(target, digest.hexdigest(), entry, release_id)
-
-
-def _check(path: Path, sha256: str, entry: FileEntry, release_id: str) -> None:
-    if sha256 != entry.sha256:
-        raise ReleaseError(f"release {release_id}: {path.name} is damaged: its SHA-256 is not the manifest's")
+    if digest.hexdigest() != entry.sha256:
+        raise ReleaseError(f"release {release_id}: {target.name} is damaged: its SHA-256 is not the manifest's")
 
 
 @contextmanager
@@ -150,4 +198,10 @@ def _one_kind_of_error() -> Iterator[None]:
         yield
     except (BaseError, FileNotFoundError) as error:
         # The further lines are the client's own structures.
-        raise ReleaseError(f"the storage has no answer: {str(error).splitlines()[0]}") from error
+        first, *_ = str(error).splitlines() or [type(error).__name__]
+        raise ReleaseError(f"the storage has no answer: {without_secrets(first)}") from None
+
+
+def without_secrets(text: str) -> str:
+    """Leave out of the addresses in a text what may be a password or a signature: user names and queries."""
+    return re.sub(r"//[^/\s]*@", "//", re.sub(r"\?\S*", "", text))

@@ -7,6 +7,8 @@ truncated would.
 
 import errno
 import hashlib
+import json
+import operator
 import os
 import stat
 import tempfile
@@ -15,7 +17,8 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +53,18 @@ from winnow.release.manifest import (
 T = TypeVar("T")
 
 
+class Stretch(NamedTuple):
+    """Some bytes of a file."""
+
+    start: int
+    stop: int
+
+
 # Copied and hashed at once: what the processor's cache holds.
 CHUNK_BYTES = 256 * 1024
+# As in safetensors.
+MAX_HEADER_BYTES = 100_000_000
+NOTHING_LEFT_OUT: Mapping[str, str] = MappingProxyType({})
 
 
 class ReleaseError(ValueError):
@@ -65,8 +78,11 @@ class IncompleteReleaseError(ReleaseError):
 class PrivateCopy:
     """A copy of a file in memory. It is freed when it is no longer referred to, mapped or open."""
 
-    def __init__(self, file: FileIO, name: str) -> None:
-        """Copy and hash what is read from an open file."""
+    def __init__(self, file: FileIO, name: str, left_out: Stretch | None = None) -> None:
+        """Copy and hash what is read from an open file.
+
+        Of the stretch that is `left_out`, nothing but its ends is kept in memory: it reads as zeros.
+        """
         if hasattr(os, "memfd_create"):
             self._descriptor = os.memfd_create(name)
         else:
@@ -76,9 +92,16 @@ class PrivateCopy:
         weakref.finalize(self, os.close, self._descriptor)
         digest = hashlib.sha256()
         chunk = memoryview(bytearray(CHUNK_BYTES))
+        position = 0
         while size := file.readinto(chunk):
             digest.update(chunk[:size])
-            os.write(self._descriptor, chunk[:size])
+            if left_out is not None and left_out.start <= position and position + size <= left_out.stop:
+                os.lseek(self._descriptor, size, os.SEEK_CUR)
+            else:
+                os.write(self._descriptor, chunk[:size])
+            position += size
+        # What was left out at the end.
+        os.ftruncate(self._descriptor, position)
         self.sha256 = digest.hexdigest()
 
     @property
@@ -255,17 +278,18 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def open_release(path: Path, files: Set[str] | None = None) -> Release:
+def open_release(path: Path, files: Set[str] | None = None, left_out: Mapping[str, str] = NOTHING_LEFT_OUT) -> Release:
     """Verify the release in `path`. Raises ReleaseError that says what is wrong with it.
 
     With `files`, the names of those that will be read, only they are copied and hashed; of the others, existence and
-    size are checked. Who reads those verifies them.
+    size are checked. Who reads those verifies them. `left_out` names a tensor of some files that will not be read: it
+    is hashed, and takes no memory.
     """
     manifest = read_manifest(path)
     for name, entry in manifest.files.items():
         _check_size(path, name, entry)
     verified = {
-        name: _verified_copy(path, name, entry)
+        name: _verified_copy(path, name, entry, left_out.get(name))
         for name, entry in manifest.files.items()
         if files is None or name in files
     }
@@ -298,15 +322,30 @@ def _check_size(directory: Path, name: str, expected: FileEntry) -> None:
         raise kind(f"release {directory.name}: {name} has {size_bytes} bytes, the manifest says {expected.size_bytes}")
 
 
-def _verified_copy(directory: Path, name: str, expected: FileEntry) -> PrivateCopy:
+def _verified_copy(directory: Path, name: str, expected: FileEntry, tensor: str | None) -> PrivateCopy:
     try:
         with open_regular_file(directory / name) as file:
-            copy = PrivateCopy(file, name)
+            copy = PrivateCopy(file, name, None if tensor is None else _place_of(file, tensor))
     except OSError as error:
         raise ReleaseError(f"release {directory.name}: {name} cannot be read ({error.strerror})") from error
     if copy.sha256 != expected.sha256:
         raise ReleaseError(f"release {directory.name}: {name} is damaged: its SHA-256 is not the manifest's")
     return copy
+
+
+def _place_of(file: FileIO, tensor: str) -> Stretch | None:
+    """Where a tensor is in a safetensors file; None where it is not, or the file is damaged: then all of it is kept."""
+    try:
+        header_bytes = int.from_bytes(file.read(8), "little")
+        if header_bytes > MAX_HEADER_BYTES:
+            return None
+        header = json.loads(file.read(header_bytes))
+        start, stop = (8 + header_bytes + operator.index(offset) for offset in header[tensor]["data_offsets"])
+        return Stretch(start, stop)
+    except (KeyError, TypeError, ValueError):
+        return None
+    finally:
+        file.seek(0)
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -183,11 +183,11 @@ def _bind(host: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def forward_signals_as_exit() -> None:
+def forward_signals_as_exit(status: int = os.EX_OK) -> None:
     """Turn SIGTERM, and the end of the terminal, into SystemExit, so that context managers stop what they started."""
 
     def leave(_number: int, _frame: object) -> None:
-        raise SystemExit(os.EX_OK)
+        raise SystemExit(status)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)

@@ -9,7 +9,7 @@ file system may hang.
 import asyncio
 import gc
 import time
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ import structlog
 from winnow.release.experiment import Experiment
 from winnow.release.manifest import Manifest
 from winnow.release.reader import (
+    NOTHING_LEFT_OUT,
     IncompleteReleaseError,
     Release,
     ReleaseError,
@@ -103,13 +104,15 @@ class ReleaseKeeper(Generic[Loaded]):
         *,
         waits_for: Callable[[HeldRelease[Loaded]], Awaitable[str]] | None = None,
         derived_bytes: Callable[[Manifest], int] = lambda _manifest: 0,
+        left_out: Mapping[str, str] = NOTHING_LEFT_OUT,
         on_experiment: Callable[[Experiment | None], None] = lambda _experiment: None,
     ) -> None:
         """Hold what `load` makes of `files`, the only ones of a release that it reads.
 
         Any exception from `load` refuses the release; the text of a ValueError becomes the reason. `waits_for` is
         asked, again and again, what has to happen before requests may go to a release that is loaded: nothing, where
-        it returns an empty text. `derived_bytes` says how much memory loading takes besides what is in the files.
+        it returns an empty text. `derived_bytes` says how much memory loading takes besides what is in the files, which
+        is less than nothing where a tensor of a file is `left_out`: see open_release.
         `on_experiment` is told of an experiment that begins, and of None when there is none any more.
         """
         self._settings = settings
@@ -118,6 +121,7 @@ class ReleaseKeeper(Generic[Loaded]):
         self._metrics = metrics
         self._waits_for = waits_for
         self._derived_bytes = derived_bytes
+        self._left_out = left_out
         self._on_experiment = on_experiment
         self._held: dict[str, HeldRelease[Loaded]] = {}
         self._current: HeldRelease[Loaded] | None = None
@@ -391,7 +395,7 @@ class ReleaseKeeper(Generic[Loaded]):
         try:
             path = self._settings.releases / release_id
             self._check_memory(read_manifest(path))
-            release = open_release(path, self._files)
+            release = open_release(path, self._files, self._left_out)
             loaded = self._load(release)
         except ValueError:
             raise

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -11,7 +11,7 @@ import grpc
 from winnow.batching import BatchingLimits, MicroBatcher
 from winnow.release.golden import GoldenRequests
 from winnow.release.manifest import GOLDEN_FILE, Manifest
-from winnow.release.reader import Release
+from winnow.release.reader import NOTHING_LEFT_OUT, Release
 from winnow.rpc.errors import WHOLE_REQUEST, InvalidRequestError
 from winnow.rpc.violations import Violation
 from winnow.serving.boundary import Gatekeeper
@@ -72,15 +72,22 @@ class StageHost(ABC, Generic[Settings, Query, Answer]):
 
     name: ClassVar[str]
     grpc_service_names: ClassVar[Sequence[str]]
-    release_files: ClassVar[frozenset[str]]
+    release_files: frozenset[str]
     """What `build` reads of a release."""
+    left_out: Mapping[str, str] = NOTHING_LEFT_OUT
+    """By file, the tensor that it does not read."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._queue_metrics = metrics.queue(self.name.removesuffix("_service"))
         self._device = Device(settings.stuck_seconds)
         self.keeper: ReleaseKeeper[LoadedModel[Query, Answer]] = ReleaseKeeper(
-            settings, self.release_files | {GOLDEN_FILE}, self._load, metrics, derived_bytes=self.derived_bytes
+            settings,
+            self.release_files | {GOLDEN_FILE},
+            self._load,
+            metrics,
+            derived_bytes=self.derived_bytes,
+            left_out=self.left_out,
         )
 
     @abstractmethod
@@ -105,7 +112,7 @@ class StageHost(ABC, Generic[Settings, Query, Answer]):
         """Take note of an answer. It is sent when this returns."""
 
     def derived_bytes(self, manifest: Manifest) -> int:
-        """How much memory the network takes besides what is in its files."""
+        """How much memory the network takes besides what is in its files; less than 0 where it takes less."""
         return 0
 
     async def answer(

@@ -24,6 +24,8 @@ BASIS = DEMO
 
 # From this many watches on, a log is large: BASIS was chosen on one.
 LARGE_LOG = 500_000
+# Above this many watches, histories are not copied: copies are in memory.
+LARGEST_COPIED_LOG = 20_000_000
 # Below this many watches of a user, histories are short.
 SHORT_HISTORY = 16
 RANGES_OF_RATINGS = 100
@@ -85,10 +87,15 @@ def order(log: LogStatistics, settings: TrainingSettings) -> Decision:
         )
     plain = HistoryOptions(history_length=settings.candidate.history_length, bag_decays=(0.0,))
     unordered = _of_history(settings, plain)
+    # The copies are in memory.
+    copies = 0 if log.watch_count > LARGEST_COPIED_LOG else 3
+    copied = (
+        "three shuffled copies of each history" if copies else "no shuffled copies, which would not fit into memory"
+    )
     return Decision(
         found=f"the order of the watches says nothing ({log.order_reason})",
-        leads_to="one average of all watches, three shuffled copies of each history, no successions",
-        settings=_with(unordered, candidate={"shuffled_copies": 3}, ranking={"latest_count": 0}),
+        leads_to=f"one average of all watches, {copied}, no successions",
+        settings=_with(unordered, candidate={"shuffled_copies": copies}, ranking={"latest_count": 0}),
     )
 
 

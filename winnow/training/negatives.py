@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from winnow.history import RaggedRows
+from winnow.history import RaggedRows, stretches
 
 
 class NegativeSampler:
@@ -60,14 +60,21 @@ class WatchedItems:
 
     def __init__(self, histories: RaggedRows, item_count: int, device: torch.device) -> None:
         """`histories` has one list per user."""
-        users_N = np.repeat(np.arange(len(histories)), histories.lengths)
+        self._histories = histories
+        self._lengths = histories.lengths
         self._item_count = item_count
-        # The pair (user, item) has the key user * item_count + item. Keys rise, for a binary search.
-        self._keys = torch.from_numpy(np.unique(users_N * item_count + histories.rows)).to(device)
+        self._device = device
 
     def among(self, users_N: NDArray[np.int64], rows_NS: Tensor) -> Tensor:
         """Return which of the rows each user watches, bool [N, S]."""
-        users = torch.from_numpy(users_N).to(rows_NS.device)
-        keys_NS = users.unsqueeze(1) * self._item_count + rows_NS
-        at_NS = torch.searchsorted(self._keys, keys_NS).clamp_(max=len(self._keys) - 1)
-        return self._keys[at_NS] == keys_NS
+        # Those of the whole log would not fit into memory where the log does not.
+        begins_N, lengths_N = self._histories.offsets[users_N], self._lengths[users_N]
+        rows_M = self._histories.rows[stretches(begins_N, lengths_N)]
+        # The pair (example, item) has the key example * item_count + item. Keys rise, for a binary search.
+        examples_M = np.repeat(np.arange(len(users_N)), lengths_N)
+        keys = torch.from_numpy(np.unique(examples_M * self._item_count + rows_M)).to(self._device)
+        if not len(keys):
+            return torch.zeros_like(rows_NS, dtype=torch.bool)
+        keys_NS = torch.arange(len(users_N), device=self._device).unsqueeze(1) * self._item_count + rows_NS
+        at_NS = torch.searchsorted(keys, keys_NS).clamp_(max=len(keys) - 1)
+        return keys[at_NS] == keys_NS

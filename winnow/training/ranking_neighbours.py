@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from winnow.evaluation.baselines import (
+    COUNTED_WATCH_LIMIT,
     LATEST_COUNT,
     NEIGHBOURS_PER_ITEM,
     RECENCY_DECAY,
@@ -47,9 +48,12 @@ ALL_WATCHES = 1000
 def neighbour_tables(rivals: Mapping[str, Recommender], training: RaggedRows, item_count: int) -> dict[str, Neighbours]:
     """Return the tables that are tried: what follows what, what the same users watch, and the largest weights of EASE.
 
-    `rivals` are baselines that have learned from `training`; what is missing among them has no table.
+    `rivals` are baselines that have learned from `training`; what is missing among them has no table. None is counted
+    in a log of more than COUNTED_WATCH_LIMIT watches.
     """
-    tables = {"co_watches": _table(co_watch_cosines(training, item_count), ALL_WATCHES, 1.0)}
+    tables = {}
+    if len(training.rows) <= COUNTED_WATCH_LIMIT:
+        tables["co_watches"] = _table(co_watch_cosines(training, item_count), ALL_WATCHES, 1.0)
     for name, rival in rivals.items():
         if isinstance(rival, SuccessionKnn):
             tables[name] = _table(rival.following_II, LATEST_COUNT, RECENCY_DECAY)

@@ -8,11 +8,13 @@ N watches of all histories, F features of a watch.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from winnow.history import RaggedRows, WatchHistories
+from winnow.logs.blocks import blocks_of_lengths, slices
 from winnow.networks.watch_features import WatchFeatures
 
 
@@ -50,14 +52,13 @@ class RollbackChunks:
     ) -> None:
         """Cut into chunks. `targets`, bool [N], says which watches may be examples; None is all of them."""
         self._histories = histories
+        # Computed once: there may be millions.
+        self._lengths = histories.lengths
         self._targets_N = np.ones(len(histories.rows), dtype=np.bool_) if targets is None else targets
-        self._codes_NF = None if features is None else features.codes(histories)
+        self._codes_NF = None if features is None else _codes(histories, features)
         self._chunk_length = chunk_length
         self._history_length = history_length
-        first_N = _first_watches(histories)
-        self._distinct = RaggedRows(histories.rows[first_N], np.array([0, first_N.sum()]))
-        self._distinct_before = np.concatenate([[0], np.cumsum(first_N)])
-        counts = chunk_counts(histories.lengths, chunk_length)
+        counts = chunk_counts(self._lengths, chunk_length)
         self._users = np.repeat(np.arange(len(histories)), counts)
         firsts = np.cumsum(counts) - counts
         self._starts = (np.arange(len(self._users)) - np.repeat(firsts, counts)) * chunk_length
@@ -69,7 +70,7 @@ class RollbackChunks:
     def batch(self, chunks: NDArray[np.int64]) -> ChunkBatch:
         """Gather the given chunks, int64 [B] of positions in [0, len(self))."""
         users = self._users[chunks]
-        lengths = self._histories.lengths[users, None]
+        lengths = self._lengths[users, None]
         begins = self._histories.offsets[users, None]
         positions_BC = self._starts[chunks, None] + np.arange(self._chunk_length)
         positions_BS = self._starts[chunks, None] + np.arange(-self._history_length, self._chunk_length)
@@ -84,15 +85,33 @@ class RollbackChunks:
             labelled=(positions_BC > 0) & (positions_BC < lengths) & self._targets_N[targets_BC],
             users=users,
             targets=targets_BC,
-            codes=None if self._codes_NF is None else self._codes_NF[at_BS],
+            codes=None if self._codes_NF is None else self._codes_NF[at_BS].astype(np.int64),
         )
 
     def watched_before(self, chunks: ChunkBatch) -> RaggedRows:
         """Return the items that were watched before each example of a batch, each item once: one list per example."""
         chunk, _ = np.nonzero(chunks.labelled)
-        begins = self._distinct_before[self._histories.offsets[chunks.users[chunk]]]
-        ends = self._distinct_before[chunks.targets[chunks.labelled]]
-        return self._distinct.take(begins, ends - begins)
+        distinct, distinct_before = self._distinct
+        begins = distinct_before[self._histories.offsets[chunks.users[chunk]]]
+        ends = distinct_before[chunks.targets[chunks.labelled]]
+        return distinct.take(begins, ends - begins)
+
+    @cached_property
+    def _distinct(self) -> tuple[RaggedRows, NDArray[np.int64]]:
+        """The first watch of each item by each user, and how many of these are before each watch, int64 [N + 1]."""
+        first_N = _first_watches(self._histories)
+        distinct = RaggedRows(self._histories.rows[first_N], np.array([0, first_N.sum()]))
+        before = np.zeros(len(first_N) + 1, dtype=np.int64)
+        np.cumsum(first_N, out=before[1:])
+        return distinct, before
+
+
+def _codes(histories: RaggedRows, features: WatchFeatures) -> NDArray[np.unsignedinteger]:
+    """Return the codes of all watches, [N, F], in the smallest type that holds them: there may be many watches."""
+    codes_NF = np.empty((len(histories.rows), len(features.sizes)), dtype=np.min_scalar_type(max(features.sizes)))
+    for first, last in blocks_of_lengths(histories.lengths):
+        codes_NF[histories.offsets[first] : histories.offsets[last]] = features.codes(histories.slice(first, last))
+    return codes_NF
 
 
 def chunk_counts(lengths: NDArray[np.int64], chunk_length: int) -> NDArray[np.int64]:
@@ -103,11 +122,14 @@ def chunk_counts(lengths: NDArray[np.int64], chunk_length: int) -> NDArray[np.in
 
 def _first_watches(histories: RaggedRows) -> NDArray[np.bool_]:
     """Say of each watch whether it is its user's first one of the item, bool [N]."""
-    users = np.repeat(np.arange(len(histories)), histories.lengths)
-    order = np.lexsort((histories.rows, users))  # stable: equal pairs stay in time order
-    users, rows = users[order], histories.rows[order]
-    first_N = np.ones(len(order), dtype=np.bool_)
-    first_N[order[1:]] = (users[1:] != users[:-1]) | (rows[1:] != rows[:-1])
+    first_N = np.ones(len(histories.rows), dtype=np.bool_)
+    for first, last in blocks_of_lengths(histories.lengths):
+        block = histories.slice(first, last)
+        users = np.repeat(np.arange(len(block)), block.lengths)
+        order = np.lexsort((block.rows, users))  # stable: equal pairs stay in time order
+        users, rows = users[order], block.rows[order]
+        repeats = order[1:][(users[1:] == users[:-1]) & (rows[1:] == rows[:-1])]
+        first_N[repeats + histories.offsets[first]] = False
     return first_N
 
 
@@ -125,5 +147,7 @@ def example_ages(training: WatchHistories, span: tuple[int, int] | None = None) 
     section 3.3).
     """
     earliest, latest = time_span(training) if span is None else span
-    ages: NDArray[np.float32] = ((latest - training.timestamps) / max(latest - earliest, 1)).astype(np.float32)
+    ages = np.empty(len(training.timestamps), dtype=np.float32)
+    for block in slices(len(ages)):
+        ages[block] = (latest - training.timestamps[block]) / max(latest - earliest, 1)
     return ages

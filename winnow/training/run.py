@@ -15,6 +15,7 @@ from rich.console import Console
 from winnow.catalogue.attribute_codes import AttributeCodes, ItemCodes
 from winnow.catalogue.schema import AttributeType
 from winnow.evaluation.gate import Verdict
+from winnow.logs.blocks import count_rows
 from winnow.logs.impression_log import ImpressionLog
 from winnow.logs.interactions import Interactions, read_interactions
 from winnow.logs.items_file import NO_TYPES, read_item_facts, read_items
@@ -237,7 +238,7 @@ def _check_writable(*directories: Path) -> None:
 
 
 def _popularity(interactions: Interactions) -> NDArray[np.float32]:
-    counts = np.bincount(interactions.histories.rows, minlength=len(interactions.vocabulary))
+    counts = count_rows(interactions.histories.rows, len(interactions.vocabulary))
     share: NDArray[np.float32] = (counts / counts.sum()).astype(np.float32)
     return share
 

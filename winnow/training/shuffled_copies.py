@@ -11,6 +11,8 @@ from winnow.history import WatchHistories
 
 def positions_of_copies(histories: WatchHistories, copies: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return which watch each one of the histories, and of their shuffled copies after them, is: int64 [M]."""
+    if not copies:
+        return np.arange(len(histories.rows), dtype=np.min_scalar_type(-max(len(histories.rows), 1)))
     users_N = np.repeat(np.arange(len(histories)), histories.lengths)
     shuffled = [np.lexsort((rng.random(len(users_N)), users_N)) for _ in range(copies)]
     return np.concatenate([np.arange(len(users_N)), *shuffled])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from winnow.history import RaggedRows
+from winnow.history import RaggedRows, stretches
 from winnow.networks.successions import PAIR_KEY_BASE
 
 # A watch follows this many watches before it; the weight of each is one over its distance.
@@ -29,6 +29,21 @@ class SuccessionTable:
     lifts: NDArray[np.float32]
     unseen_lifts: NDArray[np.float32]
     log_popularity: NDArray[np.float32]
+
+
+def some_users(
+    histories: RaggedRows, targets: NDArray[np.bool_], watch_count: int, *, seed: int
+) -> tuple[RaggedRows, NDArray[np.bool_]]:
+    """Return the histories of as many users, drawn at random, as have `watch_count` watches together, at most.
+
+    And what `targets`, bool [N], says of these watches.
+    """
+    if len(histories.rows) <= watch_count:
+        return histories, targets
+    drawn = np.random.default_rng(seed).permutation(len(histories))
+    users = np.sort(drawn[np.cumsum(histories.lengths[drawn]) <= watch_count])
+    watches = stretches(histories.offsets[users], histories.lengths[users])
+    return RaggedRows.from_lengths(histories.rows[watches], histories.lengths[users]), targets[watches]
 
 
 def count_successions(

@@ -30,12 +30,14 @@ from winnow.training.negatives import WatchedItems
 from winnow.training.presets import RankingSettings
 from winnow.training.ranking_network import ranking_network_over
 from winnow.training.run_context import RunContext
-from winnow.training.succession_counts import SuccessionTable, count_successions
+from winnow.training.succession_counts import SuccessionTable, count_successions, some_users
 
 # The features are standardised by the candidates of this many examples.
 STANDARD_EXAMPLES = 512
 # The quantiles of continuous features are those of the candidates of this many examples.
 QUANTILE_EXAMPLES = 2048
+# Successions are counted in memory: of a larger log, those of some users.
+COUNTED_WATCHES = 10_000_000
 SMALLEST_SCALE = 1e-3
 
 
@@ -68,11 +70,11 @@ class WatchRankingTrainee:
         self.settings = settings
         self._training = split.training
         self._examples = eligible_examples(split.training, held_back)
+        self._seed = seed
+        self._device = device
         table = None
         if settings.matching and settings.latest_count:
             table = self._count_successions(held_back)
-        self._seed = seed
-        self._device = device
         self.network = self._build_network(table).to(device)
         # Before training, the order is that of the candidates.
         self.counts_untrained = settings.matching
@@ -106,7 +108,9 @@ class WatchRankingTrainee:
             yield self._loss(users[batch], positions[batch]), len(batch)
 
     def _count_successions(self, held_back: NDArray[np.bool_]) -> SuccessionTable:
-        return successions_in(self._training, held_back, self._candidate_network.n_items, self.settings)
+        return successions_in(
+            self._training, held_back, self._candidate_network.n_items, self.settings, seed=self._seed
+        )
 
     def _build_network(self, table: SuccessionTable | None) -> DeepRankingModel:
         return build_ranking_network(self._candidate_network, self.settings, table, seed=self._seed)
@@ -209,10 +213,14 @@ class WatchRankingTrainee:
 
 
 def successions_in(
-    training: RaggedRows, held_back: NDArray[np.bool_], item_count: int, settings: RankingSettings
+    training: RaggedRows, held_back: NDArray[np.bool_], item_count: int, settings: RankingSettings, *, seed: int
 ) -> SuccessionTable:
-    """Count what follows what, but not what is held back, bool [N]."""
-    return count_successions(training, ~held_back, item_count, successors_per_item=settings.successors_per_item)
+    """Count what follows what, but not what is held back, bool [N]; of many users, in the histories of some."""
+    return count_successions(
+        *some_users(training, ~held_back, COUNTED_WATCHES, seed=seed),
+        item_count,
+        successors_per_item=settings.successors_per_item,
+    )
 
 
 def eligible_examples(training: RaggedRows, held_back: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -2,7 +2,8 @@
 
 A user has two keys for each kind: a hash of events by event id, and a sorted set of event ids by time. Scripts read and
 write them, so each call is one round trip, and is done as a whole or not at all. The keys of a user share a hash tag.
-Both kinds of keys are small enough for the server's compact encodings, as long as ids are not long.
+Both kinds of keys are small enough for the server's compact encodings, as long as ids are not long. A server that
+evicts keys may hold one without the other: then there are no such events.
 """
 
 import json
@@ -94,9 +95,9 @@ for first = 1, #KEYS, 3 do
   for at = 1, #events, 2 do
     event_of[events[at]] = events[at + 1]
   end
-  local ordered = redis.call('ZRANGE', KEYS[first + 1], 0, -1)
-  for at = 1, #ordered do
-    ordered[at] = event_of[ordered[at]]
+  local ordered = {}
+  for _, id in ipairs(redis.call('ZRANGE', KEYS[first + 1], 0, -1)) do
+    ordered[#ordered + 1] = event_of[id]
   end
   found[#found + 1] = '[' .. table.concat(ordered, ',') .. ']'
   found[#found + 1] = '[' .. table.concat(redis.call('HVALS', KEYS[first + 2]), ',') .. ']'
@@ -172,7 +173,11 @@ class RedisStore:
             events: list[Event] = []
             for kind, ids, packed in zip(wanted, parts[::2], parts[1::2], strict=True):
                 event_of = dict(zip(packed[::2], packed[1::2], strict=True))
-                events += [_unpacked(user_id, _KINDS[kind], event_id, event_of[event_id]) for event_id in ids]
+                events += [
+                    _unpacked(user_id, _KINDS[kind], event_id, event_of[event_id])
+                    for event_id in ids
+                    if event_id in event_of
+                ]
             if len(wanted) > 1:
                 events.sort(key=lambda event: event.position)
             histories.append(events)

@@ -14,8 +14,10 @@ from winnow.users.store import StoreError
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-# How long a process waits for another one to finish writing.
+# How long a process waits for another one to finish writing, and how often it looks. SQLite itself looks every 0.1
+# seconds: beside a process that always has more to write, it hardly ever finds the file free.
 BUSY_SECONDS = 2.0
+BUSY_LOOK_SECONDS = 0.001
 # How long a starting process waits for others that start too: who is the first makes the file.
 MAKE_SECONDS = 10.0
 LOOK_SECONDS = 0.05
@@ -56,9 +58,7 @@ class SqliteConnection:
             while True:
                 try:
                     self._connect("rwc")
-                    connection = self._connected()
-                    connection.execute("PRAGMA journal_mode = WAL")
-                    work(connection)
+                    work(self._connected())
                     return
                 except (sqlite3.Error, OSError) as error:
                     self._disconnect()
@@ -99,7 +99,7 @@ class SqliteConnection:
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """All that is written within it, or nothing."""
-    connection.execute("BEGIN IMMEDIATE")
+    _begin(connection)
     try:
         yield
         connection.execute("COMMIT")
@@ -108,6 +108,22 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    give_up = time.monotonic() + BUSY_SECONDS
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                    raise
+            time.sleep(BUSY_LOOK_SECONDS)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {round(BUSY_SECONDS * 1000)}")
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -144,17 +144,26 @@ class SqliteStore:
         await self._writer.close()
 
     def _make(self, connection: sqlite3.Connection) -> None:
+        # Before anything is written: a file that is somebody else's stays as it is.
+        self._is_empty(connection)
+        connection.execute("PRAGMA journal_mode = WAL")
         with transaction(connection):
-            application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-            if empty:
+            if self._is_empty(connection):
                 for table in _TABLES:
                     connection.execute(table)
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {FORMAT}")
-            elif (application_id, version) != (APPLICATION_ID, FORMAT):
-                raise ValueError(f"users store {self._path} is not a file that this version of Winnow has made")
+
+    def _is_empty(self, connection: sqlite3.Connection) -> bool:
+        """Raise ValueError where there is something that this version has not made."""
+        # First: who makes the tables writes both numbers in the same transaction.
+        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+            return True
+        application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if (application_id, version) != (APPLICATION_ID, FORMAT):
+            raise ValueError(f"users store {self._path} is not a file that this version of Winnow has made")
+        return False
 
     def _append(self, connection: sqlite3.Connection, events: Sequence[Event]) -> None:
         with transaction(connection):

@@ -83,6 +83,13 @@ def test_a_line_that_is_no_record_is_named_and_can_be_skipped(tmp_path: Path) ->
     assert [row.split(": ")[1] for row in damage.bad_rows] == ["line 2", "line 3"]
 
 
+def test_a_score_that_training_could_not_read_is_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "answers-1.jsonl.gz"
+    path.write_bytes(gzip.compress(line_of(record(1).model_dump()).replace(b"0.5", b"NaN", 1)))
+    with pytest.raises(AnswerLogError, match=r"items\.0\.score: Input should be a finite number"):
+        read(path)
+
+
 @pytest.mark.parametrize(
     "content", [b"not gzip, but long enough to be anything else", gzip.compress(b"x" * (MAX_LINE_BYTES + 2))]
 )

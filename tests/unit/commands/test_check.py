@@ -50,6 +50,9 @@ def test_a_good_log_is_described_and_the_training_measured(log: Path) -> None:
         f"Train with: winnow train --interactions {log} --preset auto",
     ):
         assert line in result.stdout
+    for once in ("the order of the watches says ", "no weights"):
+        assert result.stdout.count(once) == 1
+        assert check(log, "--preset=demo").stdout.count(once) == 1
 
 
 def test_items_that_are_watched_again_are_announced(log: Path) -> None:
@@ -180,3 +183,8 @@ def test_a_log_without_times_is_read_where_that_is_said(log: Path) -> None:
     assert "1970" not in result.stdout
     assert "the order of the watches says nothing" in result.stdout
     assert f"Train with: winnow train --interactions {log} --preset auto --no-times" in result.stdout
+
+
+def test_more_threads_than_a_machine_can_have_are_refused(log: Path) -> None:
+    # The process would end with a segmentation fault.
+    assert check(log, "--threads=100000").exit_code == 2

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from gateway.experiment import GatewayExperiment
 from tests.releases import write_random_release
 from winnow.cli import app
-from winnow.release.experiment import EXPERIMENT_FILE, read_experiment
+from winnow.release.experiment import EXPERIMENT_FILE, changing_experiment, read_experiment
 from winnow.release.publication import point_current_at
 from winnow.release.reader import current_release_id
 from winnow.serving.metrics import Metrics
@@ -93,6 +93,19 @@ def test_a_second_experiment_is_not_started_over_the_first(run: Run, releases: P
     run("experiment", "end")
 
 
+def test_two_operators_do_not_change_it_at_once(run: Run, releases: Path, other: str) -> None:
+    with changing_experiment(releases):
+        for arguments in (["start", "trial", f"--arm=b={other}:0.1"], ["end"]):
+            assert "another process is changing the experiment" in run("experiment", *arguments, exit_code=1)
+    run("experiment", "start", "trial", f"--arm=b={other}:0.1")
+    run("experiment", "end")
+
+
+def test_what_was_typed_is_printed_as_it_was(run: Run, other: str) -> None:
+    # ":-1:" is the name of an emoji.
+    assert f"b={other}:-1: share:" in run("experiment", "start", "trial", f"--arm=b={other}:-1", exit_code=1)
+
+
 def test_end_publishes_an_arm_and_says_how_to_roll_back(run: Run, releases: Path, other: str) -> None:
     before = current_release_id(releases)
     run("experiment", "start", "trial", f"--arm=b={other}:0.1")
@@ -120,6 +133,13 @@ def gateway_metrics() -> Iterator[tuple[Metrics, str]]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.mark.parametrize("path", ["{}/{}", "./{1}", "../releases/{1}", "", "."])
+def test_a_path_is_not_published(run: Run, releases: Path, other: str, path: str) -> None:
+    before = current_release_id(releases)
+    assert "is not the id of a release" in run("publish", path.format(releases, other), exit_code=1)
+    assert current_release_id(releases) == before
 
 
 def test_show_compares_the_arms(run: Run, releases: Path, other: str, gateway_metrics: tuple[Metrics, str]) -> None:

@@ -53,3 +53,8 @@ def test_the_address_is_one_for_a_browser() -> None:
     with socket.socket() as everywhere:
         everywhere.bind(("0.0.0.0", 0))  # noqa: S104 - what containers do
         assert address_of(everywhere) == f"http://localhost:{everywhere.getsockname()[1]}/"
+
+
+@pytest.mark.parametrize("arguments", [["--port=70000"], ["--port=-1"], ["--host="]])
+def test_an_address_that_cannot_be_meant_is_an_error_of_usage(arguments: list[str]) -> None:
+    assert CliRunner().invoke(app, ["explore", *arguments]).exit_code == 2

@@ -61,13 +61,23 @@ def test_an_equal_title_is_found_on_a_later_page(gateway: FakeGateway) -> None:
     assert history_sent(gateway) == ["the one"]
 
 
-def test_a_title_that_begins_with_the_text_is_preferred_to_one_that_contains_it(gateway: FakeGateway) -> None:
-    gateway.items = [
-        catalogue_pb2.Item(item_id="contains", title="Guter Kaffee"),
-        catalogue_pb2.Item(item_id="begins", title="Kaffeemühle"),
-    ]
-    result = recommend(gateway, "--title", "kaffee")
-    assert history_sent(gateway) == ["begins"]
+TITLES = {
+    "inside": "Inkognito",
+    "begins": "Nitonen",
+    "words": "Der Nito, neu",
+    "begins with the words": "Nito: the film",
+    "equal": "NITO",
+}
+
+
+@pytest.mark.parametrize("known", [list(TITLES)[:count] for count in range(1, 6)])
+def test_equal_titles_are_preferred_to_whole_words_and_these_to_parts_of_words(
+    gateway: FakeGateway, known: list[str]
+) -> None:
+    # The best match is the least popular item.
+    gateway.items = [catalogue_pb2.Item(item_id=name, title=TITLES[name]) for name in known]
+    result = recommend(gateway, "--title", "nito")
+    assert history_sent(gateway) == known[-1:]
     assert result.stderr == ""
 
 
@@ -97,6 +107,13 @@ def test_the_answer_is_printed_with_its_times(gateway: FakeGateway) -> None:
     assert "Release release-1, 150 of 200 candidates ranked\n9.5 ms: ranking 3.0\n" in result.stdout
     assert "Recommendation 01980000-0000-7000-8000-000000000001\n" in result.stdout
     assert "Degraded" not in result.stdout
+
+
+def test_ids_and_titles_cannot_command_the_terminal(gateway: FakeGateway) -> None:
+    gateway.items = [catalogue_pb2.Item(item_id="sku-4", title="\x1b]0;title\x07 4:smile:\u202e")]
+    result = recommend(gateway, "\x1b[31m", "sku-4")
+    assert "Watched: \\x1b[31m (unknown), \\x1b]0;title\\x07 4:smile:\\u202e" in result.stdout
+    assert "\x1b" not in result.stdout
 
 
 def test_candidates_are_sent_and_the_sources_of_each_item_shown(gateway: FakeGateway) -> None:

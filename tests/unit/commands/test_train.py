@@ -17,6 +17,7 @@ from winnow.commands.items import items
 from winnow.commands.train import train
 from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, WatchHistories
+from winnow.logs.part_writer import write_parts
 from winnow.queries import RankingQuery, RetrievalQuery
 from winnow.release.reader import current_release_id, open_release
 from winnow.training import presets
@@ -50,6 +51,24 @@ def test_train_writes_a_release_and_prints_the_figures(app: typer.Typer, tmp_pat
     assert "candidate network, epoch 2 of 2" in result.output
     assert "NDCG@10" in result.output
     assert (tmp_path / "releases" / "CURRENT").exists()
+
+
+@pytest.mark.slow
+def test_a_log_in_parts_makes_the_same_release(app: typer.Typer, tmp_path: Path) -> None:
+    """Weights included: the id of a release is a hash over its files."""
+    weights = set()
+    for name in ("file", "parts"):
+        (tmp_path / name).mkdir()
+        write_planted_log(tmp_path / name / "log.csv")
+        given = arguments(tmp_path / name)
+        if name == "parts":
+            write_parts([tmp_path / name / "log.csv"], tmp_path / name / "log.parts")
+            given[1] = str(tmp_path / name / "log.parts")
+        assert CliRunner().invoke(app, given, catch_exceptions=False).exit_code == 0
+        [manifest] = (tmp_path / name / "releases").glob("*/manifest.json")
+        written = json.loads(manifest.read_text())
+        weights.add(json.dumps([written["training"]["data_sha256"], written["files"], written["figures"]]))
+    assert len(weights) == 1
 
 
 def test_the_plan_is_told_before_the_first_epoch_and_not_where_a_run_continues(

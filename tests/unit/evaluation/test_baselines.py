@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rich.console import Console
 
 from tests.unit.training.planted import ITEMS_PER_GROUP, planted_histories
 from winnow.evaluation import baselines
@@ -18,6 +19,7 @@ from winnow.evaluation.baselines import (
     succession_shares,
 )
 from winnow.evaluation.recommenders import Recommender
+from winnow.evaluation.simple_rivals import RIVALS, learn_rivals
 from winnow.history import RaggedRows
 from winnow.logs.split import LogSplit
 
@@ -100,6 +102,16 @@ def test_the_latest_watch_counts_most() -> None:
 def test_a_catalogue_too_large_for_all_pairs_is_refused() -> None:
     with pytest.raises(TooLargeError, match="15,001 items"):
         ease(SPLIT.training, 15_001)
+
+
+def test_what_counts_pairs_in_memory_is_left_out_for_a_large_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "COUNTED_WATCH_LIMIT", len(SPLIT.training.rows) - 1)
+    console = Console(record=True, width=200)
+    assert learn_rivals(SPLIT, ITEM_COUNT, console) == {}
+    for name in RIVALS:
+        assert f"{name} is left out: it counts pairs of items in memory" in console.export_text(clear=False)
+    monkeypatch.setattr(baselines, "COUNTED_WATCH_LIMIT", len(SPLIT.training.rows))
+    assert list(learn_rivals(SPLIT, ITEM_COUNT, console)) == list(RIVALS)
 
 
 def test_als_does_not_warn() -> None:

@@ -57,7 +57,14 @@ def test_another_experiment_is_not_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{", 'winnow_experiment_answers_total{experiment="trial",arm="b",group="99"} 1\n', "<html>\n"]
+    "text",
+    [
+        "{",
+        'winnow_experiment_answers_total{experiment="trial",arm="b",group="99"} 1\n',
+        'winnow_experiment_answers_total{experiment="trial",arm="b",group="-1"} 1\n',
+        'winnow_experiment_counted_since_seconds{experiment="trial"} 1e300\n',
+        "<html>\n",
+    ],
 )
 def test_what_is_not_the_metrics_of_a_gateway_is_refused(text: str) -> None:
     with pytest.raises(MetricsError, match="not the metrics of a gateway"):

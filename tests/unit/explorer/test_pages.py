@@ -245,3 +245,18 @@ def test_one_of_two_gateways_is_away(settings: ExplorerSettings, gateway: FakeGa
     assert found.status == 502
     assert "The gateway does not answer" in found.text
     assert "No item matches." in found.text
+
+
+@pytest.mark.parametrize("seconds", [-(2**62), -253_402_300_800, -62_135_596_801, 253_402_300_799])
+def test_a_watch_of_any_time_is_shown(settings: ExplorerSettings, gateway: FakeGateway, seconds: int) -> None:
+    class LongAgo(OneUser):
+        def watches(self, _user_id: str) -> Sequence[Watch]:
+            return [Watch("a", 1.0, seconds)]
+
+    gateway.response = recommendation_pb2.ExplainItemResponse(
+        contributions=[
+            recommendation_pb2.WatchContribution(position=position, item_id="a") for position in (0, 99, -99)
+        ]
+    )
+    for path in ("/?user=42&source=log", "/item?id=b&user=42&source=log"):
+        assert page(replace(settings, user_log=LongAgo()), path).status == 200

@@ -47,6 +47,11 @@ def test_a_service_without_calls_has_no_mean() -> None:
     assert (rates.requests_per_second, rates.mean_milliseconds) == (0, None)
 
 
+def test_what_is_no_finite_number_is_left_out() -> None:
+    scrape = read_scrape('winnow_queued{queue="a"} NaN\nwinnow_queued{queue="b"} +Inf\nwinnow_queued{queue="c"} 2\n', 1)
+    assert scrape.by_label("winnow_queued", "queue") == {"c": 2}
+
+
 def test_only_addresses_of_http_are_taken() -> None:
     with pytest.raises(ValueError, match="no http:// or https:// address"):
         Scraper("file:///etc/passwd", 1)

@@ -10,7 +10,8 @@ import grpc
 import pytest
 
 from gateway.adoption import Adoption
-from gateway.experiment import UserArm
+from gateway.experiment import GatewayExperiment, UserArm
+from gateway.recommendation_ids import RecommendationIds
 from gateway.releases import ServedReleases
 from gateway.served_release import ServedRelease
 from gateway.settings import GatewaySettings
@@ -19,6 +20,7 @@ from tests.releases import write_random_release
 from tests.unit.serving.test_releases import until
 from winnow.release.experiment import Arm, new_experiment, remove_experiment, write_experiment
 from winnow.serving.metrics import Metrics
+from winnow.users.events import Event, EventKind
 
 NOT_HELD = StageFailure("ranking", grpc.StatusCode.FAILED_PRECONDITION)
 
@@ -151,3 +153,20 @@ def test_without_an_experiment_nobody_has_an_arm(tmp_path: Path) -> None:
             assert releases.shadow is None
 
     asyncio.run(main())
+
+
+def test_events_that_cite_an_answer_of_another_arm_count_for_nobody() -> None:
+    metrics, release_id = Metrics(), "20260101T000000Z-000000000000"
+    arms = (Arm(name="b", release_id=release_id, share=0.5),)
+    running = GatewayExperiment(new_experiment("trial", arms, release_id, datetime.now(UTC)), metrics)
+    users = {running.arm_of(user_id).figures.name: user_id for user_id in map(str, range(100))}
+    cited = RecommendationIds().marked(running.arm_of(users["b"]).figures.mark)
+    for user_id in users.values():
+        running.count_events([Event(user_id, "1", EventKind.CLICK, "item", 1, recommendation_id=cited)])
+    counted = [
+        (sample.labels["arm"], sample.labels["group"])
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "winnow_experiment_events_total" and sample.value
+    ]
+    assert counted == [("b", str(running.arm_of(users["b"]).group))]

@@ -40,6 +40,11 @@ def test_each_line_is_a_token(path: Path) -> None:
         assert str(refusal) == "a bearer token is needed in the authorization metadata"
 
 
+def test_a_file_of_an_editor_that_marks_utf_8_and_ends_lines_its_own_way(path: Path) -> None:
+    path.write_bytes(b"\xef\xbb\xbffirst\r\nsecond recommend\r\n")
+    assert accepted(TokenCheck(path), "first", "second", "second\r") == [True, True, False]
+
+
 def test_an_emptied_file_withdraws_all_tokens(path: Path) -> None:
     check = TokenCheck(path)
     path.write_text("\n")

@@ -10,6 +10,8 @@ from winnow.serving.decoding import has_more_framing
 from winnow.users.events import EventKind
 from winnow.v1 import users_pb2
 
+NOW = 1_800_000_000
+
 
 def message(event_id: str = "1", **changes: object) -> users_pb2.Event:
     fields = {
@@ -25,18 +27,19 @@ def message(event_id: str = "1", **changes: object) -> users_pb2.Event:
 
 def violations(*events: users_pb2.Event) -> list[str]:
     with pytest.raises(InvalidRequestError) as raised:
-        read_events(users_pb2.WriteEventsRequest(events=events))
+        read_events(users_pb2.WriteEventsRequest(events=events), NOW)
     return [violation.field for violation in raised.value.violations]
 
 
 def test_good_events_are_read_as_they_are() -> None:
     sent = [message("1", weight=0.0), message("2", kind=EventKind.CLICK, recommendation_id="r")]
-    assert read_events(users_pb2.WriteEventsRequest(events=sent)) == [
+    assert read_events(users_pb2.WriteEventsRequest(events=sent), NOW) == [
         event("1", weight=0.0),
         event("2", kind=EventKind.CLICK, recommendation_id="r"),
     ]
     longest = message("é" * 32, user_id="u" * 512, item_id="i" * 512, recommendation_id="r" * 64)
-    assert len(read_events(users_pb2.WriteEventsRequest(events=[longest]))) == 1
+    tomorrow = message("3", timestamp_seconds=NOW + 86_400)
+    assert len(read_events(users_pb2.WriteEventsRequest(events=[longest, tomorrow]), NOW)) == 2
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,7 @@ def test_good_events_are_read_as_they_are() -> None:
         ({"kind": 99}, "kind"),
         ({"timestamp_seconds": 0}, "timestamp_seconds"),
         ({"timestamp_seconds": 1_700_000_000_000}, "timestamp_seconds"),
+        ({"timestamp_seconds": NOW + 86_401}, "timestamp_seconds"),
         ({"weight": -1.0}, "weight"),
         ({"weight": float("nan")}, "weight"),
         ({"weight": 1.0, "kind": EventKind.IMPRESSION}, "weight"),

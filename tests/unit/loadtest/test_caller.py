@@ -27,7 +27,7 @@ def run(gateway: FakeGateway, *, request: bytes = b"", **kind: Any) -> Measured:
         target=gateway.target,
         requests=[request],
         answer_length=0,
-        seconds=0.4,
+        seconds=1.0,
         warm_up_seconds=0,
         timeout_seconds=5,
         **kind,

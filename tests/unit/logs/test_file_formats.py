@@ -211,3 +211,9 @@ def test_files_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, me
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputFileError, match=message):
         InputTable.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["u" * 3_000_000, 'user_id,"item_id\n' + "u,i\n" * 2000])
+def test_a_header_without_an_end_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputFileError, match=r"log.csv: the header has no end"):
+        read(write(tmp_path / "log.csv", text))

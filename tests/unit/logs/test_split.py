@@ -100,3 +100,38 @@ def test_a_log_of_one_moment_cannot_be_split_by_time() -> None:
 def test_the_smallest_log_that_can_be_split() -> None:
     found = LogSplit.leave_last_out(numbered([4]))
     assert checked(found, "log.csv") is found
+
+
+@given(lengths=st.lists(st.integers(1, 9), min_size=6, max_size=30))
+def test_of_many_users_some_are_held_out_and_the_others_are_trained_on(lengths: list[int]) -> None:
+    histories = numbered(lengths)
+    found = LogSplit.leave_last_out(histories, most_users=3)
+    longer = {user for user, length in enumerate(lengths) if length > 2}
+    held_out = set(found.validation.users.tolist())
+    assert held_out == set(found.test.users.tolist())
+    assert held_out <= longer
+    assert len(held_out) == min(len(longer), 3)
+    assert found.training.lengths.tolist() == [
+        length - 2 if user in held_out else length for user, length in enumerate(lengths)
+    ]
+    assert ("of 3 of" in found.description) == (len(longer) > 3)
+
+
+def test_of_many_users_of_a_window_some_are_predicted() -> None:
+    histories = WatchHistories.from_lengths(
+        np.arange(400, dtype=np.int32), np.full(20, 20), np.ones(400, np.float32), np.tile(np.arange(20), 20)
+    )
+    whole, some = LogSplit.by_time(histories), LogSplit.by_time(histories, most_users=5)
+    np.testing.assert_array_equal(some.training.rows, whole.training.rows)
+    for name, part in some.held_out.items():
+        assert len(np.unique(part.users)) == 5
+        kept = np.isin(whole.held_out[name].users, part.users)
+        np.testing.assert_array_equal(part.targets, whole.held_out[name].targets[kept])
+    assert "of 5 of 20 users, drawn at random" in some.description
+
+
+def test_users_who_were_not_held_out_are_not_when_the_log_grows() -> None:
+    """The current release has learned from their last watches, and would look better than it is."""
+    before = LogSplit.leave_last_out(numbered([5] * 50), most_users=20).validation.users
+    after = LogSplit.leave_last_out(numbered([7] * 80), most_users=20).validation.users
+    assert set(after[after < 50].tolist()) < set(before.tolist())

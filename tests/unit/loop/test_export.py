@@ -1,6 +1,7 @@
 """Stores and answer logs become the two files that training reads."""
 
 import asyncio
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -138,6 +139,24 @@ def test_an_export_that_fails_leaves_the_earlier_one(app: typer.Typer, store: st
     skipped = CliRunner().invoke(app, [*arguments, "--skip-bad-rows"])
     assert skipped.exit_code == 0
     assert "1 lines of the answer log cannot be read" in skipped.output
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    app: typer.Typer, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that the answers are written at once, and no file of this process may become long.
+    monkeypatch.setattr("winnow.loop.export.CACHE_KIBIBYTES", 1)
+    write_log(tmp_path / "log", [record(number, items=[f"item {number}"] * 50) for number in range(200)])
+    given = ["--users-store", store, "--answer-log", str(tmp_path / "log"), "--output", str(tmp_path / "export")]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, before[1]))
+    try:
+        result = CliRunner().invoke(app, given)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert result.exit_code == 1
+    assert "the answers have no room there" in result.output
+    assert not list((tmp_path / "export").iterdir())
 
 
 def test_a_store_that_is_not_there_is_not_made(app: typer.Typer, tmp_path: Path) -> None:

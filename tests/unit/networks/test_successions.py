@@ -17,7 +17,7 @@ from winnow.networks.options import (
 from winnow.networks.packed import pack
 from winnow.networks.ranking import DeepRankingModel
 from winnow.networks.successions import MATCHING_FEATURE, PAIR_KEY_BASE
-from winnow.training.succession_counts import PRIOR_COUNT, count_successions
+from winnow.training.succession_counts import PRIOR_COUNT, count_successions, some_users
 
 CPU = torch.device("cpu")
 ITEM_COUNT = 9
@@ -123,3 +123,16 @@ def test_a_release_can_rebuild_it() -> None:
     empty.load_state_dict(made.state_dict(), assign=True)
     histories, candidates = made.pack(HISTORIES), pack(CANDIDATES, CPU)
     torch.testing.assert_close(empty.logits(histories, candidates), made.logits(histories, candidates), rtol=0, atol=0)
+
+
+def test_of_a_large_log_some_users_are_counted() -> None:
+    everything = some_users(LOG, ALL, len(LOG.rows), seed=1)
+    assert everything == (LOG, ALL)
+    # Users have different items, so that it is seen whose are drawn.
+    lists = [[user * 10 + place for place in range(user % 4 + 1)] for user in range(30)]
+    log = RaggedRows.from_lists(lists)
+    targets = log.rows % 2 == 0
+    some, of_some = some_users(log, targets, 20, seed=1)
+    assert 15 < len(some.rows) <= 20
+    assert all(list(some[number]) in lists for number in range(len(some)))
+    assert of_some.tolist() == (some.rows % 2 == 0).tolist()

@@ -1,15 +1,18 @@
 """A release is fetched whole and right, or not at all, and the directory stays as it was."""
 
 import json
+import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from obstore.store import LocalStore
 
 from tests.releases import reseal, write_random_release
+from winnow.release.experiment import EXPERIMENT_FILE, Arm, ExperimentError, new_experiment, write_experiment
 from winnow.release.manifest import CURRENT_FILE, MANIFEST_FILE, FileEntry
-from winnow.release.object_storage import fetch_current_release, open_storage, remove_old_releases
+from winnow.release.object_storage import fetch_current_release, open_storage, remove_old_releases, without_secrets
 from winnow.release.publication import point_current_at
 from winnow.release.reader import ReleaseError, current_release_id, digest_of_files, open_release
 
@@ -106,7 +109,7 @@ def test_a_damaged_release_leaves_everything_as_it_was(
     assert current_release_id(releases) == first.release_id
 
 
-@pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", "a/b", "manifest.json", ".."])  # noqa: S108
+@pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", "a/b", "manifest.json", "..", "", "a\0b", "a\nb"])  # noqa: S108
 def test_a_file_outside_of_the_release_is_refused(storage: LocalStore, bucket: Path, releases: Path, name: str) -> None:
     release = bucket / current_release_id(bucket)
     manifest = json.loads((release / MANIFEST_FILE).read_text())
@@ -148,6 +151,67 @@ def test_old_releases_are_removed_but_never_the_current_one(bucket: Path) -> Non
     assert len(removed) == 2
     assert names(bucket) == {CURRENT_FILE, first, *(set(others) - set(removed))}
     assert remove_old_releases(bucket, keep_count=2) == []
+
+
+def test_releases_of_an_experiment_are_not_removed(bucket: Path) -> None:
+    first = current_release_id(bucket)
+    arm = write_random_release(bucket, seed=1)
+    old = write_random_release(bucket, seed=2)
+    point_current_at(bucket, first)
+    arms = (Arm(name="b", release_id=arm, share=0.1),)
+    write_experiment(bucket, new_experiment("trial", arms, first, datetime.now(UTC)))
+    assert remove_old_releases(bucket, keep_count=1) == [old]
+    (bucket / EXPERIMENT_FILE).write_text("{")
+    with pytest.raises(ExperimentError):
+        remove_old_releases(bucket, keep_count=1)
+
+
+def remove_the_manifest(release: Path) -> None:
+    """As where a process was killed while it removed the release."""
+    (release / MANIFEST_FILE).unlink()
+
+
+def remove_all(release: Path) -> None:
+    shutil.rmtree(release)
+
+
+@pytest.mark.parametrize("damage", [truncate_a_file, remove_a_file, remove_the_manifest, remove_all])
+def test_a_release_that_is_damaged_here_is_fetched_again(
+    storage: LocalStore, releases: Path, damage: Callable[[Path], None]
+) -> None:
+    first = fetch_current_release(storage, releases)
+    assert first is not None
+    damage(releases / first.release_id)
+    again = fetch_current_release(storage, releases)
+    assert again is not None
+    assert again.release_id == first.release_id
+    open_release(releases / first.release_id)
+    assert names(releases) == {CURRENT_FILE, first.release_id}
+
+
+def test_a_file_that_is_damaged_here_is_not_taken_over(storage: LocalStore, bucket: Path, releases: Path) -> None:
+    first = fetch_current_release(storage, releases)
+    assert first is not None
+    second = write_random_release(bucket, seed=1)
+    # Both have this file.
+    damage_a_file(releases / first.release_id)
+    assert fetch_current_release(storage, releases) is not None
+    open_release(releases / second)
+
+
+def test_messages_hold_no_password_and_no_signature() -> None:
+    text = "Error performing GET http://user:secret@storage:9000/bucket/CURRENT?X-Amz-Signature=secret in 1 s"
+    assert without_secrets(text) == "Error performing GET http://storage:9000/bucket/CURRENT in 1 s"
+    with pytest.raises(ValueError, match="is not s3://BUCKET/PREFIX") as refused:
+        open_storage("https://user:secret@storage/releases")
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("address", ["", "storage:9000", "not an address", "http://", "http://a b/"])
+def test_an_endpoint_that_is_no_address_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    with pytest.raises(ValueError, match="AWS_ENDPOINT_URL is no http"):
+        open_storage("s3://bucket/releases")
 
 
 @pytest.mark.parametrize("url", ["", "releases", "s3://", "s3:///", "https://storage/releases"])

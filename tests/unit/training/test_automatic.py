@@ -118,3 +118,11 @@ def test_every_decision_says_what_was_found_and_what_it_leads_to() -> None:
     )
     assert choice.as_json()["statistics"]["watch_count"] == 45_000
     assert len(choice.as_json()["decisions"]) == len(choice.decisions) > 3
+
+
+def test_histories_of_a_large_log_without_an_order_are_not_copied() -> None:
+    large = replace(PLAYS, watch_count=20_000_001)
+    assert choose(PLAYS).settings.candidate.shuffled_copies == 3
+    choice = choose(large)
+    assert choice.settings.candidate.shuffled_copies == 0
+    assert "no shuffled copies, which would not fit into memory" in choice.decisions[0]

@@ -46,6 +46,20 @@ def test_acknowledged_events_survive_a_kill_of_the_server(server: RedisServer) -
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("suffix", ["watch", "watch:times"])
+def test_half_of_a_user_that_was_evicted_spoils_no_read_of_others(server: RedisServer, suffix: str) -> None:
+    async def run() -> None:
+        store = store_at(server.address, 10)
+        await store.append([event("1"), event("1", "bea"), event("2", "bea", EventKind.CLICK)])
+        assert server.command("DEL", f"winnow:2:{{bea}}:{suffix}") == b":1\r\n"
+        click = event("2", "bea", EventKind.CLICK)
+        assert await store.read(["bea", "ann"], ALL_KINDS) == [[click], [event("1")]]
+        assert [list(found.item_ids) for found in await store.histories(["bea", "ann"])] == [[], ["item 1"]]
+        await store.close()
+
+    asyncio.run(run())
+
+
 def test_a_gateway_may_start_while_the_server_is_away(server: RedisServer) -> None:
     async def run() -> None:
         server.kill()

@@ -128,3 +128,45 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     changed.close()
     with pytest.raises(ValueError, match="not a file that this version"):
         asyncio.run(open_store())
+
+
+def test_a_database_of_somebody_else_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE somebody_elses (id)")
+    other.close()
+    before = path.read_bytes()
+
+    async def open_store() -> None:
+        store = SqliteStore(path, 10)
+        with pytest.raises(ValueError, match="not a file that this version"):
+            await store.open()
+        await store.close()
+
+    asyncio.run(open_store())
+    assert path.read_bytes() == before
+    assert [found.name for found in tmp_path.iterdir()] == ["other.db"]
+
+
+def test_a_writer_gets_its_turn_where_the_file_is_free_for_moments_only(tmp_path: Path) -> None:
+    # SQLite itself would look after about 0.33, 0.43, 0.53, ... seconds: in between, the file is free.
+    path = tmp_path / "users.db"
+
+    async def run() -> None:
+        store = SqliteStore(path, 10)
+        await store.open()
+        with sqlite3.connect(path, isolation_level=None, timeout=0) as other:
+            other.execute("BEGIN IMMEDIATE")
+            writing = asyncio.create_task(store.append([event("1")]))
+            await asyncio.sleep(0.29)
+            while not writing.done():
+                await asyncio.sleep(0.09)
+                other.execute("ROLLBACK")
+                await asyncio.sleep(0.01)
+                if not writing.done():
+                    other.execute("BEGIN IMMEDIATE")
+        other.close()
+        await writing
+        await store.close()
+
+    asyncio.run(run())

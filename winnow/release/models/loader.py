@@ -1,11 +1,10 @@
 """Networks and index of a release: rebuilt from the manifest and the verified files."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -28,11 +27,21 @@ Network = TypeVar("Network", bound=nn.Module)
 Config = TypeVar("Config", bound=NetworkConfig)
 
 
-def load_candidate_network(release: Release, device: torch.device) -> DeepCandidateGenerationModel:
-    """Return the network on the device, in evaluation mode. Raises ReleaseError where shapes or weights do not fit."""
+OUTPUT_TABLE = "output.weight"
+"""The tensor of a candidate network that only an index in the process reads."""
+
+
+def load_candidate_network(
+    release: Release, device: torch.device, *, with_output_table: bool = True
+) -> DeepCandidateGenerationModel:
+    """Return the network on the device, in evaluation mode. Raises ReleaseError where shapes or weights do not fit.
+
+    Without its output table, it computes user vectors, and its `item_vectors_IH` have a shape and no numbers.
+    """
     config = release.manifest.candidate_network
     files = CANDIDATE_NETWORK_FILE, CANDIDATE_ADDED_FILE
-    return _load(release, DeepCandidateGenerationModel.from_config, config, files, device)
+    left_out = frozenset() if with_output_table else frozenset({OUTPUT_TABLE})
+    return _load(release, DeepCandidateGenerationModel.from_config, config, files, device, left_out)
 
 
 def load_ranking_network(release: Release, device: torch.device) -> DeepRankingModel:
@@ -55,6 +64,13 @@ def load_index(release: Release, item_vectors_IH: Tensor) -> CandidateIndex:
         return ApproximateIndex.open(release.file(INDEX_FILE), item_vectors_IH, entry.probe_count, release.retired())
     except ValueError as error:
         raise ReleaseError(f"release {release.release_id}: {INDEX_FILE}: {error}") from error
+
+
+def output_table_bytes(manifest: Manifest) -> int:
+    """Return the size of the output table in the candidate network's file."""
+    config = manifest.candidate_network
+    rows = manifest.item_count - manifest.added_item_count
+    return 0 if config.options.tied_tables else 4 * rows * config.hidden_dim
 
 
 def appended_bytes(manifest: Manifest, file: str) -> int:
@@ -90,9 +106,22 @@ def _load(
     config: Config,
     files: tuple[str, str],
     device: torch.device,
+    left_out: Set[str] = frozenset(),
 ) -> Network:
-    """Load a network from its file and that of the rows that were added, if there is one."""
+    """Load a network from its file and that of the rows that were added, if there is one.
+
+    Tables that are `left_out` have no memory: they are on the meta device.
+    """
     file, added = files
+
+    def read(name: str) -> dict[str, Tensor]:
+        with safe_open(release.file(name), framework="pt", device=str(device)) as tensors:
+            return {
+                key: torch.empty(tensors.get_slice(key).get_shape(), device="meta")
+                if key in left_out
+                else tensors.get_tensor(key)
+                for key in tensors.keys()  # noqa: SIM118 - it is no mapping
+            }
 
     def refused(reason: str) -> ReleaseError:
         return ReleaseError(f"release {release.release_id}: {file}: {reason}")
@@ -100,16 +129,20 @@ def _load(
     if config.n_items != release.manifest.item_count:
         raise refused(f"made for {config.n_items} items, not {release.manifest.item_count}")
     try:
-        weights = load_file(release.file(file), device=str(device))
+        weights = read(file)
         if release.manifest.added_item_count:
-            weights = with_rows(weights, load_file(release.file(added), device=str(device)))
+            weights = with_rows(weights, read(added))
         # The weights come from the file: on the meta device, none are allocated.
         network = build_network(build, config, weights)
     except (ValueError, RuntimeError, SafetensorError) as error:
         raise refused(str(error)) from error
     for name, tensor in network.state_dict().items():
         # The extremes are nan or infinite if any value is; to look at each value takes as much memory again.
-        if tensor.is_floating_point() and not all(extreme.isfinite() for extreme in tensor.aminmax()):
+        if (
+            tensor.is_floating_point()
+            and not tensor.is_meta
+            and not all(extreme.isfinite() for extreme in tensor.aminmax())
+        ):
             raise refused(f"{name} holds a value that is not finite")
     return network
 

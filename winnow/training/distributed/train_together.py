@@ -64,7 +64,7 @@ def train_together(
         context,
         processes,
         held_back=of_all,
-        successions=_count_successions(split, of_all, item_count, settings.ranking),
+        successions=_count_successions(split, of_all, item_count, settings.ranking, context.seed),
     )
     ranking_epochs = train(ranking, context, store)
     factors = ranking.use_correction()
@@ -96,8 +96,8 @@ def _shares(network: ShardedCandidateNetwork, processes: Processes) -> str:
 
 
 def _count_successions(
-    split: LogSplit, held_back: NDArray[np.bool_], item_count: int, settings: RankingSettings
+    split: LogSplit, held_back: NDArray[np.bool_], item_count: int, settings: RankingSettings, seed: int
 ) -> SuccessionTable | None:
     if not settings.latest_count:
         return None
-    return successions_in(split.training, held_back, item_count, settings)
+    return successions_in(split.training, held_back, item_count, settings, seed=seed)

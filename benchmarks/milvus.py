@@ -1,0 +1,148 @@
+"""`python -m benchmarks.milvus`: the candidate service with Milvus and without: memory, CPU time, latency.
+
+Starts a real Milvus (PyPI's `milvus`) on this machine, publishes a release of the structured catalogue to it, and asks
+a candidate service of each kind in turn: one query a call, 200 candidates, 50 watches that are excluded.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+
+from benchmarks.machine import describe_machine
+from benchmarks.presets import SMALL, at_size
+from benchmarks.releases import ensure_release, load_histories
+from benchmarks.systems import cpu_seconds
+from tests.engines.milvus_server import milvus_server
+from winnow.queries import RetrievalQuery
+from winnow.release.reader import current_release_id
+from winnow.rpc.health import healthy
+from winnow.serving.local_stack import free_port
+from winnow.serving.wire import pack_retrieval_query, unpack_candidates
+from winnow.v1 import candidate_pb2_grpc
+
+HOST = "127.0.0.1"
+ROUNDS, CALLS_A_ROUND = 6, 100
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--directory", type=Path, default=Path("runs/benchmarks"))
+    options = parser.parse_args()
+    sized = at_size(SMALL, options.items)
+    preset = replace(sized, name=f"{sized.name}x{options.width}", embedding_dim=options.width, hidden_dim=options.width)
+    releases = ensure_release(preset, options.directory)
+    with tempfile.TemporaryDirectory() as scratch, milvus_server(Path(scratch)) as server, ExitStack() as stack:
+        started = time.monotonic()
+        engine = ["--engine=milvus", f"--engine-address={server.uri}"]
+        command = [sys.executable, "-m", "winnow", "publish", current_release_id(releases), f"--releases={releases}"]
+        published = subprocess.run([*command, *engine], check=True, stdout=subprocess.PIPE, text=True)
+        publish_seconds = time.monotonic() - started
+        services = {
+            "embedded": stack.enter_context(_service(releases)),
+            "milvus": stack.enter_context(_service(releases, *engine)),
+        }
+        print(
+            json.dumps(
+                {
+                    "machine": describe_machine(),
+                    "items": options.items,
+                    "width": options.width,
+                    "publish_seconds": round(publish_seconds, 1),
+                    "publish_says": [line for line in published.stdout.splitlines() if "recall" in line],
+                    **_measure(services, releases, server.process.pid),
+                },
+                indent=1,
+            )
+        )
+
+
+@contextmanager
+def _service(releases: Path, *flags: str) -> Iterator[tuple[int, str]]:
+    """Yield the process and the address of a candidate service."""
+    port = free_port(HOST)
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "candidate_service", f"--releases={releases}", f"--port={port}"),
+            *("--log-level=warning", *flags),
+        ]
+    )
+    try:
+        while not healthy(f"{HOST}:{port}"):
+            if process.poll() is not None:
+                raise RuntimeError("the candidate service has ended")
+            time.sleep(0.1)
+        yield process.pid, f"{HOST}:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _measure(services: dict[str, tuple[int, str]], releases: Path, milvus_pid: int) -> dict[str, Any]:
+    release_id, histories = current_release_id(releases), load_histories(releases)
+    seconds: dict[str, list[float]] = {name: [] for name in services}
+    used_seconds = dict.fromkeys(services, 0.0)
+    overlaps = []
+    milvus_cpu_seconds = 0.0
+    with ExitStack() as stack:
+        stubs = {
+            name: candidate_pb2_grpc.CandidateServiceStub(stack.enter_context(grpc.insecure_channel(target)))
+            for name, (_, target) in services.items()
+        }
+        for number in range(ROUNDS + 1):
+            found = {}
+            for name, stub in stubs.items():
+                pid = services[name][0]
+                before, milvus_before = cpu_seconds(pid), cpu_seconds(milvus_pid)
+                answers = []
+                for call in range(CALLS_A_ROUND):
+                    user = (number * CALLS_A_ROUND + call) % len(histories)
+                    history = histories.slice(user, user + 1)
+                    query = RetrievalQuery(
+                        histories=history, counts=np.array([200], dtype=np.int32), exclusions=history
+                    )
+                    request = pack_retrieval_query(query, release_id)
+                    started = time.monotonic()
+                    answer = stub.RetrieveCandidates(request, timeout=10)
+                    if number:  # the first round warms up
+                        seconds[name].append(time.monotonic() - started)
+                    answers.append(unpack_candidates(answer).rows.rows)
+                if number:
+                    used_seconds[name] += cpu_seconds(pid) - before
+                    milvus_cpu_seconds += (cpu_seconds(milvus_pid) - milvus_before) * (name == "milvus")
+                found[name] = answers
+            overlaps += [
+                float(np.isin(one, other).mean()) for one, other in zip(found["embedded"], found["milvus"], strict=True)
+            ]
+    calls = ROUNDS * CALLS_A_ROUND
+    return {
+        "p50_milliseconds": {name: round(statistics.median(all_) * 1e3, 2) for name, all_ in seconds.items()},
+        "cpu_milliseconds": {name: round(used / calls * 1e3, 2) for name, used in used_seconds.items()},
+        "cpu_milliseconds_of_milvus": round(milvus_cpu_seconds / calls * 1e3, 2),
+        "resident_mebibytes": {name: _resident_mebibytes(pid) for name, (pid, _) in services.items()},
+        "resident_mebibytes_of_milvus": _resident_mebibytes(milvus_pid),
+        "share_of_the_embedded_candidates_found": round(statistics.mean(overlaps), 4),
+    }
+
+
+def _resident_mebibytes(pid: int) -> int:
+    [line] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS:")]
+    return int(line.split()[1]) // 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""Reads the rows of an interaction log: one file, or a folder of the parts of a log that is larger than memory."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, Self
+
+import polars as pl
+
+from winnow.logs.file_formats import BLOCK, BlockSize
+from winnow.logs.input_table import InputFileError, InputTable
+from winnow.logs.log_format import PLAIN_LOG, LogFormat, Ties
+from winnow.logs.parts import part_folders, parts_of_rank, users_of_rank
+from winnow.logs.skipped_rows import RowsRead
+from winnow.logs.timestamps import read_microseconds
+
+LOG_ROW = "log_row"
+"""The column that says in which order the rows of all parts were in the log that they were made from."""
+# Of items in parts, before they are added up.
+COUNTS_AT_ONCE = 5_000_000
+SCHEMA = pl.Schema({"user_id": pl.String, "item_id": pl.String, "microseconds": pl.Int64, "weight": pl.Float32})
+
+
+class WatchPart(Protocol):
+    """All watches of some users."""
+
+    def read(self) -> pl.DataFrame:
+        """Return user_id, item_id, microseconds since 1970, weight and LOG_ROW, which rises."""
+
+    def of_rank(self, rank: int, rank_count: int) -> "WatchPart | None":
+        """Return what a rank reads of this part, if anything: see `parts_of_rank`."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WatchTable:
+    """The watches of a log. A user's are all in one part; a log that fits into memory is one part."""
+
+    path: Path
+    parts: Sequence[WatchPart]
+    rows: RowsRead
+    item_counts: pl.DataFrame
+    """The watches of each item: item_id and len, in the order in which the items first appear in the log."""
+    ties: Ties
+
+    @classmethod
+    def of(
+        cls,
+        path: Path,
+        read: Iterable[tuple[WatchPart, pl.DataFrame, RowsRead]],
+        ties: Ties,
+        look: Callable[[pl.DataFrame], None],
+    ) -> Self:
+        """Count while the parts are read for the first time; `look` is shown each of them."""
+        parts: list[WatchPart] = []
+        rows = RowsRead(row_count=0)
+        counts: list[pl.DataFrame] = []
+        for part, frame, of_part in read:
+            parts.append(part)
+            look(frame)
+            repeated_count = frame.height - frame.n_unique(["user_id", "item_id", "microseconds"])
+            rows = rows.and_then(replace(of_part, repeated_count=repeated_count))
+            counts.append(frame.group_by("item_id").agg(pl.len(), pl.col(LOG_ROW).first().alias("first")))
+            if sum(map(len, counts[1:])) > COUNTS_AT_ONCE:
+                counts = [_added(counts)]
+        if rows.row_count == rows.skipped_count:
+            raise InputFileError(f"{path}: no row can be used; {rows.first_skipped[0]}")
+        return cls(
+            path=path,
+            parts=parts,
+            rows=rows,
+            item_counts=_added(counts).sort("first").select("item_id", "len"),
+            ties=ties,
+        )
+
+    @property
+    def watch_count(self) -> int:
+        """All watches."""
+        return self.rows.row_count - self.rows.skipped_count
+
+    def of_rank(self, rank: int, rank_count: int) -> "WatchTable":
+        """Return the watches of the users of a rank. The items are counted in all of the log.
+
+        Raises InputFileError where it has no user.
+        """
+        parts = [part for part in (part.of_rank(rank, rank_count) for part in self.parts) if part is not None]
+        if not parts:
+            raise InputFileError(f"{self.path}: too few users: rank {rank} of {rank_count} would have none")
+        return replace(self, parts=parts)
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """Read part after part."""
+        for part in self.parts:
+            yield part.read()
+
+
+def _added(counts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    if len(counts) == 1:
+        return counts[0]
+    return pl.concat(counts).group_by("item_id").agg(pl.col("len").sum(), pl.col("first").min())
+
+
+@dataclass(frozen=True, eq=False)
+class _InMemory:
+    frame: pl.DataFrame
+
+    def read(self) -> pl.DataFrame:
+        return self.frame
+
+    def of_rank(self, rank: int, rank_count: int) -> WatchPart | None:
+        users = self.frame["user_id"].unique(maintain_order=True)
+        own = users.gather(users_of_rank(users, rank, rank_count))
+        return _InMemory(self.frame.filter(pl.col("user_id").is_in(own.implode()))) if len(own) else None
+
+
+def read_watches(
+    path: Path,
+    log_format: LogFormat = PLAIN_LOG,
+    size: BlockSize = BLOCK,
+    *,
+    look: Callable[[pl.DataFrame], None] = lambda _: None,
+) -> WatchTable:
+    """Read the watches of all items from a file, or from a folder of parts (docs/large-logs.md).
+
+    `look` is shown the watches of each part while they are in memory.
+
+    Ids are text; integers are converted. A timestamp is seconds since 1970 (or the format's unit), with or without a
+    fraction, or ISO 8601 text, in UTC unless it names a zone. Raises InputFileError that names the file, the column and
+    the first line at fault.
+    """
+    if path.is_dir():
+        return WatchTable.of(path, _read_folder(path, log_format, size), log_format.ties, look)
+    frames, rows = [], RowsRead(row_count=0)
+    for frame, of_block in watch_blocks(path, log_format, size):
+        frames.append(frame)
+        rows = rows.and_then(of_block)
+    frame = pl.concat(frames).with_row_index(LOG_ROW).cast({LOG_ROW: pl.Int64})
+    return WatchTable.of(path, [(_InMemory(frame), frame, rows)], log_format.ties, look)
+
+
+def first_block(path: Path, log_format: LogFormat = PLAIN_LOG) -> InputTable:
+    """Return the first rows of a log as they are in the file. Raises InputFileError as `read_watches` does."""
+    if path.is_dir():
+        path = next(iter(_files_of_parts(path).values()))[0]
+    return next(InputTable.blocks(path, log_format.column_names, skip_bad_rows=True))
+
+
+def watch_blocks(
+    path: Path, log_format: LogFormat = PLAIN_LOG, size: BlockSize = BLOCK
+) -> Iterator[tuple[pl.DataFrame, RowsRead]]:
+    """Yield the watches of a file block by block, with SCHEMA, and what became of the rows.
+
+    Raises InputFileError as `read_watches` does.
+    """
+    for table in InputTable.blocks(path, log_format.column_names, skip_bad_rows=log_format.skip_bad_rows, size=size):
+        yield table.usable(_watches_of(table, log_format))
+
+
+def check_columns(table: InputTable, *, times: bool = True) -> None:
+    """Raise InputFileError that names all columns of a log that are missing, and what helps.
+
+    Without `times`, none is needed.
+    """
+    options = {"user_id": "--user-column", "item_id": "--item-column"}
+    if times:
+        options["timestamp"] = "--time-column, or --no-times if it has none"
+    missing = [name for name in options if table.find(name) is None]
+    if missing:
+        names = ", ".join(table.names.get(name, name) for name in missing)
+        are = "column {} is" if len(missing) == 1 else "columns {} are"
+        raise InputFileError(
+            f"{table.path}: {are.format(names)} missing; the file has {', '.join(table.frame.columns)} "
+            f"({', '.join(options[name] for name in missing)})"
+        )
+
+
+def _watches_of(table: InputTable, log_format: LogFormat) -> pl.DataFrame:
+    if not table.frame.height:
+        return pl.DataFrame(schema=SCHEMA)
+    check_columns(table, times=not log_format.no_times)
+    untimed = pl.repeat(0, table.frame.height, dtype=pl.Int64, eager=True)
+    return pl.DataFrame(
+        {
+            "user_id": table.text("user_id"),
+            "item_id": table.item_ids(),
+            "microseconds": untimed if log_format.no_times else read_microseconds(table, unit=log_format.time_unit),
+            "weight": _weights(table, log_format),
+        }
+    )
+
+
+def _weights(table: InputTable, log_format: LogFormat) -> pl.Series:
+    # A column that was named has to be there.
+    if table.find("weight") is not None or log_format.weight_column != "weight":
+        return table.numbers("weight")
+    return pl.repeat(1.0, table.frame.height, dtype=pl.Float32, eager=True)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Folder:
+    """A part on disk. Without a column LOG_ROW, its rows are in the order of the names of the files."""
+
+    log: Path
+    number: int
+    part_count: int
+    files: Sequence[Path]
+    log_format: LogFormat
+    size: BlockSize
+    first_row: int
+    """The number of its first row, where the files do not say."""
+
+    def read(self) -> pl.DataFrame:
+        return self.read_with_rows()[0]
+
+    def of_rank(self, rank: int, rank_count: int) -> WatchPart | None:
+        return self if self.number in parts_of_rank(rank, rank_count, self.part_count) else None
+
+    def read_with_rows(self) -> tuple[pl.DataFrame, RowsRead]:
+        frames, rows = [], RowsRead(row_count=0)
+        for file in self.files:
+            for frame, of_block in self._blocks(file):
+                frames.append(frame)
+                reasons = [f"{file.relative_to(self.log)}, {reason}" for reason in of_block.first_skipped]
+                rows = rows.and_then(replace(of_block, first_skipped=reasons))
+        if len({frame.width for frame in frames}) > 1:
+            raise InputFileError(f"{self.files[0].parent}: some files have a column {LOG_ROW}, others have none")
+        frame = pl.concat(frames)
+        if LOG_ROW in frame.columns:
+            return frame.sort(LOG_ROW, maintain_order=True), rows
+        return frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(LOG_ROW) + self.first_row), rows
+
+    def _blocks(self, file: Path) -> Iterator[tuple[pl.DataFrame, RowsRead]]:
+        names, skip_bad_rows = self.log_format.column_names, self.log_format.skip_bad_rows
+        for table in InputTable.blocks(file, names, skip_bad_rows=skip_bad_rows, size=self.size):
+            frame = _watches_of(table, self.log_format)
+            if LOG_ROW in table.frame.columns:
+                log_row = table.column(LOG_ROW).cast(pl.Int64, strict=False)
+                table.check(LOG_ROW, log_row.is_not_null(), "must be an integer")
+                frame = frame.with_columns(log_row.alias(LOG_ROW))
+            yield table.usable(frame)
+
+
+def _files_of_parts(log: Path) -> dict[int, list[Path]]:
+    found = {}
+    for number, folder in part_folders(log).items():
+        found[number] = sorted(file for file in folder.glob("*.parquet") if not file.name.startswith((".", "_")))
+        if not found[number]:
+            raise InputFileError(f"{folder} has no Parquet file")
+    if not found:
+        raise InputFileError(f"{log} is a folder without parts, which `winnow data parts` makes of a log")
+    return found
+
+
+def _read_folder(
+    log: Path, log_format: LogFormat, size: BlockSize
+) -> Iterator[tuple[WatchPart, pl.DataFrame, RowsRead]]:
+    found = _files_of_parts(log)
+    first_row = 0
+    part_count = max(found) + 1
+    for number, files in found.items():
+        part = _Folder(
+            log=log,
+            number=number,
+            part_count=part_count,
+            files=files,
+            log_format=log_format,
+            size=size,
+            first_row=first_row,
+        )
+        frame, rows = part.read_with_rows()
+        first_row += frame.height
+        yield part, frame, rows

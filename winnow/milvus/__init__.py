@@ -1,0 +1,1 @@
+"""Milvus, a distributed vector engine, in the place of the embedded indexes."""

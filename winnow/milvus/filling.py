@@ -1,0 +1,191 @@
+"""Filling a collection with a release: verified against exact search before anybody may search it.
+
+Shape legend: B sample users, H width of a vector.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import grpc
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pymilvus import MilvusClient, MilvusException
+
+from winnow.catalogue.filters.checker import read_filter
+from winnow.catalogue.filters.compiler import compile_canonical
+from winnow.catalogue.filters.parser import CANONICAL_LIMITS
+from winnow.history import RaggedRows, WatchHistories
+from winnow.index.choose import RECALL_DEPTH, recall_of_each
+from winnow.index.exact import ExactIndex
+from winnow.milvus.collection import count
+from winnow.milvus.connection import EngineError, MilvusAddress
+from winnow.milvus.expressions import translate
+from winnow.milvus.index import NO_FILTER, MilvusIndex
+from winnow.milvus.items import attribute_fields, collection_schema, entities
+from winnow.milvus.record import (
+    RECORD_PROPERTY,
+    VECTOR_FIELD,
+    CollectionRecord,
+    collection_name,
+    read_record,
+)
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.queries import RetrievalQuery
+from winnow.release.manifest import (
+    ATTRIBUTES_FILE,
+    CANDIDATE_ADDED_FILE,
+    CANDIDATE_NETWORK_FILE,
+    GOLDEN_FILE,
+    RETIRED_FILE,
+)
+from winnow.release.models.loader import load_candidate_network
+from winnow.release.reader import Release
+from winnow.rpc.errors import ServiceError
+
+FILES = frozenset({CANDIDATE_NETWORK_FILE, CANDIDATE_ADDED_FILE, ATTRIBUTES_FILE, GOLDEN_FILE, RETIRED_FILE})
+"""What is read of a release."""
+
+# Rows sent at once: a message of Milvus holds 64 MiB.
+ROWS_AT_ONCE = 1_000
+# Milvus indexes a segment by itself, and makes segments of about so many bytes; a segment has so many lists at most.
+SEGMENT_BYTES = 512 * 2**20
+MAX_LISTS = 16_384
+# Beside the golden histories, so many users who have watched one item.
+SAMPLE_USERS = 100
+SEARCH_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filling:
+    """Fills the collection of one release."""
+
+    release: Release
+    address: MilvusAddress
+    least_recall: float
+    timeout_seconds: float
+    report: Callable[[str], None]
+
+    def fill(self) -> CollectionRecord:
+        """Fill and verify the collection, or verify the one that is there. Return its record.
+
+        Raises EngineError; then there is no collection of this release that anybody searches.
+        """
+        network = load_candidate_network(self.release, torch.device("cpu"))
+        items_IH = network.item_vectors_IH.detach()
+        name = collection_name(self.release.release_id)
+        users_BH = self._sample_users(network)
+        with self.address.client(self.timeout_seconds) as client:
+            description = client.describe_collection(name) if client.has_collection(name) else {}
+            record = read_record(description)
+            if record is not None:
+                self.report(f"{name} is there already")
+                client.load_collection(name)
+                return self._verified(client, record, users_BH, items_IH)
+            if description:
+                self.report(f"{name} was not filled to the end: it is filled again")
+                client.drop_collection(name)
+            try:
+                return self._fill(client, name, users_BH, items_IH)
+            except BaseException:
+                # Nobody searches it without its record, so it does no harm where it cannot be dropped.
+                with suppress(MilvusException, grpc.RpcError):
+                    client.drop_collection(name)
+                raise
+
+    def _fill(
+        self, client: MilvusClient, name: str, users_BH: torch.Tensor, items_IH: torch.Tensor
+    ) -> CollectionRecord:
+        attributes = self.release.attributes()
+        fields = attribute_fields(attributes)
+        client.create_collection(name, schema=collection_schema(items_IH.shape[1], fields))
+        rows = np.setdiff1d(np.arange(len(items_IH), dtype=np.int32), self.release.retired())
+        vectors_IH: NDArray[np.float32] = items_IH.float().numpy()
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            some = rows[start : start + ROWS_AT_ONCE]
+            client.insert(name, list(entities(some, vectors_IH[some], attributes, fields)))
+        self.report(f"{len(rows)} items written; the index is built")
+        client.flush(name)
+        parameters = client.prepare_index_params()
+        list_count = _list_count(len(rows), items_IH.shape[1])
+        parameters.add_index(VECTOR_FIELD, index_type="IVF_FLAT", metric_type="IP", params={"nlist": list_count})
+        client.create_index(name, parameters)
+        client.load_collection(name)
+        record = CollectionRecord(
+            release_id=self.release.release_id,
+            row_count=len(rows),
+            width=items_IH.shape[1],
+            list_count=list_count,
+            probe_count=1,
+            recall_at_200=1.0,
+            attributes=fields,
+        )
+        return self._verified(client, record, users_BH, items_IH)
+
+    def _verified(
+        self, client: MilvusClient, record: CollectionRecord, users_BH: torch.Tensor, items_IH: torch.Tensor
+    ) -> CollectionRecord:
+        """Verify a collection and write its record down. Raises EngineError."""
+        self._check_counts(client, record)
+        record = self._reached(record, users_BH, items_IH)
+        name = collection_name(record.release_id)
+        client.alter_collection_properties(name, {RECORD_PROPERTY: record.model_dump_json()})
+        return record
+
+    def _check_counts(self, client: MilvusClient, record: CollectionRecord) -> None:
+        """Raise EngineError unless Milvus holds every item, and its filters match as many as those of the release."""
+        name = collection_name(record.release_id)
+        found = count(client, name, "")
+        if found != record.row_count:
+            raise EngineError(f"{name} holds {found} items, not {record.row_count}")
+        attributes, retired = self.release.attributes(), self.release.retired()
+        for golden in self.release.golden_requests().filters:
+            expression = read_filter(golden.canonical, attributes.schema, CANONICAL_LIMITS)
+            expected = compile_canonical(golden.canonical, attributes).without(retired).match_count
+            translated = translate(expression, record.fields).expression
+            if translated is not None and (found := count(client, name, translated)) != expected:
+                raise EngineError(f"{name}: the filter {golden.canonical[:80]} matches {found} items, not {expected}")
+
+    def _reached(self, record: CollectionRecord, users_BH: torch.Tensor, items_IH: torch.Tensor) -> CollectionRecord:
+        """Return the record with the smallest power of two of lists that finds enough. Raises EngineError."""
+        counts = np.full(len(users_BH), min(RECALL_DEPTH, record.row_count), dtype=np.int32)
+        query = RetrievalQuery.without_histories(counts)
+        true = ExactIndex(items_IH, self.release.retired()).search(users_BH, query).rows
+        recall, probe_count = 0.0, record.probe_count
+        while probe_count <= record.list_count:
+            tried = record.model_copy(update={"probe_count": probe_count})
+            found = asyncio.run(self._found(tried, users_BH.numpy(), query, len(items_IH)))
+            recall = float(recall_of_each(found, true).mean())
+            if recall >= self.least_recall:
+                self.report(f"recall@{RECALL_DEPTH} of {len(counts)} users: {recall:.3f}, with {probe_count} of "
+                            f"{record.list_count} lists")  # fmt: skip
+                return tried.model_copy(update={"recall_at_200": recall})
+            probe_count *= 2
+        raise EngineError(f"Milvus finds {recall:.1%} of the best {RECALL_DEPTH}, not {self.least_recall:.1%}")
+
+    async def _found(
+        self, record: CollectionRecord, users_BH: NDArray[np.float32], query: RetrievalQuery, item_count: int
+    ) -> RaggedRows:
+        async with self.address.channel() as channel:
+            index = MilvusIndex(channel, self.address, record, item_count, self.release.retired())
+            deadline = asyncio.get_running_loop().time() + SEARCH_SECONDS
+            try:
+                return (await index.search(users_BH, query, lambda _canonical: NO_FILTER, deadline)).rows
+            except ServiceError as error:
+                raise EngineError(str(error)) from error
+
+    @torch.inference_mode()
+    def _sample_users(self, network: DeepCandidateGenerationModel) -> torch.Tensor:
+        golden = self.release.golden_requests().histories
+        rows = np.random.default_rng(0).integers(0, network.n_items, SAMPLE_USERS).astype(np.int32)
+        single = WatchHistories.from_lengths(rows, np.ones(SAMPLE_USERS, dtype=np.int64))
+        users_BH: torch.Tensor = network.user_vectors(network.pack(WatchHistories.concatenate([golden, single])))
+        return users_BH.float()
+
+
+def _list_count(row_count: int, width: int) -> int:
+    """Return the power of two nearest to four times the root of a segment's size."""
+    rows_of_segment = max(1, min(row_count, SEGMENT_BYTES // (4 * width)))
+    return int(min(MAX_LISTS, 2 ** round(np.log2(4 * rows_of_segment**0.5))))
