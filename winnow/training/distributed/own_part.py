@@ -36,6 +36,7 @@ class OwnPart:
 
         The split has to be one that trains on all users. Raises ValueError where there are more processes than parts.
         """
+        assert len(split.training) == len(user_ids)  # noqa: S101 - see check_supported
         users = users_of_rank(user_ids, processes.rank, processes.count)
         training, lengths = split.training, split.training.lengths
         own = replace(
