@@ -25,9 +25,10 @@ class Permission(StrEnum):
     """What a token may be limited to."""
 
     RECOMMEND = "recommend"
-    """Every call but those of UserService."""
+    """Every call but those below."""
     WRITE_EVENTS = "write-events"
     READ_HISTORIES = "read-histories"
+    """GetHistory, and ExplainItem, which names the watches of the user."""
     DELETE_USERS = "delete-users"
 
 
@@ -36,6 +37,7 @@ _ALL = frozenset(Permission)
 _NEEDED = {
     "/winnow.v1.UserService/WriteEvents": Permission.WRITE_EVENTS,
     "/winnow.v1.UserService/GetHistory": Permission.READ_HISTORIES,
+    "/winnow.v1.RecommendationService/ExplainItem": Permission.READ_HISTORIES,
     "/winnow.v1.UserService/DeleteUser": Permission.DELETE_USERS,
 }
 

@@ -115,7 +115,7 @@ def parts(
     from winnow.logs.part_writer import write_parts
 
     forward_signals_as_exit(INTERRUPTED)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     with one_line_errors(ValueError):
         rows = write_parts(logs, to, part_count=part_count, log_format=log_format)
     for remark in rows.remarks():

@@ -53,6 +53,8 @@ def publish(
     With --engine milvus, it becomes current only when Milvus holds it and has been compared with exact search.
     """
     with one_line_errors(ValueError):
+        # Before an hour is spent on Milvus.
+        check_id(release_id)
         if engine is Engine.NONE:
             make_current(releases, release_id)
             return
@@ -64,7 +66,7 @@ def publish(
         address = MilvusAddress(
             uri=engine_address, database=engine_database, token_file=engine_token_file, ca_file=engine_ca_file
         )
-        console = Console(highlight=False, soft_wrap=True)
+        console = Console(emoji=False, highlight=False, soft_wrap=True)
         publish_with_milvus(
             releases,
             release_id,
@@ -77,14 +79,20 @@ def publish(
         )
 
 
+def check_id(release_id: str) -> None:
+    """Raise ReleaseError for a path: CURRENT would name it, and no service would read that."""
+    from winnow.release.reader import ReleaseError
+
+    if not release_id or Path(release_id).name != release_id:
+        raise ReleaseError(f"{release_id!r} is not the id of a release: give the name of its directory alone")
+
+
 def make_current(releases: Path, release_id: str) -> None:
     """Point CURRENT at a release and say how to undo that. Raises ReleaseError unless its files are there."""
     from winnow.release.publication import point_current_at
     from winnow.release.reader import ReleaseError, current_release_id, open_release
 
-    if not release_id or Path(release_id).name != release_id:
-        # CURRENT would name a path, and no service would read it.
-        raise ReleaseError(f"{release_id!r} is not the id of a release: give the name of its directory alone")
+    check_id(release_id)
     open_release(releases / release_id, frozenset())
     try:
         before = current_release_id(releases)

@@ -243,7 +243,7 @@ def _json_records(_path: Path, block: TextBlock, malformed: list[MalformedLine])
             continue
         try:
             record = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             malformed.append(MalformedLine(line, f"not JSON: {error}"))
             continue
         if not isinstance(record, dict):

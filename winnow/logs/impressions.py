@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from winnow.contexts import RequestContexts
-from winnow.history import RaggedRows, WatchHistories
+from winnow.history import LONGEST_WATCH_SECONDS, RaggedRows, WatchHistories
 from winnow.logs.fingerprint import fingerprint
 from winnow.logs.input_table import InputFileError, InputTable
 from winnow.logs.interactions import Interactions
@@ -88,6 +88,8 @@ def read_impressions(path: Path, interactions: Interactions, log_format: LogForm
     table = InputTable.read(path, log_format.column_names, skip_bad_rows=log_format.skip_bad_rows)
     check_columns(table)
     clicked = table.text("clicked").str.to_lowercase().replace_strict(BOOLEANS, default=None, return_dtype=pl.Boolean)
+    watch_seconds = table.numbers("watch_seconds")
+    table.check("watch_seconds", watch_seconds <= LONGEST_WATCH_SECONDS, "is more than a week")
     table.check("clicked", clicked.is_not_null(), "must be true, false, 1 or 0")
     logged = pl.DataFrame(
         {
@@ -95,7 +97,7 @@ def read_impressions(path: Path, interactions: Interactions, log_format: LogForm
             "item_id": table.item_ids(),
             "seconds": read_microseconds(table, unit=log_format.time_unit) // MICROSECONDS_PER_SECOND,
             "clicked": clicked,
-            "watch_seconds": table.numbers("watch_seconds"),
+            "watch_seconds": watch_seconds,
         }
     )
     logged, rows_read = table.usable(logged)
@@ -117,20 +119,20 @@ def read_impressions(path: Path, interactions: Interactions, log_format: LogForm
     shown = np.flatnonzero(~clicks)
     shown = shown[np.argsort(users[shown], kind="stable")]
     unclicked_begins, unclicked_lengths = _stretches_before(users[shown], timestamps[shown], users, timestamps)
-    watch_seconds = logged["watch_seconds"].to_numpy() * clicks
+    seconds_watched = logged["watch_seconds"].to_numpy() * clicks
     return Impressions(
         users=users,
         rows=rows,
         timestamps=timestamps,
         clicked=clicks,
-        watch_seconds=watch_seconds,
+        watch_seconds=seconds_watched,
         watches=watches,
         history_begins=history_begins,
         history_lengths=history_lengths,
         unclicked_rows=rows[shown],
         unclicked_begins=unclicked_begins,
         unclicked_lengths=unclicked_lengths,
-        fingerprint=fingerprint(interactions.fingerprint.encode(), users, rows, timestamps, clicks, watch_seconds),
+        fingerprint=fingerprint(interactions.fingerprint.encode(), users, rows, timestamps, clicks, seconds_watched),
         rows_read=rows_read,
     )
 

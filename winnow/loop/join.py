@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from winnow.answer_log.records import AnswerRecord
+from winnow.history import LONGEST_WATCH_SECONDS
 from winnow.users.events import CLICKS, Event, EventKind
 
 Shown = Literal["answers", "events"]
@@ -69,7 +70,8 @@ def join(events: Sequence[Event], answers: Sequence[AnswerRecord], shown: Shown)
         if found is not None:
             found.clicked = True
             if event.kind is EventKind.WATCH:
-                found.watch_seconds = max(found.watch_seconds, 1.0 if event.weight is None else event.weight)
+                seconds = 1.0 if event.weight is None else min(event.weight, LONGEST_WATCH_SECONDS)
+                found.watch_seconds = max(found.watch_seconds, seconds)
     return Joined(impressions, unmatched)
 
 

@@ -11,8 +11,10 @@ from io import StringIO
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
 from winnow.evaluation.simple_rivals import learn_rivals
 from winnow.logs.split import LogSplit
@@ -61,17 +63,20 @@ class Search:
 def open_search(path: Path, basis: TrainingSettings, identity: str) -> Search:
     """Open the study in a SQLite file, or begin one. The first trial is of the settings of `basis`.
 
-    Raises ValueError where the study is of other data or settings, which `identity` names.
+    Raises ValueError where the file holds no study, or one of other data or settings, which `identity` names.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path.parent.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=f"sqlite:///{path}",
-        study_name="winnow",
-        direction="maximize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=1),
-        load_if_exists=True,
-    )
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{path}",
+            study_name="winnow",
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=1),
+            load_if_exists=True,
+        )
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise ValueError(f"{path} cannot be read as a search: remove it, or use another --directory") from error
     found = study.user_attrs.get("identity")
     if found is None:
         study.set_user_attr("identity", identity)

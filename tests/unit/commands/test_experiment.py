@@ -138,7 +138,9 @@ def gateway_metrics() -> Iterator[tuple[Metrics, str]]:
 @pytest.mark.parametrize("path", ["{}/{}", "./{1}", "../releases/{1}", "", "."])
 def test_a_path_is_not_published(run: Run, releases: Path, other: str, path: str) -> None:
     before = current_release_id(releases)
-    assert "is not the id of a release" in run("publish", path.format(releases, other), exit_code=1)
+    for engine in ("none", "milvus"):
+        published = run("publish", path.format(releases, other), f"--engine={engine}", exit_code=1)
+        assert "is not the id of a release" in published
     assert current_release_id(releases) == before
 
 

@@ -26,7 +26,12 @@ def accepted(check: TokenCheck, *tokens: str) -> list[bool]:
 
 def permitted(check: TokenCheck, token: str) -> list[str]:
     """The methods that a valid token may call."""
-    methods = [RECOMMEND, *(f"/winnow.v1.UserService/{name}" for name in ("WriteEvents", "GetHistory", "DeleteUser"))]
+    explain = "/winnow.v1.RecommendationService/ExplainItem"
+    methods = [
+        RECOMMEND,
+        explain,
+        *(f"/winnow.v1.UserService/{name}" for name in ("WriteEvents", "GetHistory", "DeleteUser")),
+    ]
     refusals = {method: check.refusal(method, [("authorization", f"Bearer {token}")]) for method in methods}
     assert all(isinstance(refusal, PermissionDeniedError | None) for refusal in refusals.values())
     return [method.rpartition("/")[2] for method, refusal in refusals.items() if refusal is None]
@@ -69,10 +74,10 @@ def test_a_token_may_be_limited_to_what_it_is_for(path: Path) -> None:
         "all\nshop recommend\ncollector write-events\nsupport read-histories  delete-users\nshop write-events\n"
     )
     check = TokenCheck(path)
-    assert permitted(check, "all") == ["RecommendItems", "WriteEvents", "GetHistory", "DeleteUser"]
+    assert permitted(check, "all") == ["RecommendItems", "ExplainItem", "WriteEvents", "GetHistory", "DeleteUser"]
     assert permitted(check, "shop") == ["RecommendItems", "WriteEvents"]
     assert permitted(check, "collector") == ["WriteEvents"]
-    assert permitted(check, "support") == ["GetHistory", "DeleteUser"]
+    assert permitted(check, "support") == ["ExplainItem", "GetHistory", "DeleteUser"]
     refusal = check.refusal(RECOMMEND, [("authorization", "Bearer collector")])
     assert str(refusal) == "the bearer token does not permit this call: it lacks recommend"
 

@@ -120,6 +120,7 @@ def test_lines_are_counted_where_values_have_line_breaks(tmp_path: Path) -> None
     ("line", "message"),
     [
         ("not json", "line 2: not JSON: Expecting value"),
+        ("[" * 100_000, "line 2: not JSON: maximum recursion depth exceeded"),
         ("[1, 2]", "line 2: not a JSON object"),
         ('{"user_id": "u", "item_id": "i", "timestamp": "soon"}', "column timestamp, line 2: 'soon' must be"),
         ('{"user_id": "u", "item_id": "i"}', "column timestamp, line 2: the value is missing"),

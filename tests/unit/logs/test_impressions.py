@@ -62,6 +62,7 @@ def test_of_unclicked_impressions_the_latest_are_told(tmp_path: Path) -> None:
     ("line", "expected"),
     [
         ("u,a,1,maybe,0", "column clicked, line 2: 'maybe' must be true, false, 1 or 0"),
+        ("u,a,1,true,604801", "column watch_seconds, line 2: '604801' is more than a week"),
         ("u,a,1,true,-1", "column watch_seconds, line 2: '-1' must be a number, 0 or more"),
         ("u,a,soon,true,1", "column timestamp, line 2: 'soon' must be seconds since 1970"),
         (f"u,{'x' * 513},1,true,1", "column item_id, line 2: 'xxx.* is longer than 512 bytes"),

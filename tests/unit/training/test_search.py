@@ -63,6 +63,12 @@ def test_it_continues_from_its_file_and_only_with_the_same_data(tmp_path: Path) 
         opened(tmp_path, "other data")
 
 
+def test_a_file_that_is_no_search_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "study.sqlite3").write_bytes(b"no database at all" * 100)
+    with pytest.raises(ValueError, match=r"study\.sqlite3 cannot be read as a search"):
+        opened(tmp_path)
+
+
 @pytest.mark.parametrize("ends_with", [KeyboardInterrupt, OutOfTimeError])
 def test_a_trial_that_is_stopped_leaves_the_best_one_before_it(tmp_path: Path, ends_with: type[BaseException]) -> None:
     search = opened(tmp_path)
