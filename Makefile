@@ -21,7 +21,7 @@ test: install lint types  ## Lint, types and all quick tests; prints the slowest
 test-slow: install  ## Tests that take minutes: every benchmark on tiny catalogues.
 	$(BIN)/pytest -m slow
 
-test-engines: install  ## Tests with real servers of others: Envoy, Milvus, object storage. They come with `make install`.
+test-engines: install  ## Tests with real servers of others (Envoy, Milvus, object storage), which come with `make install`, and several training processes.
 	$(BIN)/pytest -m engines
 
 # Training is no matter of the transport, and the benchmark chooses its transports itself.

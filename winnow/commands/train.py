@@ -1,5 +1,6 @@
 """`winnow train`: from an interaction log to a release."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -98,6 +99,7 @@ def train(
     from winnow.logs.split import SPLITS
     from winnow.logs.statistics import LogStatistics
     from winnow.training import automatic
+    from winnow.training.distributed.processes import ShareDone, joined_processes, launched
     from winnow.training.presets import PRESETS, TrainingSettings
     from winnow.training.run import RunPaths, run
     from winnow.training.settings_file import SettingsError, read_settings
@@ -158,17 +160,22 @@ def train(
         checkpoints=checkpoints,
         log_format=log_format,
     )
-    with one_line_errors(ValueError):
-        result = run(
-            paths,
-            settings,
-            resume=resume,
-            device=chosen_device,
-            console=console,
-            attribute_types=types,
-            publish=publish,
-            choose=choose if preset == automatic.NAME else None,
-        )
+    together = joined_processes(chosen_device) if launched() else nullcontext()
+    with one_line_errors(ValueError), together as processes:
+        try:
+            result = run(
+                paths,
+                settings,
+                resume=resume,
+                device=chosen_device if processes is None else processes.device,
+                console=console if processes is None or processes.rank == 0 else Console(quiet=True),
+                attribute_types=types,
+                publish=publish,
+                choose=choose if preset == automatic.NAME else None,
+                processes=processes,
+            )
+        except ShareDone:
+            return
     for part, figures in result.figures.items():
         console.print(figures_table(f"{part}: held-out watches among all unseen items", figures))
         if IMPRESSIONS in figures:

@@ -63,18 +63,35 @@ def corrected_ranks(
     """
     ranks: list[list[Ranks]] = [[] for _ in factors]
     for block, candidates_BK, logits_BK in ranked_blocks(candidate_network, ranking_network, held_out, candidate_count):
-        requests = ranking_network.pack(block.histories), rectangle(candidates_BK)
-        of_candidates = candidate_network.pack(block.histories), requests[1]
-        matching_BK = candidate_network.candidate_scores(*of_candidates).view_as(logits_BK)
-        followed_BK = torch.zeros_like(logits_BK)
-        if ranking_network.matching is not None and ranking_network.matching.successions is not None:
-            plain_N = candidate_network.candidate_logits(*of_candidates)
-            followed_BK = ranking_network.matching.successions(*requests, plain_N).view_as(logits_BK)
-        tower_BK = logits_BK - followed_BK - matching_BK
-        for factor, of_factor in zip(factors, ranks, strict=True):
-            scores_BK = matching_BK + factor.tower * tower_BK + factor.successions * followed_BK
-            of_factor.append(ranks_among(candidates_BK, scores_BK, block))
+        of_block = corrected_ranks_of_block(
+            candidate_network, ranking_network, block, candidates_BK, logits_BK, factors
+        )
+        for of_factor, ranks_B in zip(ranks, of_block, strict=True):
+            of_factor.append(ranks_B)
     return [np.concatenate(of_factor) for of_factor in ranks]
+
+
+def corrected_ranks_of_block(
+    candidate_network: DeepCandidateGenerationModel,
+    ranking_network: DeepRankingModel,
+    block: HeldOut,
+    candidates_BK: Tensor,
+    logits_BK: Tensor,
+    factors: Sequence[CorrectionFactors],
+) -> list[Ranks]:
+    """Rank the targets of a block by each of the factors; `logits_BK` are the ranking network's."""
+    requests = ranking_network.pack(block.histories), rectangle(candidates_BK)
+    of_candidates = candidate_network.pack(block.histories), requests[1]
+    matching_BK = candidate_network.candidate_scores(*of_candidates).view_as(logits_BK)
+    followed_BK = torch.zeros_like(logits_BK)
+    if ranking_network.matching is not None and ranking_network.matching.successions is not None:
+        plain_N = candidate_network.candidate_logits(*of_candidates)
+        followed_BK = ranking_network.matching.successions(*requests, plain_N).view_as(logits_BK)
+    tower_BK = logits_BK - followed_BK - matching_BK
+    return [
+        ranks_among(candidates_BK, matching_BK + factor.tower * tower_BK + factor.successions * followed_BK, block)
+        for factor in factors
+    ]
 
 
 @torch.inference_mode()

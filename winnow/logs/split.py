@@ -137,11 +137,11 @@ def checked(split: LogSplit, source: str) -> LogSplit:
     return split
 
 
-def held_back(histories: RaggedRows, share: float, *, seed: int) -> NDArray[np.bool_]:
+def held_back(watch_count: int, share: float, *, seed: int) -> NDArray[np.bool_]:
     """Draw the watches that only ranking learns to predict, bool [N]; they stay in the histories of later watches."""
     rng = np.random.default_rng(seed)
-    drawn = np.empty(len(histories.rows), dtype=np.bool_)
-    for block in slices(len(drawn)):
+    drawn = np.empty(watch_count, dtype=np.bool_)
+    for block in slices(watch_count):
         drawn[block] = rng.random(block.stop - block.start) < share
     return drawn
 

@@ -19,7 +19,7 @@ from winnow.networks.item_parts import ItemParts
 from winnow.networks.neighbours import NeighbourTables
 from winnow.networks.options import CandidateConfig, CandidateOptions
 from winnow.networks.packed import PackedTensor, average, pack_histories, pack_tensors
-from winnow.networks.tower import apply_dropout, apply_tower, build_embedding, build_tower, draws_from
+from winnow.networks.tower import Dropout, apply_tower, build_embedding, build_output, build_tower, draws_from
 
 PLAIN = CandidateOptions()
 
@@ -56,15 +56,21 @@ class DeepCandidateGenerationModel(nn.Module):
         self.output: nn.Linear  # Absent where the tables are tied: see `item_vectors_IH`.
         self.bags = build_history_bags(options.history, embedding_dim)
         with draws_from(seed):
-            self.embedding = build_embedding(n_items, embedding_dim, options.embedding_std)
+            self.embedding = self._build_embedding()
             self.tower = build_tower(config.summary_dim, hidden_dim, n_hidden_layers)
             if not options.tied_tables:
-                self.output = nn.Linear(hidden_dim, n_items, bias=False)
+                self.output = self._build_output()
             self.skip = nn.Linear(config.summary_dim, hidden_dim, bias=False) if options.linear_skip else None
             self.attributes = AttributeEmbeddings(n_items, options) if options.attributes else None
             self.example_age = ExampleAge(config.summary_dim) if options.example_age else None
         self.parts = ItemParts(config) if options.parts else None
         self.neighbours = NeighbourTables(n_items, options.neighbours)
+
+    def _build_embedding(self) -> nn.Embedding:
+        return build_embedding(self.n_items, self.config.embedding_dim, self.config.options.embedding_std)
+
+    def _build_output(self) -> nn.Linear:
+        return build_output(self.config.hidden_dim, self.n_items)
 
     @classmethod
     def from_config(cls, config: CandidateConfig) -> Self:
@@ -103,16 +109,16 @@ class DeepCandidateGenerationModel(nn.Module):
         return summaries_BS
 
     def user_vectors_of_summaries(
-        self, summaries: Tensor, dropout: float = 0.0, example_ages: Tensor | None = None
+        self, summaries: Tensor, dropout: Dropout | None = None, example_ages: Tensor | None = None
     ) -> Tensor:
         """Return the user vector of each summarised history, [..., S] -> [..., H].
 
-        Two arguments are for training: `dropout`, the share of the inputs of every layer that is zeroed, and
-        `example_ages`, float [...] in [0, 1], which ExampleAge reads; None is zero.
+        Two arguments are for training: `dropout`, which is applied to the inputs of every layer, and `example_ages`,
+        float [...] in [0, 1], which ExampleAge reads; None is zero.
         """
         if self.example_age is not None and example_ages is not None:
             summaries = self.example_age(summaries, example_ages)
-        summaries = apply_dropout(summaries, dropout) if dropout else summaries
+        summaries = summaries if dropout is None else dropout(summaries)
         if self.skip is None:
             return apply_tower(self.tower, summaries, dropout)
         linear: Tensor = self.skip(summaries)

@@ -118,7 +118,7 @@ class HistoryBags(nn.Module):
         else:
             factors_BKS = self.factors(codes_BSF).to(watched_BSE.dtype).transpose(0, 1)
             sums_BRE = torch.bmm((weights_KCS * factors_BKS.unsqueeze(2)).flatten(1, 2), watched_BSE)
-        sums_BCKE = sums_BRE.view(len(sums_BRE), self.bag_count, chunk_length, -1).transpose(1, 2)
+        sums_BCKE = sums_BRE.view(len(sums_BRE), self.bag_count, chunk_length, sums_BRE.shape[2]).transpose(1, 2)
         return (sums_BCKE / self._divisors(weights_KL, history_lengths_BC)).flatten(2)
 
     def factors(self, codes: Tensor) -> Tensor:

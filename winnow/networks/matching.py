@@ -18,9 +18,11 @@ from winnow.networks.successions import Successions
 class Matching(nn.Module):
     """Adds the logit of a frozen candidate network to the tower's, corrected by Successions and Neighbours if asked."""
 
-    def __init__(self, options: MatchingOptions) -> None:
+    def __init__(self, options: MatchingOptions, network: DeepCandidateGenerationModel | None = None) -> None:
+        """`network` is the candidate network; without it, one is drawn."""
         super().__init__()
-        self.network = DeepCandidateGenerationModel.from_config(options.network).requires_grad_(requires_grad=False)
+        network = DeepCandidateGenerationModel.from_config(options.network) if network is None else network
+        self.network = network.requires_grad_(requires_grad=False)
         self.adds_logit = options.adds_logit
         self.successions = None
         if options.successions is not None:

@@ -16,10 +16,10 @@ from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.features.continuous import ContinuousFeatures
 from winnow.networks.history_bags import build_history_bags
 from winnow.networks.matching import Matching
-from winnow.networks.options import RankingConfig, RankingOptions, Score
+from winnow.networks.options import MatchingOptions, RankingConfig, RankingOptions, Score
 from winnow.networks.packed import PackedTensor, average, pack_histories, pack_tensors, with_contexts
 from winnow.networks.scores import scores_of_logits
-from winnow.networks.tower import apply_dropout, apply_tower, build_embedding, build_tower, draws_from
+from winnow.networks.tower import Dropout, apply_tower, build_embedding, build_tower, draws_from
 
 PLAIN = RankingOptions()
 
@@ -52,19 +52,25 @@ class DeepRankingModel(nn.Module):
         input_dim = config.summary_dim + embedding_dim
         self.bags = build_history_bags(options.history, embedding_dim)
         with draws_from(seed):
-            self.embedding = build_embedding(n_items, embedding_dim, options.embedding_std)
+            self.embedding = self._build_embedding()
             # The notebook draws an unused layer here, 36 numbers for its hidden_dim of 6. Its printed outputs need the
             # same draws; at other sizes any count would do.
             torch.rand(hidden_dim * hidden_dim)
             self.tower = build_tower(input_dim, hidden_dim, n_hidden_layers)
             # Without hidden layers, this is the first layer as well.
             self.output = nn.Linear(hidden_dim if n_hidden_layers else input_dim, 1)
-            self.matching = None if options.matching is None else Matching(options.matching)
+            self.matching = None if options.matching is None else self._build_matching(options.matching)
             self.features = None
             if options.features:
                 self.features = ContinuousFeatures(
                     n_items, options.features, self.first_layer_width, has_candidate_network=self.matching is not None
                 )
+
+    def _build_embedding(self) -> nn.Embedding:
+        return build_embedding(self.n_items, self.config.embedding_dim, self.config.options.embedding_std)
+
+    def _build_matching(self, options: MatchingOptions) -> Matching:
+        return Matching(options)
 
     @classmethod
     def from_config(cls, config: RankingConfig) -> Self:
@@ -116,13 +122,13 @@ class DeepRankingModel(nn.Module):
         item_halves_ID: Tensor | None = None,
         *,
         columns_NC: Tensor | None = None,
-        dropout: float = 0.0,
+        dropout: Dropout | None = None,
     ) -> Tensor:
         """Return the logit of every candidate, [N]: list b of `candidates` is scored for history b.
 
         `item_halves_ID` and `columns_NC` are what `item_halves` returned for these weights and `feature_columns` for
-        these requests; without them, those of the candidates are computed. `dropout` is for training: the share of the
-        numbers between two layers that is zeroed.
+        these requests; without them, those of the candidates are computed. `dropout` is for training: it is applied
+        between two layers.
         """
         user_ND = F.embedding(candidates.list_of_each_row(), self.user_halves(histories))
         if item_halves_ID is None:
@@ -156,13 +162,13 @@ class DeepRankingModel(nn.Module):
         """
         return None if self.features is None else self.features.columns(histories, candidates, self.candidate_network)
 
-    def above_first_layer(self, first_ND: Tensor, dropout: float = 0.0) -> Tensor:
+    def above_first_layer(self, first_ND: Tensor, dropout: Dropout | None = None) -> Tensor:
         """Return the tower's logits of candidates, [N], from the first layer's output before its ReLU."""
         if not self.tower:
             return first_ND.squeeze(1) + self.output.bias
         hidden_ND = torch.relu(first_ND)
-        if dropout:
-            hidden_ND = apply_dropout(hidden_ND, dropout)
+        if dropout is not None:
+            hidden_ND = dropout(hidden_ND)
         logits_N: Tensor = self.output(apply_tower(self.tower[1:], hidden_ND, dropout)).squeeze(1)
         return logits_N
 

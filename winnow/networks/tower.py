@@ -1,12 +1,16 @@
 """What both networks are built of: seeded draws, an embedding table and a narrowing tower of ReLU layers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Dropout = Callable[[Tensor], Tensor]
+"""Zeroes a share of the numbers, float [N, W], for training: `apply_dropout` with a share."""
 
 
 @contextmanager
@@ -25,6 +29,11 @@ def build_embedding(n_items: int, embedding_dim: int, std: float) -> nn.Embeddin
     return embedding
 
 
+def build_output(hidden_dim: int, n_items: int) -> nn.Linear:
+    """An output table without biases: one row of weights an item."""
+    return nn.Linear(hidden_dim, n_items, bias=False)
+
+
 def tower_widths(input_dim: int, hidden_dim: int, n_hidden_layers: int) -> list[int]:
     """Widths from the input to the last layer: each hidden layer is twice as wide as the next (paper, section 3.5)."""
     return [input_dim, *(hidden_dim * 2**power for power in reversed(range(n_hidden_layers)))]
@@ -36,16 +45,21 @@ def build_tower(input_dim: int, hidden_dim: int, n_hidden_layers: int) -> nn.Mod
     return nn.ModuleList(nn.Linear(before, after, bias=False) for before, after in pairwise(widths))
 
 
-def apply_tower(tower: nn.ModuleList, x: Tensor, dropout: float = 0.0) -> Tensor:
+def apply_tower(tower: nn.ModuleList, x: Tensor, dropout: Dropout | None = None) -> Tensor:
     """Apply every layer of the tower, each followed by ReLU, the last one too.
 
-    `dropout` is for training: the share of the numbers between two layers that is zeroed.
+    `dropout` is for training: it is applied between two layers.
     """
     for depth, layer in enumerate(tower):
-        if dropout and depth:
-            x = apply_dropout(x, dropout)
+        if dropout is not None and depth:
+            x = dropout(x)
         x = torch.relu(layer(x))
     return x
+
+
+def dropout_of(share: float) -> Dropout | None:
+    """Return the dropout of a share; None for a share of 0."""
+    return partial(apply_dropout, share=share) if share else None
 
 
 def apply_dropout(x: Tensor, share: float) -> Tensor:

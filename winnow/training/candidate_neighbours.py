@@ -20,6 +20,7 @@ from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.neighbours import Neighbours
 from winnow.networks.packed import PackedTensor
+from winnow.release.models.loader import build_network
 from winnow.training.conditional_logit import NEVER, likeliest_weights
 from winnow.training.correction import larger_than_noise
 from winnow.training.trained_networks import evenly_spread
@@ -252,11 +253,10 @@ def _with_tables(network: DeepCandidateGenerationModel, tables: Sequence[Neighbo
     if not tables:
         return network
     options = replace(network.config.options, neighbours=tuple(table.options for table in tables))
-    added = DeepCandidateGenerationModel.from_config(replace(network.config, options=options))
     of_tables = {
         f"neighbours.{number}.{name}": values
         for number, table in enumerate(tables)
         for name, values in table.state_dict().items()
     }
-    added.load_state_dict({**network.state_dict(), **of_tables})
-    return added.to(network.embedding.weight.device).eval().requires_grad_(requires_grad=False)
+    config = replace(network.config, options=options)
+    return build_network(DeepCandidateGenerationModel.from_config, config, {**network.state_dict(), **of_tables})

@@ -16,17 +16,19 @@ from torch.nn import functional as F
 
 from winnow.evaluation.rank_figures import rank_figures
 from winnow.evaluation.ranks import candidate_ranks
+from winnow.history import RaggedRows
 from winnow.logs.rollback import sample_examples
 from winnow.logs.side_values import SideValues
 from winnow.logs.split import LogSplit, held_back
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.item_parts import AttributePart
-from winnow.networks.options import AttributeShape, CandidateOptions
+from winnow.networks.options import AttributeShape, CandidateConfig, CandidateOptions
+from winnow.networks.tower import Dropout, dropout_of
 from winnow.networks.watch_features import UNKNOWN_CODE, quantile_edges
 from winnow.training.losses import LogitMemory, full_softmax_loss, sampled_softmax_loss
 from winnow.training.negatives import MixedSampler, NegativeSampler
 from winnow.training.presets import CandidateSettings
-from winnow.training.rollback_chunks import ChunkBatch, RollbackChunks, example_ages
+from winnow.training.rollback_chunks import ChunkBatch, RollbackChunks, example_ages, time_span
 from winnow.training.run_context import RunContext
 from winnow.training.shuffled_copies import at_positions, positions_of_copies
 
@@ -55,30 +57,30 @@ class CandidateTrainee:
         `sides` are the values of `attribute_columns`, `parts` those of `new_items_by`.
         """
         item_count, seed, device = len(watch_counts), context.seed, context.device
-        self.network = DeepCandidateGenerationModel(
-            item_count,
-            settings.embedding_dim,
-            settings.hidden_dim,
-            settings.n_hidden_layers,
-            seed,
-            _complete_options(settings, split, sides, parts),
+        self.settings = settings
+        self._context = context
+        self._training = split.training
+        self.network = self._build_network(
+            CandidateConfig(
+                item_count,
+                settings.embedding_dim,
+                settings.hidden_dim,
+                settings.n_hidden_layers,
+                seed,
+                self._complete_options(sides, parts),
+            )
         ).to(device)
         if self.network.attributes is not None:
             self.network.attributes.fill([torch.from_numpy(side.values) for side in sides])
         self._part_values = [torch.from_numpy(side.values).to(device) for side in parts]
         # Watches that this network does not learn to predict, bool [N]: the examples of ranking.
-        self.held_back = held_back(split.training, settings.held_back_share, seed=seed)
-        self._training = split.training
-        self._ages_N = example_ages(split.training) if settings.options.example_age else None
-        self.settings = settings
+        self.held_back = self._hold_back()
+        self._ages_N = example_ages(split.training, self._time_span()) if settings.options.example_age else None
         self._validation = split.validation
-        self._context = context
         self._positions_M, self._chunks = self._cut(0)
         self._watch_counts = watch_counts
         self._logits = LogitMemory()
-        self._sampled = settings.softmax == "sampled" or (
-            settings.softmax == "auto" and item_count > FULL_SOFTMAX_ITEM_LIMIT
-        )
+        self._sampled = samples_softmax(settings, item_count)
         self.optimizers = self._build_optimizers()
         self.steps_per_epoch = -(-len(self._chunks) // settings.chunks_per_batch)
 
@@ -86,18 +88,17 @@ class CandidateTrainee:
         """Yield one step per batch of chunks, in a new order every epoch."""
         if self.settings.shuffled_copies:
             self._positions_M, self._chunks = self._cut(epoch)
-        order = np.random.default_rng([self._context.seed, epoch]).permutation(len(self._chunks))
         sampler = (MixedSampler if self.settings.negatives == "mixed" else NegativeSampler)(
             torch.from_numpy(self._watch_counts),
             sample_count=self.settings.negative_count,
             generator=torch.Generator().manual_seed(self._context.seed + epoch),
         )
         sampled_N = self._sample(epoch)
-        for batch in np.array_split(order, self.steps_per_epoch):
+        for batch in self._batches(epoch, len(self._chunks)):
             chunks = self._chunks.batch(batch)
             if sampled_N is not None:
                 chunks = replace(chunks, labelled=chunks.labelled & sampled_N[self._positions_M[chunks.targets]])
-            example_count = int(chunks.labelled.sum())
+            example_count = self._count_examples(chunks)
             if example_count:
                 yield self._loss(chunks, sampler), example_count
 
@@ -128,6 +129,26 @@ class CandidateTrainee:
                 for table, own_part in zip(tables, own_parts, strict=True):
                     table.copy_(own_part)
 
+    def _build_network(self, config: CandidateConfig) -> DeepCandidateGenerationModel:
+        return DeepCandidateGenerationModel.from_config(config)
+
+    def _complete_options(self, sides: Sequence[SideValues], parts: Sequence[SideValues]) -> CandidateOptions:
+        return complete_options(self.settings, self._training.weights, sides, parts)
+
+    def _hold_back(self) -> NDArray[np.bool_]:
+        return held_back(len(self._training.rows), self.settings.held_back_share, seed=self._context.seed)
+
+    def _time_span(self) -> tuple[int, int]:
+        return time_span(self._training)
+
+    def _batches(self, epoch: int, chunk_count: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the chunks of each step of an epoch, int64 [B]."""
+        order = np.random.default_rng([self._context.seed, epoch]).permutation(chunk_count)
+        yield from np.array_split(order, self.steps_per_epoch)
+
+    def _count_examples(self, chunks: ChunkBatch) -> int:
+        return int(chunks.labelled.sum())
+
     def _cut(self, epoch: int) -> tuple[NDArray[np.int64], RollbackChunks]:
         """Return the chunks of an epoch, and which training watch each of their M watches is, int64 [M]."""
         rng = np.random.default_rng([self._context.seed, epoch, self.settings.shuffled_copies])
@@ -146,34 +167,39 @@ class CandidateTrainee:
         limit = self.settings.examples_per_user
         if not limit:
             return None
-        rng = np.random.default_rng([self._context.seed, epoch, limit])
-        users, positions = sample_examples(self._training, ~self.held_back, limit, rng)
-        sampled_N = np.zeros(len(self.held_back), dtype=np.bool_)
-        sampled_N[self._training.offsets[users] + positions] = True
-        return sampled_N
+        return self._sample_watches(limit, np.random.default_rng([self._context.seed, epoch, limit]))
+
+    def _sample_watches(self, limit: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+        return sampled_watches(self._training, ~self.held_back, limit, rng)
 
     def _loss(self, chunks: ChunkBatch, sampler: NegativeSampler | MixedSampler) -> Tensor:
         rows_BS = self._to_device(chunks.rows)
         labelled_BC = self._to_device(chunks.labelled)
         targets_N = rows_BS[:, self.settings.history_length :][labelled_BC]
-        precision, device = self._context.precision, self._context.device
+        precision = self._context.precision
         kept_I = self._draw_kept()
-        with torch.autocast(device.type, dtype=precision, enabled=precision is not torch.float32):
+        with torch.autocast(self._context.device.type, dtype=precision, enabled=precision is not torch.float32):
             user_NH = self._user_vectors(chunks, rows_BS, labelled_BC, kept_I)
         user_NH = user_NH.to(precision)
         if self._sampled:
-            negatives_S, log_expected_counts_S = (tensor.to(device) for tensor in sampler.draw(targets_N))
-            if not self.settings.log_q:
-                log_expected_counts_S = torch.zeros_like(log_expected_counts_S)
-            targets_NH, negatives_SH = (
-                self._item_vectors(rows, kept_I).to(user_NH.dtype) for rows in (targets_N, negatives_S)
-            )
-            return sampled_softmax_loss(
-                user_NH, targets_NH, targets_N, negatives_SH, negatives_S, log_expected_counts_S
-            )
+            return self._sampled_loss(user_NH, targets_N, sampler, kept_I)
         excluded_NI = self._watched_before(chunks, labelled_BC) if self.settings.exclude_watched else None
         items_IH = self._item_vectors(None, kept_I)
         return full_softmax_loss(user_NH, items_IH.to(user_NH.dtype), targets_N, excluded_NI, self._logits)
+
+    def _sampled_loss(
+        self, user_NH: Tensor, targets_N: Tensor, sampler: NegativeSampler | MixedSampler, kept_I: Tensor | None
+    ) -> Tensor:
+        negatives_S, log_expected_counts_S = self._draw_negatives(targets_N, sampler)
+        targets_NH, negatives_SH = (
+            self._item_vectors(rows, kept_I).to(user_NH.dtype) for rows in (targets_N, negatives_S)
+        )
+        return sampled_softmax_loss(user_NH, targets_NH, targets_N, negatives_SH, negatives_S, log_expected_counts_S)
+
+    def _draw_negatives(self, targets_N: Tensor, sampler: NegativeSampler | MixedSampler) -> tuple[Tensor, Tensor]:
+        """Return the negatives of a step, and what their logits are lowered by: see NegativeSampler.draw."""
+        negatives_S, log_expected_counts_S = (tensor.to(targets_N.device) for tensor in sampler.draw(targets_N))
+        return negatives_S, log_expected_counts_S if self.settings.log_q else torch.zeros_like(log_expected_counts_S)
 
     def _draw_kept(self) -> Tensor | None:
         """Draw the items whose own parts count in a step, 0 or 1, float [I]; None where items have no parts."""
@@ -200,7 +226,7 @@ class CandidateTrainee:
     def _user_vectors(self, chunks: ChunkBatch, rows_BS: Tensor, labelled_BC: Tensor, kept_I: Tensor | None) -> Tensor:
         bags = self.network.bags
         assert bags is not None  # noqa: S101 - the settings' history_length is a number
-        watched_BSE = F.embedding(rows_BS, self.network.embedding.weight, sparse=self._sampled)
+        watched_BSE = self._watched_vectors(rows_BS)
         if self.network.parts is not None and kept_I is not None:
             own = watched_BSE.flatten(0, 1)
             watched_BSE = self._with_parts(own, self.network.parts.embedding, rows_BS.flatten(), kept_I)
@@ -210,7 +236,7 @@ class CandidateTrainee:
             codes_BSF = self._withhold(self._to_device(chunks.codes))
             watched_BSE = watched_BSE + bags.code_vectors(codes_BSF)
         if self.network.attributes is not None:
-            attributes_BSA = self.network.attributes(rows_BS.flatten()).view(*rows_BS.shape, -1)
+            attributes_BSA = self.network.attributes(rows_BS.flatten()).unflatten(0, rows_BS.shape)
             watched_BSE = torch.cat([watched_BSE, attributes_BSA], dim=2)
         watched_BSE = watched_BSE * self._to_device(chunks.present).unsqueeze(-1)
         lengths_BC = self._to_device(chunks.history_lengths)
@@ -219,13 +245,23 @@ class CandidateTrainee:
         ages_N = None
         if self._ages_N is not None:
             ages_N = self._to_device(self._ages_N[self._positions_M[chunks.targets]])[labelled_BC]
-        return self.network.user_vectors_of_summaries(summaries_N, self.settings.dropout, ages_N)
+        return self.network.user_vectors_of_summaries(summaries_N, self._dropout(), ages_N)
+
+    def _watched_vectors(self, rows_BS: Tensor) -> Tensor:
+        return F.embedding(rows_BS, self.network.embedding.weight, sparse=self._sampled)
+
+    def _dropout(self) -> Dropout | None:
+        return dropout_of(self.settings.dropout)
 
     def _withhold(self, codes_BSF: Tensor) -> Tensor:
         """Hide a feature of some chunks, as if from a caller who does not know it."""
-        shape = len(codes_BSF), 1, codes_BSF.shape[2]
-        withheld = torch.rand(shape, device=codes_BSF.device) < self.settings.feature_dropout
-        return codes_BSF.masked_fill(withheld, UNKNOWN_CODE)
+        draws_BF = self._draw_of_chunks(len(codes_BSF), codes_BSF.shape[2])
+        withheld_B1F = (draws_BF < self.settings.feature_dropout).unsqueeze(1)
+        return codes_BSF.masked_fill(withheld_B1F, UNKNOWN_CODE)
+
+    def _draw_of_chunks(self, chunk_count: int, feature_count: int) -> Tensor:
+        """Return random numbers in [0, 1) for the chunks of a step, float [B, F]."""
+        return torch.rand(chunk_count, feature_count, device=self._context.device)
 
     def _watched_before(self, chunks: ChunkBatch, labelled_BC: Tensor) -> Tensor:
         watched = self._chunks.watched_before(chunks)
@@ -266,13 +302,34 @@ class CandidateTrainee:
         return [torch.optim.Adam(groups, betas=betas, fused=True)]
 
 
-def _complete_options(
-    settings: CandidateSettings, split: LogSplit, sides: Sequence[SideValues], parts: Sequence[SideValues]
+def sampled_watches(
+    histories: RaggedRows, eligible_N: NDArray[np.bool_], limit: int, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Draw up to `limit` of the eligible watches of each user, bool [N]; see sample_examples."""
+    users, positions = sample_examples(histories, eligible_N, limit, rng)
+    sampled_N = np.zeros(len(eligible_N), dtype=np.bool_)
+    sampled_N[histories.offsets[users] + positions] = True
+    return sampled_N
+
+
+def samples_softmax(settings: CandidateSettings, item_count: int) -> bool:
+    """Say whether the softmax is over a sample of the items."""
+    return settings.softmax == "sampled" or (settings.softmax == "auto" and item_count > FULL_SOFTMAX_ITEM_LIMIT)
+
+
+def complete_options(
+    settings: CandidateSettings,
+    weights_N: NDArray[np.float32],
+    sides: Sequence[SideValues],
+    parts: Sequence[SideValues],
 ) -> CandidateOptions:
-    """Return the settings' options with what only the data can say: the ranges of weights, the sizes of attributes."""
+    """Return the settings' options with what only the data can say: the ranges of weights, the sizes of attributes.
+
+    `weights_N` are those of all training watches.
+    """
     history = settings.options.history
     if history.watch_features is not None:
-        weight_edges = quantile_edges(split.training.weights, settings.weight_range_count)
+        weight_edges = quantile_edges(weights_N, settings.weight_range_count)
         history = replace(history, watch_features=replace(history.watch_features, weight_edges=weight_edges))
     return replace(settings.options, history=history, attributes=_shapes(sides), parts=_shapes(parts))
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,6 +28,59 @@ class EpochLog:
     epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int | None = None
     best_score: list[float] = field(default_factory=list)
+
+
+class CheckpointStore(Protocol):
+    """Where the states of the networks of a run are kept."""
+
+    def load(
+        self, name: str, *, network: nn.Module, optimizers: Sequence[torch.optim.Optimizer], identity: str
+    ) -> tuple[EpochLog, dict[str, Tensor]] | None:
+        """Restore the network of this name as `load_checkpoint` does; None where there is no checkpoint of it."""
+
+    def save(
+        self,
+        name: str,
+        *,
+        network: nn.Module,
+        best: Mapping[str, Tensor],
+        optimizers: Sequence[torch.optim.Optimizer],
+        log: EpochLog,
+        identity: str,
+    ) -> None:
+        """Write the state of the network of this name as `save_checkpoint` does."""
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """A file for each network."""
+
+    directory: Path
+
+    def load(
+        self, name: str, *, network: nn.Module, optimizers: Sequence[torch.optim.Optimizer], identity: str
+    ) -> tuple[EpochLog, dict[str, Tensor]] | None:
+        """See CheckpointStore.load."""
+        path = self._path(name)
+        if not path.exists():
+            return None
+        return load_checkpoint(path, network=network, optimizers=optimizers, identity=identity)
+
+    def save(
+        self,
+        name: str,
+        *,
+        network: nn.Module,
+        best: Mapping[str, Tensor],
+        optimizers: Sequence[torch.optim.Optimizer],
+        log: EpochLog,
+        identity: str,
+    ) -> None:
+        """See CheckpointStore.save."""
+        save_checkpoint(self._path(name), network=network, best=best, optimizers=optimizers, log=log, identity=identity)
+
+    def _path(self, name: str) -> Path:
+        return self.directory / f"{name}.safetensors"
 
 
 def save_checkpoint(

@@ -3,6 +3,7 @@
 Shape legend: B held-out watches, U users.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from winnow.evaluation.ranks import chain_logits, corrected_ranks
 from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
-from winnow.networks.recalibration import CorrectionFactors
+from winnow.networks.recalibration import WHOLE_CORRECTION, CorrectionFactors, scale_correction
 
 # Shares of each part of the correction that are tried, all combinations; the least correction first.
 SHARES = (0.0, 0.25, 0.5, 1.0)
@@ -43,7 +44,32 @@ def fit_correction(
     of_factors = corrected_ranks(
         candidate_network, ranking_network, validation, candidate_count=candidate_count, factors=factors
     )
-    means = [means_of_users(gains(ranks), validation.users) for ranks in of_factors]
+    return best_correction(factors, of_factors, validation.users)
+
+
+def use_correction(
+    candidate_network: DeepCandidateGenerationModel,
+    ranking_network: DeepRankingModel,
+    validation: HeldOut,
+    *,
+    candidate_count: int,
+) -> CorrectionFactors:
+    """Make the network use as much of its correction of the candidates' order as validates best; return how much.
+
+    Without matching there is nothing to correct, and all is used.
+    """
+    if ranking_network.matching is None:
+        return WHOLE_CORRECTION
+    factors = fit_correction(candidate_network, ranking_network, validation, candidate_count=candidate_count).factors
+    scale_correction(ranking_network, factors, 0.0)
+    return factors
+
+
+def best_correction(
+    factors: Sequence[CorrectionFactors], of_factors: Sequence[Ranks], users: NDArray[np.int64]
+) -> Correction:
+    """Choose among factors, NO_CORRECTION first, by the ranks of the watches of `users` with each of them."""
+    means = [means_of_users(gains(ranks), users) for ranks in of_factors]
     # Among equals the first.
     best = int(np.argmax([mean_U.mean() for mean_U in means]))
     if not larger_than_noise(means[best] - means[0]):

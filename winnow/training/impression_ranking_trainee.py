@@ -20,6 +20,7 @@ from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.options import MatchingOptions, RankingOptions
 from winnow.networks.ranking import DeepRankingModel
 from winnow.networks.recalibration import rescale
+from winnow.networks.tower import dropout_of
 from winnow.training.losses import click_loss, watch_time_loss
 from winnow.training.presets import ImpressionSettings
 from winnow.training.ranking_network import ranking_network_over
@@ -128,7 +129,7 @@ class ImpressionRankingTrainee:
         logits_N = self.network.logits(
             *pack_impressions(self.network, impressions, None),
             columns_NC=None if self._columns_NC is None else self._columns_NC[torch.from_numpy(batch)],
-            dropout=self.settings.dropout,
+            dropout=dropout_of(self.settings.dropout),
         )
         return self._objective(logits_N, impressions)
 

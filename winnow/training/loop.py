@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from winnow.training.checkpoint import EpochLog, load_checkpoint, save_checkpoint
+from winnow.training.checkpoint import CheckpointFiles, CheckpointStore, EpochLog
 from winnow.training.presets import CandidateSettings, ImpressionSettings, RankingSettings
 from winnow.training.progress import training_progress
 from winnow.training.run_context import RunContext
@@ -57,20 +57,20 @@ class Trainee(Protocol):
         """
 
 
-def train(trainee: Trainee, context: RunContext) -> EpochLog:
+def train(trainee: Trainee, context: RunContext, store: CheckpointStore | None = None) -> EpochLog:
     """Train for the epochs of the settings, at most, then leave the epoch that validated best in `trainee.network`.
 
     Epoch 0 is the network before training, where the trainee counts it. The state is written to a checkpoint after
-    every epoch. Resuming from it gives the same result as a run that was never interrupted. Raises CheckpointError
-    where the checkpoint is of other data or settings, and OSError where it cannot be written.
+    every epoch: in `store` or, without one, in a file. Resuming from it gives the same result as a run that was never
+    interrupted. Raises CheckpointError where the checkpoint is of other data or settings, and OSError where it cannot
+    be written.
     """
     epochs, identity = trainee.settings.epochs, context.identity(trainee.settings)
-    checkpoint = context.checkpoints / f"{trainee.name}.safetensors"
+    store = CheckpointFiles(context.checkpoints) if store is None else store
     log, best = EpochLog(), dict[str, Tensor]()
-    if context.resume and checkpoint.exists():
-        log, best = load_checkpoint(
-            checkpoint, network=trainee.network, optimizers=trainee.optimizers, identity=identity
-        )
+    if context.resume:
+        found = store.load(trainee.name, network=trainee.network, optimizers=trainee.optimizers, identity=identity)
+        log, best = found or (log, best)
     first_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in trainee.optimizers]
     total_steps = epochs * trainee.steps_per_epoch
     with torch.random.fork_rng(), training_progress(context.console, f"{trainee.name} network") as progress:
@@ -106,8 +106,8 @@ def train(trainee: Trainee, context: RunContext) -> EpochLog:
             if score > log.best_score:
                 log.best_epoch, log.best_score = epoch + 1, score
                 best = {name: tensor.clone() for name, tensor in trainee.network.state_dict().items()}
-            save_checkpoint(
-                checkpoint,
+            store.save(
+                trainee.name,
                 network=trainee.network,
                 best=best,
                 optimizers=trainee.optimizers,

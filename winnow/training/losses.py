@@ -115,7 +115,8 @@ def candidate_list_loss(logits: Tensor, positive_weights_N: Tensor, negative_wei
     counts = torch.cat([torch.ones_like(logits[:, :1]), negative_weights_NS], dim=1)
     log_shares_N = logits[:, 0] - (logits + counts.log()).logsumexp(dim=1)
     logistic, order = (terms * weights).sum(), -(log_shares_N * positive_weights_N).sum()
-    return (LOGISTIC_WEIGHT * logistic + order) / len(logits)
+    # Of no examples, the loss is zero.
+    return (LOGISTIC_WEIGHT * logistic + order) / max(len(logits), 1)
 
 
 def click_loss(logits_N: Tensor, clicked_N: Tensor) -> Tensor:

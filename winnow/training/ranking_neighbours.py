@@ -36,7 +36,8 @@ def add_neighbours(
     """Return the network with the tables that order the candidates best on validation, and the weight of each table.
 
     The tables may be others than those of the candidate network, whose weights are those that are tried first; one of
-    weight 0 is left out. The network has to add the logit of the candidate network: see Matching.
+    weight 0 is left out. It shares its weights with `ranking_network`, which has to add the logit of the candidate
+    network: see Matching.
     """
     device = ranking_network.embedding.weight.device
     tables = {name: table.to(device) for name, table in tables.items()}

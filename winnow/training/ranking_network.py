@@ -1,12 +1,13 @@
 """The ranking network that training begins with: it reads histories as a candidate network does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.neighbours import Neighbours
 from winnow.networks.options import RankingOptions
 from winnow.networks.ranking import DeepRankingModel
+from winnow.release.models.loader import build_network
 
 TABLES = "matching.neighbours."
 
@@ -19,15 +20,16 @@ def ranking_network_over(
     n_hidden_layers: int,
     seed: int,
     options: RankingOptions,
+    build: Callable[..., DeepRankingModel] = DeepRankingModel,
 ) -> DeepRankingModel:
     """Return a network of these options, but with the history options of the candidate network.
 
     With `matching`, whose network has the candidate network's config, it contains the candidate network, and its own
     embeddings and bags are initially copies of that network's. Its embedding_dim has to be the same then. Without
-    `matching` they are drawn from `seed`.
+    `matching` they are drawn from `seed`. `build` is called as the network's class is.
     """
     read = candidate_network.config.options
-    network = DeepRankingModel(
+    network = build(
         candidate_network.n_items,
         embedding_dim,
         hidden_dim,
@@ -44,7 +46,7 @@ def ranking_network_over(
 
 
 def with_neighbours(network: DeepRankingModel, tables: Sequence[Neighbours]) -> DeepRankingModel:
-    """Return the trained network with these tables, and no others, added to its logit.
+    """Return the trained network with these tables, and no others, added to its logit. It shares its weights.
 
     One that does not add the logit of a candidate network stays as it is.
     """
@@ -54,12 +56,11 @@ def with_neighbours(network: DeepRankingModel, tables: Sequence[Neighbours]) -> 
     options = replace(
         network.config.options, matching=replace(matching, neighbours=tuple(table.options for table in tables))
     )
-    changed = DeepRankingModel.from_config(replace(network.config, options=options))
     weights = {name: values for name, values in network.state_dict().items() if not name.startswith(TABLES)}
     of_tables = {
         f"{TABLES}{number}.{name}": values
         for number, table in enumerate(tables)
         for name, values in table.state_dict().items()
     }
-    changed.load_state_dict({**weights, **of_tables})
-    return changed.to(network.embedding.weight.device).eval().requires_grad_(requires_grad=False)
+    config = replace(network.config, options=options)
+    return build_network(DeepRankingModel.from_config, config, {**weights, **of_tables})

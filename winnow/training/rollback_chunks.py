@@ -58,11 +58,10 @@ class RollbackChunks:
         self._codes_NF = None if features is None else _codes(histories, features)
         self._chunk_length = chunk_length
         self._history_length = history_length
-        # A list of a single watch has no target with a history.
-        chunk_counts = np.where(self._lengths > 1, -(-self._lengths // chunk_length), 0)
-        self._users = np.repeat(np.arange(len(histories)), chunk_counts)
-        firsts = np.cumsum(chunk_counts) - chunk_counts
-        self._starts = (np.arange(len(self._users)) - np.repeat(firsts, chunk_counts)) * chunk_length
+        counts = chunk_counts(self._lengths, chunk_length)
+        self._users = np.repeat(np.arange(len(histories)), counts)
+        firsts = np.cumsum(counts) - counts
+        self._starts = (np.arange(len(self._users)) - np.repeat(firsts, counts)) * chunk_length
 
     def __len__(self) -> int:
         """The number of chunks."""
@@ -115,6 +114,12 @@ def _codes(histories: RaggedRows, features: WatchFeatures) -> NDArray[np.unsigne
     return codes_NF
 
 
+def chunk_counts(lengths: NDArray[np.int64], chunk_length: int) -> NDArray[np.int64]:
+    """Return how many chunks histories of these lengths are cut into, int64 [B]."""
+    # A list of a single watch has no target with a history.
+    return np.where(lengths > 1, -(-lengths // chunk_length), 0)
+
+
 def _first_watches(histories: RaggedRows) -> NDArray[np.bool_]:
     """Say of each watch whether it is its user's first one of the item, bool [N]."""
     first_N = np.ones(len(histories.rows), dtype=np.bool_)
@@ -128,15 +133,21 @@ def _first_watches(histories: RaggedRows) -> NDArray[np.bool_]:
     return first_N
 
 
-def example_ages(training: WatchHistories) -> NDArray[np.float32]:
+def time_span(training: WatchHistories) -> tuple[int, int]:
+    """Return the times of the earliest and the latest watch, in seconds since 1970; 0 and 0 without watches."""
+    times = training.timestamps
+    return (int(times.min()), int(times.max())) if len(times) else (0, 0)
+
+
+def example_ages(training: WatchHistories, span: tuple[int, int] | None = None) -> NDArray[np.float32]:
     """Return the age of each watch as a share of the log's time span, float32 [N]: 0 for the latest watch.
 
-    All timestamps must be known. The network is told the age of an example, so that it does not learn the average
-    popularity over the whole span (paper, section 3.3).
+    All timestamps must be known; `span` is from the earliest to the latest watch of the log, None if these are all. The
+    network is told the age of an example, so that it does not learn the average popularity over the whole span (paper,
+    section 3.3).
     """
-    latest = training.timestamps.max(initial=0)
-    span_seconds = max(int(latest - training.timestamps.min(initial=latest)), 1)
+    earliest, latest = time_span(training) if span is None else span
     ages = np.empty(len(training.timestamps), dtype=np.float32)
     for block in slices(len(ages)):
-        ages[block] = (latest - training.timestamps[block]) / span_seconds
+        ages[block] = (latest - training.timestamps[block]) / max(latest - earliest, 1)
     return ages

@@ -27,6 +27,8 @@ from winnow.logs.trending import trending_items
 from winnow.release.models.writer import ReleaseContents, write_release
 from winnow.release.reader import Release
 from winnow.training.automatic import Choice
+from winnow.training.distributed.processes import Processes
+from winnow.training.distributed.supported import check_supported
 from winnow.training.plan import describe, plan_on_impressions, plan_on_watches
 from winnow.training.presets import TrainingSettings
 from winnow.training.publishing import Publish, compare_on_validation
@@ -74,6 +76,7 @@ def run(
     publish: Publish = "not-worse",
     choose: Callable[[LogStatistics], Choice] | None = None,
     start: Release | None = None,
+    processes: Processes | None = None,
 ) -> RunResult:
     """Train both networks, measure them and write a release. With a log of impressions, ranking learns from that.
 
@@ -84,6 +87,9 @@ def run(
     or the best baseline is better beyond noise.
 
     `start` is an earlier release whose weights training on watches begins with: see WarmStart.
+
+    `processes` are those that train together, see winnow.training.distributed; None is this one alone. All but the
+    first raise ShareDone where the first goes on alone.
 
     `attribute_types` are types of columns of the items file, see `read_items`; the others are inferred, and all are
     printed.
@@ -138,8 +144,12 @@ def run(
         for line in choice.decisions:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     if split is not None:
-        _check_writable(paths)
-        if not context.continues:
+        if processes is not None:
+            check_supported(settings, len(interactions.vocabulary), warm_start=start is not None)
+        _check_writable(paths.checkpoints)
+        if processes is None or processes.rank == 0:
+            _check_writable(paths.releases)
+        if processes is None and not context.continues:
             planned = plan_on_watches(split, len(interactions.vocabulary), sides, settings, context)
             console.print(describe(planned), highlight=False)
         facts = None
@@ -147,17 +157,27 @@ def run(
             counts = split.watch_counts(len(interactions.vocabulary))
             popularity = (counts / counts.sum()).astype(np.float32)
             facts = read_item_facts(paths.items, interactions.vocabulary, popularity, paths.log_format)
-        trained = train_on_watches(
-            split,
-            len(interactions.vocabulary),
-            sides,
-            settings,
-            context,
-            parts=parts,
-            facts=facts,
-            start=None if start is None else WarmStart.of(start, interactions.vocabulary, codes),
-        )
+        if processes is None:
+            trained = train_on_watches(
+                split,
+                len(interactions.vocabulary),
+                sides,
+                settings,
+                context,
+                parts=parts,
+                facts=facts,
+                start=None if start is None else WarmStart.of(start, interactions.vocabulary, codes),
+            )
+        else:
+            # Only here: it takes a second to import.
+            from winnow.training.distributed.train_together import train_together
+
+            trained = train_together(
+                split, interactions.user_ids, len(interactions.vocabulary), sides, settings, context, processes
+            )
     else:
+        if processes is not None:
+            raise ValueError("several processes cannot learn from impressions together: train on them in one process")
         learning = settings.impressions
         if learning is None or paths.impressions is None:
             raise ValueError("the settings do not say how to learn from impressions")
@@ -172,7 +192,7 @@ def run(
             console.print(f"impressions: {remark}", markup=False, soft_wrap=True)
         impressions_sha256 = log.fingerprint
         facts = read_item_facts(paths.items, interactions.vocabulary, log.popularity, paths.log_format)
-        _check_writable(paths)
+        _check_writable(paths.checkpoints, paths.releases)
         context = context.also_from(log.fingerprint)
         if not context.continues:
             planned = plan_on_impressions(log, facts, sides, settings.candidate, learning, context)
@@ -209,9 +229,9 @@ def run(
     return RunResult(release_id=release_id, figures=trained.figures, verdict=verdict, current=current)
 
 
-def _check_writable(paths: RunPaths) -> None:
+def _check_writable(*directories: Path) -> None:
     """Fail before hours of training, not after them."""
-    for directory in (paths.checkpoints, paths.releases):
+    for directory in directories:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass

@@ -1,7 +1,6 @@
 """Trains both networks on watches: the candidate network, then the ranking network on the candidates it returns."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +17,19 @@ from winnow.history import RaggedRows, WatchHistories
 from winnow.logs.items_file import facts_fingerprint
 from winnow.logs.side_values import SideValues
 from winnow.logs.split import LogSplit
+from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.neighbours import Neighbours
+from winnow.networks.ranking import DeepRankingModel
 from winnow.networks.recalibration import WHOLE_CORRECTION, scale_correction
 from winnow.training.candidate_neighbours import add_to_candidates
 from winnow.training.candidate_trainee import CandidateTrainee
-from winnow.training.correction import shift_to_hits
+from winnow.training.checkpoint import EpochLog
+from winnow.training.correction import shift_to_hits, use_correction
 from winnow.training.loop import train
 from winnow.training.neighbour_tables import neighbour_tables
 from winnow.training.presets import TrainingSettings
 from winnow.training.ranking_neighbours import add_neighbours
+from winnow.training.ranking_network import with_neighbours
 from winnow.training.run_context import RunContext
 from winnow.training.trained_networks import (
     SAMPLE_COUNT,
@@ -40,7 +43,6 @@ from winnow.training.watch_ranking_trainee import WatchRankingTrainee
 
 # Validation watches that the last few numbers are fitted on: all logits of their candidates are in memory at once.
 FITTED_COUNT = 50_000
-NO_TABLES: Mapping[str, Neighbours] = MappingProxyType({})
 
 
 def train_on_watches(
@@ -80,22 +82,49 @@ def train_on_watches(
     if start is not None:
         start.of_ranking(ranking.network, context.console)
     ranking_epochs = train(ranking, context)
+    return finish(
+        split,
+        item_count,
+        settings,
+        context,
+        candidate_network=candidate.network,
+        ranking_network=ranking.network,
+        epochs={"candidate": candidate_epochs, "ranking": ranking_epochs},
+        rivals=rivals,
+    )
+
+
+def finish(
+    split: LogSplit,
+    item_count: int,
+    settings: TrainingSettings,
+    context: RunContext,
+    *,
+    candidate_network: DeepCandidateGenerationModel,
+    ranking_network: DeepRankingModel,
+    epochs: Mapping[str, EpochLog],
+    rivals: Mapping[str, Recommender] | None = None,
+) -> TrainedNetworks:
+    """Fit what is fitted on validation beside the epochs, and measure the networks and their rivals."""
     count = settings.ranking.candidate_count
     rivals = learn_rivals(split, item_count, context.console) if rivals is None else rivals
     fitted_on = split.validation.slice(0, min(FITTED_COUNT, len(split.validation)))
-    candidate_network, candidate_neighbours, tables = candidate.network, None, NO_TABLES
-    if settings.ranking.neighbours and (counted := neighbour_tables(rivals, split.training, item_count)):
-        added = add_to_candidates(candidate.network, counted, fitted_on, candidate_count=count)
-        candidate_network, tables, candidate_neighbours = added.network, added.tables, added.as_json()
+    candidate_neighbours, tables = None, dict[str, Neighbours]()
+    if settings.ranking.neighbours:
+        tables = neighbour_tables(rivals, split.training, item_count)
+    if tables:
+        added = add_to_candidates(candidate_network, tables, fitted_on, candidate_count=count)
+        candidate_network, tables, candidate_neighbours = added.network, dict(added.tables), added.as_json()
         context.console.print(f"candidate network: {added.in_words()}", soft_wrap=True)
-        ranking.take_neighbours(candidate_network)
-    factors = ranking.use_correction()
+        # Ranking is trained without them: in the log that they are counted in, they know the targets.
+        ranking_network = with_neighbours(ranking_network, candidate_network.neighbours.tables)
+    factors = use_correction(candidate_network, ranking_network, split.validation, candidate_count=count)
     context.console.print(
         f"ranking network: of its correction of the candidates' order, {factors.tower:g} of the tower's part and "
         f"{factors.successions:g} of that by successions are used",
         soft_wrap=True,
     )
-    ranking_network, neighbour_weights = ranking.network, dict[str, float]()
+    neighbour_weights = dict[str, float]()
     if settings.ranking.matching:
         ranking_network, neighbour_weights = add_neighbours(
             candidate_network, ranking_network, tables, fitted_on, candidate_count=count
@@ -104,6 +133,7 @@ def train_on_watches(
         context.console.print(f"ranking network: weights of neighbours: {shown or 'none'}", soft_wrap=True)
         shift = shift_to_hits(candidate_network, ranking_network, fitted_on, candidate_count=count)
         scale_correction(ranking_network, WHOLE_CORRECTION, shift)
+    watch_counts = split.watch_counts(item_count)
     of_rivals = rival_ranks(rivals, split, item_count)
     ranks = {
         part: {
@@ -116,7 +146,7 @@ def train_on_watches(
     return TrainedNetworks(
         candidate_network=candidate_network,
         ranking_network=ranking_network,
-        epochs={"candidate": candidate_epochs, "ranking": ranking_epochs},
+        epochs=epochs,
         figures={part: _figures(of_part, split.held_out[part].users) for part, of_part in ranks.items()},
         max_training_timestamp=int(split.training.timestamps.max(initial=0)),
         sample_histories=samples.last(settings.candidate.history_length),

@@ -3,7 +3,7 @@
 Shape legend: N examples, K candidates per example, S sampled negatives per example.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -22,13 +22,12 @@ from winnow.networks.features.registry import FEATURES
 from winnow.networks.matching import Matching
 from winnow.networks.options import MatchingOptions, RankingOptions, SuccessionOptions
 from winnow.networks.ranking import DeepRankingModel
-from winnow.networks.recalibration import WHOLE_CORRECTION, CorrectionFactors, scale_correction
 from winnow.networks.successions import MATCHING_FEATURE, Successions
 from winnow.training.correction import Correction, fit_correction
 from winnow.training.losses import candidate_list_loss
 from winnow.training.negatives import WatchedItems
 from winnow.training.presets import RankingSettings
-from winnow.training.ranking_network import ranking_network_over, with_neighbours
+from winnow.training.ranking_network import ranking_network_over
 from winnow.training.run_context import RunContext
 from winnow.training.succession_counts import SuccessionTable, count_successions, some_users
 
@@ -66,26 +65,20 @@ class WatchRankingTrainee:
         examples. Where none of them has a history, all watches are examples.
         """
         seed, device = context.seed, context.device
+        self._candidate_network = candidate_network
+        self.settings = settings
         self._training = split.training
-        with_history = np.ones_like(held_back)
-        with_history[split.training.offsets[:-1][split.training.lengths > 0]] = False
-        self._examples = held_back if (held_back & with_history).any() else with_history
+        self._examples = eligible_examples(split.training, held_back)
+        self._seed = seed
+        self._device = device
         table = None
         if settings.matching and settings.latest_count:
-            table = count_successions(
-                *some_users(split.training, ~held_back, COUNTED_WATCHES, seed=seed),
-                candidate_network.n_items,
-                successors_per_item=settings.successors_per_item,
-            )
-        self.network = build_ranking_network(candidate_network, settings, table, seed=seed).to(device)
+            table = self._count_successions(held_back)
+        self.network = self._build_network(table).to(device)
         # Before training, the order is that of the candidates.
         self.counts_untrained = settings.matching
         self._watched = WatchedItems(split.training, candidate_network.n_items, device)
-        self._candidate_network = candidate_network
-        self.settings = settings
         self._validation = split.validation
-        self._seed = seed
-        self._device = device
         self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.Adam(
                 [parameter for parameter in self.network.parameters() if parameter.requires_grad],
@@ -113,6 +106,14 @@ class WatchRankingTrainee:
         for batch in np.array_split(order, self.steps_per_epoch):
             yield self._loss(users[batch], positions[batch]), len(batch)
 
+    def _count_successions(self, held_back: NDArray[np.bool_]) -> SuccessionTable:
+        return successions_in(
+            self._training, held_back, self._candidate_network.n_items, self.settings, seed=self._seed
+        )
+
+    def _build_network(self, table: SuccessionTable | None) -> DeepRankingModel:
+        return build_ranking_network(self._candidate_network, self.settings, table, seed=self._seed)
+
     def validate(self) -> Mapping[str, float]:
         """Return the figures of the whole chain, NDCG@10 first: ranking is there to put the target at the top.
 
@@ -121,25 +122,6 @@ class WatchRankingTrainee:
         ranks = self._fit().ranks if self.settings.matching else self._chain_ranks()
         found = rank_figures(ranks, self._validation.users)
         return {name: found[name] for name in ("ndcg_at_10", "hr_at_10", "mrr")}
-
-    def take_neighbours(self, candidate_network: DeepCandidateGenerationModel) -> None:
-        """Go on with the candidate network that Neighbours were added to: they become part of this network's logit.
-
-        Training is better off without them: in the log that they are counted in, they know the targets.
-        """
-        self._candidate_network = candidate_network
-        self.network = with_neighbours(self.network, candidate_network.neighbours.tables)
-
-    def use_correction(self) -> CorrectionFactors:
-        """Make the network use as much of its correction of the candidates' order as validates best; return how much.
-
-        Without matching there is nothing to correct, and all is used.
-        """
-        if not self.settings.matching:
-            return WHOLE_CORRECTION
-        factors = self._fit().factors
-        scale_correction(self.network, factors, 0.0)
-        return factors
 
     def _fit(self) -> Correction:
         count = self.settings.candidate_count
@@ -157,17 +139,24 @@ class WatchRankingTrainee:
         weights_N = torch.full((len(users),), settings.positive_weight, device=self._device)
         if settings.weighted:
             weights_N *= torch.from_numpy(self._training.weights[at_targets]).to(self._device)
-        candidates_NK = top_candidates(self._candidate_network, watched, candidate_count=settings.candidate_count)
+        candidates_NK = self._top_candidates(watched)
         # The target, if it was returned, and a sample of the list, in which all that the user watches, the target
         # included, gets the weight 0: what is watched a little later is no worse than the target.
         returned_N = (candidates_NK == targets_N.unsqueeze(1)).any(dim=1)
-        drawn_NS = torch.randint(candidates_NK.shape[1], (len(users), settings.negative_count), device=self._device)
+        drawn_NS = self._draw_places(len(users), candidates_NK.shape[1])
         negatives_NS = candidates_NK.gather(1, drawn_NS)
         negative_weights_NS = (~self._watched.among(users, negatives_NS)).float()
         negative_weights_NS *= candidates_NK.shape[1] / settings.negative_count
         scored = torch.cat([targets_N.unsqueeze(1), negatives_NS], dim=1)
         logits = self._logits(watched, scored)
         return candidate_list_loss(logits, weights_N * returned_N, negative_weights_NS)
+
+    def _top_candidates(self, watched: RaggedRows) -> Tensor:
+        return top_candidates(self._candidate_network, watched, candidate_count=self.settings.candidate_count)
+
+    def _draw_places(self, example_count: int, list_length: int) -> Tensor:
+        """Draw the places, in the lists of candidates, of the negatives of each example, int64 [N, S]."""
+        return torch.randint(list_length, (example_count, self.settings.negative_count), device=self._device)
 
     def _sample(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         return sample_examples(self._training, self._examples, self.settings.examples_per_user, rng)
@@ -178,13 +167,20 @@ class WatchRankingTrainee:
     ) -> None:
         """Give the features of the candidates of some examples the mean 0 and the deviation 1."""
         watched = visible_before(self._training, users, positions)
-        candidates_NK = top_candidates(self._candidate_network, watched, candidate_count=self.settings.candidate_count)
+        candidates_NK = self._top_candidates(watched)
         requests = self.network.pack(watched), rectangle(candidates_NK)
         features = successions.features(*requests, matching.network.candidate_logits(*requests))
+        features = self._of_all_examples(features)
         successions.feature_means.copy_(features.mean(dim=0))
         successions.feature_scales.copy_(features.std(dim=0).clamp_min(SMALLEST_SCALE))
         # The level of softmax logits is arbitrary: begin where the probabilities of the candidates sum to about one.
-        successions.output.bias.fill_(-float(features[:, MATCHING_FEATURE].view_as(candidates_NK).logsumexp(1).mean()))
+        successions.output.bias.fill_(
+            -float(features[:, MATCHING_FEATURE].view(-1, candidates_NK.shape[1]).logsumexp(1).mean())
+        )
+
+    def _of_all_examples(self, features: Tensor) -> Tensor:
+        """Return the features of all examples, of which `features` has those that are computed here."""
+        return features
 
     @torch.inference_mode()
     def _fit_features(
@@ -192,8 +188,7 @@ class WatchRankingTrainee:
     ) -> None:
         """Learn the quantiles of the features from the candidates of some examples."""
         watched = visible_before(self._training, users, positions)
-        candidates_NK = top_candidates(self._candidate_network, watched, candidate_count=self.settings.candidate_count)
-        requests = self.network.pack(watched), rectangle(candidates_NK)
+        requests = self.network.pack(watched), rectangle(self._top_candidates(watched))
         features.quantiles.fit(features.raw(*requests, self.network.candidate_network))
 
     def _logits(self, watched: RaggedRows, scored: Tensor) -> Tensor:
@@ -205,14 +200,33 @@ class WatchRankingTrainee:
         return logits_N.view_as(scored)
 
 
+def successions_in(
+    training: RaggedRows, held_back: NDArray[np.bool_], item_count: int, settings: RankingSettings, *, seed: int
+) -> SuccessionTable:
+    """Count what follows what, but not what is held back, bool [N]; of many users, in the histories of some."""
+    return count_successions(
+        *some_users(training, ~held_back, COUNTED_WATCHES, seed=seed),
+        item_count,
+        successors_per_item=settings.successors_per_item,
+    )
+
+
+def eligible_examples(training: RaggedRows, held_back: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the watches that are examples, bool [N]: those held back, or all with a history where none of them has."""
+    with_history = np.ones_like(held_back)
+    with_history[training.offsets[:-1][training.lengths > 0]] = False
+    return held_back if (held_back & with_history).any() else with_history
+
+
 def build_ranking_network(
     candidate_network: DeepCandidateGenerationModel,
     settings: RankingSettings,
     table: SuccessionTable | None,
     *,
     seed: int,
+    build: Callable[..., DeepRankingModel] = DeepRankingModel,
 ) -> DeepRankingModel:
-    """Return the network that training begins with.
+    """Return the network that training begins with. `build` is called as the network's class is.
 
     Raises ValueError where the settings have `matching` and another embedding_dim than the candidate network, and for
     a feature that only impressions have.
@@ -232,6 +246,7 @@ def build_ranking_network(
         options=RankingOptions(
             matching=_matching(candidate_network, settings, table), features=checked_features(settings.features)
         ),
+        build=build,
     )
     if network.matching is None:
         return network

@@ -14,9 +14,9 @@ from winnow.evaluation.rank_figures import NOT_FOUND, Ranks, gains
 from winnow.evaluation.ranks import candidate_ranks, chain_logits, chain_ranks, corrected_ranks
 from winnow.logs.split import HeldOut, LogSplit
 from winnow.networks.candidate import DeepCandidateGenerationModel
-from winnow.networks.recalibration import NO_CORRECTION, WHOLE_CORRECTION, scale_correction
+from winnow.networks.recalibration import NO_CORRECTION, WHOLE_CORRECTION, CorrectionFactors, scale_correction
 from winnow.training.candidate_trainee import CandidateTrainee
-from winnow.training.correction import fit_correction, possible_factors, shift_to_hits
+from winnow.training.correction import fit_correction, possible_factors, shift_to_hits, use_correction
 from winnow.training.loop import train
 from winnow.training.presets import RankingSettings
 from winnow.training.watch_ranking_trainee import WatchRankingTrainee
@@ -42,13 +42,17 @@ def both(network: DeepCandidateGenerationModel, trainee: WatchRankingTrainee, pa
         return candidate_ranks(network, part), chain_ranks(network, trainee.network, part, candidate_count=COUNT)
 
 
+def used(network: DeepCandidateGenerationModel, trainee: WatchRankingTrainee, split: LogSplit) -> CorrectionFactors:
+    return use_correction(network, trainee.network, split.validation, candidate_count=COUNT)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_where_there_is_nothing_to_learn_the_candidates_order_is_not_made_worse(seed: int, tmp_path: Path) -> None:
     """Within a group, the next watch is drawn at random: the candidate network knows the groups."""
     split = LogSplit.leave_last_out(planted_histories(seed))
     network, trainee = trainees(split, tmp_path, candidate_epochs=8, seed=seed)
     train(trainee, context_in(tmp_path, seed=seed))
-    factors = trainee.use_correction()
+    factors = used(network, trainee, split)
     by_candidates, by_chain = both(network, trainee, split.validation)
     assert gains(by_chain).mean() >= gains(by_candidates).mean() - 1e-9
     by_candidates, by_chain = both(network, trainee, split.test)
@@ -64,7 +68,7 @@ def test_where_there_is_much_to_learn_the_chain_gains(tmp_path: Path) -> None:
     split = LogSplit.leave_last_out(planted_successions(1, share=0.8))
     network, trainee = trainees(split, tmp_path, candidate_epochs=0, ranking=replace(SETTINGS, learning_rate=0.03))
     train(trainee, context_in(tmp_path))
-    assert trainee.use_correction().successions > 0
+    assert used(network, trainee, split).successions > 0
     by_candidates, by_chain = both(network, trainee, split.test)
     assert gains(by_chain).mean() > gains(by_candidates).mean() + 0.2
 
@@ -74,7 +78,7 @@ def test_a_training_that_only_harms_does_not_make_the_order_worse(tmp_path: Path
     harmful = replace(SETTINGS, learning_rate=3.0, examples_per_user=1, epochs=1, negative_count=1)
     network, trainee = trainees(split, tmp_path, candidate_epochs=3, ranking=harmful)
     train(trainee, context_in(tmp_path))
-    trainee.use_correction()
+    used(network, trainee, split)
     by_candidates, by_chain = both(network, trainee, split.validation)
     assert gains(by_chain).mean() >= gains(by_candidates).mean() - 1e-9
 
@@ -92,7 +96,7 @@ def test_factors_are_what_scaling_the_network_gives(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found[-1], chain_ranks(network, trainee.network, validation, candidate_count=COUNT))
     fitted = fit_correction(network, trainee.network, validation, candidate_count=COUNT)
     np.testing.assert_array_equal(fitted.ranks, found[factors.index(fitted.factors)])
-    assert trainee.use_correction() == fitted.factors
+    assert used(network, trainee, split) == fitted.factors
     scaled = chain_ranks(network, trainee.network, validation, candidate_count=COUNT)
     np.testing.assert_array_equal(scaled, fitted.ranks)
 

@@ -69,7 +69,7 @@ def test_a_sample_takes_no_watch_twice_and_no_first_one(lengths: list[int], exam
 
 def test_what_is_held_back_is_seen_and_not_predicted() -> None:
     histories = numbered([9, 5])
-    targets = ~held_back(histories, 0.4, seed=1)
+    targets = ~held_back(len(histories.rows), 0.4, seed=1)
     chunks = RollbackChunks(histories, chunk_length=3, history_length=2, targets=targets)
     batch = chunks.batch(np.arange(len(chunks)))
     predicted = batch.rows[:, 2:][batch.labelled]

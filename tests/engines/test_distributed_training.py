@@ -1,0 +1,182 @@
+"""Training by real processes that talk by gloo: the same losses as in one process, whatever happens to one of them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.unit.training.planted import write_planted_log
+from winnow.release.reader import current_release_id, open_release
+from winnow.serving.local_stack import free_port
+
+pytestmark = pytest.mark.engines
+
+SETTINGS = """
+min_item_count = 1
+precision = "float32"
+[candidate]
+softmax = "sampled"
+embedding_dim = 16
+hidden_dim = 16
+negative_count = 16
+epochs = {epochs}
+chunk_length = 4
+chunks_per_batch = 16
+held_back_share = 0.2
+{candidate}
+[ranking]
+embedding_dim = 16
+examples_per_batch = 32
+candidate_count = 20
+negative_count = 8
+"""
+# Much more than rounding, and much less than what a different draw does.
+TOLERANCE = 1e-4
+
+
+def command(directory: Path, name: str, *options: str) -> list[str]:
+    return [
+        "train",
+        "--interactions", str(directory / "log.csv"),
+        *(["--items", str(directory / "items.csv")] if (directory / "items.csv").exists() else []),
+        "--settings", str(directory / "settings.toml"),
+        "--preset", "demo",
+        "--publish", "always",
+        "--releases", str(directory / name),
+        "--checkpoints", str(directory / f"{name}-checkpoints"),
+        *options,
+    ]  # fmt: skip
+
+
+def settings_in(directory: Path, candidate: str = "", epochs: int = 3) -> None:
+    (directory / "settings.toml").write_text(SETTINGS.format(candidate=candidate, epochs=epochs))
+
+
+def train_alone(directory: Path) -> None:
+    arguments = command(directory, "alone")
+    subprocess.run([sys.executable, "-m", "winnow", *arguments], check=True, capture_output=True, timeout=120)
+
+
+def torchrun(count: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "--master-port",
+                str(free_port("127.0.0.1")), "-m", "winnow"]  # fmt: skip
+    return subprocess.run([*launcher, *arguments], capture_output=True, text=True, timeout=200, check=False)
+
+
+def losses(releases: Path) -> dict[str, list[float]]:
+    training = open_release(releases / current_release_id(releases)).manifest.training
+    return {name: [epoch["loss"] for epoch in epochs] for name, epochs in training["epochs"].items()}
+
+
+def figures(releases: Path) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
+    found: Mapping[str, Mapping[str, Mapping[str, float]]]
+    found = open_release(releases / current_release_id(releases)).manifest.figures
+    return found
+
+
+def assert_same_training(directory: Path, name: str, *, tolerance: float = TOLERANCE) -> None:
+    expected, found = losses(directory / "alone"), losses(directory / name)
+    for network in ("candidate", "ranking"):
+        assert found[network] == pytest.approx(expected[network], abs=tolerance, rel=0)
+        assert len(set(found[network])) == len(found[network])
+    for stage in ("candidate", "chain"):
+        of_stage = figures(directory / name)["test"][stage]
+        assert of_stage == pytest.approx(figures(directory / "alone")["test"][stage], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        'negatives = "mixed"\nexamples_per_user = 5\n[candidate.options]\ntied_tables = true',
+        'attribute_columns = ["group"]\n[candidate.options]\nexample_age = true\nattribute_dim = 4',
+    ],
+)
+def test_two_processes_train_as_one_does_with_half_of_the_rows_each(candidate: str, tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    lines = [f"item {row},Title {row},{row % 2}" for row in range(40)]
+    (tmp_path / "items.csv").write_text("\n".join(["item_id,title,group", *lines]) + "\n")
+    settings_in(tmp_path, candidate)
+    train_alone(tmp_path)
+    result = torchrun(2, command(tmp_path, "together"))
+    assert result.returncode == 0, result.stderr
+    assert "2 processes: rows of each table 20, 20; peak memory" in result.stdout
+    # Only the first process prints.
+    assert result.stdout.count("candidate network, epoch 3 of 3") == 1
+    assert_same_training(tmp_path, "together")
+
+
+def start_process(rank: int, count: int, port: int, arguments: list[str]) -> subprocess.Popen[str]:
+    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
+    return subprocess.Popen(
+        [sys.executable, "-m", "winnow", *arguments],
+        env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def test_where_one_process_dies_the_other_says_so_and_three_continue(tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    settings_in(tmp_path, epochs=12)
+    train_alone(tmp_path)
+    port = free_port("127.0.0.1")
+    processes = [start_process(rank, 2, port, command(tmp_path, "together")) for rank in range(2)]
+    try:
+        deadline = time.monotonic() + 100
+        while not list((tmp_path / "together-checkpoints").glob("candidate-[1-9]*.sharded")):
+            assert all(process.poll() is None for process in processes)
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        processes[1].send_signal(signal.SIGKILL)
+        _, error = processes[0].communicate(timeout=60)
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert processes[0].returncode == 1
+    assert re.search("process 0 of 2: another process of the training has ended", error)
+    assert "Traceback" not in error
+    assert not list((tmp_path / "together").iterdir())
+    [checkpoint] = (tmp_path / "together-checkpoints").glob("candidate-*.sharded")
+    finished = len(json.loads((checkpoint / "log.json").read_text())["log"]["epochs"])
+    assert 1 <= finished < 12
+    result = torchrun(3, command(tmp_path, "together", "--resume"))
+    assert result.returncode == 0, result.stderr
+    assert f"epoch {finished} of 12" not in result.stdout
+    assert f"epoch {finished + 1} of 12" in result.stdout
+    assert "3 processes: rows of each table 14, 14, 12;" in result.stdout
+    assert_same_training(tmp_path, "together")
+
+
+def test_processes_with_few_users_or_none_take_part(tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    kept = [line for line in (tmp_path / "log.csv").read_text().splitlines() if re.match(r"user_id|user [013],", line)]
+    (tmp_path / "log.csv").write_text("\n".join(kept) + "\n")
+    settings_in(tmp_path)
+    train_alone(tmp_path)
+    result = torchrun(4, command(tmp_path, "together"))
+    assert result.returncode == 0, result.stderr
+    # The steps of Adam on a handful of examples are as large where a gradient is nothing but rounding.
+    assert_same_training(tmp_path, "together", tolerance=1e-3)
+    evaluated = subprocess.run(
+        [sys.executable, "-m", "winnow", "evaluate", "--interactions", str(tmp_path / "log.csv"),
+         "--release", str(tmp_path / "together" / current_release_id(tmp_path / "together"))],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert evaluated.returncode == 0, evaluated.stderr
+
+
+def test_what_processes_cannot_train_together_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    settings_in(tmp_path, "shuffled_copies = 1")
+    result = torchrun(2, command(tmp_path, "together"))
+    assert result.returncode == 1
+    assert "shuffled_copies: several processes cannot train on copies of histories" in result.stderr
+    assert not (tmp_path / "together").exists()
+    assert not (tmp_path / "together-checkpoints").exists()
