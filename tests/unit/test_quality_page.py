@@ -1,4 +1,4 @@
-"""Every table of figures in docs/quality.md shows what docs/quality.json or docs/ablations.json holds.
+"""Every table of figures in docs/quality*.md shows what docs/quality.json or docs/ablations.json holds.
 
 A comment above each table names the source of its figures:
 
@@ -80,12 +80,12 @@ class Table:
                     yield row[0], heading, cell
 
 
-TABLES = [Table(*found) for found in TABLE.findall((DOCS / "quality.md").read_text())]
+TABLES = [Table(*found) for page in sorted(DOCS.glob("quality*.md")) for found in TABLE.findall(page.read_text())]
 
 
 def tables_of(source: str) -> list[Table]:
     found = [table for table in TABLES if table.source == source]
-    assert found, f"no table of docs/quality.md names {source}"
+    assert found, f"no table of docs/quality*.md names {source}"
     return found
 
 
