@@ -220,7 +220,9 @@ class InvertedLists:
         share_near_B = counts_L[near_BP].sum(axis=1) / np.maximum(self._sizes_L[near_BP].sum(axis=1), 1)
         sparseness_B = share / np.maximum(share_near_B, 1 / total)
         scanned = MATCHES_PER_SCANNED_ROW * probe_count * total / len(counts_L)
-        return np.asarray(scanned * share**MATCHES_EXPONENT * np.maximum(sparseness_B, np.maximum(sparseness_B, 1e-9) ** -0.5))
+        return np.asarray(
+            scanned * share**MATCHES_EXPONENT * np.maximum(sparseness_B, np.maximum(sparseness_B, 1e-9) ** -0.5)
+        )
 
 
 def _trained(sample_NW: NDArray[np.float32], list_count: int) -> tuple[Any, Any]:
