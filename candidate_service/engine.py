@@ -25,6 +25,7 @@ from winnow.milvus.index import MilvusIndex
 from winnow.milvus.record import CollectionRecord
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.folded_history import FoldedUserVectors
+from winnow.networks.packed import pack
 from winnow.queries import Candidates, Restriction, RetrievalQuery
 from winnow.release.golden import GoldenRequests, check_scores
 from winnow.release.golden_filters import GoldenMismatchError
@@ -112,6 +113,7 @@ class EngineRetriever:
         self._network = network
         self._user_vectors = FoldedUserVectors(network) if device.type == "cpu" else network.user_vectors
         self._index = index
+        self._device = device
         self._run = run
         schema, fields = record.schema_of_filters, record.fields
 
@@ -152,19 +154,37 @@ class EngineRetriever:
 
         Called in another thread than the event loop's.
         """
-        counts = golden.candidates.lengths.astype(np.int32)
-        query = RetrievalQuery(histories=golden.histories, counts=counts, exclusions=golden.histories)
-        _check("the engine", self._retrieve(query), golden.candidates, golden.candidate_scores)
+        self._compare("the engine", golden, golden.candidates, golden.candidate_scores, "")
         if golden.filter:
-            filtered = golden.filtered_candidates
-            restriction = Restriction(filter=golden.filter)
-            query = RetrievalQuery(
-                histories=golden.histories,
-                counts=np.maximum(filtered.lengths, 1).astype(np.int32),
-                exclusions=golden.histories,
-                restrictions=dict.fromkeys(range(len(golden.histories)), restriction),
-            )
-            _check("the engine, under a filter,", self._retrieve(query), filtered, golden.filtered_scores)
+            who = "the engine, under a filter,"
+            self._compare(who, golden, golden.filtered_candidates, golden.filtered_scores, golden.filter)
+
+    def _compare(
+        self, who: str, golden: GoldenRequests, wanted: RaggedRows, scores: NDArray[np.float32], canonical: str
+    ) -> None:
+        allowed = None
+        if self._network.neighbours:
+            # The engine knows nothing of neighbours, and its best are others: it is asked for these rows' logits.
+            allowed, scores = wanted, scores - self._of_neighbours(golden, wanted)
+        restrictions = {
+            position: Restriction(filter=canonical, allowed=None if allowed is None else allowed[position])
+            for position in range(len(wanted))
+        }
+        query = RetrievalQuery(
+            histories=golden.histories,
+            counts=np.maximum(wanted.lengths, 1).astype(np.int32),
+            exclusions=golden.histories,
+            restrictions={position: restriction for position, restriction in restrictions.items() if restriction},
+        )
+        _check(who, self._retrieve(query), wanted, scores)
+
+    @torch.inference_mode()
+    def _of_neighbours(self, golden: GoldenRequests, wanted: RaggedRows) -> NDArray[np.float32]:
+        """What the tables of the release add to the logit of each row."""
+        candidates = pack(wanted, self._device)
+        nothing = torch.zeros(len(wanted.rows), device=self._device)
+        histories = self._network.pack(golden.histories)
+        return self._network.neighbours.add(nothing, histories, candidates).cpu().numpy()
 
     def _retrieve(self, query: RetrievalQuery) -> Candidates:
         async def search() -> Candidates:

@@ -1,4 +1,4 @@
-"""Candidate generation of one release: histories -> user vectors -> index."""
+"""Candidate generation of one release: histories -> user vectors -> index, and what neighbours add."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,8 +13,11 @@ from winnow.history import NO_ROWS, RaggedRows, Rows
 from winnow.index import restricted
 from winnow.index.exact import ExactIndex
 from winnow.index.protocol import CandidateIndex
+from winnow.index.raised import with_raised
+from winnow.index.restricted import SelectionOf
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.folded_history import FoldedUserVectors
+from winnow.networks.packed import pack
 from winnow.queries import Candidates, Restriction, RetrievalQuery
 from winnow.release.golden import GoldenRequests, check_scores
 from winnow.release.golden_filters import GoldenMismatchError, check_filters
@@ -63,6 +66,7 @@ class Retriever(ComputedModel[RetrievalQuery, Candidates]):
         self._selections = selections(attributes, index, filter_cache_bytes)
         self._device = device
         self._exact_index = ExactIndex(network.item_vectors_IH, retired)
+        self._retired = retired
         self._on_full_scans = on_full_scans
 
     @classmethod
@@ -107,19 +111,32 @@ class Retriever(ComputedModel[RetrievalQuery, Candidates]):
 
     @torch.inference_mode()
     def retrieve(self, query: RetrievalQuery) -> Candidates:
-        """Return the best candidates of each query, best first, with their logits."""
-        user_BH = self._user_vectors(self._network.pack(query.histories))
-        return restricted.search(self._index, user_BH, query, self._selections.get_here)
+        """Return the best candidates of each query, best first, with the network's scores."""
+        return self._search(self._index, query, self._selections.get_here)
 
     @torch.inference_mode()
     def retrieve_exactly(self, query: RetrievalQuery) -> Candidates:
         """Return what `retrieve` would if all items were scanned; from any thread."""
-        user_BH = self._user_vectors(self._network.pack(query.histories))
-        return restricted.search(
+        return self._search(
             self._exact_index,
-            user_BH,
             query,
             lambda canonical: self._exact_index.select(compile_canonical(canonical, self._attributes)),
+        )
+
+    def _search(self, index: CandidateIndex, query: RetrievalQuery, selection_of: SelectionOf) -> Candidates:
+        histories = self._network.pack(query.histories)
+        user_BH = self._user_vectors(histories)
+        found = restricted.search(index, user_BH, query, selection_of)
+        if not self._network.neighbours:
+            return found
+        return with_raised(
+            found,
+            self._network.neighbours.item_scores(histories).lists(len(query)),
+            user_BH,
+            self._network.item_vectors_IH,
+            query,
+            retired=self._retired,
+            selection_of=selection_of,
         )
 
     async def prepare(self, query: RetrievalQuery) -> None:
@@ -140,7 +157,7 @@ class Retriever(ComputedModel[RetrievalQuery, Candidates]):
 
     def check_golden(self, golden: GoldenRequests) -> None:
         """Raise GoldenMismatchError unless the golden requests are answered as when the release was made."""
-        check_scores("candidate network", golden.candidate_scores, self._logits(golden))
+        check_scores("candidate network", golden.candidate_scores, self._scores(golden))
         counts = golden.candidates.lengths.astype(np.int32)
         query = RetrievalQuery(histories=golden.histories, counts=counts, exclusions=golden.histories)
         found = self.retrieve(query)
@@ -166,12 +183,14 @@ class Retriever(ComputedModel[RetrievalQuery, Candidates]):
             raise GoldenMismatchError(f"index: it finds {share:.0%} of the golden candidates under a filter")
 
     @torch.inference_mode()
-    def _logits(self, golden: GoldenRequests) -> NDArray[np.float32]:
-        """The network's logit of each golden candidate, without the index."""
-        user_BH = self._user_vectors(self._network.pack(golden.histories))
-        rows_N = torch.from_numpy(golden.candidates.rows).to(self._device)
-        query_N = torch.from_numpy(np.repeat(np.arange(len(user_BH)), golden.candidates.lengths)).to(self._device)
-        return (user_BH[query_N] * self._network.item_vectors_IH[rows_N]).sum(dim=1).cpu().numpy()
+    def _scores(self, golden: GoldenRequests) -> NDArray[np.float32]:
+        """The network's score of each golden candidate, without the index."""
+        histories, candidates = self._network.pack(golden.histories), pack(golden.candidates, self._device)
+        logits_N = (
+            self._user_vectors(histories)[candidates.list_of_each_row()]
+            * self._network.item_vectors_IH[candidates.rows.long()]
+        ).sum(dim=1)
+        return self._network.neighbours.add(logits_N, histories, candidates).cpu().numpy()
 
 
 def _share_found(wanted: RaggedRows, found: RaggedRows) -> float:

@@ -17,7 +17,8 @@ from winnow.catalogue.trending import TrendingItems
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import RaggedRows
 from winnow.networks.candidate import DeepCandidateGenerationModel
-from winnow.networks.options import AttributeShape, CandidateOptions, HistoryOptions, RankingOptions
+from winnow.networks.neighbours import Neighbours
+from winnow.networks.options import AttributeShape, CandidateOptions, HistoryOptions, NeighbourOptions, RankingOptions
 from winnow.networks.ranking import DeepRankingModel
 from winnow.release.models.writer import ReleaseContents, write_release
 from winnow.release.reader import describe_file, digest_of_files
@@ -76,23 +77,26 @@ def write_random_release(
     ranking: RankingOptions = PLAIN_RANKING,
     with_attributes: bool = True,
     takes_new_items: bool = False,
+    neighbours: tuple[NeighbourOptions, ...] = (),
 ) -> str:
     """Write a release of untrained networks and return its id. Row 0 is the most popular item.
 
     `history` is how both networks read histories; `ranking` are the ranking network's other options. If it
-    `takes_new_items`, the candidate network has attribute parts.
+    `takes_new_items`, the candidate network has attribute parts. `neighbours` are the tables of the candidate network.
     """
     rng = np.random.default_rng(seed)
     attributes = attributes_of(item_count) if with_attributes else Attributes({}, item_count)
     codes = new_item_codes(attributes) if takes_new_items else NO_CODES
     shapes = tuple(AttributeShape(value_count=code.value_count, values_per_item=1) for code in codes.parts)
-    options = CandidateOptions(history=history, parts=shapes)
+    options = CandidateOptions(history=history, parts=shapes, neighbours=neighbours)
     candidate_network = DeepCandidateGenerationModel(item_count, 12, 8, 2, seed, options)
     ranking_network = DeepRankingModel(item_count, 12, 8, 2, seed + 1, replace(ranking, history=history))
     for network in (candidate_network, ranking_network):
         for name, weights in network.named_parameters():
             if "code_" in name or name.startswith("parts."):  # what begins as zeros or ones would show no mistake
                 torch.nn.init.normal_(weights, generator=torch.Generator().manual_seed(seed))
+    for table in candidate_network.neighbours.tables:
+        fill_randomly(table, rng)
     return write_release(
         releases,
         ReleaseContents(
@@ -108,6 +112,14 @@ def write_random_release(
             figures={"test": {"chain": {"hr_at_10": 0.0}}},
         ),
     )
+
+
+def fill_randomly(table: Neighbours, rng: np.random.Generator) -> None:
+    """Fill a table with neighbours, of which a third have the value 0."""
+    shape = tuple(table.rows.shape)
+    rows = np.stack([rng.permutation(table.n_items)[: shape[1]] for _ in range(shape[0])])
+    values = np.where(rng.random(shape) < 1 / 3, 0, rng.random(shape))
+    table.fill(torch.from_numpy(rows), torch.from_numpy(values), weight=float(rng.uniform(0.05, 0.5)))
 
 
 def reseal(release: Path, change: Callable[[dict[str, Any]], None] = lambda _manifest: None) -> Path:

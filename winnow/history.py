@@ -22,7 +22,7 @@ NO_ROWS.flags.writeable = False
 # The weight of a watch whose weight is unknown, and the time of one whose time is unknown.
 UNKNOWN_WEIGHT = np.float32(np.nan)
 UNKNOWN_TIME = np.iinfo(np.int64).min
-# In a log of impressions. One watch of 3e38 seconds would outweigh all others; milliseconds taken for seconds are found too.
+# One watch of 3e38 seconds would outweigh all others of a log. Milliseconds taken for seconds are found, too.
 LONGEST_WATCH_SECONDS = 7 * 86_400
 
 

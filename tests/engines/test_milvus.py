@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.conftest import stack_settings
 from tests.end_to_end.test_filters import FILTERS
@@ -24,12 +25,15 @@ from tests.unit.release.test_derivation import NEW_COUNT, derive, some_changes
 from winnow.catalogue.filters.checker import read_filter
 from winnow.client import DegradationStep, WinnowClient
 from winnow.history import RaggedRows, WatchHistories
+from winnow.index.choose import recall_of_each
+from winnow.index.exact import ExactIndex
 from winnow.milvus.connection import EngineError, MilvusAddress
 from winnow.milvus.expressions import translate
 from winnow.milvus.filling import FILES, Filling
-from winnow.milvus.index import MilvusIndex
+from winnow.milvus.index import NO_FILTER, MilvusIndex
 from winnow.milvus.record import collection_name
 from winnow.queries import Candidates, Restriction, RetrievalQuery
+from winnow.release.models.loader import load_candidate_network
 from winnow.release.publication import point_current_at
 from winnow.release.reader import current_release_id, open_release
 from winnow.serving.local_stack import LocalStack
@@ -145,24 +149,21 @@ def test_swaps_under_traffic_keep_each_request_to_the_collection_of_its_release(
     assert {answer.release_id for answer in traffic.answers()} == {served.release_id, second}
 
 
-def test_a_release_that_milvus_does_not_hold_is_refused_and_the_old_one_stays(
-    client: WinnowClient, served: Served
+def test_a_release_that_milvus_does_not_hold_is_refused_until_it_does(
+    client: WinnowClient, served: Served, milvus: MilvusServer
 ) -> None:
     unfilled = write_random_release(served.releases, seed=5)
     time.sleep(2)
     answer = client.recommend(random_history(0))
     assert (answer.release_id, answer.degraded) == (served.release_id, False)
     service = start("candidate_service", f"--releases={served.releases}", "--port=0", "--engine=milvus",
-                    f"--engine-address={served_address(served)}")  # fmt: skip
+                    f"--engine-address={milvus.uri}")  # fmt: skip
     _, errors = service.communicate(timeout=60)
     assert service.returncode != 0
     assert f"Milvus has no collection {collection_name(unfilled)}" in errors
     assert f"winnow publish {unfilled} --engine milvus" in errors
-
-
-def served_address(served: Served) -> str:
-    [flag] = [flag for flag in served.stack._settings.flags["candidate_service"] if "address" in flag]
-    return flag.partition("=")[2]
+    assert publish(served.releases, unfilled, milvus).returncode == 0
+    wait_for(client, unfilled)
 
 
 def test_retired_items_are_never_found_and_new_ones_are(
@@ -305,5 +306,27 @@ def test_a_filter_that_matches_little_finds_all_of_it_in_an_index_of_lists(
     found = asyncio.run(search())
     assert set(found.rows[0].tolist()) == set(range(60, 5_000, 30))
     assert set(found.rows[1].tolist()) == set(range(0, 5_000, 25))
+    with address.client(10) as opened:
+        opened.drop_collection(collection_name(release_id))
+
+
+def test_the_lists_that_a_query_scans_suffice_for_short_answers_too(address: MilvusAddress, tmp_path: Path) -> None:
+    """What is searched again in all lists must not hide how little the nearest ones have."""
+    release_id = write_random_release(tmp_path, item_count=5_000)
+    release = open_release(tmp_path / release_id)
+    filling = Filling(release=release, address=address, least_recall=0.9, timeout_seconds=100, report=lambda _: None)
+    record = filling.fill()
+    network = load_candidate_network(release, torch.device("cpu"))
+    (users_BH, _) = filling._sample_users(network)
+    query = RetrievalQuery.without_histories(np.full(len(users_BH), 20, dtype=np.int32))
+
+    async def search() -> Candidates:
+        async with address.channel() as channel:
+            index = MilvusIndex(channel, address, record, 5_000)
+            deadline = asyncio.get_running_loop().time() + 30
+            return await index.search(users_BH.numpy(), query, lambda _canonical: NO_FILTER, deadline)
+
+    true = ExactIndex(network.item_vectors_IH).search(users_BH, query)
+    assert recall_of_each(asyncio.run(search()).rows, true.rows).mean() > 0.85
     with address.client(10) as opened:
         opened.drop_collection(collection_name(release_id))

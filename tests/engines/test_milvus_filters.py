@@ -152,7 +152,7 @@ def test_a_hostile_text_is_compared_and_never_read(filled: Filled, text: str) ->
     assert len(filled.found(compared[0])) < ITEM_COUNT / 2
 
 
-def test_the_longest_filters_that_are_taken_are_not_too_deep(filled: Filled) -> None:
+def test_the_longest_and_deepest_filters_that_are_taken_match_the_same_rows(filled: Filled) -> None:
     comparisons = [
         *(Comparison("text", Operator.EQUAL, Prefix(f"a{number}")) for number in range(50)),
         *(Comparison("number", Operator.EQUAL, float(number)) for number in range(40)),

@@ -13,7 +13,7 @@ class ScoreType(StrEnum):
     WATCH_SECONDS = "WATCH_SECONDS"
     """The ranking network's expected watch time if the item is shown, in seconds. No watch counts as 0."""
     CANDIDATE_LOGIT = "CANDIDATE_LOGIT"
-    """The candidate network's logit."""
+    """The candidate network's logit, plus what tables of neighbours add to it."""
     POPULARITY = "POPULARITY"
     """The item's share of all watches in the training log."""
     UNKNOWN = "UNKNOWN"

@@ -73,15 +73,29 @@ def what_ranking_adds(part: str, comparison: Comparison) -> str:
 def how_much_is_used(comparison: Comparison) -> str:
     """Say how much of the ranking network's correction the release uses; empty where it was not fitted."""
     training = comparison.release.manifest.training
-    factors, weights = training.get("correction_factors"), training.get("neighbour_weights")
+    factors = training.get("correction_factors")
     if factors is None:
         return ""
-    of_tables = ", ".join(f"{name} {weight:g}" for name, weight in (weights or {}).items())
+    of_tables = _weights_in_words(training.get("neighbour_weights"))
     return (
+        f"{_neighbours_of_candidates(training.get('candidate_neighbours'))}"
         f"Of the ranking network's correction, the chain uses {factors['tower']:g} of the tower's part and "
-        f"{factors['successions']:g} of that by successions; weights of neighbours: {of_tables or 'none'}. "
+        f"{factors['successions']:g} of that by successions; weights of neighbours: {of_tables}. "
         "All of this was chosen on validation."
     )
+
+
+def _neighbours_of_candidates(found: Mapping[str, Any] | None) -> str:
+    """Say which tables of neighbours the candidate network has and what they gain; empty where none was tried."""
+    if found is None:
+        return ""
+    without, with_them = found["validation"]["without"], found["validation"]["with"]
+    gained = ", ".join(f"{name} {without[name]:.3f} without, {with_them[name]:.3f} with them" for name in without)
+    return f"Candidate network: weights of neighbours: {_weights_in_words(found['weights'])}; on validation {gained}. "
+
+
+def _weights_in_words(weights: Mapping[str, float] | None) -> str:
+    return ", ".join(f"{name} {weight:g}" for name, weight in (weights or {}).items()) or "none"
 
 
 def what_is_retired(parts: Sequence[str], comparison: Comparison) -> str:
@@ -106,7 +120,7 @@ def as_json(parts: Sequence[str], comparison: Comparison) -> dict[str, Any]:
     """Return every figure so far with four significant digits, by part and recommender."""
     settings = comparison.release.manifest.training.get("settings", {})
     found: dict[str, Any] = {"split": comparison.log.split.description, "seed": settings.get("seed")}
-    for name in ("correction_factors", "neighbour_weights"):
+    for name in ("correction_factors", "candidate_neighbours", "neighbour_weights"):
         if (fitted := comparison.release.manifest.training.get(name)) is not None:
             found[name] = fitted
     if comparison.left_out:

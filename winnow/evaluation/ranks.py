@@ -56,19 +56,20 @@ def corrected_ranks(
     candidate_count: int,
     factors: Sequence[CorrectionFactors],
 ) -> list[Ranks]:
-    """Rank as `chain_ranks` would if the correction of the candidate logit were scaled by each of `factors`.
+    """Rank as `chain_ranks` would if the correction of the candidate score were scaled by each of `factors`.
 
-    The ranking network has to add the logit of the candidate network: see Matching. With factors of 0, the ranks are
+    The ranking network has to add the score of this candidate network: see Matching. With factors of 0, the ranks are
     those of the candidate order.
     """
     ranks: list[list[Ranks]] = [[] for _ in factors]
     for block, candidates_BK, logits_BK in ranked_blocks(candidate_network, ranking_network, held_out, candidate_count):
         requests = ranking_network.pack(block.histories), rectangle(candidates_BK)
-        matching_N = candidate_network.candidate_logits(candidate_network.pack(block.histories), requests[1])
-        matching_BK = matching_N.view_as(logits_BK)
+        of_candidates = candidate_network.pack(block.histories), requests[1]
+        matching_BK = candidate_network.candidate_scores(*of_candidates).view_as(logits_BK)
         followed_BK = torch.zeros_like(logits_BK)
         if ranking_network.matching is not None and ranking_network.matching.successions is not None:
-            followed_BK = ranking_network.matching.successions(*requests, matching_N).view_as(logits_BK)
+            plain_N = candidate_network.candidate_logits(*of_candidates)
+            followed_BK = ranking_network.matching.successions(*requests, plain_N).view_as(logits_BK)
         tower_BK = logits_BK - followed_BK - matching_BK
         for factor, of_factor in zip(factors, ranks, strict=True):
             scores_BK = matching_BK + factor.tower * tower_BK + factor.successions * followed_BK
@@ -152,7 +153,7 @@ def places_of_targets(rows_BK: NDArray[np.int64], targets_B: NDArray[np.integer]
 def top_candidates(
     network: DeepCandidateGenerationModel, histories: RaggedRows, *, candidate_count: int, retired: Rows = NO_ROWS
 ) -> Tensor:
-    """Return the rows of the largest logits among unseen items, best first, int64 [B, K].
+    """Return the rows of the largest scores among unseen items, best first, int64 [B, K].
 
     Where fewer than K unseen items are left, the list ends with seen ones; `retired` rows are in no list.
     """
@@ -187,7 +188,7 @@ def stage_ranks(
 
 
 def _scores(network: DeepCandidateGenerationModel, histories: RaggedRows) -> Tensor:
-    return network.logits(network.user_vectors(network.pack(histories)))
+    return network.scores(network.pack(histories))
 
 
 def _hide_seen(scores_BI: Tensor, seen: RaggedRows) -> Tensor:

@@ -46,5 +46,5 @@ def give_back(*arrays: NDArray[Any]) -> None:
     """Let the system take the memory of mapped arrays, which it reads again where they are used; others stay."""
     for array in arrays:
         base: object = array.base
-        if isinstance(base, mmap.mmap):
-            base.madvise(mmap.MADV_DONTNEED)
+        if isinstance(base, memoryview) and isinstance(base.obj, mmap.mmap):
+            base.obj.madvise(mmap.MADV_DONTNEED)

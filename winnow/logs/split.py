@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from winnow.history import RaggedRows, Rows, WatchHistories
 from winnow.logs.blocks import count_rows, slices
+from winnow.logs.disk_arrays import give_back
 from winnow.logs.input_table import InputFileError
 from winnow.logs.part_histories import taken
 from winnow.logs.rollback import sample_examples, visible_before
@@ -84,12 +85,14 @@ class LogSplit:
         users, of_whom = _some_users(np.flatnonzero(lengths > HELD_OUT_COUNT), most_users)
         kept = lengths.copy()
         kept[users] -= HELD_OUT_COUNT
-        return cls(
+        split = cls(
             training=taken(histories, histories.offsets[:-1], kept),
             validation=_held_out(histories, users, lengths[users] - 2),
             test=_held_out(histories, users, lengths[users] - 1),
             description=f"each user's last watch is the test, the one before it the validation{of_whom}",
         )
+        give_back(histories.rows, histories.weights, histories.timestamps)
+        return split
 
     @classmethod
     def by_time(cls, histories: WatchHistories, *, most_users: int = MOST_USERS) -> Self:
@@ -107,7 +110,7 @@ class LogSplit:
         trained_users = np.flatnonzero(before)
         validation, of_whom = _drawn(histories, ~is_earlier & (histories.timestamps < test_start), most_users)
         test, _ = _drawn(histories, histories.timestamps >= test_start, most_users)
-        return cls(
+        split = cls(
             training=taken(histories, histories.offsets[trained_users], before[trained_users]),
             validation=validation,
             test=test,
@@ -117,6 +120,8 @@ class LogSplit:
                 f"the same{of_whom}"
             ),
         )
+        give_back(histories.rows, histories.weights, histories.timestamps)
+        return split
 
 
 # By their names in the settings.

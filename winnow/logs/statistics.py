@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.history import WatchHistories
+from winnow.logs.disk_arrays import give_back
 
 # Of a larger log, all but counts and limits is found out from some users, who are drawn at random.
 JUDGED_WATCHES = 500_000
@@ -129,6 +130,8 @@ class LogStatistics:
         judged = _some_users(histories)
         repetition_count, excess, deviations = _successions(judged, item_count)
         different = np.unique(judged.weights)
+        lightest, heaviest = float(weights.min(initial=np.inf)), float(weights.max(initial=-np.inf))
+        give_back(histories.rows, histories.weights, histories.timestamps)
         return cls(
             user_count=len(counts),
             item_count=item_count,
@@ -141,8 +144,8 @@ class LogStatistics:
             weight_direction=_weight_direction(judged),
             item_direction=_item_direction(judged, item_count),
             weight_count=len(different),
-            lightest=float(weights.min(initial=np.inf)) if len(weights) else 1.0,
-            heaviest=float(weights.max(initial=-np.inf)) if len(weights) else 1.0,
+            lightest=lightest if len(weights) else 1.0,
+            heaviest=heaviest if len(weights) else 1.0,
             whole_weights=bool((different * 2 == np.round(different * 2)).all()),
         )
 

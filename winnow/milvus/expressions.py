@@ -6,7 +6,7 @@ says whether there is a value, and every comparison asks it.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -73,9 +73,9 @@ class _Translator:
             case And(terms=()):
                 return f"{ROW_FIELD} >= 0"
             case And(terms=terms):
-                return _joined("&&", [self.text(term) for term in terms])
+                return _joined("&&", map(self.text, terms))
             case Or(terms=terms):
-                return _joined("||", [self.text(term) for term in terms])
+                return _joined("||", map(self.text, terms))
             case Not(term=term):
                 return f"not ({self.text(term)})"
             case Present(attribute=name):
@@ -103,7 +103,7 @@ class _Translator:
                 return f"array_contains({field.value}, {literal(str(value))})"
         # Before it is written out as often as the longest list has texts.
         self._spend(field.capacity * len(_starts_with(places, start)))
-        return _joined("||", [_starts_with(f"{places}[{place}]", start) for place in range(field.capacity)])
+        return _joined("||", (_starts_with(f"{places}[{place}]", start) for place in range(field.capacity)))
 
     def _spend(self, characters: int) -> None:
         """Raise _TooLongError where there is no room for so many characters more."""
@@ -112,12 +112,8 @@ class _Translator:
             raise _TooLongError
 
 
-def _joined(operator: str, terms: Sequence[str]) -> str:
-    """Join terms as a balanced tree: Milvus would nest a row of them, and refuses what is nested a hundred deep."""
-    if len(terms) == 1:
-        return terms[0]
-    middle = len(terms) // 2
-    return f"({_joined(operator, terms[:middle])}) {operator} ({_joined(operator, terms[middle:])})"
+def _joined(operator: str, terms: Iterable[str]) -> str:
+    return f" {operator} ".join(f"({term})" for term in terms)
 
 
 def _present(field: AttributeField) -> str:

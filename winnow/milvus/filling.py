@@ -4,7 +4,7 @@ Shape legend: B sample users, H width of a vector.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from winnow.catalogue.filters.checker import read_filter
 from winnow.catalogue.filters.compiler import compile_canonical
 from winnow.catalogue.filters.parser import CANONICAL_LIMITS
 from winnow.history import RaggedRows, WatchHistories
-from winnow.index.choose import RECALL_DEPTH, recall_of_each
+from winnow.index.choose import RECALL_DEPTH, recall_of_each, smallest
 from winnow.index.exact import ExactIndex
 from winnow.milvus.collection import count
 from winnow.milvus.connection import EngineError, MilvusAddress
@@ -53,8 +53,9 @@ ROWS_AT_ONCE = 1_000
 # Milvus indexes a segment by itself, and makes segments of about so many bytes; a segment has so many lists at most.
 SEGMENT_BYTES = 512 * 2**20
 MAX_LISTS = 16_384
-# Beside the golden histories, so many users who have watched one item.
-SAMPLE_USERS = 100
+# Golden histories are few: of each, so many halves are taken beside it. And there are users who have watched one item.
+HALVES_OF_A_HISTORY = 15
+SINGLE_WATCH_USERS = 100
 SEARCH_SECONDS = 60.0
 
 
@@ -76,19 +77,19 @@ class Filling:
         network = load_candidate_network(self.release, torch.device("cpu"))
         items_IH = network.item_vectors_IH.detach()
         name = collection_name(self.release.release_id)
-        users_BH = self._sample_users(network)
+        users = self._sample_users(network)
         with self.address.client(self.timeout_seconds) as client:
             description = client.describe_collection(name) if client.has_collection(name) else {}
             record = read_record(description)
             if record is not None:
                 self.report(f"{name} is there already")
                 client.load_collection(name)
-                return self._verified(client, record, users_BH, items_IH)
+                return self._verified(client, record, users, items_IH)
             if description:
                 self.report(f"{name} was not filled to the end: it is filled again")
                 client.drop_collection(name)
             try:
-                return self._fill(client, name, users_BH, items_IH)
+                return self._fill(client, name, users, items_IH)
             except BaseException:
                 # Nobody searches it without its record, so it does no harm where it cannot be dropped.
                 with suppress(MilvusException, grpc.RpcError):
@@ -96,7 +97,7 @@ class Filling:
                 raise
 
     def _fill(
-        self, client: MilvusClient, name: str, users_BH: torch.Tensor, items_IH: torch.Tensor
+        self, client: MilvusClient, name: str, users: Sequence[torch.Tensor], items_IH: torch.Tensor
     ) -> CollectionRecord:
         attributes = self.release.attributes()
         fields = attribute_fields(attributes)
@@ -122,14 +123,14 @@ class Filling:
             recall_at_200=1.0,
             attributes=fields,
         )
-        return self._verified(client, record, users_BH, items_IH)
+        return self._verified(client, record, users, items_IH)
 
     def _verified(
-        self, client: MilvusClient, record: CollectionRecord, users_BH: torch.Tensor, items_IH: torch.Tensor
+        self, client: MilvusClient, record: CollectionRecord, users: Sequence[torch.Tensor], items_IH: torch.Tensor
     ) -> CollectionRecord:
         """Verify a collection and write its record down. Raises EngineError."""
         self._check_counts(client, record)
-        record = self._reached(record, users_BH, items_IH)
+        record = self._reached(record, users, items_IH)
         name = collection_name(record.release_id)
         client.alter_collection_properties(name, {RECORD_PROPERTY: record.model_dump_json()})
         return record
@@ -148,41 +149,71 @@ class Filling:
             if translated is not None and (found := count(client, name, translated)) != expected:
                 raise EngineError(f"{name}: the filter {golden.canonical[:80]} matches {found} items, not {expected}")
 
-    def _reached(self, record: CollectionRecord, users_BH: torch.Tensor, items_IH: torch.Tensor) -> CollectionRecord:
-        """Return the record with the smallest power of two of lists that finds enough. Raises EngineError."""
-        counts = np.full(len(users_BH), min(RECALL_DEPTH, record.row_count), dtype=np.int32)
-        query = RetrievalQuery.without_histories(counts)
-        true = ExactIndex(items_IH, self.release.retired()).search(users_BH, query).rows
-        recall, probe_count = 0.0, record.probe_count
-        while probe_count <= record.list_count:
-            tried = record.model_copy(update={"probe_count": probe_count})
-            found = asyncio.run(self._found(tried, users_BH.numpy(), query, len(items_IH)))
-            recall = float(recall_of_each(found, true).mean())
-            if recall >= self.least_recall:
-                self.report(f"recall@{RECALL_DEPTH} of {len(counts)} users: {recall:.3f}, with {probe_count} of "
-                            f"{record.list_count} lists")  # fmt: skip
-                return tried.model_copy(update={"recall_at_200": recall})
-            probe_count *= 2
-        raise EngineError(f"Milvus finds {recall:.1%} of the best {RECALL_DEPTH}, not {self.least_recall:.1%}")
+    def _reached(
+        self, record: CollectionRecord, users: Sequence[torch.Tensor], items_IH: torch.Tensor
+    ) -> CollectionRecord:
+        """Return the record with the fewest lists that find enough for users of every kind.
+
+        Raises EngineError where not even all lists do.
+        """
+        exact = ExactIndex(items_IH, self.release.retired())
+        depth = min(RECALL_DEPTH, record.row_count)
+        queries = [RetrievalQuery.without_histories(np.full(len(each), depth, dtype=np.int32)) for each in users]
+        true = [exact.search(users_BH, query).rows for users_BH, query in zip(users, queries, strict=True)]
+
+        def recall(probe_count: int) -> float:
+            # As if there were no further lists: those that are short are not searched again, for any count.
+            tried = record.model_copy(update={"probe_count": probe_count, "list_count": probe_count})
+            found = asyncio.run(self._found(tried, users, queries, len(items_IH)))
+            return min((float(recall_of_each(*pair).mean()) for pair in zip(found, true, strict=True)), default=1.0)
+
+        probe_count = smallest(lambda count: recall(count) >= self.least_recall, record.list_count)
+        reached = recall(probe_count)
+        if reached < self.least_recall:
+            raise EngineError(f"Milvus finds {reached:.1%} of the best {RECALL_DEPTH}, not {self.least_recall:.1%}")
+        self.report(f"recall@{RECALL_DEPTH} {reached:.3f}, with {probe_count} of {record.list_count} lists")
+        return record.model_copy(update={"probe_count": probe_count, "recall_at_200": reached})
 
     async def _found(
-        self, record: CollectionRecord, users_BH: NDArray[np.float32], query: RetrievalQuery, item_count: int
-    ) -> RaggedRows:
+        self,
+        record: CollectionRecord,
+        users: Sequence[torch.Tensor],
+        queries: Sequence[RetrievalQuery],
+        item_count: int,
+    ) -> list[RaggedRows]:
+        """Return what Milvus finds for users of each kind."""
         async with self.address.channel() as channel:
             index = MilvusIndex(channel, self.address, record, item_count, self.release.retired())
             deadline = asyncio.get_running_loop().time() + SEARCH_SECONDS
             try:
-                return (await index.search(users_BH, query, lambda _canonical: NO_FILTER, deadline)).rows
+                return [
+                    (await index.search(users_BH.numpy(), query, lambda _canonical: NO_FILTER, deadline)).rows
+                    for users_BH, query in zip(users, queries, strict=True)
+                ]
             except ServiceError as error:
                 raise EngineError(str(error)) from error
 
     @torch.inference_mode()
-    def _sample_users(self, network: DeepCandidateGenerationModel) -> torch.Tensor:
+    def _sample_users(self, network: DeepCandidateGenerationModel) -> list[torch.Tensor]:
+        """Users of two kinds, [B, H] each: with histories like the golden ones, and with a single watch."""
+        rng = np.random.default_rng(0)
         golden = self.release.golden_requests().histories
-        rows = np.random.default_rng(0).integers(0, network.n_items, SAMPLE_USERS).astype(np.int32)
-        single = WatchHistories.from_lengths(rows, np.ones(SAMPLE_USERS, dtype=np.int64))
-        users_BH: torch.Tensor = network.user_vectors(network.pack(WatchHistories.concatenate([golden, single])))
-        return users_BH.float()
+        histories = [golden]
+        for position in range(len(golden)):
+            whole = golden.slice(position, position + 1)
+            for _ in range(HALVES_OF_A_HISTORY):
+                kept = np.sort(rng.permutation(len(whole.rows))[: (len(whole.rows) + 1) // 2])
+                lengths = np.array([len(kept)])
+                histories.append(
+                    WatchHistories.from_lengths(whole.rows[kept], lengths, whole.weights[kept], whole.timestamps[kept])
+                )
+        rows = rng.integers(0, network.n_items, SINGLE_WATCH_USERS).astype(np.int32)
+        single = WatchHistories.from_lengths(rows, np.ones(len(rows), dtype=np.int64))
+        users = [
+            network.user_vectors(network.pack(some)).float() for some in (WatchHistories.concatenate(histories), single)
+        ]
+        # For a vector of zeros, all items are as good.
+        return [users_BH[users_BH.any(dim=1)] for users_BH in users if users_BH.any()]
 
 
 def _list_count(row_count: int, width: int) -> int:

@@ -8,6 +8,7 @@ from winnow.milvus.connection import EngineError, MilvusAddress
 from winnow.milvus.filling import FILES, Filling
 from winnow.milvus.record import collection_name
 from winnow.release.experiment import ExperimentError, read_experiment
+from winnow.release.manifest import MANIFEST_FILE
 from winnow.release.reader import ReleaseError, current_release_id, open_release
 
 
@@ -43,6 +44,8 @@ def publish_with_milvus(
         except ReleaseError:
             before = release_id
         make_current()
+        # Services that have refused it try again when one of its files has changed.
+        (releases / release_id / MANIFEST_FILE).touch()
     _drop_older(releases, {release_id, before}, address, keep=keep, timeout_seconds=timeout_seconds, report=report)
 
 

@@ -16,6 +16,7 @@ from winnow.networks.attribute_embeddings import AttributeEmbeddings
 from winnow.networks.example_age import ExampleAge
 from winnow.networks.history_bags import build_history_bags
 from winnow.networks.item_parts import ItemParts
+from winnow.networks.neighbours import NeighbourTables
 from winnow.networks.options import CandidateConfig, CandidateOptions
 from winnow.networks.packed import PackedTensor, average, pack_histories, pack_tensors
 from winnow.networks.tower import apply_dropout, apply_tower, build_embedding, build_tower, draws_from
@@ -33,7 +34,9 @@ class DeepCandidateGenerationModel(nn.Module):
 
     CandidateOptions add to this: HistoryBags replace the average, AttributeEmbeddings extend the embedding of each
     watch, ExampleAge shifts the summarised history in training, `skip` is a linear map beside the tower, and ItemParts
-    say what an item's rows of the two tables owe to its attributes.
+    say what an item's rows of the two tables owe to its attributes. Neighbours, which are added after the training,
+    raise the logits of some items for each history: then the candidates are those with the largest scores, which are
+    the sums.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class DeepCandidateGenerationModel(nn.Module):
             self.attributes = AttributeEmbeddings(n_items, options) if options.attributes else None
             self.example_age = ExampleAge(config.summary_dim) if options.example_age else None
         self.parts = ItemParts(config) if options.parts else None
+        self.neighbours = NeighbourTables(n_items, options.neighbours)
 
     @classmethod
     def from_config(cls, config: CandidateConfig) -> Self:
@@ -78,7 +82,7 @@ class DeepCandidateGenerationModel(nn.Module):
         An empty history is the zero vector. Raises ValueError that names the first invalid row.
         """
         histories = pack_tensors(user_histories, self.n_items, "user_histories")
-        return torch.softmax(self.logits(self.user_vectors(histories)), dim=1)
+        return torch.softmax(self.scores(histories), dim=1)
 
     def pack(self, histories: RaggedRows) -> PackedTensor:
         """Bring histories, whose rows are valid, into the form that `user_vectors` reads."""
@@ -122,3 +126,15 @@ class DeepCandidateGenerationModel(nn.Module):
         """Return the logits of some items only, [N]: list b of `candidates` is looked up for history b."""
         user_NH = F.embedding(candidates.list_of_each_row(), self.user_vectors(histories))
         return (user_NH * F.embedding(candidates.rows, self.item_vectors_IH)).sum(dim=1)
+
+    def scores(self, histories: PackedTensor) -> Tensor:
+        """Return the score of every item, by which candidates are chosen: its logit and what Neighbours add, [B, I]."""
+        logits_BI = self.logits(self.user_vectors(histories))
+        if not self.neighbours:
+            return logits_BI
+        users_T, rows_T, scores_T = self.neighbours.item_scores(histories)
+        return logits_BI.index_put((users_T, rows_T), scores_T, accumulate=True)
+
+    def candidate_scores(self, histories: PackedTensor, candidates: PackedTensor) -> Tensor:
+        """Return the scores of some items only, [N]; see `candidate_logits`."""
+        return self.neighbours.add(self.candidate_logits(histories, candidates), histories, candidates)

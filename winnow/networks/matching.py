@@ -9,7 +9,7 @@ Shape legend: N candidates of all users together.
 from torch import Tensor, nn
 
 from winnow.networks.candidate import DeepCandidateGenerationModel
-from winnow.networks.neighbours import Neighbours
+from winnow.networks.neighbours import NeighbourTables
 from winnow.networks.options import MatchingOptions
 from winnow.networks.packed import PackedTensor
 from winnow.networks.successions import Successions
@@ -25,7 +25,7 @@ class Matching(nn.Module):
         self.successions = None
         if options.successions is not None:
             self.successions = Successions(options.network.n_items, options.successions)
-        self.neighbours = nn.ModuleList([Neighbours(options.network.n_items, table) for table in options.neighbours])
+        self.neighbours = NeighbourTables(options.network.n_items, options.neighbours)
 
     def forward(
         self, logits_N: Tensor, histories: PackedTensor, candidates: PackedTensor, matching_N: Tensor | None = None
@@ -40,6 +40,4 @@ class Matching(nn.Module):
             matching_N = self.network.candidate_logits(histories, candidates)
         if self.successions is not None:
             logits_N = logits_N + self.successions(histories, candidates, matching_N)
-        for neighbours in self.neighbours:
-            logits_N = logits_N + neighbours(histories, candidates)
-        return logits_N + matching_N
+        return self.neighbours.add(logits_N, histories, candidates) + matching_N

@@ -4,6 +4,7 @@ The default of every option is the notebook's network. A network keeps the confi
 release holds it as JSON, and the presets embed the options.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -74,6 +75,27 @@ class AttributeShape:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NeighbourOptions:
+    """The size of a table of items that stand beside each other in the log: see Neighbours."""
+
+    neighbour_count: int
+    """How many neighbours of each item the table holds."""
+    latest_count: int
+    """How many of the latest watches are looked up."""
+    recency_decay: float
+    """What a watch counts, as a share of what the next later one counts; 1 if all count the same."""
+    scale: float = 0.01
+    """A sum that is much smaller counts in proportion, of a much larger one its logarithm."""
+
+    def __post_init__(self) -> None:
+        _check_integers(neighbour_count=self.neighbour_count, latest_count=self.latest_count)
+        if not 0 < self.scale < math.inf:
+            raise ValueError(f"scale is {self.scale}: it has to be above zero and finite")
+        if not 0 < self.recency_decay <= 1:
+            raise ValueError(f"recency_decay is {self.recency_decay}: it lies in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CandidateOptions:
     """What the candidate network has beyond the paper's."""
 
@@ -92,6 +114,8 @@ class CandidateOptions:
     """Item attributes from which the vectors of items that come after the training are made: see ItemParts."""
     example_age: bool = False
     """Tell the network in training how old an example is: see ExampleAge."""
+    neighbours: tuple[NeighbourOptions, ...] = ()
+    """Add the sums of nearest-neighbour recommenders to the logits, one for each table: see Neighbours."""
 
     def __post_init__(self) -> None:
         _check_integers(attribute_dim=self.attribute_dim)
@@ -155,23 +179,6 @@ class SuccessionOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NeighbourOptions:
-    """The size of a table of items that stand beside each other in the log: see Neighbours."""
-
-    neighbour_count: int
-    """How many neighbours of each item the table holds."""
-    latest_count: int
-    """How many of the latest watches are looked up."""
-    recency_decay: float
-    """What a watch counts, as a share of what the next later one counts; 1 if all count the same."""
-
-    def __post_init__(self) -> None:
-        _check_integers(neighbour_count=self.neighbour_count, latest_count=self.latest_count)
-        if not 0 < self.recency_decay <= 1:
-            raise ValueError(f"recency_decay is {self.recency_decay}: it lies in (0, 1]")
-
-
-@dataclass(frozen=True, kw_only=True)
 class MatchingOptions:
     """The trained candidate network inside the ranking network: see Matching."""
 
@@ -181,7 +188,7 @@ class MatchingOptions:
     successions: SuccessionOptions | None = None
     """Correct that logit by what is known to follow the latest watches."""
     neighbours: tuple[NeighbourOptions, ...] = ()
-    """Add the sums of nearest-neighbour recommenders, one for each table."""
+    """Add the sums of nearest-neighbour recommenders, one for each table. Those of `network` are not added."""
 
     def __post_init__(self) -> None:
         if self.successions is not None and not self.adds_logit:

@@ -99,8 +99,8 @@ class RankingSettings:
     # Multiply it by the watch's weight in the log, such as the seconds watched.
     weighted: bool
     examples_per_batch: int
-    # No preset states the settings from here on. With matching: add what nearest-neighbour recommenders say, as much as
-    # validation says: see Neighbours.
+    # No preset states the settings from here on. Add what nearest-neighbour recommenders say to the candidate network
+    # and, with matching, to this one, as much as validation says: see Neighbours.
     neighbours: bool = True
     # As of the candidate network.
     patience: int = 0

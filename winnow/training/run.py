@@ -234,6 +234,7 @@ def _provenance(settings: TrainingSettings, interactions: Interactions, trained:
         "torch_version": torch.__version__,
         "epochs": {network: log.epochs for network, log in trained.epochs.items()},
         "best_epochs": {network: log.best_epoch for network, log in trained.epochs.items()},
+        "candidate_neighbours": trained.candidate_neighbours and dict(trained.candidate_neighbours),
         "neighbour_weights": trained.neighbour_weights and dict(trained.neighbour_weights),
         "correction_factors": trained.correction_factors and trained.correction_factors._asdict(),
     }

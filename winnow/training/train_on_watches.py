@@ -1,6 +1,7 @@
 """Trains both networks on watches: the candidate network, then the ranking network on the candidates it returns."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,15 @@ from winnow.history import RaggedRows, WatchHistories
 from winnow.logs.items_file import facts_fingerprint
 from winnow.logs.side_values import SideValues
 from winnow.logs.split import LogSplit
+from winnow.networks.neighbours import Neighbours
 from winnow.networks.recalibration import WHOLE_CORRECTION, scale_correction
+from winnow.training.candidate_neighbours import add_to_candidates
 from winnow.training.candidate_trainee import CandidateTrainee
 from winnow.training.correction import shift_to_hits
 from winnow.training.loop import train
+from winnow.training.neighbour_tables import neighbour_tables
 from winnow.training.presets import TrainingSettings
-from winnow.training.ranking_neighbours import add_neighbours, neighbour_tables
+from winnow.training.ranking_neighbours import add_neighbours
 from winnow.training.run_context import RunContext
 from winnow.training.trained_networks import (
     SAMPLE_COUNT,
@@ -36,6 +40,7 @@ from winnow.training.watch_ranking_trainee import WatchRankingTrainee
 
 # Validation watches that the last few numbers are fitted on: all logits of their candidates are in memory at once.
 FITTED_COUNT = 50_000
+NO_TABLES: Mapping[str, Neighbours] = MappingProxyType({})
 
 
 def train_on_watches(
@@ -75,36 +80,41 @@ def train_on_watches(
     if start is not None:
         start.of_ranking(ranking.network, context.console)
     ranking_epochs = train(ranking, context)
+    count = settings.ranking.candidate_count
+    rivals = learn_rivals(split, item_count, context.console) if rivals is None else rivals
+    fitted_on = split.validation.slice(0, min(FITTED_COUNT, len(split.validation)))
+    candidate_network, candidate_neighbours, tables = candidate.network, None, NO_TABLES
+    if settings.ranking.neighbours and (counted := neighbour_tables(rivals, split.training, item_count)):
+        added = add_to_candidates(candidate.network, counted, fitted_on, candidate_count=count)
+        candidate_network, tables, candidate_neighbours = added.network, added.tables, added.as_json()
+        context.console.print(f"candidate network: {added.in_words()}", soft_wrap=True)
+        ranking.take_neighbours(candidate_network)
     factors = ranking.use_correction()
     context.console.print(
         f"ranking network: of its correction of the candidates' order, {factors.tower:g} of the tower's part and "
         f"{factors.successions:g} of that by successions are used",
         soft_wrap=True,
     )
-    count = settings.ranking.candidate_count
-    rivals = learn_rivals(split, item_count, context.console) if rivals is None else rivals
     ranking_network, neighbour_weights = ranking.network, dict[str, float]()
     if settings.ranking.matching:
-        tables = neighbour_tables(rivals, split.training, item_count) if settings.ranking.neighbours else {}
-        fitted_on = split.validation.slice(0, min(FITTED_COUNT, len(split.validation)))
         ranking_network, neighbour_weights = add_neighbours(
-            candidate.network, ranking_network, tables, fitted_on, candidate_count=count
+            candidate_network, ranking_network, tables, fitted_on, candidate_count=count
         )
         shown = ", ".join(f"{name} {weight:g}" for name, weight in neighbour_weights.items())
         context.console.print(f"ranking network: weights of neighbours: {shown or 'none'}", soft_wrap=True)
-        shift = shift_to_hits(candidate.network, ranking_network, fitted_on, candidate_count=count)
+        shift = shift_to_hits(candidate_network, ranking_network, fitted_on, candidate_count=count)
         scale_correction(ranking_network, WHOLE_CORRECTION, shift)
     of_rivals = rival_ranks(rivals, split, item_count)
     ranks = {
         part: {
             **{name: of_parts[part] for name, of_parts in of_rivals.items()},
-            **stage_ranks(held_out, watch_counts, candidate.network, ranking_network, candidate_count=count),
+            **stage_ranks(held_out, watch_counts, candidate_network, ranking_network, candidate_count=count),
         }
         for part, held_out in split.held_out.items()
     }
     samples = _spread(split.test.histories if len(split.test) else split.training, SAMPLE_COUNT)
     return TrainedNetworks(
-        candidate_network=candidate.network,
+        candidate_network=candidate_network,
         ranking_network=ranking_network,
         epochs={"candidate": candidate_epochs, "ranking": ranking_epochs},
         figures={part: _figures(of_part, split.held_out[part].users) for part, of_part in ranks.items()},
@@ -112,6 +122,7 @@ def train_on_watches(
         sample_histories=samples.last(settings.candidate.history_length),
         tuning_histories=_spread(split.validation.histories, TUNING_COUNT),
         correction_factors=factors,
+        candidate_neighbours=candidate_neighbours,
         neighbour_weights=neighbour_weights,
         validated=Validated(
             held_out=split.validation,

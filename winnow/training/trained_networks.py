@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,8 @@ class TrainedNetworks:
     """How much of the ranking network's correction is used; None where ranking learned from impressions."""
     neighbour_weights: Mapping[str, float] | None = None
     """How much the sums of neighbours count in ranking, by table; None where ranking learned from impressions."""
+    candidate_neighbours: Mapping[str, Any] | None = None
+    """What CandidateNeighbours found, as JSON; None where there was nothing to add."""
     validated: Validated | None = None
     """None where ranking learned from impressions: its scores do not predict the next watch."""
 

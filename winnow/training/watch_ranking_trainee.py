@@ -28,7 +28,7 @@ from winnow.training.correction import Correction, fit_correction
 from winnow.training.losses import candidate_list_loss
 from winnow.training.negatives import WatchedItems
 from winnow.training.presets import RankingSettings
-from winnow.training.ranking_network import ranking_network_over
+from winnow.training.ranking_network import ranking_network_over, with_neighbours
 from winnow.training.run_context import RunContext
 from winnow.training.succession_counts import SuccessionTable, count_successions, some_users
 
@@ -37,7 +37,7 @@ STANDARD_EXAMPLES = 512
 # The quantiles of continuous features are those of the candidates of this many examples.
 QUANTILE_EXAMPLES = 2048
 # Successions are counted in memory: of a larger log, those of some users.
-COUNTED_WATCHES = 10_000_000
+COUNTED_WATCHES = 5_000_000
 SMALLEST_SCALE = 1e-3
 
 
@@ -121,6 +121,14 @@ class WatchRankingTrainee:
         ranks = self._fit().ranks if self.settings.matching else self._chain_ranks()
         found = rank_figures(ranks, self._validation.users)
         return {name: found[name] for name in ("ndcg_at_10", "hr_at_10", "mrr")}
+
+    def take_neighbours(self, candidate_network: DeepCandidateGenerationModel) -> None:
+        """Go on with the candidate network that Neighbours were added to: they become part of this network's logit.
+
+        Training is better off without them: in the log that they are counted in, they know the targets.
+        """
+        self._candidate_network = candidate_network
+        self.network = with_neighbours(self.network, candidate_network.neighbours.tables)
 
     def use_correction(self) -> CorrectionFactors:
         """Make the network use as much of its correction of the candidates' order as validates best; return how much.

@@ -16,10 +16,13 @@ from candidate_service.engine import EngineRetriever
 from candidate_service.retriever import Retriever
 from candidate_service.service import CandidateService
 from candidate_service.settings import CandidateSettings
+from tests.releases import write_random_release
 from winnow.distribution import missing_extras_named
 from winnow.history import RaggedRows
+from winnow.index import restricted
 from winnow.milvus.expressions import EngineFilter
 from winnow.milvus.record import CollectionRecord
+from winnow.networks.options import NeighbourOptions
 from winnow.queries import Candidates, RetrievalQuery
 from winnow.release.golden import GoldenRequests
 from winnow.release.golden_filters import GoldenMismatchError
@@ -97,6 +100,28 @@ def test_a_batch_is_answered_as_the_embedded_retriever_does(release: Release) ->
 
 def test_golden_requests_say_whether_the_collection_is_that_of_the_release(release: Release) -> None:
     retriever(release, ExactEngine(release)).check_golden(golden_of(release))
+
+
+class ExactEngineOfRows(ExactEngine):
+    """Answers within the rows that are allowed."""
+
+    async def search(
+        self,
+        user_BH: np.ndarray,
+        query: RetrievalQuery,
+        filter_of: Callable[[str], EngineFilter],
+        deadline: float,
+    ) -> Candidates:
+        found = restricted.search(self._index, torch.from_numpy(user_BH), query, lambda _: pytest.fail("no filter"))
+        return self._change(found)
+
+
+def test_golden_requests_of_a_release_with_neighbours_are_compared_without_them(tmp_path: Path) -> None:
+    table = NeighbourOptions(neighbour_count=40, latest_count=5, recency_decay=0.9)
+    release = open_release(tmp_path / write_random_release(tmp_path, neighbours=(table,)))
+    retriever(release, ExactEngineOfRows(release)).check_golden(golden_of(release))
+    with pytest.raises(GoldenMismatchError, match="the engine"):
+        retriever(release, ExactEngineOfRows(release, of_other_vectors)).check_golden(golden_of(release))
 
 
 def of_other_vectors(found: Candidates) -> Candidates:

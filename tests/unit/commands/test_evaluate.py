@@ -60,7 +60,15 @@ def test_the_release_and_the_baselines_are_compared(trained: Path, tmp_path: Pat
     code, text = evaluate(trained, f"--report={tmp_path / 'report.html'}", f"--figures={tmp_path / 'figures.json'}")
     assert code == 0, text
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert set(figures) == {"split", "seed", "correction_factors", "neighbour_weights", "validation", "test"}
+    assert set(figures) == {
+        "split",
+        "seed",
+        "correction_factors",
+        "candidate_neighbours",
+        "neighbour_weights",
+        "validation",
+        "test",
+    }
     assert set(figures["test"]) == RECOMMENDERS | {
         "gain_of_ranking",
         "calibration",

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,6 +66,22 @@ def test_an_array_on_disk_is_what_was_appended() -> None:
     give_back(mapped)
     assert mapped.tolist() == [1, 2, 3]
     assert DiskArray(np.float32).mapped().tolist() == []
+
+
+def test_memory_of_a_mapped_array_is_given_back() -> None:
+    array = DiskArray(np.int64)
+    array.append(np.arange(4_000_000))
+    mapped = array.mapped()
+    total = mapped.sum()
+    resident = resident_file_kilobytes()
+    give_back(mapped, np.arange(3))
+    assert resident_file_kilobytes() < resident - 30_000
+    assert mapped.sum() == total
+
+
+def resident_file_kilobytes() -> int:
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["RssFile"].split()[0])
 
 
 def test_rows_are_counted_and_arrays_are_cut_in_blocks() -> None:

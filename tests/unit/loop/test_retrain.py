@@ -30,7 +30,11 @@ from winnow.users.sqlite_store import SqliteStore
 
 CPU = torch.device("cpu")
 SETTINGS = replace(TINY, candidate=replace(TINY.candidate, epochs=5), ranking=replace(TINY.ranking, epochs=1))
-BAD = "[candidate]\nlearning_rate = 1e-9\nembedding_dim = 8\nhidden_dim = 8\n[ranking]\nembedding_dim = 8\n"
+# Without neighbours, which would make up for it.
+BAD = (
+    "[candidate]\nlearning_rate = 1e-9\nembedding_dim = 8\nhidden_dim = 8\n"
+    "[ranking]\nembedding_dim = 8\nneighbours = false\n"
+)
 
 
 @pytest.fixture(scope="module")

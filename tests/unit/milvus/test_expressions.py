@@ -56,15 +56,6 @@ def test_a_literal_is_plain_and_means_the_text(text: str) -> None:
     assert re.sub(r"\\[uU]([0-9a-f]{8}|[0-9a-f]{4})", lambda found: chr(int(found[1], 16)), quoted[1:-1]) == text
 
 
-def test_long_rows_of_terms_are_nested_as_little_as_can_be() -> None:
-    text = expression(" OR ".join(f"year = {number}" for number in range(100)))
-    depth = deepest = 0
-    for character in text:
-        depth += (character == "(") - (character == ")")
-        deepest = max(deepest, depth)
-    assert (depth, deepest) == (0, 8)
-
-
 def test_an_expression_that_would_be_too_long_is_none() -> None:
     long_lists = {"genres": FIELDS["genres"].model_copy(update={"capacity": 4_096})}
     text = " OR ".join(f"genres:'{number:040}*'" for number in range(20))

@@ -10,9 +10,9 @@ from winnow.history import RaggedRows
 from winnow.networks import neighbours as module
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.folded_ranking import FoldedRanking, item_half_table
-from winnow.networks.neighbours import SMALLEST_SUM, Neighbours
+from winnow.networks.neighbours import Neighbours, NeighbourTables
 from winnow.networks.options import MatchingOptions, NeighbourOptions, RankingOptions
-from winnow.networks.packed import pack
+from winnow.networks.packed import PackedTensor, pack
 from winnow.networks.ranking import DeepRankingModel
 
 ITEM_COUNT = 8
@@ -32,24 +32,46 @@ def filled(weight: float = 1.0) -> Neighbours:
     return table
 
 
+def two_tables() -> NeighbourTables:
+    tables = NeighbourTables(ITEM_COUNT, (OPTIONS, OPTIONS))
+    for number, table in enumerate(tables.tables):
+        table.load_state_dict(filled(weight=1.0 + number).state_dict())
+    return tables
+
+
+def everything(user_count: int) -> PackedTensor:
+    return pack(RaggedRows.from_lists([range(ITEM_COUNT)] * user_count), CPU)
+
+
 def plain_sum(history: list[int], candidate: int) -> float:
     latest = history[::-1][: OPTIONS.latest_count]
     return sum(0.5**lag * float(VALUES[watched, candidate]) for lag, watched in enumerate(latest))
 
 
 @settings(deadline=None)
-@given(histories=lists, data=st.data(), users_at_once=st.integers(1, 3))
-def test_sums_are_what_a_loop_gives(histories: list[list[int]], data: st.DataObject, users_at_once: int) -> None:
+@given(histories=lists, data=st.data(), users_at_once=st.integers(1, 3), dense=st.booleans())
+def test_sums_are_what_a_loop_gives(
+    histories: list[list[int]], data: st.DataObject, users_at_once: int, dense: bool
+) -> None:
     candidates = [data.draw(st.lists(st.integers(0, ITEM_COUNT - 1), max_size=5)) for _ in histories]
     requests = pack(RaggedRows.from_lists(histories), CPU), pack(RaggedRows.from_lists(candidates), CPU)
     with pytest.MonkeyPatch.context() as patched:
+        # Sums of a small catalogue are dense, those of a large one are sorted pairs.
+        patched.setattr(module, "LARGEST_DENSE", ITEM_COUNT if dense else 0)
         patched.setattr(module, "NUMBERS_AT_ONCE", users_at_once * ITEM_COUNT)
         sums = filled().sums(*requests)
+        found = two_tables().item_scores(requests[0])
     pairs = zip(histories, candidates, strict=True)
     expected = [plain_sum(history, candidate) for history, of_user in pairs for candidate in of_user]
     torch.testing.assert_close(sums, torch.tensor(expected, dtype=torch.float32))
+    scores = two_tables().add(torch.zeros(ITEM_COUNT * len(histories)), requests[0], everything(len(histories)))
+    listed = torch.zeros(len(histories), ITEM_COUNT)
+    listed[found.users, found.rows] = found.scores
+    torch.testing.assert_close(listed.flatten(), scores)
+    assert (found.scores > 0).all()
+    assert ((found.users * ITEM_COUNT + found.rows).diff() > 0).all()
     added = filled(weight=2.0)(*requests)
-    torch.testing.assert_close(added, 2 * torch.tensor(expected, dtype=torch.float32).div(SMALLEST_SUM).log1p())
+    torch.testing.assert_close(added, 2 * torch.tensor(expected, dtype=torch.float32).div(OPTIONS.scale).log1p())
 
 
 def network() -> DeepRankingModel:
@@ -73,7 +95,7 @@ def test_every_table_is_added_to_the_logit_in_every_form() -> None:
     assert made.matching is not None
     without = together - 3 * filled().strengths(*requests)
     matching = made.matching.network.candidate_logits(*requests)
-    made.matching.neighbours = torch.nn.ModuleList()
+    made.matching.neighbours = NeighbourTables(ITEM_COUNT, ())
     torch.testing.assert_close(made.logits(*requests), without)
     assert not torch.equal(without, matching)
     made = network()

@@ -23,6 +23,7 @@ from winnow.catalogue.vocabulary import Vocabulary
 from winnow.history import RaggedRows, WatchHistories
 from winnow.logs.item_changes import ItemChanges, no_changes
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.options import NeighbourOptions
 from winnow.networks.ranking import DeepRankingModel
 from winnow.queries import RankingQuery, RetrievalQuery
 from winnow.release.manifest import INDEX_FILE
@@ -167,6 +168,18 @@ def test_golden_requests_are_made_anew_and_cover_new_items(base: Release) -> Non
     Retriever.from_release(derived, CPU).check_golden(golden)
     Ranker.from_release(derived, CPU).check_golden(golden)
     ServedCatalogue.load(derived)
+
+
+def test_added_items_have_no_neighbours_yet(tmp_path: Path) -> None:
+    table = NeighbourOptions(neighbour_count=5, latest_count=4, recency_decay=0.9)
+    base = open_release(tmp_path / write_random_release(tmp_path, takes_new_items=True, neighbours=(table,)))
+    derived = beside(base, derive(base, some_changes()))
+    before, after = (load_candidate_network(release, CPU).neighbours.tables[0] for release in (base, derived))
+    torch.testing.assert_close(after.rows[:ITEM_COUNT], before.rows)
+    torch.testing.assert_close(after.values[:ITEM_COUNT], before.values)
+    assert after.values.shape == (ITEM_COUNT + NEW_COUNT, 5)
+    assert not after.values[ITEM_COUNT:].any()
+    Retriever.from_release(derived, CPU).check_golden(derived.golden_requests())
 
 
 def test_what_did_not_change_is_the_same_file(base: Release) -> None:

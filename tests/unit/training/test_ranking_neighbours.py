@@ -21,10 +21,12 @@ from winnow.networks.folded_ranking import FoldedRanking
 from winnow.networks.neighbours import Neighbours
 from winnow.networks.packed import pack
 from winnow.networks.ranking import DeepRankingModel
+from winnow.training import neighbour_tables as tables_module
 from winnow.training import ranking_neighbours
 from winnow.training.candidate_trainee import CandidateTrainee
 from winnow.training.loop import train
-from winnow.training.ranking_neighbours import add_neighbours, neighbour_tables
+from winnow.training.neighbour_tables import neighbour_tables
+from winnow.training.ranking_neighbours import add_neighbours
 from winnow.training.watch_ranking_trainee import build_ranking_network
 
 COUNT = 28
@@ -102,7 +104,7 @@ def test_a_table_of_weight_zero_is_left_out(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_table_holds_the_largest_numbers_of_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
     split = LogSplit.leave_last_out(planted_successions(1, share=0.5))
-    monkeypatch.setattr(ranking_neighbours, "NEIGHBOURS_PER_ITEM", 3)
+    monkeypatch.setattr(tables_module, "NEIGHBOURS_PER_ITEM", 3)
     cosines = co_watch_cosines(split.training, ITEM_COUNT).toarray()
     table = tables(split)["co_watches"]
     assert table.values.shape == (ITEM_COUNT, 3)

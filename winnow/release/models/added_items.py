@@ -18,6 +18,7 @@ from winnow.catalogue.text_columns import TextColumn, TextListColumn
 from winnow.catalogue.value_columns import MISSING_TIMESTAMP, NumberColumn, TimestampColumn
 from winnow.history import UNKNOWN_TIME
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.neighbours import NeighbourTables
 from winnow.networks.ranking import DeepRankingModel
 
 MICROSECONDS_PER_SECOND = 1_000_000
@@ -44,6 +45,7 @@ def candidate_rows(
             width = network.attributes.get_buffer(f"values_{number}").shape[1]
             padded_NP = F.pad(table_NP[:, :width], (0, max(0, width - table_NP.shape[1])), value=NO_VALUE)
             found[f"attributes.values_{number}"] = padded_NP
+    found |= _without_neighbours("neighbours", network.neighbours, len(rows))
     return {name: tensor.contiguous() for name, tensor in found.items()}
 
 
@@ -67,18 +69,15 @@ def ranking_rows(
     else:
         drift = own_mean - network.matching.network.embedding.weight[:trained_count].mean(dim=0)
         found = {"embedding.weight": of_candidate["embedding.weight"] + drift}
-        found |= {f"matching.network.{name}": tensor for name, tensor in of_candidate.items()}
+        inside = network.matching.network.state_dict()
+        found |= {f"matching.network.{name}": rows for name, rows in of_candidate.items() if name in inside}
         successions = network.matching.successions
         if successions is not None:
             # Nothing was ever seen to follow them. Their popularity is unknown, not low.
             found["matching.successions.unseen_lifts"] = torch.zeros(len(rows))
             average = successions.log_popularity[:trained_count].mean()
             found["matching.successions.log_popularity"] = average.expand(len(rows)).contiguous()
-        for number, neighbours in enumerate(network.matching.neighbours):
-            # None yet: neighbours are counted in the log.
-            for name in ("rows", "values"):
-                table_IK = neighbours.get_buffer(name)
-                found[f"matching.neighbours.{number}.{name}"] = table_IK.new_zeros(len(rows), table_IK.shape[1])
+        found |= _without_neighbours("matching.neighbours", network.matching.neighbours, len(rows))
     if network.features is not None:
         items = network.features.items
         facts = {
@@ -91,6 +90,15 @@ def ranking_rows(
         }
         found |= {f"features.items.{name}": torch.from_numpy(values) for name, values in facts.items()}
     return found
+
+
+def _without_neighbours(prefix: str, tables: NeighbourTables, count: int) -> dict[str, Tensor]:
+    """Rows of tables for items that have no neighbours yet: these are counted in the log."""
+    return {
+        f"{prefix}.{number}.{name}": table_IK.new_zeros(count, table_IK.shape[1])
+        for number, table in enumerate(tables.tables)
+        for name, table_IK in (("rows", table.rows), ("values", table.values))
+    }
 
 
 def _codes(code: AttributeCodes, attributes: Attributes, rows: NDArray[np.int64]) -> Tensor:

@@ -7,11 +7,14 @@ from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.filters.compiler import compile_canonical
 from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, Rows, WatchHistories
+from winnow.index import restricted
 from winnow.index.exact import ExactIndex
+from winnow.index.raised import with_raised
+from winnow.index.selection import Selection
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.packed import pack
 from winnow.networks.ranking import DeepRankingModel
-from winnow.queries import RetrievalQuery
+from winnow.queries import Candidates, Restriction, RetrievalQuery
 from winnow.release.golden import GoldenRequests
 from winnow.release.golden_filters import golden_filters
 
@@ -34,17 +37,37 @@ def golden_requests(
     """
     histories = WatchHistories.of(samples)
     contexts = contexts or RequestContexts.unknown(len(histories))
-    user_BH = candidate.user_vectors(candidate.pack(histories))
-    counts = np.full(len(histories), GOLDEN_CANDIDATES, dtype=np.int32)
-    query = RetrievalQuery(histories=histories, counts=counts, exclusions=histories)
+    packed = candidate.pack(histories)
+    user_BH = candidate.user_vectors(packed)
     index = ExactIndex(candidate.item_vectors_IH, retired)
-    retrieved = index.search(user_BH, query)
+
+    def retrieve(canonical: str) -> Candidates:
+        restriction = Restriction(filter=canonical)
+        query = RetrievalQuery(
+            histories=histories,
+            counts=np.full(len(histories), GOLDEN_CANDIDATES, dtype=np.int32),
+            exclusions=histories,
+            restrictions=dict.fromkeys(range(len(histories)), restriction) if restriction else {},
+        )
+
+        def selection_of(canonical: str) -> Selection:
+            return index.select(compile_canonical(canonical, attributes))
+
+        found = restricted.search(index, user_BH, query, selection_of)
+        if not candidate.neighbours:
+            return found
+        raised = candidate.neighbours.item_scores(packed).lists(len(histories))
+        return with_raised(
+            found, raised, user_BH, candidate.item_vectors_IH, query, retired=retired, selection_of=selection_of
+        )
+
+    retrieved = retrieve("")
     filters = golden_filters(attributes)
     # The one that says most about retrieval: it leaves out about half of the items.
     half = attributes.item_count / 2
     by_share = sorted(filters, key=lambda golden: abs(golden.match_count - half))
     chosen = by_share[0].canonical if by_share else ""
-    filtered = index.search_selected(user_BH, query, index.select(compile_canonical(chosen, attributes)))
+    filtered = retrieve(chosen)
     candidates = pack(retrieved.rows, user_BH.device)
     return GoldenRequests(
         histories=histories,

@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from winnow.index.exact import ExactIndex
 from winnow.index.protocol import CandidateIndex
 from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.neighbours import Neighbours
 from winnow.networks.options import NetworkConfig
 from winnow.networks.ranking import DeepRankingModel
 from winnow.release.manifest import (
@@ -140,6 +141,9 @@ def _load(
             weights = with_rows(weights, read(added))
         # The weights come from the file: on the meta device, none are allocated.
         network = build_network(build, config, weights)
+        for module in network.modules():
+            if isinstance(module, Neighbours):
+                module.check()
     except (ValueError, RuntimeError, SafetensorError) as error:
         raise refused(str(error)) from error
     for name, tensor in network.state_dict().items():
