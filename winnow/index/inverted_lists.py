@@ -28,6 +28,8 @@ GRAPH_NEIGHBOURS, GRAPH_BREADTH = 32, 16
 # A filtered search scans lists until they hold so many matching rows, relative to all rows that an unfiltered search
 # scans. Recall is above .95 with it: see `python -m benchmarks.filtered_search`.
 MATCHES_PER_SCANNED_ROW = 0.58
+# The fewer match, the more lists are scanned, and the more evenly do the best matches lie in them.
+MATCHES_EXPONENT = 0.6
 
 
 class InvertedLists:
@@ -218,8 +220,9 @@ class InvertedLists:
         share_near_B = counts_L[near_BP].sum(axis=1) / np.maximum(self._sizes_L[near_BP].sum(axis=1), 1)
         sparseness_B = share / np.maximum(share_near_B, 1 / total)
         scanned = MATCHES_PER_SCANNED_ROW * probe_count * total / len(counts_L)
-        # The fewer match, the more lists are scanned, and the more evenly do the best matches lie in them.
-        return np.asarray(scanned * share**0.5 * np.maximum(sparseness_B, np.maximum(sparseness_B, 1e-9) ** -0.5))
+        return np.asarray(
+            scanned * share**MATCHES_EXPONENT * np.maximum(sparseness_B, np.maximum(sparseness_B, 1e-9) ** -0.5)
+        )
 
 
 def _trained(sample_NW: NDArray[np.float32], list_count: int) -> tuple[Any, Any]:
