@@ -20,7 +20,10 @@ from winnow.training.run import RunPaths, run
 from winnow.training.warm_start import WarmStart
 
 CPU = torch.device("cpu")
-SETTINGS = replace(TINY, candidate=replace(TINY.candidate, epochs=2), ranking=replace(TINY.ranking, epochs=1))
+# Without tables of neighbours, which are not trained.
+SETTINGS = replace(
+    TINY, candidate=replace(TINY.candidate, epochs=2), ranking=replace(TINY.ranking, epochs=1, neighbours=False)
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +85,7 @@ def test_ranking_takes_its_own_layers_and_nothing_of_the_earlier_candidate_netwo
 @pytest.mark.slow
 def test_a_run_that_begins_with_a_release_begins_better(release: Release, tmp_path: Path) -> None:
     """One epoch of a tiny step size: what is drawn stays bad, what is taken stays good."""
-    unlearned = replace(
-        SETTINGS,
-        candidate=replace(SETTINGS.candidate, epochs=1, learning_rate=1e-9),
-        # Tables of neighbours need no training.
-        ranking=replace(SETTINGS.ranking, neighbours=False),
-    )
+    unlearned = replace(SETTINGS, candidate=replace(SETTINGS.candidate, epochs=1, learning_rate=1e-9))
     write_planted_log(tmp_path / "log.csv")
     paths = RunPaths(
         interactions=tmp_path / "log.csv", items=None, releases=tmp_path, checkpoints=tmp_path / "checkpoints"
