@@ -49,6 +49,7 @@ def retrain(
     from winnow.loop.retrain import RetrainInputs, settings_of
     from winnow.loop.retrain import retrain as run_retraining
     from winnow.release.reader import current_release_id, open_release
+    from winnow.training.distributed.processes import check_alone
     from winnow.training.settings_file import read_settings
 
     chosen_device = checked_device(device)
@@ -65,6 +66,7 @@ def retrain(
         skip_bad_rows=skip_bad_rows,
     )
     with one_line_errors(ValueError):
+        check_alone("winnow retrain")
         base = open_release(releases / current_release_id(releases))
         settings = settings_of(base)
         if settings_file is not None:

@@ -39,6 +39,7 @@ def tune(
         from winnow.logs.split import SPLITS, checked
         from winnow.logs.statistics import LogStatistics
         from winnow.training import automatic
+        from winnow.training.distributed.processes import check_alone
         from winnow.training.run_context import RunContext, choose_precision
         from winnow.training.search import Objective, open_search, run_trials
         from winnow.training.search_report import (
@@ -55,6 +56,7 @@ def tune(
         torch.set_num_threads(threads)
     console = Console(emoji=False, highlight=False, soft_wrap=True)
     with one_line_errors(ValueError):
+        check_alone("winnow tune")
         basis = automatic.BASIS
         log = read_interactions(
             interactions,

@@ -81,6 +81,12 @@ def launched() -> bool:
     return all(name in os.environ for name in LAUNCH_VARIABLES)
 
 
+def check_alone(command: str) -> None:
+    """Raise ValueError where torchrun has started this process: each would do all of the work."""
+    if launched():
+        raise ValueError(f"{command} runs in one process: start it without torchrun")
+
+
 @contextmanager
 def joined_processes(device: torch.device) -> Iterator[Processes]:
     """Join the other processes that torchrun has started: by gloo on a CPU, by nccl on GPUs.
