@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit.catalogue.filters.films import FILMS
@@ -50,10 +50,12 @@ def test_a_filter_becomes_an_expression(text: str, expected: str) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
+@example(";0000")
 def test_a_literal_is_plain_and_means_the_text(text: str) -> None:
     quoted = literal(text)
     assert re.fullmatch(r'"([A-Za-z0-9 _.,:-]|\\u[0-9a-f]{4}|\\U[0-9a-f]{8})*"', quoted)
-    assert re.sub(r"\\[uU]([0-9a-f]{8}|[0-9a-f]{4})", lambda found: chr(int(found[1], 16)), quoted[1:-1]) == text
+    escapes = re.compile(r"\\u([0-9a-f]{4})|\\U([0-9a-f]{8})")
+    assert escapes.sub(lambda found: chr(int(found[1] or found[2], 16)), quoted[1:-1]) == text
 
 
 def test_an_expression_that_would_be_too_long_is_none() -> None:
