@@ -10,7 +10,7 @@ import polars as pl
 from winnow.logs.file_formats import BLOCK, BlockSize
 from winnow.logs.input_table import InputFileError, InputTable
 from winnow.logs.log_format import PLAIN_LOG, LogFormat, Ties
-from winnow.logs.parts import part_folders, parts_of_rank, users_of_rank
+from winnow.logs.parts import part_folders
 from winnow.logs.skipped_rows import RowsRead
 from winnow.logs.timestamps import read_microseconds
 
@@ -26,9 +26,6 @@ class WatchPart(Protocol):
 
     def read(self) -> pl.DataFrame:
         """Return user_id, item_id, microseconds since 1970, weight and LOG_ROW, which rises."""
-
-    def of_rank(self, rank: int, rank_count: int) -> "WatchPart | None":
-        """Return what a rank reads of this part, if anything: see `parts_of_rank`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,16 +74,6 @@ class WatchTable:
         """All watches."""
         return self.rows.row_count - self.rows.skipped_count
 
-    def of_rank(self, rank: int, rank_count: int) -> "WatchTable":
-        """Return the watches of the users of a rank. The items are counted in all of the log.
-
-        Raises InputFileError where it has no user.
-        """
-        parts = [part for part in (part.of_rank(rank, rank_count) for part in self.parts) if part is not None]
-        if not parts:
-            raise InputFileError(f"{self.path}: too few users: rank {rank} of {rank_count} would have none")
-        return replace(self, parts=parts)
-
     def frames(self) -> Iterator[pl.DataFrame]:
         """Read part after part."""
         for part in self.parts:
@@ -105,11 +92,6 @@ class _InMemory:
 
     def read(self) -> pl.DataFrame:
         return self.frame
-
-    def of_rank(self, rank: int, rank_count: int) -> WatchPart | None:
-        users = self.frame["user_id"].unique(maintain_order=True)
-        own = users.gather(users_of_rank(users, rank, rank_count))
-        return _InMemory(self.frame.filter(pl.col("user_id").is_in(own.implode()))) if len(own) else None
 
 
 def read_watches(
@@ -200,8 +182,6 @@ class _Folder:
     """A part on disk. Without a column LOG_ROW, its rows are in the order of the names of the files."""
 
     log: Path
-    number: int
-    part_count: int
     files: Sequence[Path]
     log_format: LogFormat
     size: BlockSize
@@ -210,9 +190,6 @@ class _Folder:
 
     def read(self) -> pl.DataFrame:
         return self.read_with_rows()[0]
-
-    def of_rank(self, rank: int, rank_count: int) -> WatchPart | None:
-        return self if self.number in parts_of_rank(rank, rank_count, self.part_count) else None
 
     def read_with_rows(self) -> tuple[pl.DataFrame, RowsRead]:
         frames, rows = [], RowsRead(row_count=0)
@@ -255,17 +232,8 @@ def _read_folder(
 ) -> Iterator[tuple[WatchPart, pl.DataFrame, RowsRead]]:
     found = _files_of_parts(log)
     first_row = 0
-    part_count = max(found) + 1
-    for number, files in found.items():
-        part = _Folder(
-            log=log,
-            number=number,
-            part_count=part_count,
-            files=files,
-            log_format=log_format,
-            size=size,
-            first_row=first_row,
-        )
+    for files in found.values():
+        part = _Folder(log=log, files=files, log_format=log_format, size=size, first_row=first_row)
         frame, rows = part.read_with_rows()
         first_row += frame.height
         yield part, frame, rows

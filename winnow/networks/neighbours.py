@@ -7,6 +7,7 @@ pairs of a watch and a neighbour, T items that have a sum above zero, of all use
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -63,6 +64,15 @@ class Neighbours(nn.Module):
         self.rows.copy_(rows_IK)
         self.values.copy_(values_IK)
         self.weight.fill_(weight)
+
+    def changed(self, *, scale: float | None = None, weight: float | None = None) -> "Neighbours":
+        """Return this table with another scale or weight. What it counts is shared, not copied."""
+        options = self.options if scale is None else replace(self.options, scale=scale)
+        with torch.device("meta"):
+            other = Neighbours(self.n_items, options)
+        own = self.weight.clone() if weight is None else torch.full_like(self.weight, weight)
+        other.load_state_dict({**self.state_dict(), "weight": own}, assign=True)
+        return other
 
     def check(self) -> None:
         """Raise ValueError unless all rows lie in [0, I), and neither a value nor the weight is negative."""

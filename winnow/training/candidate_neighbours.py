@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from winnow.evaluation.rank_figures import NOT_FOUND, Ranks, gains, hits, means_of_users, rank_figures
 from winnow.logs.split import HeldOut
@@ -93,7 +93,7 @@ def add_to_candidates(
     tables = {name: table.to(device) for name, table in tables.items()}
     affordable = max(LEAST_COUNT, SCORES_COMPARED // network.n_items)
     fitted_on = _Choices.of(network, tables, _spread(validation, min(FITTED_COUNT, affordable)))
-    tables = {name: _with_scale(table, fitted_on.likeliest_scale(name)) for name, table in tables.items()}
+    tables = {name: table.changed(scale=fitted_on.likeliest_scale(name)) for name, table in tables.items()}
     tried: list[Mapping[str, float]] = [{}]
     for size in range(1, len(tables) + 1):
         for names in combinations(tables, size):
@@ -105,11 +105,11 @@ def add_to_candidates(
     chosen = _smallest_of_the_best(
         tried, [means_of_users(hits(one, candidate_count) + gains(one), compared.users) for one in ranks]
     )
-    for name, table in tables.items():
-        table.weight.fill_(tried[chosen].get(name, 0.0))
+    weights = {name: tried[chosen].get(name, 0.0) for name in tables}
+    tables = {name: table.changed(weight=weights[name]) for name, table in tables.items()}
     return CandidateNeighbours(
         network=_with_tables(network, [table for name, table in tables.items() if name in tried[chosen]]),
-        weights={name: tried[chosen].get(name, 0.0) for name in tables},
+        weights=weights,
         tables=tables,
         figures=(
             _figures(ranks[0], compared, candidate_count),
@@ -243,20 +243,10 @@ def _spread(held_out: HeldOut, count: int) -> HeldOut:
     )
 
 
-def _with_scale(table: Neighbours, scale: float) -> Neighbours:
-    scaled = Neighbours(table.n_items, replace(table.options, scale=scale)).to(table.rows.device)
-    scaled.load_state_dict(table.state_dict())
-    return scaled
-
-
 def _with_tables(network: DeepCandidateGenerationModel, tables: Sequence[Neighbours]) -> DeepCandidateGenerationModel:
     if not tables:
         return network
     options = replace(network.config.options, neighbours=tuple(table.options for table in tables))
-    of_tables = {
-        f"neighbours.{number}.{name}": values
-        for number, table in enumerate(tables)
-        for name, values in table.state_dict().items()
-    }
+    weights = network.state_dict() | nn.ModuleList(tables).state_dict(prefix="neighbours.")
     config = replace(network.config, options=options)
-    return build_network(DeepCandidateGenerationModel.from_config, config, {**network.state_dict(), **of_tables})
+    return build_network(DeepCandidateGenerationModel.from_config, config, weights)

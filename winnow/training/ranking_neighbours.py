@@ -43,9 +43,9 @@ def add_neighbours(
     tables = {name: table.to(device) for name, table in tables.items()}
     plain = with_neighbours(ranking_network, [])
     weights = fit_weights(candidate_network, plain, tables, validation, candidate_count=candidate_count)
-    for name, weight in weights.items():
-        tables[name].weight.fill_(weight)
-    return with_neighbours(plain, [tables[name] for name, weight in weights.items() if weight]), weights
+    # The tables may be those of the candidate network, which keep their weights.
+    used = [tables[name].changed(weight=weight) for name, weight in weights.items() if weight]
+    return with_neighbours(plain, used), weights
 
 
 @torch.inference_mode()

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from torch import nn
+
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.neighbours import Neighbours
 from winnow.networks.options import RankingOptions
@@ -57,10 +59,6 @@ def with_neighbours(network: DeepRankingModel, tables: Sequence[Neighbours]) -> 
         network.config.options, matching=replace(matching, neighbours=tuple(table.options for table in tables))
     )
     weights = {name: values for name, values in network.state_dict().items() if not name.startswith(TABLES)}
-    of_tables = {
-        f"{TABLES}{number}.{name}": values
-        for number, table in enumerate(tables)
-        for name, values in table.state_dict().items()
-    }
+    weights |= nn.ModuleList(tables).state_dict(prefix=TABLES)
     config = replace(network.config, options=options)
-    return build_network(DeepRankingModel.from_config, config, {**weights, **of_tables})
+    return build_network(DeepRankingModel.from_config, config, weights)

@@ -24,7 +24,7 @@ from winnow.locks import try_lock
 from winnow.logs.file_formats import BlockSize
 from winnow.logs.input_table import InputFileError
 from winnow.logs.inspection import inspect_items, inspect_log
-from winnow.logs.interactions import Interactions, read_interactions, select_interactions
+from winnow.logs.interactions import Interactions, read_interactions
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
 from winnow.logs.part_writer import write_parts
 from winnow.logs.parts import part_folders, parts_of_users
@@ -271,32 +271,6 @@ def test_the_unit_of_times_is_guessed_in_parts_of_other_programs(tmp_path: Path)
     assert list(inspect_log(tmp_path).refusals()) == ["the times look like milliseconds: --time-unit milliseconds"]
     with pytest.raises(InputFileError, match=r"part=0/a.parquet: column timestamp, row 1: .*these look like millis"):
         read(tmp_path)
-
-
-@pytest.mark.parametrize("rank_count", [1, 2, 3])
-def test_ranks_share_the_users_and_know_all_items(tmp_path: Path, rank_count: int) -> None:
-    """Whether the log is in parts or in one file."""
-    log = write(tmp_path / "log.csv", [(f"u{number % 20}", f"i{number % 4}", number, 1.0) for number in range(50)])
-    write_parts([log], tmp_path / "parts")
-    everything = read(log)
-    found: list[str] = []
-    for rank in range(rank_count):
-        own = [
-            select_interactions(read_watches(path).of_rank(rank, rank_count), vocabulary_size=9, min_item_count=1)
-            for path in (log, tmp_path / "parts")
-        ]
-        assert_same_log(*own)
-        assert own[0].vocabulary.item_ids(range(4)) == everything.vocabulary.item_ids(range(4))
-        found += own[0].user_ids
-    assert sorted(found) == sorted(everything.user_ids)
-
-
-def test_a_rank_without_users_is_refused(tmp_path: Path) -> None:
-    alone = read_watches(write(tmp_path / "log.csv", [("u", "i", 1, 1.0)]))
-    own_rank = int(parts_of_users(["u"])[0]) % 2
-    assert alone.of_rank(own_rank, 2).watch_count == 1
-    with pytest.raises(InputFileError, match=r"too few users: rank [01] of 2 would have none"):
-        alone.of_rank(1 - own_rank, 2)
 
 
 def test_a_user_in_two_parts_is_refused(tmp_path: Path) -> None:

@@ -23,10 +23,12 @@ from winnow.networks.packed import pack
 from winnow.networks.ranking import DeepRankingModel
 from winnow.training import neighbour_tables as tables_module
 from winnow.training import ranking_neighbours
+from winnow.training.candidate_neighbours import add_to_candidates
 from winnow.training.candidate_trainee import CandidateTrainee
 from winnow.training.loop import train
 from winnow.training.neighbour_tables import neighbour_tables
 from winnow.training.ranking_neighbours import add_neighbours
+from winnow.training.ranking_network import with_neighbours
 from winnow.training.watch_ranking_trainee import build_ranking_network
 
 COUNT = 28
@@ -100,6 +102,22 @@ def test_a_table_of_weight_zero_is_left_out(tmp_path: Path, monkeypatch: pytest.
     assert float(table.weight) == 0.5
     assert table.rows.shape == (ITEM_COUNT, table.options.neighbour_count)
     assert np.isfinite(ranked(candidate, after, split.test)).all()
+
+
+def test_the_candidate_network_keeps_its_own_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both networks may have the same tables, with other weights."""
+    split = LogSplit.leave_last_out(planted_successions(1, share=0.8))
+    candidate, before = networks(split, tmp_path, epochs=0)
+    added = add_to_candidates(candidate, tables(split), split.validation, candidate_count=COUNT)
+    own = [float(table.weight) for table in added.network.neighbours.tables]
+    assert own
+    assert sorted(own) == pytest.approx(sorted(weight for weight in added.weights.values() if weight))
+    ranking = with_neighbours(before, added.network.neighbours.tables)
+    monkeypatch.setattr(ranking_neighbours, "fit_weights", lambda *_, **__: dict.fromkeys(added.tables, 123.0))
+    after, _ = add_neighbours(added.network, ranking, added.tables, split.validation, candidate_count=COUNT)
+    assert after.matching is not None
+    assert [float(table.weight) for table in after.matching.neighbours.tables] == [123.0] * len(added.tables)
+    assert [float(table.weight) for table in added.network.neighbours.tables] == own
 
 
 def test_a_table_holds_the_largest_numbers_of_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
