@@ -162,25 +162,38 @@ class LocalStack:
 
 
 def free_port(host: str) -> int:
-    """Return a port that was free a moment ago."""
-    return _bind(host, 0)
+    """Return a free port that no other call and no outgoing connection is given while this process lives.
+
+    It stays bound without listening, and its socket is never closed. A server may still listen there, if it sets
+    SO_REUSEADDR or SO_REUSEPORT, as servers do.
+    """
+    holder = _bind(host, 0)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    port = int(holder.getsockname()[1])
+    holder.detach()
+    return port
 
 
 def is_free(host: str, port: int) -> bool:
     """Whether a server could listen on the port."""
     try:
-        return bool(_bind(host, port))
+        _bind(host, port).close()
     except OSError:
         return False
+    return True
 
 
-def _bind(host: str, port: int) -> int:
-    """Bind the port as a server would, leave it, and return its number."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+def _bind(host: str, port: int) -> socket.socket:
+    """Bind the port as a server would, without listening."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
         # Connections of an earlier server that are still closing do not take the port.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host.strip("[]"), port))
-        return int(probe.getsockname()[1])
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host.strip("[]"), port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 def forward_signals_as_exit(status: int = os.EX_OK) -> None:
