@@ -1,7 +1,9 @@
-"""Logs unlike MovieLens, generated from a seed: sparse reviews with successions, and play times without an order.
+"""Logs unlike MovieLens, generated from a seed: sparse ones with successions, and some without an order.
 
     python -m benchmarks.planted_logs reviews data/reviews.parquet
+    python -m benchmarks.planted_logs purchases data/purchases.parquet
     python -m benchmarks.planted_logs plays data/plays.parquet
+    python -m benchmarks.planted_logs games data/games.parquet
     python -m benchmarks.planted_logs large data/large.parquet
     python -m benchmarks.planted_logs stream data/stream --watches 100000000
 
@@ -40,6 +42,9 @@ class PlantedLog:
     successors_per_item: int
     # Whether the log says in which order the events were.
     ordered: bool
+    # Standard deviation of the logarithm of the length: a few users have most of the events. 0 is a geometric
+    # distribution instead.
+    length_spread: float = 0.0
 
 
 REVIEWS = PlantedLog(
@@ -66,8 +71,32 @@ PLAYS = PlantedLog(
     successors_per_item=1,
     ordered=False,
 )
+REVIEWS_QUARTER = replace(REVIEWS, user_count=5_500, item_count=3_000, taste_count=75)
+# What came last says more than what is watched by the same users: succession-knn is ahead of EASE.
+PURCHASES = replace(
+    REVIEWS_QUARTER, popularity_exponent=0.5, succession_share=0.3, taste_share=0.3, successors_per_item=12
+)
+# A few very popular items, items that belong together, and a few users who have most of the events.
+GAMES = replace(
+    PLAYS,
+    taste_count=60,
+    mean_length=6.6,
+    smallest_length=1,
+    length_spread=1.5,
+    popularity_exponent=1.4,
+    succession_share=0.6,
+    taste_share=0.1,
+    successors_per_item=5,
+)
 LARGE = replace(REVIEWS, user_count=52_000, item_count=57_000, taste_count=1_000, mean_length=15.0)
-LOGS = {"reviews": REVIEWS, "plays": PLAYS, "large": LARGE}
+LOGS = {
+    "reviews": REVIEWS,
+    "reviews-quarter": REVIEWS_QUARTER,
+    "purchases": PURCHASES,
+    "plays": PLAYS,
+    "games": GAMES,
+    "large": LARGE,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +156,8 @@ def generate(log: PlantedLog, *, seed: int) -> pl.DataFrame:
     successors = _successors(log, tastes_I, by_taste, rng)
     everything = _Drawer(np.arange(log.item_count), log.popularity_exponent, rng)
     of_tastes = [_Drawer(items, log.popularity_exponent, rng) for items in by_taste]
-    extra = rng.geometric(1 / (log.mean_length - log.smallest_length + 1), log.user_count) - 1
     users, items, times = [], [], []
-    for user, length in enumerate((extra + log.smallest_length).tolist()):
+    for user, length in enumerate(_lengths(log, rng).tolist()):
         taken = _history(log, successors, everything, of_tastes, length, rng)
         users.append(np.full(len(taken), user))
         items.append(np.array(rng.permutation(taken) if not log.ordered else taken))
@@ -144,6 +172,14 @@ def generate(log: PlantedLog, *, seed: int) -> pl.DataFrame:
             "weight": rng.lognormal(1.0, 1.0, count).astype(np.float32) if not log.ordered else np.ones(count),
         }
     )
+
+
+def _lengths(log: PlantedLog, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw the number of events of each user."""
+    if not log.length_spread:
+        return rng.geometric(1 / (log.mean_length - log.smallest_length + 1), log.user_count) - 1 + log.smallest_length
+    lengths = rng.lognormal(np.log(log.mean_length) - log.length_spread**2 / 2, log.length_spread, log.user_count)
+    return lengths.clip(log.smallest_length, log.item_count / 4).astype(np.int64)
 
 
 def _successors(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from benchmarks.planted_logs import PLAYS, REVIEWS, generate
+from benchmarks.planted_logs import GAMES, PLAYS, REVIEWS, generate
 
 ORDERED, UNORDERED = (replace(log, user_count=400, item_count=300, taste_count=10) for log in (REVIEWS, PLAYS))
 
@@ -39,3 +39,12 @@ def test_without_an_order_times_say_nothing_and_weights_are_hours() -> None:
     assert log["timestamp"].n_unique() == 1
     assert log["weight"].n_unique() > len(log) / 2
     assert generate(ORDERED, seed=1)["timestamp"].n_unique() > len(log) / 2
+
+
+def test_where_lengths_spread_a_few_users_have_most_of_the_events() -> None:
+    shares = []
+    for log in (GAMES, replace(GAMES, length_spread=0.0)):
+        users = generate(replace(log, user_count=400, item_count=300, taste_count=10), seed=1).group_by("user_id").len()
+        lengths = np.sort(users["len"].to_numpy())[::-1]
+        shares.append(lengths[:40].sum() / lengths.sum())
+    assert shares[0] > 0.45 > shares[1]

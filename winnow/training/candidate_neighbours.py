@@ -12,17 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from winnow.evaluation.rank_figures import NOT_FOUND, Ranks, gains, hits, means_of_users, rank_figures
+from winnow.evaluation.rank_figures import NOT_FOUND, Ranks, rank_figures
 from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.neighbours import Neighbours
 from winnow.networks.packed import PackedTensor
 from winnow.release.models.loader import build_network
 from winnow.training.conditional_logit import NEVER, likeliest_weights
-from winnow.training.correction import larger_than_noise
 from winnow.training.trained_networks import evenly_spread
 
 # What tables have to gain, since they cost memory in both stages, and in retrieval about as much time as a scan of some
@@ -86,8 +84,8 @@ def add_to_candidates(
 ) -> CandidateNeighbours:
     """Choose on validation the tables with which the lists are best.
 
-    Scales and weights are the likeliest ones, the latter times the best of SHARES. Of the sets of tables that are equal
-    to the best one up to noise, the smallest is taken, and none that gains less than LEAST_GAIN.
+    Scales and weights are the likeliest ones, the latter times the best of SHARES. All sets of tables are tried. The
+    best one is taken, unless it gains less than LEAST_GAIN.
     """
     device = network.embedding.weight.device
     tables = {name: table.to(device) for name, table in tables.items()}
@@ -102,31 +100,22 @@ def add_to_candidates(
                 tried += [{name: share * weight for name, weight in weights.items()} for share in SHARES]
     compared = _spread(validation, min(COMPARED_COUNT, affordable))
     ranks = _ranks(network, tables, compared, tried)
-    chosen = _smallest_of_the_best(
-        tried, [means_of_users(hits(one, candidate_count) + gains(one), compared.users) for one in ranks]
-    )
+    figures = [_figures(one, compared, candidate_count) for one in ranks]
+    chosen = _best([sum(of_lists.values()) for of_lists in figures])
     weights = {name: tried[chosen].get(name, 0.0) for name in tables}
     tables = {name: table.changed(weight=weights[name]) for name, table in tables.items()}
     return CandidateNeighbours(
         network=_with_tables(network, [table for name, table in tables.items() if name in tried[chosen]]),
         weights=weights,
         tables=tables,
-        figures=(
-            _figures(ranks[0], compared, candidate_count),
-            _figures(ranks[chosen], compared, candidate_count),
-        ),
+        figures=(figures[0], figures[chosen]),
     )
 
 
-def _smallest_of_the_best(tried: Sequence[Mapping[str, float]], worths: Sequence[NDArray[np.float64]]) -> int:
-    """The position of the fewest tables that are not worse than the best ones by more than the standard error.
-
-    `worths` are those of the lists of each user, [U]. The first that is tried has no tables.
-    """
-    best = max(range(len(tried)), key=lambda number: float(worths[number].mean()))
-    good = [number for number in range(len(tried)) if not larger_than_noise(worths[best] - worths[number])]
-    chosen = min(good, key=lambda number: (len(tried[number]), -float(worths[number].mean())))
-    return chosen if worths[chosen].mean() - worths[0].mean() >= LEAST_GAIN else 0
+def _best(worths: Sequence[float]) -> int:
+    """The position of the best lists, if they gain enough over the first ones, which are without tables."""
+    best = int(np.argmax(worths))
+    return best if worths[best] - worths[0] >= LEAST_GAIN else 0
 
 
 def _figures(ranks: Ranks, held_out: HeldOut, candidate_count: int) -> Mapping[str, float]:

@@ -50,17 +50,12 @@ def test_on_validation_no_list_is_worse(seed: int, tmp_path: Path) -> None:
         assert added.in_words() == "weights of neighbours: none"
 
 
-def test_the_smallest_set_of_tables_that_is_as_good_is_used() -> None:
-    rng = np.random.default_rng(0)
-    good = rng.random(500)
-    noise = rng.normal(0, 0.1, 500)
-    noise -= noise.mean()
-    tried: list[dict[str, float]] = [{}, {"a": 1.0}, {"b": 1.0}, {"a": 1.0, "b": 1.0}]
-    assert module._smallest_of_the_best(tried, [good - 0.1, good, good - 0.05, good + 0.02 + noise / 10]) == 3
-    assert module._smallest_of_the_best(tried, [good - 0.1, good, good - 0.05, good + 0.001 + noise]) == 1
-    assert module._smallest_of_the_best(tried, [good, good + noise, good, good + noise]) == 0
+def test_the_best_set_of_tables_is_used_where_it_gains_enough() -> None:
+    assert module._best([0.5, 0.6, 0.55, 0.61]) == 3
+    # Among equals, the first and smallest.
+    assert module._best([0.5, 0.6, 0.6, 0.6]) == 1
     # So little is not worth it.
-    assert module._smallest_of_the_best(tried, [good, good + 0.01, good, good + 0.01]) == 0
+    assert module._best([0.5, 0.51, 0.5, 0.515]) == 0
 
 
 def test_without_a_correction_ranking_keeps_the_order_with_neighbours(tmp_path: Path) -> None:
