@@ -199,7 +199,7 @@ def test_repeated_and_rare_rows_are_counted_and_used_as_before(tmp_path: Path) -
         ),
         ("log.jsonl", b"", "is empty"),
         ("log.csv.gz", gzip.compress(b"", mtime=0), "is empty"),
-        ("log.json", b' \n[{"user_id": "u", "item_id": "i"}]', "is a JSON array: there must be one object on each line"),
+        ("log.json", b' \n[{"user_id": "u"}]', "is a JSON array: there must be one object on each line"),
         (
             "log.txt",
             b"",
