@@ -43,7 +43,9 @@ def publish_with_milvus(
         make_current()
         # Services that have refused it try again when one of its files has changed.
         (releases / release_id / MANIFEST_FILE).touch()
-    _drop_older(releases, {release_id, before or release_id}, address, keep=keep, timeout_seconds=timeout_seconds, report=report)
+    _drop_older(
+        releases, {release_id, before or release_id}, address, keep=keep, timeout_seconds=timeout_seconds, report=report
+    )
 
 
 def _drop_older(
