@@ -9,7 +9,6 @@ from pymilvus import MilvusClient
 from pymilvus.grpc_gen import common_pb2
 
 from tests.unit.milvus.fake_milvus import FakeMilvus, fake_milvus
-
 from winnow.milvus.connection import EngineError, MilvusAddress
 
 
