@@ -10,7 +10,7 @@ import grpc
 import pytest
 import torch
 
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.end_to_end.test_stack import random_history
 from tests.reference import DirectRecommender
 from tests.releases import reseal, write_random_release
@@ -56,10 +56,7 @@ def eventually(condition: Callable[[], bool], timeout_seconds: float = 30) -> No
 def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwapStack]:
     releases = tmp_path_factory.mktemp("swapped-releases")
     first = write_random_release(releases, seed=1)
-    settings = stack_settings(releases)
-    with LocalStack(
-        type(settings)(**{**vars(settings), "flags": {"all": [*settings.flags["all"], *FAST_SWAPS]}})
-    ) as stack:
+    with local_stack(releases, all=FAST_SWAPS) as stack:
         yield SwapStack(stack, releases, first)
 
 
@@ -77,11 +74,11 @@ def test_swaps_and_roll_backs_under_traffic_show_no_error_and_no_mixed_answer(
 ) -> None:
     with steady_traffic(swap_stack.stack.gateway_target, HISTORIES, together=together, timeout_seconds=5) as traffic:
         second = write_random_release(swap_stack.releases, seed=2)
-        swap_stack.wait_until_all_use(second)
+        traffic.wait_for_release(second)
         third = write_random_release(swap_stack.releases, seed=3)
-        swap_stack.wait_until_all_use(third)
+        traffic.wait_for_release(third)
         point_current_at(swap_stack.releases, second)
-        swap_stack.wait_until_all_use(second)
+        traffic.wait_for_release(second)
     releases = {
         release_id: DirectRecommender(swap_stack.releases, release_id)
         for release_id in (swap_stack.first_release, second, third)
