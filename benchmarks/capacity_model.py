@@ -72,7 +72,7 @@ def fitted(loops: Mapping[int, ClosedLoop], results: Mapping[str, Any], preset: 
     def error(model: CostModel, *names: str) -> float:
         total = 0.0
         for loop in loops.values():
-            simulated = machine(model, 1, cores, callers=loop.callers, request_count=60 * max(loop.callers, 15))
+            simulated = machine(model, 1, cores, callers=loop.callers, request_count=max(60 * loop.callers, 2000))
             for name in names:
                 predicted = simulated.milliseconds(SHARES[name]) / 1000
                 total += math.log(predicted / getattr(loop, f"{name}_seconds")) ** 2

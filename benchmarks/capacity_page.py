@@ -12,7 +12,7 @@ from winnow.capacity.plan import Plan, Wanted, make_plan
 TOLERANCE = 0.25
 # Other processes that used more of the machine than this have disturbed a load.
 QUIET_SHARE = 0.1
-REQUEST_COUNT = 5000
+REQUEST_COUNT = 10_000
 BILLION = Wanted(item_count=1e9, requests_per_second=1e5, p99_seconds=0.1)
 WITHIN_REACH = (
     Wanted(item_count=1e6, requests_per_second=1e5, p99_seconds=0.1),
