@@ -9,25 +9,24 @@ import argparse
 import json
 import os
 import resource
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import capacity_page
-from benchmarks.capacity_model import MODULES, RESULTS, ROLES, SATURATING_CALLERS, closed_loops, fitted, paper_model
+from benchmarks.capacity_fit import MODULES, RESULTS, SATURATING_CALLERS, closed_loops, fitted, paper_model
 from benchmarks.machine import describe_machine
-from benchmarks.presets import PRESETS
+from benchmarks.presets import SMALL
+from benchmarks.processes import cpu_seconds
 from benchmarks.releases import ensure_release, load_requests
-from benchmarks.systems import cpu_seconds
+from benchmarks.systems import HOST, QUIET
+from tests.faults.cluster import Cluster
 from winnow.capacity.cost_model import SHIPPED_FILE
 from winnow.loadtest.load import Load
 from winnow.loadtest.processes import run_load
-from winnow.rpc.health import healthy
+from winnow.metrics_endpoint import fetch_metrics
 from winnow.serving.local_stack import free_port
 
 CALLERS = (1, 8, SATURATING_CALLERS)
@@ -37,60 +36,25 @@ LOADS = (0.2, 0.45, 0.7)
 REPLICA_COUNTS = (1, 2)
 """Of both stages. The model is fitted to the first."""
 WARM_UP_SECONDS = 0.5
-HOST = "127.0.0.1"
 
 
+@dataclass(frozen=True, kw_only=True)
 class Stack:
     """The services as processes, with so many replicas of each stage."""
 
-    def __init__(self, releases: Path, replica_count: int) -> None:
-        self._releases = releases
-        self._replica_count = replica_count
-        self._processes: dict[str, list[subprocess.Popen[bytes]]] = {role: [] for role in ROLES}
-        self._metrics_port = free_port(HOST)
-        self.target = f"{HOST}:{free_port(HOST)}"
-
-    def __enter__(self) -> "Stack":
-        targets = {}
-        for role in ("candidate", "ranking"):
-            ports = [self._start(role) for _ in range(self._replica_count)]
-            targets[role] = ",".join(f"{HOST}:{port}" for port in ports)
-        self._start(
-            "gateway",
-            f"--candidate-target=ipv4:{targets['candidate']}",
-            f"--ranking-target=ipv4:{targets['ranking']}",
-            f"--metrics-port={self._metrics_port}",
-            port=int(self.target.rpartition(":")[2]),
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        processes = [process for started in self._processes.values() for process in started]
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait()
-
-    def _start(self, role: str, *flags: str, port: int = 0) -> int:
-        port = port or free_port(HOST)
-        own = [f"--releases={self._releases}", f"--port={port}", "--drain-seconds=0", "--log-level=warning"]
-        process = subprocess.Popen([sys.executable, "-m", MODULES[role], *own, *flags])
-        self._processes[role].append(process)
-        give_up = time.monotonic() + 120
-        while not healthy(f"{HOST}:{port}"):
-            if process.poll() is not None or time.monotonic() > give_up:
-                raise RuntimeError(f"{role} did not start")
-            time.sleep(0.1)
-        return port
+    cluster: Cluster
+    metrics_port: int
 
     def cpu_seconds(self) -> dict[str, float]:
-        """Return the CPU time that each service has used so far."""
-        return {role: sum(cpu_seconds(process.pid) for process in self._processes[role]) for role in ROLES}
+        """Return the CPU time that each service has used so far, by its role."""
+        return {
+            role: sum(cpu_seconds(replica.process.pid) for replica in self.cluster.replicas[module] if replica.process)
+            for role, module in MODULES.items()
+        }
 
     def batches(self) -> tuple[float, float]:
         """Return how many requests, in how many batches, the gateway has dispatched so far."""
-        with urllib.request.urlopen(f"http://{HOST}:{self._metrics_port}/metrics", timeout=10) as response:
-            lines = response.read().decode().splitlines()
+        lines = fetch_metrics(f"http://{HOST}:{self.metrics_port}/metrics").splitlines()
 
         def value(name: str) -> float:
             label = '{queue="recommend"}'
@@ -99,17 +63,30 @@ class Stack:
         return value("sum"), value("count")
 
 
+@contextmanager
+def running_stack(releases: Path, replica_count: int) -> Iterator[Stack]:
+    """Run the services until the block ends."""
+    port = free_port(HOST)
+    with Path(os.devnull).open("wb") as log:
+        cluster = Cluster(releases, log, replica_count, [f"--metrics-port={port}"], flags=QUIET)
+        try:
+            cluster.start()
+            yield Stack(cluster=cluster, metrics_port=port)
+        finally:
+            cluster.stop()
+
+
 def measure(
     releases: Path, requests: list[bytes], answer_length: int, seconds: float, round_count: int
 ) -> list[dict[str, Any]]:
     """Put each load on each stack in every round, so that a slow minute affects all. Return JSON values."""
     loads = []
     with ExitStack() as running:
-        stacks = {count: running.enter_context(Stack(releases, count)) for count in REPLICA_COUNTS}
+        stacks = {count: running.enter_context(running_stack(releases, count)) for count in REPLICA_COUNTS}
 
         def put(count: int, seconds: float = seconds, **kind: Any) -> dict[str, Any]:
             load = Load(
-                target=stacks[count].target,
+                target=stacks[count].cluster.gateway.target,
                 requests=requests,
                 answer_length=answer_length,
                 seconds=seconds,
@@ -139,7 +116,7 @@ def _put(stack: Stack, load: Load) -> dict[str, Any]:
     measured = run_load(load)
     after, (queries, batches) = stack.cpu_seconds(), stack.batches()
     busy, everything = _machine_seconds()
-    used = {role: after[role] - before[role] for role in ROLES}
+    used = {role: after[role] - before[role] for role in MODULES}
     others = busy - busy_before - sum(used.values()) - (_children_seconds() - clients_before)
     # Those of the warm-up are in it, as is their CPU time.
     count = queries - queries_before
@@ -180,22 +157,21 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=Path("docs/capacity.md"))
     parser.add_argument("--report-only", action="store_true", help="fit and compare what has been measured before")
     arguments = parser.parse_args()
-    preset = next(each for each in PRESETS if each.name == "small")
     if arguments.report_only:
         found = json.loads(arguments.output.read_text())
     else:
-        releases = ensure_release(preset, arguments.releases)
-        requests = load_requests(releases, preset.answer_length)
+        releases = ensure_release(SMALL, arguments.releases)
+        requests = load_requests(releases, SMALL.answer_length)
         found = {
             "machine": describe_machine(),
             "load_average": os.getloadavg()[0],
-            "loads": measure(releases, requests, preset.answer_length, arguments.seconds, arguments.rounds),
+            "loads": measure(releases, requests, SMALL.answer_length, arguments.seconds, arguments.rounds),
         }
         # What took minutes is kept, whatever becomes of the rest.
         arguments.output.write_text(json.dumps(found, indent=1) + "\n")
     results: Mapping[str, Any] = json.loads(RESULTS.read_text())
     cores = found["machine"]["cores"]
-    small = fitted(closed_loops(found["loads"]), results, preset, cores)
+    small = fitted(closed_loops(found["loads"]), results, cores)
     paper = paper_model(small, results)
     found["model"] = small.model_dump(mode="json")
     found["compared"] = capacity_page.compare(small, found["loads"], cores)

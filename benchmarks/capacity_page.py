@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.capacity_model import SHARES, machine
+from benchmarks.capacity_fit import SHARES, machine
 from winnow.capacity.cost_model import CostModel
 from winnow.capacity.plan import Plan, Wanted, make_plan
 

@@ -7,7 +7,7 @@ from statistics import median
 import pytest
 
 from benchmarks import capacity_page
-from benchmarks.capacity_model import ROLES, closed_loops, paper_model
+from benchmarks.capacity_fit import MODULES, closed_loops, paper_model
 from winnow.capacity.cost_model import CostModel, read_cost_model
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def test_closed_loops_are_medians_over_the_rounds_and_open_loops_are_none() -> N
         {
             "concurrency": 8,
             "replicas": 1,
-            "cpu_seconds": dict.fromkeys(ROLES, seconds),
+            "cpu_seconds": dict.fromkeys(MODULES, seconds),
             "client_seconds": seconds,
             "batch": 2.0,
             "p50_milliseconds": 1000 * seconds,

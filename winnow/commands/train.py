@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from winnow.commands.failures import checked_device, one_line_errors
+from winnow.commands.computing import Device, Threads, set_up_torch
+from winnow.commands.failures import one_line_errors
 from winnow.commands.log_options import reads_a_log
 from winnow.logs.log_format import LogFormat
 
@@ -67,8 +68,8 @@ def train(
     min_item_count: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
     candidate_epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
     ranking_epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; torch decides by default.")] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
     publish: Annotated[
         Literal["not-worse", "always", "never"],
         typer.Option(
@@ -86,8 +87,6 @@ def train(
     """
     import dataclasses
 
-    import torch
-
     from winnow.catalogue.inference import parse_types
     from winnow.evaluation.figures_table import (
         GAIN_OF_RANKING,
@@ -98,6 +97,7 @@ def train(
     )
     from winnow.logs.split import SPLITS
     from winnow.logs.statistics import LogStatistics
+    from winnow.loop.exclusive import only_process_in
     from winnow.training import automatic
     from winnow.training.distributed.processes import ShareDone, joined_processes, launched
     from winnow.training.presets import PRESETS, TrainingSettings
@@ -148,9 +148,7 @@ def train(
 
     with one_line_errors(SettingsError):
         settings = with_given(basis)
-    chosen_device = checked_device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    chosen_device = set_up_torch(device, threads)
     console = Console(emoji=False, highlight=False)
     paths = RunPaths(
         interactions=interactions,
@@ -161,7 +159,9 @@ def train(
         log_format=log_format,
     )
     together = joined_processes(chosen_device) if launched() else nullcontext()
-    with one_line_errors(ValueError), together as processes:
+    # Two runs would write over each other's checkpoints. The processes of one run share them.
+    alone = nullcontext() if launched() else only_process_in(checkpoints)
+    with one_line_errors(ValueError), alone, together as processes:
         try:
             result = run(
                 paths,

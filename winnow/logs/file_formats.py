@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from winnow.logs.text_blocks import InputFileError, TextBlock, text_blocks
 __all__ = ["BLOCK", "WHOLE_FILE", "BlockSize", "FileContent", "InputFileError", "read_blocks", "read_file"]
 
 TEXT_SUFFIXES = (".csv", ".tsv")
-JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
+JSON_LINES_SUFFIXES = (".jsonl", ".ndjson", ".json")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class FileContent:
 
 
 def read_file(path: Path, *, skip_malformed: bool = False) -> FileContent:
-    """Read a file by the end of its name: .csv, .tsv, .jsonl or .ndjson, each also with .gz, or .parquet.
+    """Read a file by the end of its name: .csv, .tsv, .jsonl, .ndjson or .json, each also with .gz, or .parquet.
 
     The delimiter of text is a comma, semicolon, tab or vertical bar: the one that the header has most of. With
     `skip_malformed`, lines that are no record are left out. Raises InputFileError where the file cannot be read.
@@ -102,6 +103,9 @@ def read_blocks(path: Path, *, skip_malformed: bool = False, size: BlockSize = B
         raise InputFileError(f"{path} cannot be read as {kind}: {reason.splitlines()[0]}") from None
     except pl.exceptions.PolarsError as error:
         raise InputFileError(f"{path} cannot be read as {kind}: {_reason(error)}") from None
+    except pl.exceptions.PanicException as error:
+        # What a damaged Parquet file does to polars, now and then.
+        raise InputFileError(f"{path} cannot be read as {kind}: it is damaged ({str(error)[:80]})") from None
 
 
 def _kind(path: Path) -> str | None:
@@ -120,9 +124,9 @@ def _kind(path: Path) -> str | None:
 
 def _parquet_blocks(path: Path, size: BlockSize) -> Iterator[FileContent]:
     if size.parquet_rows is None:
-        yield FileContent(path=path, frame=_with_trimmed_names(pl.read_parquet(path)))
+        yield FileContent(path=path, frame=_with_trimmed_names(pl.read_parquet(path, glob=False)))
         return
-    rows = pl.scan_parquet(path, hive_partitioning=False)
+    rows = pl.scan_parquet(path, hive_partitioning=False, glob=False)
     count = int(rows.select(pl.len()).collect().item())
     for first_row in range(0, max(count, 1), size.parquet_rows):
         frame = rows.slice(first_row, size.parquet_rows).collect()
@@ -134,6 +138,10 @@ def _text_contents(path: Path, kind: str, *, skip_malformed: bool, size: BlockSi
     first = next(blocks, None)
     if first is None:
         raise pl.exceptions.NoDataError
+    if kind == "JSON lines" and re.match(rb"\s*\[", first.text):
+        raise InputFileError(
+            f"{path} is a JSON array: there must be one object on each line (jq -c '.[]' makes such files)"
+        )
     second = next(blocks, None)
     schema = None
     if second is not None and kind == "JSON lines":

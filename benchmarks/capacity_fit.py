@@ -8,12 +8,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.presets import PRESETS, Preset
+from benchmarks.presets import PAPER, SMALL
 from winnow.capacity.cost_model import CostModel, NetworkCost, SearchCost, ServiceCost
 from winnow.capacity.simulation import Scenario, Simulated, simulate
 
-ROLES = ("gateway", "candidate", "ranking")
 MODULES = {"gateway": "gateway", "candidate": "candidate_service", "ranking": "ranking_service"}
+"""By the role of a service in the cost model."""
 # How often a request alone wakes each: the gateway by the request and by the answer of each stage.
 WAKES = {"gateway": 3, "candidate": 1, "ranking": 1}
 SATURATING_CALLERS = 64
@@ -53,7 +53,7 @@ def closed_loops(loads: Sequence[Mapping[str, Any]]) -> dict[int, ClosedLoop]:
         rounds = [load for load in loads if load.get("concurrency") == count]
         found[count] = ClosedLoop(
             callers=count,
-            cpu_seconds={role: median(load["cpu_seconds"][role] for load in rounds) for role in ROLES},
+            cpu_seconds={role: median(load["cpu_seconds"][role] for load in rounds) for role in MODULES},
             client_seconds=median(load["client_seconds"] for load in rounds),
             batch=median(load["batch"] for load in rounds),
             p50_seconds=median(load["p50_milliseconds"] for load in rounds) / 1000,
@@ -62,8 +62,8 @@ def closed_loops(loads: Sequence[Mapping[str, Any]]) -> dict[int, ClosedLoop]:
     return found
 
 
-def fitted(loops: Mapping[int, ClosedLoop], results: Mapping[str, Any], preset: Preset, cores: int) -> CostModel:
-    """Return the model of the preset that the loops were measured with.
+def fitted(loops: Mapping[int, ClosedLoop], results: Mapping[str, Any], cores: int) -> CostModel:
+    """Return the model of the preset SMALL, with which the loops were measured.
 
     CPU times are as measured with one caller and with the most. How much slower a core is while all are busy, and then
     how the time of work varies, is what explains the latencies of the loops best.
@@ -78,10 +78,7 @@ def fitted(loops: Mapping[int, ClosedLoop], results: Mapping[str, Any], preset: 
                 total += math.log(predicted / getattr(loop, f"{name}_seconds")) ** 2
         return total
 
-    steady = [
-        _with_path(_costs(loops, results, preset, busy_speed), loops[1].p50_seconds, cores)
-        for busy_speed in BUSY_SPEEDS
-    ]
+    steady = [_with_path(_costs(loops, results, busy_speed), loops[1].p50_seconds, cores) for busy_speed in BUSY_SPEEDS]
     best = min(steady, key=lambda model: error(model, "p50"))
     # The latency of one caller is a sum of pieces of work. The fewer vary by themselves, the less each has to vary.
     alone = math.log(loops[1].p99_seconds / loops[1].p50_seconds) / Z_99
@@ -96,11 +93,11 @@ def fitted(loops: Mapping[int, ClosedLoop], results: Mapping[str, Any], preset: 
     return min(varied, key=lambda model: error(model, "p50", "p99"))
 
 
-def _costs(loops: Mapping[int, ClosedLoop], results: Mapping[str, Any], preset: Preset, busy_speed: float) -> CostModel:
+def _costs(loops: Mapping[int, ClosedLoop], results: Mapping[str, Any], busy_speed: float) -> CostModel:
     alone, saturated = loops[1], loops[max(loops)]
     wake_seconds = max(alone.client_seconds - saturated.client_seconds * busy_speed, 0.0)
     costs = {}
-    for role in ROLES:
+    for role in MODULES:
         # alone = wakes + call + query; saturated = (wakes + call) / batch + query.
         one, each = alone.cpu_seconds[role], saturated.cpu_seconds[role] * busy_speed
         per_query = max((each - one / saturated.batch) / (1 - 1 / saturated.batch), each / 10)
@@ -111,18 +108,17 @@ def _costs(loops: Mapping[int, ClosedLoop], results: Mapping[str, Any], preset: 
             base_bytes=base,
             bytes_per_item=per_item,
         )
-    paper = next(each for each in PRESETS if each.name == "paper")
     growth = [*results["growth"], *json.loads(GROWTH_BY_HAND.read_text())]
     return CostModel(
         measured="python -m benchmarks.capacity",
-        item_count=preset.item_count,
+        item_count=SMALL.item_count,
         **costs,
         search=tuple(
             SearchCost(item_count=point["item_count"], seconds=point["approximate_milliseconds"] / 1000)
             for point in growth
         ),
-        vector_bytes_per_item=_vector_bytes(results, paper),
-        network=_network(preset, results),
+        vector_bytes_per_item=_vector_bytes(results),
+        network=_network(results),
         path_share=1.0,
         hop_seconds=0.0,
         jitter=0.0,
@@ -182,10 +178,10 @@ def paper_model(small: CostModel, results: Mapping[str, Any]) -> CostModel:
 
     names = {"candidate": ("candidate tower", "served search"), "ranking": ("ranking, folded, bfloat16",)}
     messages = {
-        role: getattr(small, role).seconds_per_query - computed("small", *names.get(role, ())) for role in ROLES
+        role: getattr(small, role).seconds_per_query - computed("small", *names.get(role, ())) for role in MODULES
     }
     messages = {role: max(seconds, 2e-5) for role, seconds in messages.items()}
-    calls = sum(getattr(small, role).seconds_per_call + WAKES[role] * small.wake_seconds for role in ROLES)
+    calls = sum(getattr(small, role).seconds_per_call + WAKES[role] * small.wake_seconds for role in MODULES)
     total = presets["paper"]["serving"]["saturated"]["winnow"]["cpu_microseconds_per_request"] / 1e6 * small.busy_speed
     batch = SATURATING_CALLERS / 2
     factor = (total - sum(messages.values()) - calls / batch) / sum(computed("paper", *names[role]) for role in names)
@@ -193,7 +189,7 @@ def paper_model(small: CostModel, results: Mapping[str, Any]) -> CostModel:
         role: getattr(small, role).model_copy(
             update={"seconds_per_query": messages[role] + factor * computed("paper", *names.get(role, ()))}
         )
-        for role in ROLES
+        for role in MODULES
     }
     item_count = float(presets["paper"]["shape"]["item_count"])
     # The sizes were measured one query at a time, the service's search in batches: they give the growth, it the level.
@@ -213,12 +209,12 @@ def _memory(results: Mapping[str, Any], service: str) -> tuple[float, float]:
     return sizes[0] - per_item * counts[0], per_item
 
 
-def _vector_bytes(results: Mapping[str, Any], paper: Preset) -> float:
-    index = results["presets"]["paper"]["release"]["file_mebibytes"]["index.faiss"] * MEBIBYTE / paper.item_count
-    return float(paper.embedding_dim * BYTES_PER_NUMBER + index)
+def _vector_bytes(results: Mapping[str, Any]) -> float:
+    index = results["presets"]["paper"]["release"]["file_mebibytes"]["index.faiss"] * MEBIBYTE / PAPER.item_count
+    return float(PAPER.embedding_dim * BYTES_PER_NUMBER + index)
 
 
-def _network(preset: Preset, results: Mapping[str, Any]) -> NetworkCost:
+def _network(results: Mapping[str, Any]) -> NetworkCost:
     """Ids at the edge are text; between the services everything is packed: rows, scores, offsets of four bytes."""
     shape = results["presets"]["small"]["shape"]
     history = (shape["history_length"] + 1) * BYTES_PER_NUMBER
@@ -226,7 +222,7 @@ def _network(preset: Preset, results: Mapping[str, Any]) -> NetworkCost:
     id_bytes = 12
     return NetworkCost(
         request=shape["history_length"] * (id_bytes + 12),
-        answer=preset.answer_length * (id_bytes + 40) + 200,
+        answer=SMALL.answer_length * (id_bytes + 40) + 200,
         # Watched items are excluded: their rows are sent twice.
         retrieve_request=2 * history + BYTES_PER_NUMBER,
         retrieve_answer=2 * candidates,
