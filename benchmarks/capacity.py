@@ -1,6 +1,6 @@
 """`python -m benchmarks.capacity`: measures what a request costs each service, and checks the simulation against loads.
 
-Needs an idle machine with two cores and takes about five minutes. It writes benchmarks/capacity.json, the model that
+Needs an idle machine with two cores and takes about six minutes. It writes benchmarks/capacity.json, the model that
 `winnow plan` reads, winnow/capacity/cost_model.json, and the tables of docs/capacity.md. With --report-only it measures
 nothing and writes all three again.
 """

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,11 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, object]:
+def found() -> dict[str, Any]:
     return json.loads((ROOT / "benchmarks" / "capacity.json").read_text())  # type: ignore[no-any-return]
 
 
-def test_the_shipped_model_is_what_the_benchmark_writes(found: dict[str, object]) -> None:
+def test_the_shipped_model_is_what_the_benchmark_writes(found: dict[str, Any]) -> None:
     results = json.loads((ROOT / "benchmarks" / "results.json").read_text())
     expected = paper_model(CostModel.model_validate(found["model"]), results).model_dump(mode="json")
     shipped = read_cost_model().model_dump(mode="json")
@@ -28,9 +29,17 @@ def test_the_shipped_model_is_what_the_benchmark_writes(found: dict[str, object]
             assert shipped[name] == pytest.approx(value, rel=1e-6), name
 
 
-def test_the_page_says_how_well_the_last_run_was_predicted(found: dict[str, object]) -> None:
+def test_the_page_says_how_well_the_last_run_was_predicted(found: dict[str, Any]) -> None:
     page = (ROOT / "docs" / "capacity.md").read_text()
     assert capacity_page.replaced(page, "checked", "\n".join(capacity_page.checked(found))) == page
+
+
+def test_the_page_says_where_the_machine_was_not_idle(found: dict[str, Any]) -> None:
+    quiet = [{**load, "others_share": 0.02} for load in found["loads"]]
+    assert "not idle" not in "\n".join(capacity_page.checked({**found, "loads": quiet}))
+    disturbed = [*quiet[1:], {**quiet[0], "others_share": 0.4}]
+    said = "\n".join(capacity_page.checked({**found, "loads": disturbed}))
+    assert f"during 1 of {len(quiet)} loads, other processes used more than 10 % of it, at most 40 %" in said
 
 
 def test_closed_loops_are_medians_over_the_rounds_and_open_loops_are_none() -> None:
