@@ -94,6 +94,7 @@ def train(
     from winnow.catalogue.inference import parse_types
     from winnow.logs.split import SPLITS
     from winnow.logs.statistics import LogStatistics
+    from winnow.loop.exclusive import only_process_in
     from winnow.training import automatic
     from winnow.training.distributed.processes import ShareDone, joined_processes, launched
     from winnow.training.presets import PRESETS, TrainingSettings
@@ -155,7 +156,9 @@ def train(
         log_format=log_format,
     )
     together = joined_processes(chosen_device) if launched() else nullcontext()
-    with one_line_errors(ValueError), together as processes:
+    # Two runs would write over each other's checkpoints. The processes of one run share them.
+    alone = nullcontext() if launched() else only_process_in(checkpoints)
+    with one_line_errors(ValueError), alone, together as processes:
         try:
             result = run(
                 paths,

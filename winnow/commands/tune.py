@@ -36,6 +36,7 @@ def tune(
     from winnow.logs.interactions import read_interactions
     from winnow.logs.split import SPLITS, checked
     from winnow.logs.statistics import LogStatistics
+    from winnow.loop.exclusive import only_process_in
     from winnow.training import automatic
     from winnow.training.distributed.processes import check_alone
     from winnow.training.run_context import RunContext, choose_precision
@@ -53,6 +54,8 @@ def tune(
     console = Console(emoji=False, highlight=False, soft_wrap=True)
     with one_line_errors(ValueError):
         check_alone("winnow tune")
+    # The trials of another process would be taken for those of one that was killed.
+    with one_line_errors(ValueError), only_process_in(directory):
         basis = automatic.BASIS
         log = read_interactions(
             interactions,

@@ -65,7 +65,7 @@ class Watches(NamedTuple):
 def in_order(log: Path, parts: Iterable[PartHistories]) -> tuple[pl.Series, WatchHistories]:
     """Return the users of all parts and their histories, in order of first appearance.
 
-    Raises InputFileError where a user is in two parts, and OSError where the disk is full.
+    Raises InputFileError where a user or a row is in two parts, and OSError where the disk is full.
     """
     read = iter(parts)
     first, second = next(read), next(read, None)
@@ -83,7 +83,10 @@ def in_order(log: Path, parts: Iterable[PartHistories]) -> tuple[pl.Series, Watc
     repeated = user_ids.filter(user_ids.is_duplicated())
     if len(repeated):
         raise InputFileError(f"{log}: the user {repeated[0]!r} is in two parts: a user's watches must be in one part")
-    order = np.argsort(np.concatenate(rows_of_parts), kind="stable")
+    first_rows = np.concatenate(rows_of_parts)
+    order = np.argsort(first_rows, kind="stable")
+    if not np.diff(first_rows[order]).all():
+        raise InputFileError(f"{log}: rows of two parts have the same log_row: the parts are of different logs")
     if (np.diff(order) == 1).all():
         return user_ids, histories
     return user_ids.gather(order), taken(histories, histories.offsets[order], histories.lengths[order])

@@ -5,8 +5,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import grpc
@@ -73,7 +74,10 @@ class MilvusAddress:
 
     @contextmanager
     def client(self, timeout_seconds: float) -> Iterator[MilvusClient]:
-        """Yield Milvus's own client, which blocks. What fails in it within the block is raised as EngineError."""
+        """Yield Milvus's own client, which blocks, but for no longer than that in a call.
+
+        What fails in it within the block is raised as EngineError.
+        """
         # It logs each failure with a traceback, and raises it too.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         secure: dict[str, Any] = {"secure": True} if self.uri.startswith("https") else {}
@@ -89,9 +93,27 @@ class MilvusAddress:
                 **secure,
             )
             try:
-                yield client
+                yield cast("MilvusClient", _Punctual(client, timeout_seconds))
             finally:
                 client.close()
         except (MilvusException, grpc.RpcError) as error:
-            reason = error.message if isinstance(error, MilvusException) else str(error)
-            raise EngineError(f"Milvus at {self.uri}: {str(reason).splitlines()[0][:300]}") from error
+            raise EngineError(f"Milvus at {self.uri}: {_reason(error)[:300]}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What Milvus says, in one line, which is not empty."""
+    if isinstance(error, grpc.Call):
+        return f"{error.code().name}: {error.details()}"
+    message = str(error.message if isinstance(error, MilvusException) else error)
+    return next(iter(message.splitlines()), "") or type(error).__name__
+
+
+class _Punctual:
+    """Milvus's client with a timeout for every call: its own is for connecting alone, and it repeats what fails."""
+
+    def __init__(self, client: MilvusClient, timeout_seconds: float) -> None:
+        self._client = client
+        self._timeout_seconds = timeout_seconds
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(getattr(self._client, name), timeout=self._timeout_seconds)

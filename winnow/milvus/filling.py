@@ -20,7 +20,7 @@ from winnow.catalogue.filters.parser import CANONICAL_LIMITS
 from winnow.history import RaggedRows, WatchHistories
 from winnow.index.choose import RECALL_DEPTH, recall_of_each, smallest
 from winnow.index.exact import ExactIndex
-from winnow.milvus.collection import count
+from winnow.milvus.collection import count, open_collection
 from winnow.milvus.connection import EngineError, MilvusAddress
 from winnow.milvus.expressions import translate
 from winnow.milvus.index import NO_FILTER, MilvusIndex
@@ -79,15 +79,9 @@ class Filling:
         name = collection_name(self.release.release_id)
         users = self._sample_users(network)
         with self.address.client(self.timeout_seconds) as client:
-            description = client.describe_collection(name) if client.has_collection(name) else {}
-            record = read_record(description)
+            record = self._filled_before(client, name)
             if record is not None:
-                self.report(f"{name} is there already")
-                client.load_collection(name)
                 return self._verified(client, record, users, items_IH)
-            if description:
-                self.report(f"{name} was not filled to the end: it is filled again")
-                client.drop_collection(name)
             try:
                 return self._fill(client, name, users, items_IH)
             except BaseException:
@@ -95,6 +89,21 @@ class Filling:
                 with suppress(MilvusException, grpc.RpcError):
                     client.drop_collection(name)
                 raise
+
+    def _filled_before(self, client: MilvusClient, name: str) -> CollectionRecord | None:
+        """Return the record of the collection where it holds the release; drop one that does not."""
+        if not client.has_collection(name):
+            return None
+        try:
+            if read_record(client.describe_collection(name)) is not None:
+                client.load_collection(name)
+            record = open_collection(client, self.release.manifest)
+        except ValueError as error:
+            self.report(f"it is filled again: {error}")
+            client.drop_collection(name)
+            return None
+        self.report(f"{name} is there already")
+        return record
 
     def _fill(
         self, client: MilvusClient, name: str, users: Sequence[torch.Tensor], items_IH: torch.Tensor
@@ -109,7 +118,7 @@ class Filling:
             client.insert(name, list(entities(some, vectors_IH[some], attributes, fields)))
         self.report(f"{len(rows)} items written; the index is built")
         client.flush(name)
-        parameters = client.prepare_index_params()
+        parameters = MilvusClient.prepare_index_params()
         list_count = _list_count(len(rows), items_IH.shape[1])
         parameters.add_index(VECTOR_FIELD, index_type="IVF_FLAT", metric_type="IP", params={"nlist": list_count})
         client.create_index(name, parameters)
