@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.end_to_end.test_filters import FILTERS
 from tests.end_to_end.test_stack import assert_same, random_history
 from tests.engines.milvus_server import MilvusServer
@@ -70,12 +70,8 @@ def served(milvus: MilvusServer, tmp_path_factory: pytest.TempPathFactory) -> It
     release_id = write_random_release(releases, seed=1)
     made = publish(releases, release_id, milvus)
     assert made.returncode == 0, made.stderr
-    settings = stack_settings(releases)
-    flags = {
-        "all": [*settings.flags["all"], *FAST_SWAPS],
-        "candidate_service": ["--engine=milvus", f"--engine-address={milvus.uri}"],
-    }
-    with LocalStack(replace(settings, flags=flags)) as stack:
+    engine = ["--engine=milvus", f"--engine-address={milvus.uri}"]
+    with local_stack(releases, all=FAST_SWAPS, candidate_service=engine) as stack:
         yield Served(stack, releases, release_id)
 
 

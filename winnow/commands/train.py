@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from winnow.commands.failures import checked_device, one_line_errors
+from winnow.commands.computing import Device, Threads, set_up_torch
+from winnow.commands.failures import one_line_errors
 from winnow.commands.log_options import reads_a_log
 from winnow.logs.log_format import LogFormat
 
@@ -67,8 +68,8 @@ def train(
     min_item_count: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
     candidate_epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
     ranking_epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; torch decides by default.")] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
     publish: Annotated[
         Literal["not-worse", "always", "never"],
         typer.Option(
@@ -85,8 +86,6 @@ def train(
     The exit status is 3 where the release was written but is not good enough to become the current one.
     """
     import dataclasses
-
-    import torch
 
     from winnow.catalogue.inference import parse_types
     from winnow.evaluation.figures_table import (
@@ -149,9 +148,7 @@ def train(
 
     with one_line_errors(SettingsError):
         settings = with_given(basis)
-    chosen_device = checked_device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    chosen_device = set_up_torch(device, threads)
     console = Console(emoji=False, highlight=False)
     paths = RunPaths(
         interactions=interactions,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from winnow.evaluation.gate import Verdict
 from winnow.logs.blocks import count_rows
 from winnow.logs.impression_log import ImpressionLog
 from winnow.logs.interactions import Interactions, read_interactions
-from winnow.logs.items_file import NO_TYPES, read_item_facts, read_items
+from winnow.logs.items_file import NO_TYPES, ItemDescriptions, read_item_facts, read_items
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
-from winnow.logs.side_values import coded_values, fit_codes, side_values
-from winnow.logs.split import SPLITS, checked
+from winnow.logs.side_values import SideValues, coded_values, fit_codes, side_values
+from winnow.logs.split import SPLITS, LogSplit, checked
 from winnow.logs.statistics import LogStatistics
 from winnow.logs.trending import trending_items
 from winnow.release.models.writer import ReleaseContents, write_release
@@ -30,7 +30,7 @@ from winnow.training.automatic import Choice
 from winnow.training.distributed.processes import Processes
 from winnow.training.distributed.supported import check_supported
 from winnow.training.plan import describe, plan_on_impressions, plan_on_watches
-from winnow.training.presets import TrainingSettings
+from winnow.training.presets import CandidateSettings, ImpressionSettings, TrainingSettings
 from winnow.training.publishing import Publish, compare_on_validation
 from winnow.training.run_context import RunContext, choose_precision
 from winnow.training.train_on_impressions import train_on_impressions
@@ -98,21 +98,7 @@ def run(
     where a directory cannot be written, CheckpointError where a checkpoint to resume from is of another run, and
     ValueError where the settings do not fit the input.
     """
-    interactions = read_interactions(
-        paths.interactions,
-        vocabulary_size=settings.vocabulary_size,
-        min_item_count=settings.min_item_count,
-        log_format=paths.log_format,
-    )
-    for remark in interactions.rows.remarks():
-        console.print(remark, markup=False, soft_wrap=True)
-    descriptions = read_items(paths.items, interactions.vocabulary, attribute_types, paths.log_format)
-    console.print(
-        f"{len(interactions.histories.rows):,} watches of {len(interactions.vocabulary):,} items "
-        f"by {len(interactions.user_ids):,} users"
-    )
-    for name, column_type in descriptions.types.items():
-        console.print(f"attribute {name}: {column_type}", markup=False)
+    interactions, descriptions = _read_log_and_items(paths, settings, attribute_types, console)
     split = None
     if paths.impressions is None:
         split = checked(SPLITS[settings.split](interactions.histories), str(paths.interactions))
@@ -120,19 +106,12 @@ def run(
     if choose is not None and split is not None:
         choice = choose(LogStatistics.of(split.training, len(interactions.vocabulary)))
         settings = choice.settings
-    sides = [side_values(descriptions.columns, column) for column in settings.candidate.attribute_columns]
-    part_codes = fit_codes(descriptions.attributes, settings.candidate.new_items_by)
-    parts = [coded_values(codes, descriptions.attributes) for codes in part_codes]
-    codes = ItemCodes(
-        watched=tuple(
-            AttributeCodes(name=name, texts=side.texts)
-            for name, side in zip(settings.candidate.attribute_columns, sides, strict=True)
-        ),
-        parts=tuple(part_codes),
-    )
+        for line in choice.decisions:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    data = _Data.of(interactions, descriptions, settings.candidate)
     context = RunContext(
         seed=settings.seed,
-        data=" ".join([interactions.fingerprint, *(side.fingerprint for side in (*sides, *parts)), settings.split]),
+        data=" ".join([interactions.fingerprint, *data.fingerprints, settings.split]),
         checkpoints=paths.checkpoints,
         console=console,
         resume=resume,
@@ -140,64 +119,14 @@ def run(
         precision=choose_precision(settings.precision, device),
     )
     impressions_sha256 = None
-    if choice is not None:
-        for line in choice.decisions:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
     if split is not None:
-        if processes is not None:
-            check_supported(settings, len(interactions.vocabulary), warm_start=start is not None)
-        _check_writable(paths.checkpoints)
-        if processes is None or processes.rank == 0:
-            _check_writable(paths.releases)
-        if processes is None and not context.continues:
-            planned = plan_on_watches(split, len(interactions.vocabulary), sides, settings, context)
-            console.print(describe(planned), highlight=False)
-        facts = None
-        if settings.ranking.features:
-            counts = split.watch_counts(len(interactions.vocabulary))
-            popularity = (counts / counts.sum()).astype(np.float32)
-            facts = read_item_facts(paths.items, interactions.vocabulary, popularity, paths.log_format)
-        if processes is None:
-            trained = train_on_watches(
-                split,
-                len(interactions.vocabulary),
-                sides,
-                settings,
-                context,
-                parts=parts,
-                facts=facts,
-                start=None if start is None else WarmStart.of(start, interactions.vocabulary, codes),
-            )
-        else:
-            # Only here: it takes a second to import.
-            from winnow.training.distributed.train_together import train_together
-
-            trained = train_together(
-                split, interactions.user_ids, len(interactions.vocabulary), sides, settings, context, processes
-            )
+        trained = _train_on_watches(paths, split, data, settings, context, start, processes)
     else:
         if processes is not None:
             raise ValueError("several processes cannot learn from impressions together: train on them in one process")
-        learning = settings.impressions
-        if learning is None or paths.impressions is None:
-            raise ValueError("the settings do not say how to learn from impressions")
-        log = ImpressionLog.read(
-            paths.impressions,
-            interactions,
-            validation_share=learning.validation_share,
-            test_share=learning.test_share,
-            log_format=paths.log_format,
-        )
-        for remark in log.rows_read.remarks():
-            console.print(f"impressions: {remark}", markup=False, soft_wrap=True)
+        log, learning = _read_impressions(paths, interactions, settings, console)
         impressions_sha256 = log.fingerprint
-        facts = read_item_facts(paths.items, interactions.vocabulary, log.popularity, paths.log_format)
-        _check_writable(paths.checkpoints, paths.releases)
-        context = context.also_from(log.fingerprint)
-        if not context.continues:
-            planned = plan_on_impressions(log, facts, sides, settings.candidate, learning, context)
-            console.print(describe(planned), highlight=False)
-        trained = train_on_impressions(log, facts, sides, settings.candidate, learning, context, parts=parts)
+        trained = _train_on_impressions(paths, log, data, settings.candidate, learning, context)
     verdict = None
     if trained.validated is not None:
         verdict = compare_on_validation(
@@ -210,10 +139,10 @@ def run(
             vocabulary=interactions.vocabulary,
             candidate_network=trained.candidate_network.cpu(),
             ranking_network=trained.ranking_network.cpu(),
-            popularity=_popularity(interactions),
+            popularity=_shares(count_rows(interactions.histories.rows, len(interactions.vocabulary))),
             trending=trending_items(interactions.histories, len(interactions.vocabulary)),
             attributes=descriptions.attributes,
-            codes=codes,
+            codes=data.codes,
             sample_histories=trained.sample_histories,
             sample_contexts=trained.sample_contexts,
             tuning_histories=trained.tuning_histories,
@@ -229,6 +158,145 @@ def run(
     return RunResult(release_id=release_id, figures=trained.figures, verdict=verdict, current=current)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Data:
+    """The log, and the attributes of its items that the candidate network learns from."""
+
+    interactions: Interactions
+    sides: Sequence[SideValues]
+    """Of the attributes of watched items."""
+    parts: Sequence[SideValues]
+    """Of those that items to come get their vectors from."""
+    codes: ItemCodes
+    """How the values of both are numbered."""
+
+    @classmethod
+    def of(cls, interactions: Interactions, descriptions: ItemDescriptions, settings: CandidateSettings) -> "_Data":
+        sides = [side_values(descriptions.columns, column) for column in settings.attribute_columns]
+        part_codes = fit_codes(descriptions.attributes, settings.new_items_by)
+        watched = [
+            AttributeCodes(name=name, texts=side.texts)
+            for name, side in zip(settings.attribute_columns, sides, strict=True)
+        ]
+        return cls(
+            interactions=interactions,
+            sides=sides,
+            parts=[coded_values(codes, descriptions.attributes) for codes in part_codes],
+            codes=ItemCodes(watched=tuple(watched), parts=tuple(part_codes)),
+        )
+
+    @property
+    def item_count(self) -> int:
+        return len(self.interactions.vocabulary)
+
+    @property
+    def fingerprints(self) -> list[str]:
+        """Of the attributes."""
+        return [side.fingerprint for side in (*self.sides, *self.parts)]
+
+
+def _read_log_and_items(
+    paths: RunPaths,
+    settings: TrainingSettings,
+    attribute_types: Mapping[str, AttributeType | None],
+    console: Console,
+) -> tuple[Interactions, ItemDescriptions]:
+    """Read both files and print what is in them. Raises InputFileError."""
+    interactions = read_interactions(
+        paths.interactions,
+        vocabulary_size=settings.vocabulary_size,
+        min_item_count=settings.min_item_count,
+        log_format=paths.log_format,
+    )
+    for remark in interactions.rows.remarks():
+        console.print(remark, markup=False, soft_wrap=True)
+    descriptions = read_items(paths.items, interactions.vocabulary, attribute_types, paths.log_format)
+    console.print(
+        f"{len(interactions.histories.rows):,} watches of {len(interactions.vocabulary):,} items "
+        f"by {len(interactions.user_ids):,} users"
+    )
+    for name, column_type in descriptions.types.items():
+        console.print(f"attribute {name}: {column_type}", markup=False)
+    return interactions, descriptions
+
+
+def _read_impressions(
+    paths: RunPaths, interactions: Interactions, settings: TrainingSettings, console: Console
+) -> tuple[ImpressionLog, ImpressionSettings]:
+    """Read the log of impressions, and return it with the settings to learn from it by."""
+    learning = settings.impressions
+    if learning is None or paths.impressions is None:
+        raise ValueError("the settings do not say how to learn from impressions")
+    log = ImpressionLog.read(
+        paths.impressions,
+        interactions,
+        validation_share=learning.validation_share,
+        test_share=learning.test_share,
+        log_format=paths.log_format,
+    )
+    for remark in log.rows_read.remarks():
+        console.print(f"impressions: {remark}", markup=False, soft_wrap=True)
+    return log, learning
+
+
+def _train_on_watches(
+    paths: RunPaths,
+    split: LogSplit,
+    data: _Data,
+    settings: TrainingSettings,
+    context: RunContext,
+    start: Release | None,
+    processes: Processes | None,
+) -> TrainedNetworks:
+    """Train both networks on watches, in this process or together with others."""
+    if processes is not None:
+        check_supported(settings, data.item_count, warm_start=start is not None)
+    _check_writable(paths.checkpoints)
+    if processes is None or processes.rank == 0:
+        _check_writable(paths.releases)
+    if processes is not None:
+        # Only here: it takes a second to import.
+        from winnow.training.distributed.train_together import train_together
+
+        user_ids = data.interactions.user_ids
+        return train_together(split, user_ids, data.item_count, data.sides, settings, context, processes)
+    if not context.continues:
+        planned = plan_on_watches(split, data.item_count, data.sides, settings, context)
+        context.console.print(describe(planned), highlight=False)
+    facts = None
+    if settings.ranking.features:
+        popularity = _shares(split.watch_counts(data.item_count))
+        facts = read_item_facts(paths.items, data.interactions.vocabulary, popularity, paths.log_format)
+    return train_on_watches(
+        split,
+        data.item_count,
+        data.sides,
+        settings,
+        context,
+        parts=data.parts,
+        facts=facts,
+        start=None if start is None else WarmStart.of(start, data.interactions.vocabulary, data.codes),
+    )
+
+
+def _train_on_impressions(
+    paths: RunPaths,
+    log: ImpressionLog,
+    data: _Data,
+    candidate: CandidateSettings,
+    learning: ImpressionSettings,
+    context: RunContext,
+) -> TrainedNetworks:
+    """Train the candidate network on the watches before the impressions, and the ranking network on those."""
+    facts = read_item_facts(paths.items, data.interactions.vocabulary, log.popularity, paths.log_format)
+    _check_writable(paths.checkpoints, paths.releases)
+    context = context.also_from(log.fingerprint)
+    if not context.continues:
+        planned = plan_on_impressions(log, facts, data.sides, candidate, learning, context)
+        context.console.print(describe(planned), highlight=False)
+    return train_on_impressions(log, facts, data.sides, candidate, learning, context, parts=data.parts)
+
+
 def _check_writable(*directories: Path) -> None:
     """Fail before hours of training, not after them."""
     for directory in directories:
@@ -237,10 +305,9 @@ def _check_writable(*directories: Path) -> None:
             pass
 
 
-def _popularity(interactions: Interactions) -> NDArray[np.float32]:
-    counts = count_rows(interactions.histories.rows, len(interactions.vocabulary))
-    share: NDArray[np.float32] = (counts / counts.sum()).astype(np.float32)
-    return share
+def _shares(counts: NDArray[np.int64]) -> NDArray[np.float32]:
+    shares: NDArray[np.float32] = (counts / counts.sum()).astype(np.float32)
+    return shares
 
 
 def _provenance(settings: TrainingSettings, interactions: Interactions, trained: TrainedNetworks) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from winnow.history import RaggedRows, WatchHistories
 from winnow.logs.part_writer import write_parts
 from winnow.loop.exclusive import only_process_in
 from winnow.queries import RankingQuery, RetrievalQuery
-from winnow.release.reader import current_release_id, open_release
+from winnow.release.reader import open_current_release
 from winnow.training import presets
 
 CPU = torch.device("cpu")
@@ -297,7 +297,7 @@ def test_a_release_that_was_trained_for_new_items_takes_them(
     command = ["--releases", str(releases), "--items", str(new), "--publish"]
     result = CliRunner().invoke(derive, command, catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    release = open_release(releases / current_release_id(releases))
+    release = open_current_release(releases)
     golden = release.golden_requests()
     retriever, ranker = Retriever.from_release(release, CPU), Ranker.from_release(release, CPU)
     retriever.check_golden(golden)

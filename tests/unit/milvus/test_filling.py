@@ -66,7 +66,7 @@ def looked_at(release: Release, client: Collection) -> tuple[CollectionRecord | 
         timeout_seconds=1,
         report=said.append,
     )
-    return filling._filled_before(client, collection_name(release.release_id)), said  # type: ignore[arg-type]
+    return filling._filled_before(client, collection_name(release.release_id)), said
 
 
 def test_one_that_holds_its_release_is_taken_as_it_is(release: Release) -> None:
