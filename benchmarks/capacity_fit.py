@@ -1,101 +1,116 @@
-"""From what was measured to the cost model of `winnow plan`: see benchmarks.capacity."""
+"""The cost model that is fitted to the closed loops of `python -m benchmarks.capacity`, and that of larger networks."""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.presets import PAPER, SMALL
 from winnow.capacity.cost_model import CostModel, NetworkCost, SearchCost, ServiceCost
-from winnow.capacity.simulation import Scenario, simulate
+from winnow.capacity.simulation import Scenario, Simulated, simulate
 
 MODULES = {"gateway": "gateway", "candidate": "candidate_service", "ranking": "ranking_service"}
 """By the role of a service in the cost model."""
+# How often a request alone wakes each: the gateway by the request and by the answer of each stage.
+WAKES = {"gateway": 3, "candidate": 1, "ranking": 1}
 SATURATING_CALLERS = 64
+BUSY_SPEEDS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+# Pieces of a request that vary by themselves, and for how long the others vary together, in seconds.
+JITTERS = ((5, 0.0), (5, 0.005), (2, 0.005), (5, 0.02), (2, 0.02))
+SHARES = {"p50": 0.5, "p99": 0.99}
+Z_99 = 2.326
+"""Standard deviations from the median to the 99th percentile."""
 MEBIBYTE = 2**20
 # Prices of the tables of a network: float32.
 BYTES_PER_NUMBER = 4
-# Of the machine of results.json, where it was not measured: chosen on the loads at 20 and 55 % there, so that only the
-# other three check the simulation.
-IDLE_BUSY_SPEED = 0.6
+RESULTS = Path("benchmarks/results.json")
 GROWTH_BY_HAND = Path("benchmarks/growth_by_hand.json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """Two closed loops on a stack without further replicas: one caller, and as many as saturate it."""
+class ClosedLoop:
+    """What so many callers saw, on a stack with one replica of each stage: medians over the rounds."""
 
-    alone_seconds: Mapping[str, float]
-    """CPU time of a request in each service, where each batch has one."""
-    saturated_seconds: Mapping[str, float]
-    saturated_batch: float
-    """Requests in a batch then."""
+    callers: int
+    cpu_seconds: Mapping[str, float]
+    """CPU time of a request in each service."""
     client_seconds: float
     """CPU time of a request in the load client."""
-    alone_p50_seconds: float
-    alone_p99_seconds: float
-    busy_speed: float
-    """See CostModel.busy_speed."""
+    batch: float
+    """Requests in a batch."""
+    p50_seconds: float
+    p99_seconds: float
 
 
-def calibration(measured: Mapping[str, Any]) -> Calibration:
-    """Read what `measure` has returned."""
-    shorter, longer, alone = measured["saturated"], measured["saturated_longer"], measured["alone"]
-    # A client process spends a second on its start, in both alike.
-    more_requests = longer["request_count"] - shorter["request_count"]
-    return Calibration(
-        alone_seconds=alone["cpu_seconds"],
-        saturated_seconds=longer["cpu_seconds"],
-        saturated_batch=longer["batch"],
-        client_seconds=max((longer["client_seconds"] - shorter["client_seconds"]) / more_requests, 1e-5),
-        alone_p50_seconds=alone["p50_seconds"],
-        alone_p99_seconds=alone["p99_seconds"],
-        busy_speed=measured["busy_speed"],
-    )
+def closed_loops(loads: Sequence[Mapping[str, Any]]) -> dict[int, ClosedLoop]:
+    """Return the closed loops among what was measured, by their callers."""
+    callers = sorted({load["concurrency"] for load in loads if "concurrency" in load})
+    found = {}
+    for count in callers:
+        rounds = [load for load in loads if load.get("concurrency") == count]
+        found[count] = ClosedLoop(
+            callers=count,
+            cpu_seconds={role: median(load["cpu_seconds"][role] for load in rounds) for role in MODULES},
+            client_seconds=median(load["client_seconds"] for load in rounds),
+            batch=median(load["batch"] for load in rounds),
+            p50_seconds=median(load["p50_milliseconds"] for load in rounds) / 1000,
+            p99_seconds=median(load["p99_milliseconds"] for load in rounds) / 1000,
+        )
+    return found
 
 
-def idle_calibration(measured: Calibration, serving: Mapping[str, Any]) -> Calibration:
-    """Return the totals of results.json, from an idle machine, split between the services as measured here."""
+def fitted(loops: Mapping[int, ClosedLoop], results: Mapping[str, Any], cores: int) -> CostModel:
+    """Return the model of the preset SMALL, with which the loops were measured.
 
-    def split(seconds: Mapping[str, float], load: str) -> dict[str, float]:
-        total = serving[load]["winnow"]["cpu_microseconds_per_request"] / 1e6
-        return {role: total * seconds[role] / sum(seconds.values()) for role in MODULES}
+    CPU times are as measured with one caller and with the most. How much slower a core is while all are busy, and then
+    how the time of work varies, is what explains the latencies of the loops best.
+    """
 
-    latency = serving["alone"]["winnow"]["latency_milliseconds"]
-    saturated = serving["saturated"]["winnow"]
-    return Calibration(
-        alone_seconds=split(measured.alone_seconds, "alone"),
-        saturated_seconds=split(measured.saturated_seconds, "saturated"),
-        # What arrives during one batch is the next one, and waits for half of it.
-        saturated_batch=2 * saturated["parts_mean_milliseconds"]["wait"] / 1000 * saturated["rate_per_second"],
-        # The no-op server has one core, its client the other.
-        client_seconds=1 / serving["saturated"]["noop_single_hop"]["rate_per_second"],
-        alone_p50_seconds=latency["p50"] / 1000,
-        alone_p99_seconds=latency["p99"] / 1000,
-        busy_speed=IDLE_BUSY_SPEED,
-    )
+    def error(model: CostModel, *names: str) -> float:
+        total = 0.0
+        for loop in loops.values():
+            simulated = machine(model, 1, cores, callers=loop.callers, request_count=max(60 * loop.callers, 2000))
+            for name in names:
+                predicted = simulated.milliseconds(SHARES[name]) / 1000
+                total += math.log(predicted / getattr(loop, f"{name}_seconds")) ** 2
+        return total
+
+    steady = [_with_path(_costs(loops, results, busy_speed), loops[1].p50_seconds, cores) for busy_speed in BUSY_SPEEDS]
+    best = min(steady, key=lambda model: error(model, "p50"))
+    # The latency of one caller is a sum of pieces of work. The fewer vary by themselves, the less each has to vary.
+    alone = math.log(loops[1].p99_seconds / loops[1].p50_seconds) / Z_99
+    varied = [
+        _with_path(
+            best.model_copy(update={"jitter": alone * math.sqrt(pieces), "jitter_seconds": seconds}),
+            loops[1].p50_seconds,
+            cores,
+        )
+        for pieces, seconds in JITTERS
+    ]
+    return min(varied, key=lambda model: error(model, "p50", "p99"))
 
 
-def fitted(found: Calibration, results: Mapping[str, Any], measured: str, cores: int) -> CostModel:
-    """Return the model of the preset SMALL, with which the calibration was made."""
+def _costs(loops: Mapping[int, ClosedLoop], results: Mapping[str, Any], busy_speed: float) -> CostModel:
+    alone, saturated = loops[1], loops[max(loops)]
+    wake_seconds = max(alone.client_seconds - saturated.client_seconds * busy_speed, 0.0)
     costs = {}
     for role in MODULES:
-        alone, batch = found.alone_seconds[role], found.saturated_batch
-        saturated = found.saturated_seconds[role] * found.busy_speed
-        # alone = call + query; saturated = call / batch + query.
-        per_query = max((saturated - alone / batch) / (1 - 1 / batch), saturated / 10)
+        # alone = wakes + call + query; saturated = (wakes + call) / batch + query.
+        one, each = alone.cpu_seconds[role], saturated.cpu_seconds[role] * busy_speed
+        per_query = max((each - one / saturated.batch) / (1 - 1 / saturated.batch), each / 10)
         base, per_item = _memory(results, MODULES[role])
         costs[role] = ServiceCost(
-            seconds_per_call=max(alone - per_query, 0.0),
+            seconds_per_call=max(one - per_query - WAKES[role] * wake_seconds, 0.0),
             seconds_per_query=per_query,
             base_bytes=base,
             bytes_per_item=per_item,
         )
     growth = [*results["growth"], *json.loads(GROWTH_BY_HAND.read_text())]
-    model = CostModel(
-        measured=measured,
+    return CostModel(
+        measured="python -m benchmarks.capacity",
         item_count=SMALL.item_count,
         **costs,
         search=tuple(
@@ -106,40 +121,47 @@ def fitted(found: Calibration, results: Mapping[str, Any], measured: str, cores:
         network=_network(results),
         path_share=1.0,
         hop_seconds=0.0,
-        # Of the sum of about eight pieces of work in a row, most of them equal.
-        jitter=math.log(found.alone_p99_seconds / found.alone_p50_seconds) / 2.326 * math.sqrt(5),
-        busy_speed=found.busy_speed,
-        client_seconds=found.client_seconds,
+        jitter=0.0,
+        jitter_seconds=0.0,
+        wake_seconds=wake_seconds,
+        busy_speed=busy_speed,
+        client_seconds=saturated.client_seconds * busy_speed,
     )
-    return _with_path(model, found.alone_p50_seconds, cores)
 
 
 def _with_path(model: CostModel, p50_seconds: float, cores: int) -> CostModel:
     """Return the model with the share of work, or the time of messages, that explains the latency of one caller."""
 
-    def alone(model: CostModel) -> float:
-        scenario = Scenario.of(
-            model, candidate_replicas=1, ranking_replicas=1, callers=1, request_count=300, cores=cores,
-            client_seconds=model.client_seconds, busy_speed=model.busy_speed,
-        )  # fmt: skip
-        return simulate(scenario).milliseconds(0.5) / 1000
+    def alone(path_share: float) -> float:
+        varied = model.model_copy(update={"path_share": path_share, "hop_seconds": 0.0})
+        count = 200 if model.jitter else 30
+        return machine(varied, 1, cores, callers=1, request_count=count).milliseconds(0.5) / 1000
 
-    if (missing := p50_seconds - alone(model)) > 0:
-        return model.model_copy(update={"hop_seconds": missing / 6})
+    if (missing := p50_seconds - alone(1.0)) > 0:
+        return model.model_copy(update={"path_share": 1.0, "hop_seconds": missing / 6})
     low, high = 0.05, 1.0
     for _ in range(6):
         share = (low + high) / 2
-        if alone(model.model_copy(update={"path_share": share})) < p50_seconds:
+        if alone(share) < p50_seconds:
             low = share
         else:
             high = share
-    return model.model_copy(update={"path_share": (low + high) / 2})
+    return model.model_copy(update={"path_share": (low + high) / 2, "hop_seconds": 0.0})
 
 
-def idle_model(measured: Calibration, results: Mapping[str, Any]) -> CostModel:
-    """Return the model of the preset SMALL from results.json."""
-    found = idle_calibration(measured, results["presets"]["small"]["serving"])
-    return fitted(found, results, "results.json", results["machine"]["cores"])
+def machine(model: CostModel, replicas: int, cores: int, **load: float) -> Simulated:
+    """Simulate a load on a machine whose cores all processes and the client share."""
+    return simulate(
+        Scenario.of(
+            model,
+            candidate_replicas=replicas,
+            ranking_replicas=replicas,
+            cores=cores,
+            client_seconds=model.client_seconds,
+            busy_speed=model.busy_speed,
+            **load,
+        )
+    )
 
 
 def paper_model(small: CostModel, results: Mapping[str, Any]) -> CostModel:
@@ -159,7 +181,7 @@ def paper_model(small: CostModel, results: Mapping[str, Any]) -> CostModel:
         role: getattr(small, role).seconds_per_query - computed("small", *names.get(role, ())) for role in MODULES
     }
     messages = {role: max(seconds, 2e-5) for role, seconds in messages.items()}
-    calls = sum(getattr(small, role).seconds_per_call for role in MODULES)
+    calls = sum(getattr(small, role).seconds_per_call + WAKES[role] * small.wake_seconds for role in MODULES)
     total = presets["paper"]["serving"]["saturated"]["winnow"]["cpu_microseconds_per_request"] / 1e6 * small.busy_speed
     batch = SATURATING_CALLERS / 2
     factor = (total - sum(messages.values()) - calls / batch) / sum(computed("paper", *names[role]) for role in names)

@@ -90,6 +90,10 @@ class CostModel(BaseModel):
     """Time of a message beside CPU time."""
     jitter: Annotated[float, Field(ge=0, le=10)]
     """How much the time of the same work varies: the standard deviation of its logarithm."""
+    jitter_seconds: Seconds
+    """How long a process is as quick as it happens to be; 0 where each piece of work varies by itself."""
+    wake_seconds: Seconds
+    """CPU time of waking a process that has nothing to do, beside the work that wakes it."""
     busy_speed: Annotated[float, Field(ge=0.001, le=1)]
     """Speed of a core while all cores of the machine are busy, relative to one that is busy alone."""
     client_seconds: Seconds

@@ -205,6 +205,7 @@ def _cell(
         ranking_replicas=replicas["ranking"],
         rate_per_second=rate,
         hop_seconds=model.hop_seconds + wanted.hop_seconds,
+        wake_seconds=model.wake_seconds / model.busy_speed,
         timeout_seconds=10.0,
     )
 

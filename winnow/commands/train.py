@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -10,7 +10,11 @@ from rich.console import Console
 from winnow.commands.computing import Device, Threads, set_up_torch
 from winnow.commands.failures import one_line_errors
 from winnow.commands.log_options import reads_a_log
+from winnow.evaluation.figures_table import GAIN_OF_RANKING, IMPRESSIONS, figures_table, impressions_table, in_words
 from winnow.logs.log_format import LogFormat
+
+if TYPE_CHECKING:
+    from winnow.training.run import RunResult
 
 # Exit status: 1 is an error and 2 a wrong argument.
 NOT_PUBLISHED = 3
@@ -88,13 +92,6 @@ def train(
     import dataclasses
 
     from winnow.catalogue.inference import parse_types
-    from winnow.evaluation.figures_table import (
-        GAIN_OF_RANKING,
-        IMPRESSIONS,
-        figures_table,
-        impressions_table,
-        in_words,
-    )
     from winnow.logs.split import SPLITS
     from winnow.logs.statistics import LogStatistics
     from winnow.loop.exclusive import only_process_in
@@ -176,6 +173,15 @@ def train(
             )
         except ShareDone:
             return
+    _print_result(console, result, releases)
+    if publish == "not-worse" and not result.current:
+        console.print(
+            "To make it current all the same: the same command with --resume --publish always", soft_wrap=True
+        )
+        raise typer.Exit(NOT_PUBLISHED)
+
+
+def _print_result(console: Console, result: "RunResult", releases: Path) -> None:
     for part, figures in result.figures.items():
         console.print(figures_table(f"{part}: held-out watches among all unseen items", figures))
         if IMPRESSIONS in figures:
@@ -184,12 +190,5 @@ def train(
             console.print(in_words(part, figures[GAIN_OF_RANKING]), soft_wrap=True)
     if result.verdict is not None:
         console.print(str(result.verdict), soft_wrap=True)
-    if result.current:
-        console.print(f"Release {result.release_id} is current in {releases}", soft_wrap=True)
-        return
-    console.print(f"Release {result.release_id} was written to {releases}, but is not current", soft_wrap=True)
-    if publish == "not-worse":
-        console.print(
-            "To make it current all the same: the same command with --resume --publish always", soft_wrap=True
-        )
-        raise typer.Exit(NOT_PUBLISHED)
+    state = f"is current in {releases}" if result.current else f"was written to {releases}, but is not current"
+    console.print(f"Release {result.release_id} {state}", soft_wrap=True)

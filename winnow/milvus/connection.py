@@ -2,6 +2,7 @@
 
 import base64
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from winnow.rpc.credentials import channel_credentials
 
 # The largest answer: 256 queries with 16,384 ids of 8 bytes and scores of 4 bytes each take 48 MiB.
 MAX_ANSWER_BYTES = 128 * 2**20
+
+# What Milvus works on for as long as the catalogue is large. All else is done in seconds.
+SLOW_CALLS = frozenset({"create_index", "flush", "load_collection"})
+QUESTION_SECONDS = 300.0
 
 
 class EngineError(ValueError):
@@ -109,11 +114,15 @@ def _reason(error: Exception) -> str:
 
 
 class _Punctual:
-    """Milvus's client with a timeout for every call: its own is for connecting alone, and it repeats what fails."""
+    """Milvus's client with a timeout for every call: its own is for connecting alone.
+
+    Until the timeout it repeats calls that do not reach Milvus.
+    """
 
     def __init__(self, client: MilvusClient, timeout_seconds: float) -> None:
         self._client = client
         self._timeout_seconds = timeout_seconds
 
     def __getattr__(self, name: str) -> Any:
-        return partial(getattr(self._client, name), timeout=self._timeout_seconds)
+        longest = math.inf if name in SLOW_CALLS else QUESTION_SECONDS
+        return partial(getattr(self._client, name), timeout=min(self._timeout_seconds, longest))

@@ -24,13 +24,12 @@ from winnow.milvus.collection import count, open_collection
 from winnow.milvus.connection import EngineError, MilvusAddress
 from winnow.milvus.expressions import translate
 from winnow.milvus.index import NO_FILTER, MilvusIndex
-from winnow.milvus.items import attribute_fields, collection_schema, entities
+from winnow.milvus.items import ROWS_AT_ONCE, attribute_fields, collection_schema, entities, inserts
 from winnow.milvus.record import (
     RECORD_PROPERTY,
     VECTOR_FIELD,
     CollectionRecord,
     collection_name,
-    read_record,
 )
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.queries import RetrievalQuery
@@ -48,8 +47,6 @@ from winnow.rpc.errors import ServiceError
 FILES = frozenset({CANDIDATE_NETWORK_FILE, CANDIDATE_ADDED_FILE, ATTRIBUTES_FILE, GOLDEN_FILE, RETIRED_FILE})
 """What is read of a release."""
 
-# Rows sent at once: a message of Milvus holds 64 MiB.
-ROWS_AT_ONCE = 1_000
 # Milvus indexes a segment by itself, and makes segments of about so many bytes; a segment has so many lists at most.
 SEGMENT_BYTES = 512 * 2**20
 MAX_LISTS = 16_384
@@ -95,10 +92,10 @@ class Filling:
         if not client.has_collection(name):
             return None
         try:
-            if read_record(client.describe_collection(name)) is not None:
+            if RECORD_PROPERTY in (client.describe_collection(name).get("properties") or {}):
                 client.load_collection(name)
             record = open_collection(client, self.release.manifest)
-        except ValueError as error:
+        except EngineError as error:
             self.report(f"it is filled again: {error}")
             client.drop_collection(name)
             return None
@@ -115,7 +112,8 @@ class Filling:
         vectors_IH: NDArray[np.float32] = items_IH.float().numpy()
         for start in range(0, len(rows), ROWS_AT_ONCE):
             some = rows[start : start + ROWS_AT_ONCE]
-            client.insert(name, list(entities(some, vectors_IH[some], attributes, fields)))
+            for block in inserts(entities(some, vectors_IH[some], attributes, fields)):
+                client.insert(name, block)
         self.report(f"{len(rows)} items written; the index is built")
         client.flush(name)
         parameters = MilvusClient.prepare_index_params()
