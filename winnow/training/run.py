@@ -21,20 +21,22 @@ from winnow.logs.interactions import Interactions, read_interactions
 from winnow.logs.items_file import NO_TYPES, read_item_facts, read_items
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
 from winnow.logs.side_values import coded_values, fit_codes, side_values
-from winnow.logs.split import SPLITS, checked
+from winnow.logs.split import SPLITS, LogSplit, checked
 from winnow.logs.statistics import LogStatistics
 from winnow.logs.trending import trending_items
 from winnow.release.models.writer import ReleaseContents, write_release
 from winnow.release.reader import Release
 from winnow.training.automatic import Choice
+from winnow.training.distributed.own_part import OwnPart
 from winnow.training.distributed.processes import Processes
+from winnow.training.distributed.read_own_part import read_own_part
 from winnow.training.distributed.supported import check_supported
 from winnow.training.plan import describe, plan_on_impressions, plan_on_watches
 from winnow.training.presets import TrainingSettings
 from winnow.training.publishing import Publish, compare_on_validation
 from winnow.training.run_context import RunContext, choose_precision
 from winnow.training.train_on_impressions import train_on_impressions
-from winnow.training.train_on_watches import train_on_watches
+from winnow.training.train_on_watches import finish, train_on_watches
 from winnow.training.trained_networks import TrainedNetworks
 from winnow.training.warm_start import WarmStart
 
@@ -98,27 +100,30 @@ def run(
     where a directory cannot be written, CheckpointError where a checkpoint to resume from is of another run, and
     ValueError where the settings do not fit the input.
     """
-    interactions = read_interactions(
-        paths.interactions,
-        vocabulary_size=settings.vocabulary_size,
-        min_item_count=settings.min_item_count,
-        log_format=paths.log_format,
-    )
-    for remark in interactions.rows.remarks():
+    if processes is not None and paths.impressions is not None:
+        raise ValueError("several processes cannot learn from impressions together: train on them in one process")
+    kept = {"vocabulary_size": settings.vocabulary_size, "min_item_count": settings.min_item_count}
+    log: Interactions | OwnPart
+    if processes is None:
+        log = read_interactions(paths.interactions, **kept, log_format=paths.log_format)
+    else:
+        log = read_own_part(paths.interactions, processes, **kept, log_format=paths.log_format)
+    for remark in log.rows.remarks():
         console.print(remark, markup=False, soft_wrap=True)
-    descriptions = read_items(paths.items, interactions.vocabulary, attribute_types, paths.log_format)
-    console.print(
-        f"{len(interactions.histories.rows):,} watches of {len(interactions.vocabulary):,} items "
-        f"by {len(interactions.user_ids):,} users"
-    )
+    descriptions = read_items(paths.items, log.vocabulary, attribute_types, paths.log_format)
+    lengths = log.log_lengths if isinstance(log, OwnPart) else log.histories.lengths
+    console.print(f"{int(lengths.sum()):,} watches of {len(log.vocabulary):,} items by {len(lengths):,} users")
     for name, column_type in descriptions.types.items():
         console.print(f"attribute {name}: {column_type}", markup=False)
     split = None
-    if paths.impressions is None:
-        split = checked(SPLITS[settings.split](interactions.histories), str(paths.interactions))
+    if isinstance(log, OwnPart):
+        split = log.split
+    elif paths.impressions is None:
+        split = checked(SPLITS[settings.split](log.histories), str(paths.interactions))
     choice = None
     if choose is not None and split is not None:
-        choice = choose(LogStatistics.of(split.training, len(interactions.vocabulary)))
+        of_all = log.statistics() if isinstance(log, OwnPart) else LogStatistics.of(split.training, len(log.vocabulary))
+        choice = choose(of_all)
         settings = choice.settings
     sides = [side_values(descriptions.columns, column) for column in settings.candidate.attribute_columns]
     part_codes = fit_codes(descriptions.attributes, settings.candidate.new_items_by)
@@ -132,7 +137,7 @@ def run(
     )
     context = RunContext(
         seed=settings.seed,
-        data=" ".join([interactions.fingerprint, *(side.fingerprint for side in (*sides, *parts)), settings.split]),
+        data=" ".join([log.fingerprint, *(side.fingerprint for side in (*sides, *parts)), settings.split]),
         checkpoints=paths.checkpoints,
         console=console,
         resume=resume,
@@ -143,13 +148,31 @@ def run(
     if choice is not None:
         for line in choice.decisions:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if split is not None:
-        if processes is not None:
-            check_supported(settings, len(interactions.vocabulary), warm_start=start is not None)
-        _check_writable(paths.checkpoints)
-        if processes is None or processes.rank == 0:
-            _check_writable(paths.releases)
-        if processes is None and not context.continues:
+    if isinstance(log, OwnPart):
+        check_supported(settings, len(log.vocabulary), warm_start=start is not None)
+        _check_writable(paths.checkpoints, *([] if log.processes.rank else [paths.releases]))
+        # Only here: it takes a second to import.
+        from winnow.training.distributed.train_together import train_together
+
+        candidate_network, ranking_network, epochs = train_together(log, sides, settings, context)
+        # This process alone goes on, with the whole log: on disk, as far as that is in parts.
+        interactions = read_interactions(paths.interactions, **kept, log_format=paths.log_format)
+        log.check_same(interactions, str(paths.interactions))
+        log = interactions
+        split = LogSplit.leave_last_out(interactions.histories)
+        trained = finish(
+            split,
+            len(interactions.vocabulary),
+            settings,
+            context,
+            candidate_network=candidate_network,
+            ranking_network=ranking_network,
+            epochs=epochs,
+        )
+    elif split is not None:
+        interactions = log
+        _check_writable(paths.checkpoints, paths.releases)
+        if not context.continues:
             planned = plan_on_watches(split, len(interactions.vocabulary), sides, settings, context)
             console.print(describe(planned), highlight=False)
         facts = None
@@ -157,47 +180,38 @@ def run(
             counts = split.watch_counts(len(interactions.vocabulary))
             popularity = (counts / counts.sum()).astype(np.float32)
             facts = read_item_facts(paths.items, interactions.vocabulary, popularity, paths.log_format)
-        if processes is None:
-            trained = train_on_watches(
-                split,
-                len(interactions.vocabulary),
-                sides,
-                settings,
-                context,
-                parts=parts,
-                facts=facts,
-                start=None if start is None else WarmStart.of(start, interactions.vocabulary, codes),
-            )
-        else:
-            # Only here: it takes a second to import.
-            from winnow.training.distributed.train_together import train_together
-
-            trained = train_together(
-                split, interactions.user_ids, len(interactions.vocabulary), sides, settings, context, processes
-            )
+        trained = train_on_watches(
+            split,
+            len(interactions.vocabulary),
+            sides,
+            settings,
+            context,
+            parts=parts,
+            facts=facts,
+            start=None if start is None else WarmStart.of(start, interactions.vocabulary, codes),
+        )
     else:
-        if processes is not None:
-            raise ValueError("several processes cannot learn from impressions together: train on them in one process")
+        interactions = log
         learning = settings.impressions
         if learning is None or paths.impressions is None:
             raise ValueError("the settings do not say how to learn from impressions")
-        log = ImpressionLog.read(
+        impressions = ImpressionLog.read(
             paths.impressions,
             interactions,
             validation_share=learning.validation_share,
             test_share=learning.test_share,
             log_format=paths.log_format,
         )
-        for remark in log.rows_read.remarks():
+        for remark in impressions.rows_read.remarks():
             console.print(f"impressions: {remark}", markup=False, soft_wrap=True)
-        impressions_sha256 = log.fingerprint
-        facts = read_item_facts(paths.items, interactions.vocabulary, log.popularity, paths.log_format)
+        impressions_sha256 = impressions.fingerprint
+        facts = read_item_facts(paths.items, interactions.vocabulary, impressions.popularity, paths.log_format)
         _check_writable(paths.checkpoints, paths.releases)
-        context = context.also_from(log.fingerprint)
+        context = context.also_from(impressions.fingerprint)
         if not context.continues:
-            planned = plan_on_impressions(log, facts, sides, settings.candidate, learning, context)
+            planned = plan_on_impressions(impressions, facts, sides, settings.candidate, learning, context)
             console.print(describe(planned), highlight=False)
-        trained = train_on_impressions(log, facts, sides, settings.candidate, learning, context, parts=parts)
+        trained = train_on_impressions(impressions, facts, sides, settings.candidate, learning, context, parts=parts)
     verdict = None
     if trained.validated is not None:
         verdict = compare_on_validation(
