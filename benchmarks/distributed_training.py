@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from winnow.logs.part_writer import write_parts
-
 SETTINGS = """
 min_item_count = 1
 precision = "float32"
@@ -43,27 +41,24 @@ def write_log(path: Path, *, items: int, users: int, watches_per_user: int) -> N
     frame.write_parquet(path)
 
 
-def train(log: Path, process_count: int) -> tuple[list[int], int]:
+def train(directory: Path, process_count: int) -> list[int]:
     """Train, by torchrun unless it is one process; return the peak memory of each until both networks are trained, MiB.
 
-    And that of the first until both are fitted, too: it has read the whole log then, and the baselines have learned.
     What follows is done by one process in any case, and not waited for.
     """
-    directory = log.parent
     launcher = [sys.executable, "-m"]
     if process_count > 1:
         launcher += ["torch.distributed.run", "--nproc-per-node", str(process_count), "-m"]
     command = [
-        *launcher, "winnow", "train", "--interactions", str(log), "--preset", "demo",
+        *launcher, "winnow", "train", "--interactions", str(directory / "log.parquet"), "--preset", "demo",
         "--settings", str(directory / "settings.toml"), "--publish", "always", "--threads", "1",
         "--releases", str(directory / f"{process_count}"), "--checkpoints", str(directory / f"{process_count}-state"),
     ]  # fmt: skip
-    output, first = directory / f"{process_count}.log", 0
+    output, peak = directory / f"{process_count}.log", 0
     with output.open("w") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
         while TRAINED not in output.read_text() and process.poll() is None:
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            status = Path(f"/proc/{children[0] if process_count > 1 and children else process.pid}/status").read_text()
-            first = max([first, *(int(kibibytes) // 1024 for kibibytes in re.findall(r"VmHWM:\s*(\d+) kB", status))])
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak = max([peak, *(int(kibibytes) for kibibytes in re.findall(r"VmHWM:\s*(\d+) kB", status))])
             time.sleep(0.05)
         process.terminate()
     text = output.read_text()
@@ -71,7 +66,7 @@ def train(log: Path, process_count: int) -> tuple[list[int], int]:
         raise SystemExit(text)
     print(*(line for line in text.splitlines() if "epoch 1 of 1: loss" in line), sep="\n")
     peaks = [int(mebibytes.replace(",", "")) for mebibytes in re.findall(r"(\d[\d,]*) MiB", text)]
-    return peaks or [first], first
+    return peaks or [peak // 1024]
 
 
 def main() -> None:
@@ -81,25 +76,19 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--users", type=int, default=150)
     parser.add_argument("--watches-per-user", type=int, default=900)
-    parser.add_argument("--parts", type=int, help="cut the log into parts, which each process reads some of")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        log = directory / "log.parquet"
         write_log(
-            log,
+            directory / "log.parquet",
             items=options.items,
             users=options.users,
             watches_per_user=options.watches_per_user,
         )
         (directory / "settings.toml").write_text(SETTINGS.format(dim=options.dim))
-        if options.parts:
-            write_parts([log], directory / "log.parts", part_count=options.parts)
-            log = directory / "log.parts"
         for process_count in options.processes:
-            peaks, first = train(log, process_count)
-            print(f"{process_count} processes: {peaks} MiB, the first {first} MiB with what follows", flush=True)
+            print(f"{process_count} processes: {train(directory, process_count)} MiB", flush=True)
 
 
 if __name__ == "__main__":
