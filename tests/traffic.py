@@ -34,6 +34,14 @@ class Traffic:
     def answers(self) -> list[Recommendations]:
         return [call.answer for call in self.calls if call.answer is not None]
 
+    def wait_for_release(self, release_id: str, timeout_seconds: float = 30) -> None:
+        """Wait until a call that ends after this moment is answered from the release: services may use it sooner."""
+        position = len(self.calls)
+        give_up = time.monotonic() + timeout_seconds
+        while not any(call.answer and call.answer.release_id == release_id for call in self.calls[position:]):
+            assert time.monotonic() < give_up, f"no answer from {release_id}"
+            time.sleep(0.02)
+
 
 @contextmanager
 def steady_traffic(

@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from tests.conftest import stack_settings
-from tests.end_to_end.test_release_swap import FAST_SWAPS, SERVICES, SwapStack
+from tests.end_to_end.test_release_swap import FAST_SWAPS, SERVICES
 from tests.end_to_end.test_stack import assert_same, random_history, stop
 from tests.reference import DirectRecommender
 from tests.releases import ITEM_COUNT, item_id, write_random_release
@@ -50,7 +50,7 @@ def derived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Derived]:
             result = CliRunner().invoke(app, arguments, catch_exceptions=False)
             assert result.exit_code == 0, result.output
             second = current_release_id(releases)
-            SwapStack(stack, releases, first).wait_until_all_use(second)
+            traffic.wait_for_release(second)
         before, after = (DirectRecommender(releases, release_id) for release_id in (first, second))
         assert {answer.release_id for answer in traffic.answers()} == {first, second}
         assert_unmixed(traffic, {first: before, second: after})

@@ -77,11 +77,11 @@ def test_swaps_and_roll_backs_under_traffic_show_no_error_and_no_mixed_answer(
 ) -> None:
     with steady_traffic(swap_stack.stack.gateway_target, HISTORIES, together=together, timeout_seconds=5) as traffic:
         second = write_random_release(swap_stack.releases, seed=2)
-        swap_stack.wait_until_all_use(second)
+        traffic.wait_for_release(second)
         third = write_random_release(swap_stack.releases, seed=3)
-        swap_stack.wait_until_all_use(third)
+        traffic.wait_for_release(third)
         point_current_at(swap_stack.releases, second)
-        swap_stack.wait_until_all_use(second)
+        traffic.wait_for_release(second)
     releases = {
         release_id: DirectRecommender(swap_stack.releases, release_id)
         for release_id in (swap_stack.first_release, second, third)

@@ -132,7 +132,7 @@ def test_allow_lists_exclusions_and_filters_go_together(client: WinnowClient, se
 
 
 def test_swaps_under_traffic_keep_each_request_to_the_collection_of_its_release(
-    client: WinnowClient, served: Served, milvus: MilvusServer
+    served: Served, milvus: MilvusServer
 ) -> None:
     elsewhere = served.releases
     histories = [random_history(seed) for seed in range(6)]
@@ -142,9 +142,9 @@ def test_swaps_under_traffic_keep_each_request_to_the_collection_of_its_release(
     with steady_traffic(served.stack.gateway_target, histories, timeout_seconds=5) as traffic:
         made = publish(elsewhere, second, milvus)
         assert made.returncode == 0, made.stderr
-        wait_for(client, second)
+        traffic.wait_for_release(second)
         assert publish(elsewhere, served.release_id, milvus).returncode == 0
-        wait_for(client, served.release_id)
+        traffic.wait_for_release(served.release_id)
     assert_unmixed(traffic, {id_: DirectRecommender(elsewhere, id_) for id_ in (served.release_id, second)})
     assert {answer.release_id for answer in traffic.answers()} == {served.release_id, second}
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import cast
 
 from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.literals import parse_boolean, parse_number, parse_timestamp
@@ -64,6 +65,7 @@ def choose_types(
     if unknown:
         raise ValueError(f"there is no column {unknown[0]!r} to give a type; there are {', '.join(columns)}")
     types: dict[str, ColumnType] = {}
+    errors: dict[str, ValueError] = {}
     for name, values in columns.items():
         type_ = given.get(name)
         if type_ is not None:
@@ -73,7 +75,11 @@ def choose_types(
             try:
                 types[name] = infer_type(name, values)
             except ValueError as error:
-                raise ValueError(f"column {name}: {error}; {name}:{SKIP} leaves it out") from None
+                errors[name] = error
+    if errors:
+        what = "; ".join(f"column {name}: {error}" for name, error in errors.items())
+        skipped = ",".join(f"{name}:{SKIP}" for name in errors)
+        raise ValueError(f"{what}; {skipped} leaves {'it' if len(errors) == 1 else 'them'} out")
     return types
 
 
@@ -109,6 +115,8 @@ def infer_type(name: str, values: Sequence[object]) -> ColumnType:
     elif all(isinstance(value, date) for value in present):
         inferred = ColumnType(type=AttributeType.TIMESTAMP, reason=everything + "timestamps")
     elif all(isinstance(value, list | tuple) for value in present):
+        if any(isinstance(part, list | tuple | dict) for value in present for part in cast(Sequence[object], value)):
+            raise ValueError("nested lists cannot be an attribute")
         inferred = ColumnType(type=AttributeType.LIST, reason=everything + "lists")
     else:
         kinds = sorted({type(value).__name__ for value in present})

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from winnow.logs.text_blocks import InputFileError, TextBlock, text_blocks
 __all__ = ["BLOCK", "WHOLE_FILE", "BlockSize", "FileContent", "InputFileError", "read_blocks", "read_file"]
 
 TEXT_SUFFIXES = (".csv", ".tsv")
-JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
+JSON_LINES_SUFFIXES = (".jsonl", ".ndjson", ".json")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class FileContent:
 
 
 def read_file(path: Path, *, skip_malformed: bool = False) -> FileContent:
-    """Read a file by the end of its name: .csv, .tsv, .jsonl or .ndjson, each also with .gz, or .parquet.
+    """Read a file by the end of its name: .csv, .tsv, .jsonl, .ndjson or .json, each also with .gz, or .parquet.
 
     The delimiter of text is a comma, semicolon, tab or vertical bar: the one that the header has most of. With
     `skip_malformed`, lines that are no record are left out. Raises InputFileError where the file cannot be read.
@@ -134,6 +135,10 @@ def _text_contents(path: Path, kind: str, *, skip_malformed: bool, size: BlockSi
     first = next(blocks, None)
     if first is None:
         raise pl.exceptions.NoDataError
+    if kind == "JSON lines" and re.match(rb"\s*\[", first.text):
+        raise InputFileError(
+            f"{path} is a JSON array: there must be one object on each line (jq -c '.[]' makes such files)"
+        )
     second = next(blocks, None)
     schema = None
     if second is not None and kind == "JSON lines":

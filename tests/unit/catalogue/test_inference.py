@@ -64,6 +64,17 @@ def test_values_that_cannot_be_an_attribute_are_refused(values: list[object]) ->
         choose_types({"x": values}, {})
 
 
+def test_all_columns_that_cannot_be_attributes_are_named_together() -> None:
+    columns: dict[str, list[object]] = {"a": [{"b": 1}], "title": ["t"], "c": [[["d"]]]}
+    message = (
+        "column a: values of the type dict cannot be an attribute; column c: nested lists cannot be an attribute; "
+        "a:skip,c:skip leaves them out"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        choose_types(columns, {})
+    assert set(choose_types(columns, parse_types("a:skip,c:skip"))) == {"title"}
+
+
 def test_given_types_are_read() -> None:
     assert parse_types(" genres:list, release year:number ,a:b:text,x:skip,") == {
         "genres": AttributeType.LIST,

@@ -50,7 +50,7 @@ def expected(tmp_path: Path) -> str:
         ("log.csv.gz", delimited(",")),
         ("log.tsv.gz", delimited("\t")),
         ("log.jsonl", "".join(json.dumps(dict(zip(HEADER, row, strict=True))) + "\n" for row in ROWS)),
-        ("log.ndjson.gz", "".join(json.dumps(dict(zip(HEADER, row, strict=True))) + "\n" for row in ROWS)),
+        ("log.json.gz", "".join(json.dumps(dict(zip(HEADER, row, strict=True))) + "\n" for row in ROWS)),
         (
             "log.jsonl",
             "".join(
@@ -199,10 +199,11 @@ def test_repeated_and_rare_rows_are_counted_and_used_as_before(tmp_path: Path) -
         ),
         ("log.jsonl", b"", "is empty"),
         ("log.csv.gz", gzip.compress(b"", mtime=0), "is empty"),
+        ("log.json", b' \n[{"user_id": "u"}]', "is a JSON array: there must be one object on each line"),
         (
-            "log.json",
-            b"[]",
-            "the name must end in .csv, .tsv, .jsonl, .ndjson, each of them also with .gz, or .parquet",
+            "log.txt",
+            b"",
+            "the name must end in .csv, .tsv, .jsonl, .ndjson, .json, each of them also with .gz, or .parquet",
         ),
         ("log.parquet.gz", b"", "the name must end in"),
         ("log", b"", "the name must end in"),
