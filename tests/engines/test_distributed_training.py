@@ -41,7 +41,7 @@ def test_two_processes_train_as_one_does_with_half_of_the_rows_each(candidate: s
     train_alone(tmp_path)
     result = torchrun(2, command(tmp_path, "together"))
     assert result.returncode == 0, result.stderr
-    assert "2 processes: rows of each table 20, 20; watches 480, 480; peak memory" in result.stdout
+    assert "2 processes: rows of each table 20, 20; watches 456, 504; peak memory" in result.stdout
     # Only the first process prints.
     assert result.stdout.count("candidate network, epoch 3 of 3") == 1
     assert_same_training(tmp_path, "together")
@@ -77,7 +77,7 @@ def test_where_one_process_dies_the_other_says_so_and_three_continue(tmp_path: P
     assert result.returncode == 0, result.stderr
     assert f"epoch {finished} of 12" not in result.stdout
     assert f"epoch {finished + 1} of 12" in result.stdout
-    assert "3 processes: rows of each table 14, 14, 12;" in result.stdout
+    assert "3 processes: rows of each table 14, 14, 12; watches 420, 300, 240;" in result.stdout
     assert_same_training(tmp_path, "together")
 
 
