@@ -23,7 +23,7 @@ from winnow.serving.local_stack import free_port
 from winnow.training.distributed.processes import joined_processes, launched
 from winnow.training.distributed.read_own_part import read_own_part
 
-EVERY_ITEM = {"vocabulary_size": 10**9, "min_item_count": 1}
+EVERY_ITEM = 10**9
 
 
 def peak_mebibytes() -> int:
@@ -37,10 +37,12 @@ def read(log: Path) -> None:
     if launched():
         with joined_processes(torch.device("cpu")) as processes:
             before = peak_mebibytes()
-            watch_count = len(read_own_part(log, processes, **EVERY_ITEM).split.training.rows)
+            watch_count = len(
+                read_own_part(log, processes, vocabulary_size=EVERY_ITEM, min_item_count=1).split.training.rows
+            )
     else:
         before = peak_mebibytes()
-        interactions = read_interactions(log, **EVERY_ITEM)
+        interactions = read_interactions(log, vocabulary_size=EVERY_ITEM, min_item_count=1)
         watch_count = len(LogSplit.leave_last_out(interactions.histories).training.rows)
     print(f"{before:,} and {peak_mebibytes():,} MiB, {watch_count:,} training watches")
 
