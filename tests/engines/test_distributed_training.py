@@ -1,94 +1,29 @@
 """Training by real processes that talk by gloo: the same losses as in one process, whatever happens to one of them."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.engines.training_processes import (
+    assert_same_training,
+    command,
+    settings_in,
+    start_process,
+    torchrun,
+    train_alone,
+)
 from tests.unit.training.planted import write_planted_log
-from winnow.release.reader import current_release_id, open_current_release
+from winnow.logs.part_writer import write_parts
+from winnow.release.reader import current_release_id
 from winnow.serving.local_stack import free_port
 
 pytestmark = pytest.mark.engines
-
-SETTINGS = """
-min_item_count = 1
-precision = "float32"
-[candidate]
-softmax = "sampled"
-embedding_dim = 16
-hidden_dim = 16
-negative_count = 16
-epochs = {epochs}
-chunk_length = 4
-chunks_per_batch = 16
-held_back_share = 0.2
-{candidate}
-[ranking]
-embedding_dim = 16
-examples_per_batch = 32
-candidate_count = 20
-negative_count = 8
-"""
-# Much more than rounding, and much less than what a different draw does.
-TOLERANCE = 1e-4
-
-
-def command(directory: Path, name: str, *options: str) -> list[str]:
-    return [
-        "train",
-        "--interactions", str(directory / "log.csv"),
-        *(["--items", str(directory / "items.csv")] if (directory / "items.csv").exists() else []),
-        "--settings", str(directory / "settings.toml"),
-        "--preset", "demo",
-        "--publish", "always",
-        "--releases", str(directory / name),
-        "--checkpoints", str(directory / f"{name}-checkpoints"),
-        *options,
-    ]  # fmt: skip
-
-
-def settings_in(directory: Path, candidate: str = "", epochs: int = 3) -> None:
-    (directory / "settings.toml").write_text(SETTINGS.format(candidate=candidate, epochs=epochs))
-
-
-def train_alone(directory: Path) -> None:
-    arguments = command(directory, "alone")
-    subprocess.run([sys.executable, "-m", "winnow", *arguments], check=True, capture_output=True, timeout=120)
-
-
-def torchrun(count: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "--master-port",
-                str(free_port("127.0.0.1")), "-m", "winnow"]  # fmt: skip
-    return subprocess.run([*launcher, *arguments], capture_output=True, text=True, timeout=200, check=False)
-
-
-def losses(releases: Path) -> dict[str, list[float]]:
-    training = open_current_release(releases).manifest.training
-    return {name: [epoch["loss"] for epoch in epochs] for name, epochs in training["epochs"].items()}
-
-
-def figures(releases: Path) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
-    found: Mapping[str, Mapping[str, Mapping[str, float]]]
-    found = open_current_release(releases).manifest.figures
-    return found
-
-
-def assert_same_training(directory: Path, name: str, *, tolerance: float = TOLERANCE) -> None:
-    expected, found = losses(directory / "alone"), losses(directory / name)
-    for network in ("candidate", "ranking"):
-        assert found[network] == pytest.approx(expected[network], abs=tolerance, rel=0)
-        assert len(set(found[network])) == len(found[network])
-    for stage in ("candidate", "chain"):
-        of_stage = figures(directory / name)["test"][stage]
-        assert of_stage == pytest.approx(figures(directory / "alone")["test"][stage], abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -106,25 +41,17 @@ def test_two_processes_train_as_one_does_with_half_of_the_rows_each(candidate: s
     train_alone(tmp_path)
     result = torchrun(2, command(tmp_path, "together"))
     assert result.returncode == 0, result.stderr
-    assert "2 processes: rows of each table 20, 20; peak memory" in result.stdout
+    assert "2 processes: rows of each table 20, 20; watches 456, 504; peak memory" in result.stdout
     # Only the first process prints.
     assert result.stdout.count("candidate network, epoch 3 of 3") == 1
     assert_same_training(tmp_path, "together")
-
-
-def start_process(rank: int, count: int, port: int, arguments: list[str]) -> subprocess.Popen[str]:
-    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
-    return subprocess.Popen(
-        [sys.executable, "-m", "winnow", *arguments],
-        env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
 
 
 def test_where_one_process_dies_the_other_says_so_and_three_continue(tmp_path: Path) -> None:
     write_planted_log(tmp_path / "log.csv")
     settings_in(tmp_path, epochs=12)
     train_alone(tmp_path)
+    write_parts([tmp_path / "log.csv"], tmp_path / "log.parts", part_count=7)
     port = free_port("127.0.0.1")
     processes = [start_process(rank, 2, port, command(tmp_path, "together")) for rank in range(2)]
     try:
@@ -150,7 +77,7 @@ def test_where_one_process_dies_the_other_says_so_and_three_continue(tmp_path: P
     assert result.returncode == 0, result.stderr
     assert f"epoch {finished} of 12" not in result.stdout
     assert f"epoch {finished + 1} of 12" in result.stdout
-    assert "3 processes: rows of each table 14, 14, 12;" in result.stdout
+    assert "3 processes: rows of each table 14, 14, 12; watches 420, 300, 240;" in result.stdout
     assert_same_training(tmp_path, "together")
 
 

@@ -1,6 +1,6 @@
 """Reads an interaction log, with user_id, item_id, timestamp and, optionally, weight."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from winnow.logs.disk_arrays import give_back
 from winnow.logs.fingerprint import fingerprint
 from winnow.logs.input_table import InputFileError
 from winnow.logs.log_format import PLAIN_LOG, LogFormat, Ties
-from winnow.logs.part_histories import PartHistories, in_order
+from winnow.logs.part_histories import PartHistories, collected, in_order
 from winnow.logs.skipped_rows import RowsRead
 from winnow.logs.ties import tie_hashes
 from winnow.logs.timestamps import MICROSECONDS_PER_SECOND
 from winnow.logs.watches import LOG_ROW, WatchTable, read_watches
 
-# In what is hashed.
+# After each id that is hashed.
 ID_END = "\0"
 
 
@@ -75,34 +75,50 @@ def read_interactions(
 
 def select_interactions(table: WatchTable, *, vocabulary_size: int, min_item_count: int) -> Interactions:
     """Keep the watches of the `vocabulary_size` most frequent items. Raises InputFileError where no item is left."""
-    kept = _most_frequent(table.item_counts, vocabulary_size=vocabulary_size, min_item_count=min_item_count)
-    item_ids = kept["item_id"]
-    if not len(item_ids):
-        raise InputFileError(f"{table.path}: column item_id: no item has {min_item_count} watches or more")
-    rows_of_items = item_ids.to_frame().with_row_index("row")
-    user_ids, histories = in_order(
-        table.path, (_histories(frame, rows_of_items, table.ties) for frame in table.frames())
-    )
-    ids = [f"{column.str.join(ID_END).item()}{ID_END}".encode() for column in (item_ids, user_ids)]
+    kept = frequent_items(table, vocabulary_size=vocabulary_size, min_item_count=min_item_count)
+    found = collected(table.path, histories_of_parts(table, kept["item_id"]))
+    user_ids, histories = in_order(found, found.first_rows)
+    ids = [joined_ids(column) for column in (kept["item_id"], user_ids)]
     data = fingerprint(*ids, histories.rows, histories.offsets, histories.timestamps, histories.weights)
     give_back(histories.rows, histories.timestamps, histories.weights)
     return Interactions(
-        vocabulary=Vocabulary(item_ids.to_list()),
+        vocabulary=Vocabulary(kept["item_id"].to_list()),
         user_ids=user_ids.to_list(),
         histories=histories,
         fingerprint=data,
-        rows=replace(
-            table.rows,
-            dropped_item_count=len(table.item_counts) - len(item_ids),
-            dropped_row_count=table.watch_count - int(kept["len"].sum()),
-        ),
+        rows=rows_kept(table, kept),
     )
 
 
-def _most_frequent(counts: pl.DataFrame, *, vocabulary_size: int, min_item_count: int) -> pl.DataFrame:
-    """Return the counts of the most frequent items, in order; equally frequent ones in alphabetical order."""
-    frequent = counts.filter(pl.col("len") >= min_item_count)
+def frequent_items(table: WatchTable, *, vocabulary_size: int, min_item_count: int) -> pl.DataFrame:
+    """Return item_id and len of the most frequent items, in order; equally frequent ones in alphabetical order.
+
+    Raises InputFileError where no item is left.
+    """
+    frequent = table.item_counts.filter(pl.col("len") >= min_item_count)
+    if not len(frequent):
+        raise InputFileError(f"{table.path}: column item_id: no item has {min_item_count} watches or more")
     return frequent.sort("len", "item_id", descending=[True, False]).head(vocabulary_size)
+
+
+def histories_of_parts(table: WatchTable, item_ids: pl.Series) -> Iterator[PartHistories]:
+    """Read the watches of these items, part after part."""
+    rows_of_items = item_ids.to_frame().with_row_index("row")
+    return (_histories(frame, rows_of_items, table.ties) for frame in table.frames())
+
+
+def rows_kept(table: WatchTable, kept: pl.DataFrame) -> RowsRead:
+    """Return what became of the rows of a log of which these items are kept."""
+    return replace(
+        table.rows,
+        dropped_item_count=len(table.item_counts) - len(kept),
+        dropped_row_count=table.watch_count - int(kept["len"].sum()),
+    )
+
+
+def joined_ids(ids: pl.Series) -> bytes:
+    """Return what is hashed of ids."""
+    return f"{ids.str.join(ID_END).item()}{ID_END}".encode()
 
 
 def _histories(watches: pl.DataFrame, rows_of_items: pl.DataFrame, ties: Ties) -> PartHistories:

@@ -24,9 +24,9 @@ from winnow.logs.input_table import InputFileError
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PartHistories:
-    """The histories of the users of one part, in order of first appearance.
+    """The histories of the users of one part, in order of first appearance, or of several parts.
 
-    `first_rows`, int64 [U], are the rows of the log in which they first appear: they rise.
+    `first_rows`, int64 [U], are the rows of the log in which they first appear: in one part, they rise.
     """
 
     user_ids: pl.Series
@@ -62,15 +62,15 @@ class Watches(NamedTuple):
         return WatchHistories.from_lengths(self.rows.mapped(), lengths, self.weights.mapped(), self.timestamps.mapped())
 
 
-def in_order(log: Path, parts: Iterable[PartHistories]) -> tuple[pl.Series, WatchHistories]:
-    """Return the users of all parts and their histories, in order of first appearance.
+def collected(log: Path, parts: Iterable[PartHistories]) -> PartHistories:
+    """Return the users of all parts and their histories, part after part.
 
     Raises InputFileError where a user or a row is in two parts, and OSError where the disk is full.
     """
     read = iter(parts)
     first, second = next(read), next(read, None)
     if second is None:
-        return first.user_ids, first.histories
+        return first
     ids_of_parts, rows_of_parts, lengths_of_parts = [], [], []
     with closing(Watches.empty()) as watches:
         for part in chain([first, second], read):
@@ -80,16 +80,35 @@ def in_order(log: Path, parts: Iterable[PartHistories]) -> tuple[pl.Series, Watc
             lengths_of_parts.append(part.histories.lengths)
         histories = watches.histories(np.concatenate(lengths_of_parts))
     user_ids = pl.concat(ids_of_parts)
+    first_rows = np.concatenate(rows_of_parts)
+    check_different(log, user_ids)
+    check_different_rows(log, first_rows)
+    return PartHistories(user_ids=user_ids, first_rows=first_rows, histories=histories)
+
+
+def check_different(log: Path, user_ids: pl.Series) -> None:
+    """Raise InputFileError where a user is in two parts."""
     repeated = user_ids.filter(user_ids.is_duplicated())
     if len(repeated):
         raise InputFileError(f"{log}: the user {repeated[0]!r} is in two parts: a user's watches must be in one part")
-    first_rows = np.concatenate(rows_of_parts)
-    order = np.argsort(first_rows, kind="stable")
-    if not np.diff(first_rows[order]).all():
+
+
+def check_different_rows(log: Path, first_rows: NDArray[np.int64]) -> None:
+    """Raise InputFileError where users of two parts first appear in the same row."""
+    if not np.diff(np.sort(first_rows)).all():
         raise InputFileError(f"{log}: rows of two parts have the same log_row: the parts are of different logs")
+
+
+def in_order(found: PartHistories, numbers: NDArray[np.int64]) -> tuple[pl.Series, WatchHistories]:
+    """Return the users and their histories in the order of `numbers`, int64 [U].
+
+    Raises OSError where the disk is full.
+    """
+    order = np.argsort(numbers, kind="stable")
     if (np.diff(order) == 1).all():
-        return user_ids, histories
-    return user_ids.gather(order), taken(histories, histories.offsets[order], histories.lengths[order])
+        return found.user_ids, found.histories
+    histories = found.histories
+    return found.user_ids.gather(order), taken(histories, histories.offsets[order], histories.lengths[order])
 
 
 def taken(

@@ -33,16 +33,10 @@ def parts_of_rank(rank: int, rank_count: int, part_count: int = DEFAULT_PART_COU
     if not 0 <= rank < rank_count:
         raise ValueError(f"rank {rank} is not one of {rank_count}")
     if rank_count > part_count:
-        raise ValueError(f"{rank_count} ranks cannot share {part_count} parts: write the log in more parts")
+        raise ValueError(
+            f"{rank_count} processes cannot share {part_count} parts: start fewer, or cut the log into more parts"
+        )
     return range(rank, part_count, rank_count)
-
-
-def users_of_rank(
-    user_ids: Iterable[str], rank: int, rank_count: int, part_count: int = DEFAULT_PART_COUNT
-) -> NDArray[np.int64]:
-    """Return the positions of the users of a rank, rising: those whose parts are `parts_of_rank`."""
-    own_parts = parts_of_rank(rank, rank_count, part_count)
-    return np.flatnonzero(np.isin(parts_of_users(user_ids, part_count), own_parts))
 
 
 def part_name(part: int) -> str:

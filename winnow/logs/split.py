@@ -81,15 +81,19 @@ class LogSplit:
         `histories` has one list per user, oldest first. The watches of users with fewer than three are all trained on.
         Of more users than `most_users`, so many are drawn, and all watches of the others are trained on.
         """
+        return cls.last_out_of(histories, *users_to_hold_out(histories.lengths, most_users))
+
+    @classmethod
+    def last_out_of(cls, histories: WatchHistories, users: NDArray[np.int64], description: str) -> Self:
+        """Hold out the last two watches of some users, int64, who have more."""
         lengths = histories.lengths
-        users, of_whom = _some_users(np.flatnonzero(lengths > HELD_OUT_COUNT), most_users)
         kept = lengths.copy()
         kept[users] -= HELD_OUT_COUNT
         split = cls(
             training=taken(histories, histories.offsets[:-1], kept),
             validation=_held_out(histories, users, lengths[users] - 2),
             test=_held_out(histories, users, lengths[users] - 1),
-            description=f"each user's last watch is the test, the one before it the validation{of_whom}",
+            description=description,
         )
         give_back(histories.rows, histories.weights, histories.timestamps)
         return split
@@ -130,11 +134,25 @@ SPLITS = {"leave-last-out": LogSplit.leave_last_out, "global-time": LogSplit.by_
 
 def checked(split: LogSplit, source: str) -> LogSplit:
     """Return the split. Raises InputFileError, in which `source` names the log, where there is too little to learn."""
-    if (split.training.lengths < 2).all():
-        raise InputFileError(f"{source}: too few watches: no user has two to train on. Split: {split.description}")
-    if not len(split.validation):
-        raise InputFileError(f"{source}: too few watches: no user has one to hold out. Split: {split.description}")
+    check_enough(split.training.lengths, len(split.validation), split.description, source)
     return split
+
+
+def check_enough(training_lengths: NDArray[np.int64], held_out_count: int, description: str, source: str) -> None:
+    """Raise InputFileError, in which `source` names the log, where a split leaves too little to learn."""
+    if (training_lengths < 2).all():
+        raise InputFileError(f"{source}: too few watches: no user has two to train on. Split: {description}")
+    if not held_out_count:
+        raise InputFileError(f"{source}: too few watches: no user has one to hold out. Split: {description}")
+
+
+def users_to_hold_out(lengths: NDArray[np.int64], most_users: int = MOST_USERS) -> tuple[NDArray[np.int64], str]:
+    """Return the users whose last two watches are held out, int64, and say for people which split that is.
+
+    `lengths`, int64, counts the watches of every user.
+    """
+    users, of_whom = _some_users(np.flatnonzero(lengths > HELD_OUT_COUNT), most_users)
+    return users, f"each user's last watch is the test, the one before it the validation{of_whom}"
 
 
 def held_back(watch_count: int, share: float, *, seed: int) -> NDArray[np.bool_]:

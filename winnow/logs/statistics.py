@@ -126,16 +126,41 @@ class LogStatistics:
     @classmethod
     def of(cls, histories: WatchHistories, item_count: int) -> Self:
         """Compute the statistics of histories, each oldest first, with known times and weights."""
-        weights, counts = histories.weights, histories.lengths[histories.lengths > 0]
-        judged = _some_users(histories)
+        weights, users = histories.weights, judged_users(histories.lengths)
+        judged = histories
+        if len(users) < len(histories):
+            judged = histories.take(histories.offsets[users], histories.lengths[users])
+        found = cls.of_judged(
+            judged,
+            histories.lengths,
+            item_count,
+            lightest=float(weights.min(initial=np.inf)),
+            heaviest=float(weights.max(initial=-np.inf)),
+        )
+        give_back(histories.rows, histories.weights, histories.timestamps)
+        return found
+
+    @classmethod
+    def of_judged(
+        cls,
+        judged: WatchHistories,
+        lengths: NDArray[np.int64],
+        item_count: int,
+        *,
+        lightest: float,
+        heaviest: float,
+    ) -> Self:
+        """Compute the statistics of a log from the histories of its `judged_users`.
+
+        The other arguments are of the whole log: watches of each user, items, and the limits of the weights.
+        """
+        counts = lengths[lengths > 0]
         repetition_count, excess, deviations = _successions(judged, item_count)
         different = np.unique(judged.weights)
-        lightest, heaviest = float(weights.min(initial=np.inf)), float(weights.max(initial=-np.inf))
-        give_back(histories.rows, histories.weights, histories.timestamps)
         return cls(
             user_count=len(counts),
             item_count=item_count,
-            watch_count=len(histories.rows),
+            watch_count=int(counts.sum()),
             median_length=int(np.median(counts)) if len(counts) else 0,
             tied_share=_tied_share(judged),
             repetition_count=repetition_count,
@@ -144,8 +169,8 @@ class LogStatistics:
             weight_direction=_weight_direction(judged),
             item_direction=_item_direction(judged, item_count),
             weight_count=len(different),
-            lightest=lightest if len(weights) else 1.0,
-            heaviest=heaviest if len(weights) else 1.0,
+            lightest=lightest if len(counts) else 1.0,
+            heaviest=heaviest if len(counts) else 1.0,
             whole_weights=bool((different * 2 == np.round(different * 2)).all()),
         )
 
@@ -194,12 +219,15 @@ def _item_direction(histories: WatchHistories, item_count: int) -> float:
     return float(np.maximum(upwards, counts - upwards)[repeated].sum() / max(counts[repeated].sum(), 1))
 
 
-def _some_users(histories: WatchHistories) -> WatchHistories:
-    """Return the histories of as many users, drawn at random, as have JUDGED_WATCHES together."""
-    drawn = np.random.default_rng(SEED).permutation(len(histories))
-    lengths = histories.lengths[drawn]
-    kept = drawn[np.cumsum(lengths) - lengths < JUDGED_WATCHES]
-    return histories if len(kept) == len(drawn) else histories.take(histories.offsets[kept], histories.lengths[kept])
+def judged_users(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return as many users, drawn at random, as have JUDGED_WATCHES together, int64; all of them, in order, if fewer.
+
+    `lengths`, int64, counts the watches of every user.
+    """
+    drawn = np.random.default_rng(SEED).permutation(len(lengths))
+    of_drawn = lengths[drawn]
+    kept = drawn[np.cumsum(of_drawn) - of_drawn < JUDGED_WATCHES]
+    return np.arange(len(lengths)) if len(kept) == len(drawn) else kept
 
 
 def _repetitions(rows: NDArray[np.int32], users_N: NDArray[np.int64], item_count: int) -> int:

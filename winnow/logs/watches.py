@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -11,12 +12,21 @@ from winnow.logs.file_formats import BLOCK, BlockSize
 from winnow.logs.input_table import InputFileError, InputTable
 from winnow.logs.log_format import PLAIN_LOG, LogFormat, Ties
 from winnow.logs.part_counts import COUNTS_FILE, read_part_counts
-from winnow.logs.parts import files_of_part, part_folders, part_name
+from winnow.logs.parts import (
+    DEFAULT_PART_COUNT,
+    files_of_part,
+    part_folders,
+    part_name,
+    parts_of_rank,
+    parts_of_users,
+)
 from winnow.logs.skipped_rows import RowsRead
 from winnow.logs.timestamps import read_microseconds
 
 LOG_ROW = "log_row"
 """The column that says in which order the rows of all parts were in the log that they were made from."""
+# Where no column says it, the rows of a part are numbered from its number times this, which is more than it has rows.
+ROWS_PER_PART = 2**40
 # Of items in parts, before they are added up.
 COUNTS_AT_ONCE = 5_000_000
 SCHEMA = pl.Schema({"user_id": pl.String, "item_id": pl.String, "microseconds": pl.Int64, "weight": pl.Float32})
@@ -25,19 +35,26 @@ SCHEMA = pl.Schema({"user_id": pl.String, "item_id": pl.String, "microseconds": 
 class WatchPart(Protocol):
     """All watches of some users."""
 
+    @property
+    def number(self) -> int:
+        """Which of the parts of the log it is."""
+
     def read(self) -> pl.DataFrame:
         """Return user_id, item_id, microseconds since 1970, weight and LOG_ROW, which rises."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WatchTable:
-    """The watches of a log. A user's are all in one part; a log that fits into memory is one part."""
+    """The watches of a log, or of some of its users. A user's are all in one part.
+
+    A log that fits into memory is one part.
+    """
 
     path: Path
     parts: Sequence[WatchPart]
     rows: RowsRead
     item_counts: pl.DataFrame
-    """The watches of each item: item_id and len, in the order in which the items first appear in the log."""
+    """The watches of each item: item_id and len. Of one table, in the order in which items first appear in it."""
     ties: Ties
 
     @classmethod
@@ -60,8 +77,6 @@ class WatchTable:
             counts.append(frame.group_by("item_id").agg(pl.len(), pl.col(LOG_ROW).first().alias("first")))
             if sum(map(len, counts[1:])) > COUNTS_AT_ONCE:
                 counts = [_added(counts)]
-        if rows.row_count == rows.skipped_count:
-            raise InputFileError(f"{path}: no row can be used; {rows.first_skipped[0]}")
         return cls(
             path=path,
             parts=parts,
@@ -69,6 +84,20 @@ class WatchTable:
             item_counts=_added(counts).sort("first").select("item_id", "len"),
             ties=ties,
         )
+
+    def checked(self) -> Self:
+        """Return the table. Raises InputFileError where it has no watches."""
+        if not self.watch_count:
+            raise InputFileError(f"{self.path}: no row can be used; {self.rows.first_skipped[0]}")
+        return self
+
+    def with_others(self, rows: Sequence[RowsRead], item_counts: Sequence[pl.DataFrame]) -> Self:
+        """Return a table that counts the watches of several tables of a log, but has the parts of this one."""
+        return replace(
+            self,
+            rows=reduce(RowsRead.and_then, rows),
+            item_counts=pl.concat(item_counts).group_by("item_id").agg(pl.col("len").sum()),
+        ).checked()
 
     @property
     def watch_count(self) -> int:
@@ -90,6 +119,7 @@ def _added(counts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 @dataclass(frozen=True, eq=False)
 class _InMemory:
     frame: pl.DataFrame
+    number: int = 0
 
     def read(self) -> pl.DataFrame:
         return self.frame
@@ -101,23 +131,36 @@ def read_watches(
     size: BlockSize = BLOCK,
     *,
     look: Callable[[pl.DataFrame], None] = lambda _: None,
+    share: tuple[int, int] | None = None,
 ) -> WatchTable:
     """Read the watches of all items from a file, or from a folder of parts (docs/large-logs.md).
 
-    `look` is shown the watches of each part while they are in memory.
+    `look` is shown the watches of each part while they are in memory. `share` says which rank reads, and how many
+    there are: each reads the parts of `parts_of_rank`, in which there may be no watch. A file is read by all of them,
+    and each keeps the users of its parts.
 
     Ids are text; integers are converted. A timestamp is seconds since 1970 (or the format's unit), with or without a
     fraction, or ISO 8601 text, in UTC unless it names a zone. Raises InputFileError that names the file, the column and
-    the first line at fault.
+    the first line at fault, and where there are more ranks than parts.
     """
     if path.is_dir():
-        return WatchTable.of(path, _read_folder(path, log_format, size), log_format.ties, look)
+        table = WatchTable.of(path, _read_folder(path, log_format, size, share or (0, 1)), log_format.ties, look)
+        return table if share else table.checked()
+    if share:
+        return WatchTable.of(path, _read_share(path, log_format, size, share), log_format.ties, look)
     frames, rows = [], RowsRead(row_count=0)
     for frame, of_block in watch_blocks(path, log_format, size):
         frames.append(frame)
         rows = rows.and_then(of_block)
     frame = pl.concat(frames).with_row_index(LOG_ROW).cast({LOG_ROW: pl.Int64})
-    return WatchTable.of(path, [(_InMemory(frame), frame, rows)], log_format.ties, look)
+    return WatchTable.of(path, [(_InMemory(frame), frame, rows)], log_format.ties, look).checked()
+
+
+def with_parts(watches: pl.DataFrame, part_count: int = DEFAULT_PART_COUNT) -> pl.DataFrame:
+    """Add the column `part`: that of each watch's user."""
+    users = watches["user_id"].unique()
+    parts = pl.DataFrame({"user_id": users, "part": parts_of_users(users, part_count)})
+    return watches.join(parts, on="user_id", how="left", maintain_order="left")
 
 
 def first_block(path: Path, log_format: LogFormat = PLAIN_LOG) -> InputTable:
@@ -204,11 +247,10 @@ class _Folder:
     """A part on disk. Without a column LOG_ROW, its rows are in the order of the names of the files."""
 
     log: Path
+    number: int
     files: Sequence[Path]
     log_format: LogFormat
     size: BlockSize
-    first_row: int
-    """The number of its first row, where the files do not say."""
     row_count: int | None
     """As its writer has counted; None where it has not."""
     optional: OptionalColumns
@@ -230,7 +272,7 @@ class _Folder:
             )
         frame = pl.concat(frames)
         if LOG_ROW not in frame.columns:
-            numbers = pl.int_range(pl.len(), dtype=pl.Int64).alias(LOG_ROW) + self.first_row
+            numbers = pl.int_range(pl.len(), dtype=pl.Int64).alias(LOG_ROW) + self.number * ROWS_PER_PART
             return frame.with_columns(numbers), rows
         frame = frame.sort(LOG_ROW, maintain_order=True)
         repeated = frame.filter(pl.col(LOG_ROW).diff() == 0)[LOG_ROW]
@@ -259,27 +301,49 @@ def _files_of_parts(log: Path) -> dict[int, list[Path]]:
     return found
 
 
+def _parts_of_rank(log: Path, share: tuple[int, int], part_count: int) -> range:
+    try:
+        return parts_of_rank(*share, part_count)
+    except ValueError as error:
+        raise InputFileError(f"{log}: {error}") from None
+
+
 def _read_folder(
-    log: Path, log_format: LogFormat, size: BlockSize
+    log: Path, log_format: LogFormat, size: BlockSize, share: tuple[int, int]
 ) -> Iterator[tuple[WatchPart, pl.DataFrame, RowsRead]]:
     found = _files_of_parts(log)
     counts = read_part_counts(log)
     for number in sorted((counts or found).keys() ^ found.keys()):
         problem = "was not there when" if number in found else "is missing, which was there when"
         raise InputFileError(f"{log}: {part_name(number)} {problem} the parts were written ({COUNTS_FILE})")
-    first_row = 0
     optional = OptionalColumns("weight", LOG_ROW)
-    for number, files in found.items():
-        row_count = None if counts is None else counts[number]
+    numbers = list(found)
+    for position in _parts_of_rank(log, share, len(numbers)):
+        number = numbers[position]
         part = _Folder(
             log=log,
-            files=files,
+            number=number,
+            files=found[number],
             log_format=log_format,
             size=size,
-            first_row=first_row,
-            row_count=row_count,
+            row_count=None if counts is None else counts[number],
             optional=optional,
         )
-        frame, rows = part.read_with_rows()
-        first_row += frame.height
-        yield part, frame, rows
+        yield part, *part.read_with_rows()
+
+
+def _read_share(
+    log: Path, log_format: LogFormat, size: BlockSize, share: tuple[int, int]
+) -> Iterator[tuple[WatchPart, pl.DataFrame, RowsRead]]:
+    """Read a file, and keep the parts of a rank. The first rank counts the rows."""
+    own_parts = _parts_of_rank(log, share, DEFAULT_PART_COUNT)
+    frames, rows, row_count = [], RowsRead(row_count=0), 0
+    for frame, of_block in watch_blocks(log, log_format, size):
+        numbered = with_parts(frame.with_row_index(LOG_ROW, row_count).cast({LOG_ROW: pl.Int64}))
+        frames.append(numbered.filter(pl.col("part").is_in(own_parts)))
+        rows, row_count = rows.and_then(of_block), row_count + frame.height
+    none = pl.concat(frames).clear()
+    of_parts = pl.concat(frames).partition_by("part", as_dict=True)
+    for number in own_parts:
+        part = of_parts.get((number,), none).drop("part")
+        yield _InMemory(part, number), part, rows if number == 0 else RowsRead(row_count=0)

@@ -4,9 +4,10 @@ Shape legend: B chunks, C targets per chunk, S watches per chunk with its contex
 F features of a watch, A width of the attribute embeddings, H hidden_dim, M watches of all histories and their copies.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -133,7 +134,7 @@ class CandidateTrainee:
         return DeepCandidateGenerationModel.from_config(config)
 
     def _complete_options(self, sides: Sequence[SideValues], parts: Sequence[SideValues]) -> CandidateOptions:
-        return complete_options(self.settings, self._training.weights, sides, parts)
+        return complete_options(self.settings, partial(quantile_edges, self._training.weights), sides, parts)
 
     def _hold_back(self) -> NDArray[np.bool_]:
         return held_back(len(self._training.rows), self.settings.held_back_share, seed=self._context.seed)
@@ -319,18 +320,18 @@ def samples_softmax(settings: CandidateSettings, item_count: int) -> bool:
 
 def complete_options(
     settings: CandidateSettings,
-    weights_N: NDArray[np.float32],
+    weight_edges: Callable[[int], tuple[float, ...]],
     sides: Sequence[SideValues],
     parts: Sequence[SideValues],
 ) -> CandidateOptions:
     """Return the settings' options with what only the data can say: the ranges of weights, the sizes of attributes.
 
-    `weights_N` are those of all training watches.
+    `weight_edges` are the `quantile_edges`, for a number of ranges, of the weights of all training watches.
     """
     history = settings.options.history
     if history.watch_features is not None:
-        weight_edges = quantile_edges(weights_N, settings.weight_range_count)
-        history = replace(history, watch_features=replace(history.watch_features, weight_edges=weight_edges))
+        edges = weight_edges(settings.weight_range_count)
+        history = replace(history, watch_features=replace(history.watch_features, weight_edges=edges))
     return replace(settings.options, history=history, attributes=_shapes(sides), parts=_shapes(parts))
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from winnow.catalogue.attribute_codes import AttributeCodes, ItemCodes
 from winnow.catalogue.schema import AttributeType
+from winnow.catalogue.vocabulary import Vocabulary
 from winnow.evaluation.gate import Verdict
 from winnow.logs.blocks import count_rows
 from winnow.logs.impression_log import ImpressionLog
@@ -27,14 +28,16 @@ from winnow.logs.trending import trending_items
 from winnow.release.models.writer import ReleaseContents, write_release
 from winnow.release.reader import Release
 from winnow.training.automatic import Choice
+from winnow.training.distributed.own_part import OwnPart
 from winnow.training.distributed.processes import Processes
+from winnow.training.distributed.read_own_part import read_own_part
 from winnow.training.distributed.supported import check_supported
 from winnow.training.plan import describe, plan_on_impressions, plan_on_watches
 from winnow.training.presets import CandidateSettings, ImpressionSettings, TrainingSettings
 from winnow.training.publishing import Publish, compare_on_validation
 from winnow.training.run_context import RunContext, choose_precision
 from winnow.training.train_on_impressions import train_on_impressions
-from winnow.training.train_on_watches import train_on_watches
+from winnow.training.train_on_watches import finish, train_on_watches
 from winnow.training.trained_networks import TrainedNetworks
 from winnow.training.warm_start import WarmStart
 
@@ -98,20 +101,25 @@ def run(
     where a directory cannot be written, CheckpointError where a checkpoint to resume from is of another run, and
     ValueError where the settings do not fit the input.
     """
-    interactions, descriptions = _read_log_and_items(paths, settings, attribute_types, console)
+    if processes is not None and paths.impressions is not None:
+        raise ValueError("several processes cannot learn from impressions together: train on them in one process")
+    log, descriptions = _read_log_and_items(paths, settings, attribute_types, console, processes)
     split = None
-    if paths.impressions is None:
-        split = checked(SPLITS[settings.split](interactions.histories), str(paths.interactions))
+    if isinstance(log, OwnPart):
+        split = log.split
+    elif paths.impressions is None:
+        split = checked(SPLITS[settings.split](log.histories), str(paths.interactions))
     choice = None
     if choose is not None and split is not None:
-        choice = choose(LogStatistics.of(split.training, len(interactions.vocabulary)))
+        of_all = log.statistics() if isinstance(log, OwnPart) else LogStatistics.of(split.training, len(log.vocabulary))
+        choice = choose(of_all)
         settings = choice.settings
         for line in choice.decisions:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-    data = _Data.of(interactions, descriptions, settings.candidate)
+    data = _Data.of(log.vocabulary, descriptions, settings.candidate)
     context = RunContext(
         seed=settings.seed,
-        data=" ".join([interactions.fingerprint, *data.fingerprints, settings.split]),
+        data=" ".join([log.fingerprint, *data.fingerprints, settings.split]),
         checkpoints=paths.checkpoints,
         console=console,
         resume=resume,
@@ -119,14 +127,16 @@ def run(
         precision=choose_precision(settings.precision, device),
     )
     impressions_sha256 = None
-    if split is not None:
-        trained = _train_on_watches(paths, split, data, settings, context, start, processes)
+    if isinstance(log, OwnPart):
+        trained, interactions = _train_together(paths, log, data, settings, context, start)
+    elif split is not None:
+        interactions = log
+        trained = _train_on_watches(paths, split, data, settings, context, start)
     else:
-        if processes is not None:
-            raise ValueError("several processes cannot learn from impressions together: train on them in one process")
-        log, learning = _read_impressions(paths, interactions, settings, console)
-        impressions_sha256 = log.fingerprint
-        trained = _train_on_impressions(paths, log, data, settings.candidate, learning, context)
+        interactions = log
+        impressions, learning = _read_impressions(paths, interactions, settings, console)
+        impressions_sha256 = impressions.fingerprint
+        trained = _train_on_impressions(paths, impressions, data, settings.candidate, learning, context)
     verdict = None
     if trained.validated is not None:
         verdict = compare_on_validation(
@@ -160,9 +170,9 @@ def run(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Data:
-    """The log, and the attributes of its items that the candidate network learns from."""
+    """The items of the log, and those of their attributes that the candidate network learns from."""
 
-    interactions: Interactions
+    vocabulary: Vocabulary
     sides: Sequence[SideValues]
     """Of the attributes of watched items."""
     parts: Sequence[SideValues]
@@ -171,7 +181,7 @@ class _Data:
     """How the values of both are numbered."""
 
     @classmethod
-    def of(cls, interactions: Interactions, descriptions: ItemDescriptions, settings: CandidateSettings) -> "_Data":
+    def of(cls, vocabulary: Vocabulary, descriptions: ItemDescriptions, settings: CandidateSettings) -> "_Data":
         sides = [side_values(descriptions.columns, column) for column in settings.attribute_columns]
         part_codes = fit_codes(descriptions.attributes, settings.new_items_by)
         watched = [
@@ -179,7 +189,7 @@ class _Data:
             for name, side in zip(settings.attribute_columns, sides, strict=True)
         ]
         return cls(
-            interactions=interactions,
+            vocabulary=vocabulary,
             sides=sides,
             parts=[coded_values(codes, descriptions.attributes) for codes in part_codes],
             codes=ItemCodes(watched=tuple(watched), parts=tuple(part_codes)),
@@ -187,7 +197,7 @@ class _Data:
 
     @property
     def item_count(self) -> int:
-        return len(self.interactions.vocabulary)
+        return len(self.vocabulary)
 
     @property
     def fingerprints(self) -> list[str]:
@@ -200,24 +210,37 @@ def _read_log_and_items(
     settings: TrainingSettings,
     attribute_types: Mapping[str, AttributeType | None],
     console: Console,
-) -> tuple[Interactions, ItemDescriptions]:
-    """Read both files and print what is in them. Raises InputFileError."""
-    interactions = read_interactions(
+    processes: Processes | None,
+) -> tuple[Interactions | OwnPart, ItemDescriptions]:
+    """Read both files, of the log this process's part, and print what is in them. Raises InputFileError."""
+    log: Interactions | OwnPart
+    if processes is None:
+        log = _read_log(paths, settings)
+    else:
+        log = read_own_part(
+            paths.interactions,
+            processes,
+            vocabulary_size=settings.vocabulary_size,
+            min_item_count=settings.min_item_count,
+            log_format=paths.log_format,
+        )
+    for remark in log.rows.remarks():
+        console.print(remark, markup=False, soft_wrap=True)
+    descriptions = read_items(paths.items, log.vocabulary, attribute_types, paths.log_format)
+    lengths = log.log_lengths if isinstance(log, OwnPart) else log.histories.lengths
+    console.print(f"{int(lengths.sum()):,} watches of {len(log.vocabulary):,} items by {len(lengths):,} users")
+    for name, column_type in descriptions.types.items():
+        console.print(f"attribute {name}: {column_type}", markup=False)
+    return log, descriptions
+
+
+def _read_log(paths: RunPaths, settings: TrainingSettings) -> Interactions:
+    return read_interactions(
         paths.interactions,
         vocabulary_size=settings.vocabulary_size,
         min_item_count=settings.min_item_count,
         log_format=paths.log_format,
     )
-    for remark in interactions.rows.remarks():
-        console.print(remark, markup=False, soft_wrap=True)
-    descriptions = read_items(paths.items, interactions.vocabulary, attribute_types, paths.log_format)
-    console.print(
-        f"{len(interactions.histories.rows):,} watches of {len(interactions.vocabulary):,} items "
-        f"by {len(interactions.user_ids):,} users"
-    )
-    for name, column_type in descriptions.types.items():
-        console.print(f"attribute {name}: {column_type}", markup=False)
-    return interactions, descriptions
 
 
 def _read_impressions(
@@ -246,27 +269,16 @@ def _train_on_watches(
     settings: TrainingSettings,
     context: RunContext,
     start: Release | None,
-    processes: Processes | None,
 ) -> TrainedNetworks:
-    """Train both networks on watches, in this process or together with others."""
-    if processes is not None:
-        check_supported(settings, data.item_count, warm_start=start is not None)
-    _check_writable(paths.checkpoints)
-    if processes is None or processes.rank == 0:
-        _check_writable(paths.releases)
-    if processes is not None:
-        # Only here: it takes a second to import.
-        from winnow.training.distributed.train_together import train_together
-
-        user_ids = data.interactions.user_ids
-        return train_together(split, user_ids, data.item_count, data.sides, settings, context, processes)
+    """Train both networks on watches."""
+    _check_writable(paths.checkpoints, paths.releases)
     if not context.continues:
         planned = plan_on_watches(split, data.item_count, data.sides, settings, context)
         context.console.print(describe(planned), highlight=False)
     facts = None
     if settings.ranking.features:
         popularity = _shares(split.watch_counts(data.item_count))
-        facts = read_item_facts(paths.items, data.interactions.vocabulary, popularity, paths.log_format)
+        facts = read_item_facts(paths.items, data.vocabulary, popularity, paths.log_format)
     return train_on_watches(
         split,
         data.item_count,
@@ -275,8 +287,41 @@ def _train_on_watches(
         context,
         parts=data.parts,
         facts=facts,
-        start=None if start is None else WarmStart.of(start, data.interactions.vocabulary, data.codes),
+        start=None if start is None else WarmStart.of(start, data.vocabulary, data.codes),
     )
+
+
+def _train_together(
+    paths: RunPaths,
+    own: OwnPart,
+    data: _Data,
+    settings: TrainingSettings,
+    context: RunContext,
+    start: Release | None,
+) -> tuple[TrainedNetworks, Interactions]:
+    """Train both networks on watches, together with other processes; return them and the whole log.
+
+    Raises ShareDone in all processes but the first.
+    """
+    check_supported(settings, data.item_count, warm_start=start is not None)
+    _check_writable(paths.checkpoints, *([] if own.processes.rank else [paths.releases]))
+    # Only here: it takes a second to import.
+    from winnow.training.distributed.train_together import train_together
+
+    candidate_network, ranking_network, epochs = train_together(own, data.sides, settings, context)
+    # This process alone goes on, with the whole log: on disk, as far as that is in parts.
+    interactions = _read_log(paths, settings)
+    own.check_same(interactions, str(paths.interactions))
+    trained = finish(
+        LogSplit.leave_last_out(interactions.histories),
+        data.item_count,
+        settings,
+        context,
+        candidate_network=candidate_network,
+        ranking_network=ranking_network,
+        epochs=epochs,
+    )
+    return trained, interactions
 
 
 def _train_on_impressions(
@@ -288,7 +333,7 @@ def _train_on_impressions(
     context: RunContext,
 ) -> TrainedNetworks:
     """Train the candidate network on the watches before the impressions, and the ranking network on those."""
-    facts = read_item_facts(paths.items, data.interactions.vocabulary, log.popularity, paths.log_format)
+    facts = read_item_facts(paths.items, data.vocabulary, log.popularity, paths.log_format)
     _check_writable(paths.checkpoints, paths.releases)
     context = context.also_from(log.fingerprint)
     if not context.continues:

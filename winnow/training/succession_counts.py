@@ -40,10 +40,18 @@ def some_users(
     """
     if len(histories.rows) <= watch_count:
         return histories, targets
-    drawn = np.random.default_rng(seed).permutation(len(histories))
-    users = np.sort(drawn[np.cumsum(histories.lengths[drawn]) <= watch_count])
+    users = drawn_users(histories.lengths, watch_count, seed=seed)
     watches = stretches(histories.offsets[users], histories.lengths[users])
     return RaggedRows.from_lengths(histories.rows[watches], histories.lengths[users]), targets[watches]
+
+
+def drawn_users(lengths: NDArray[np.int64], watch_count: int, *, seed: int) -> NDArray[np.int64]:
+    """Return as many users, drawn at random, as have `watch_count` watches together, at most: int64, rising.
+
+    `lengths`, int64, counts the watches of every user.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(lengths))
+    return np.sort(drawn[np.cumsum(lengths[drawn]) <= watch_count])
 
 
 def count_successions(

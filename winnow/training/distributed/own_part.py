@@ -1,51 +1,81 @@
 """The part of a log that one process trains on, and what it has to know of the others' parts.
 
-Shape legend: U users of the whole log, V users of this process, N watches of the whole log's training part.
+Shape legend: U users of the whole log, V users of this process, N watches of the whole log's training part, I items.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from winnow.history import NO_ROWS, Offsets, RaggedRows, stretches
-from winnow.logs.parts import users_of_rank
-from winnow.logs.split import HeldOut, LogSplit
+from winnow.catalogue.vocabulary import Vocabulary
+from winnow.history import NO_ROWS, Offsets, RaggedRows, WatchHistories, stretches
+from winnow.logs.input_table import InputFileError
+from winnow.logs.interactions import Interactions
+from winnow.logs.skipped_rows import RowsRead
+from winnow.logs.split import HELD_OUT_COUNT, HeldOut, LogSplit, check_enough, users_to_hold_out
+from winnow.logs.statistics import LogStatistics, judged_users
 from winnow.training.distributed.processes import Processes
-from winnow.training.rollback_chunks import time_span
+
+Number = TypeVar("Number", np.int32, np.int64, np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OwnPart:
-    """The users of one process, with all their watches.
+    """The users of one process, with all their watches: what this process has of the log.
 
-    List j of `split.training` is that of user `users[j]`, int64 [V], rising. `lengths`, int64 [U], counts the training
-    watches of every user of the log: draws are numbered as if one process had all. `time_span` is that of the whole
-    log.
+    List j of `split.training` is that of user `users[j]`, int64 [V], rising. `log_lengths` and `lengths`, int64 [U],
+    count all watches, and the training watches, of every user of the log: draws are numbered as if one process had all.
+    The rest is of the whole log, as in Interactions; `fingerprint` does not depend on the number of processes.
     """
 
+    processes: Processes
+    vocabulary: Vocabulary
+    fingerprint: str
+    rows: RowsRead
     split: LogSplit
     users: NDArray[np.int64]
+    log_lengths: Offsets
     lengths: Offsets
     time_span: tuple[int, int]
+    """Of the training watches."""
 
     @classmethod
-    def of(cls, split: LogSplit, user_ids: Sequence[str], processes: Processes) -> "OwnPart":
-        """Keep the users whose part of the log belongs to this process: see winnow.logs.parts.
+    def of(
+        cls,
+        histories: WatchHistories,
+        users: NDArray[np.int64],
+        log_lengths: Offsets,
+        processes: Processes,
+        *,
+        source: str,
+        vocabulary: Vocabulary,
+        fingerprint: str,
+        rows: RowsRead,
+    ) -> Self:
+        """Hold out the last watches of users as LogSplit.leave_last_out does. Collective.
 
-        The split has to be one that trains on all users. Raises ValueError where there are more processes than parts.
+        `histories` are those of the users here. All processes raise InputFileError, in which `source` names the log,
+        where there is too little to learn.
         """
-        assert len(split.training) == len(user_ids)  # noqa: S101 - see check_supported
-        users = users_of_rank(user_ids, processes.rank, processes.count)
-        training, lengths = split.training, split.training.lengths
-        own = replace(
-            split,
-            training=training.take(training.offsets[users], lengths[users]),
-            validation=_of_users(split.validation, users),
-            test=_of_users(split.test, users),
+        held_out, description = users_to_hold_out(log_lengths)
+        lengths = log_lengths.copy()
+        lengths[held_out] -= HELD_OUT_COUNT
+        check_enough(lengths, len(held_out), description, source)
+        split = LogSplit.last_out_of(histories, np.flatnonzero(np.isin(users, held_out)), description)
+        return cls(
+            processes=processes,
+            vocabulary=vocabulary,
+            fingerprint=fingerprint,
+            rows=rows,
+            split=replace(split, validation=_of_log(split.validation, users), test=_of_log(split.test, users)),
+            users=users,
+            log_lengths=log_lengths,
+            lengths=lengths,
+            time_span=_time_span(split.training, processes),
         )
-        return cls(split=own, users=users, lengths=lengths, time_span=time_span(training))
 
     @property
     def all_lists(self) -> RaggedRows:
@@ -63,12 +93,62 @@ class OwnPart:
         firsts_U = np.cumsum(counts_U) - counts_U
         return stretches(firsts_U[self.users], counts_U[self.users])
 
+    def watch_counts(self) -> NDArray[np.int64]:
+        """Count the training watches of every item in all processes, int64 [I]. Collective."""
+        own_counts = torch.from_numpy(self.split.watch_counts(len(self.vocabulary)))
+        counts: NDArray[np.int64] = self.processes.total(own_counts.to(self.processes.device)).cpu().numpy()
+        return counts
 
-def _of_users(held_out: HeldOut, users: NDArray[np.int64]) -> HeldOut:
-    kept = np.flatnonzero(np.isin(held_out.users, users))
-    histories = held_out.histories
-    return HeldOut(
-        histories=histories.take(histories.offsets[kept], histories.lengths[kept]),
-        targets=held_out.targets[kept],
-        users=held_out.users[kept],
-    )
+    def gathered(self, values: NDArray[Number], users: NDArray[np.int64]) -> NDArray[Number]:
+        """Return the values of the training watches of some users of the log, user after user, in every process.
+
+        `values` has those of the training watches here. Collective.
+        """
+        lists = self.here()[users]
+        own_places = np.flatnonzero(lists >= 0)
+        own_lists, training = lists[own_places], self.split.training
+        own_values = values[stretches(training.offsets[own_lists], training.lengths[own_lists])]
+        found, places = (
+            torch.cat(self.processes.gather(torch.from_numpy(array).to(self.processes.device))).cpu().numpy()
+            for array in (own_values, own_places)
+        )
+        lengths, order = self.lengths[users[places]], np.argsort(places)
+        in_order: NDArray[Number] = found[stretches((np.cumsum(lengths) - lengths)[order], lengths[order])]
+        return in_order
+
+    def statistics(self) -> LogStatistics:
+        """Return the statistics of the training watches of all processes. Collective."""
+        training, users = self.split.training, judged_users(self.lengths)
+        limits = [-training.weights.min(initial=np.inf), training.weights.max(initial=-np.inf)]
+        own_limits = torch.tensor(limits, dtype=torch.float64, device=self.processes.device)
+        lightest, heaviest = self.processes.largest(own_limits).tolist()
+        return LogStatistics.of_judged(
+            WatchHistories.from_lengths(
+                self.gathered(training.rows, users),
+                self.lengths[users],
+                self.gathered(training.weights, users),
+                self.gathered(training.timestamps, users),
+            ),
+            self.lengths,
+            len(self.vocabulary),
+            lightest=-lightest,
+            heaviest=heaviest,
+        )
+
+    def check_same(self, log: Interactions, source: str) -> None:
+        """Raise InputFileError where this was not read from the log, which `source` names."""
+        ours, theirs = (ids.item_ids(range(len(ids))) for ids in (self.vocabulary, log.vocabulary))
+        if ours != theirs or not np.array_equal(self.log_lengths, log.histories.lengths):
+            raise InputFileError(f"{source} has changed since the training began: train again")
+
+
+def _of_log(held_out: HeldOut, users: NDArray[np.int64]) -> HeldOut:
+    return replace(held_out, users=users[held_out.users])
+
+
+def _time_span(training: WatchHistories, processes: Processes) -> tuple[int, int]:
+    """Return the times of the earliest and the latest watch of all processes. Collective."""
+    most = np.iinfo(np.int64).max
+    limits = [-int(training.timestamps.min(initial=most)), int(training.timestamps.max(initial=-most))]
+    earliest, latest = processes.largest(torch.tensor(limits, device=processes.device)).tolist()
+    return -earliest, latest

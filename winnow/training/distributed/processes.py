@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,8 @@ from torch import Tensor
 
 # How long a process waits for the others before it gives up. One that has died is noticed at once.
 TIMEOUT_SECONDS = 600.0
+T = TypeVar("T")
+
 LAUNCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -51,6 +54,12 @@ class Processes:
         padded = values.new_zeros(max(lengths), *values.shape[1:])
         padded[: len(values)] = values
         return [padded[:length] for padded, length in zip(self._gather_equal(padded), lengths, strict=True)]
+
+    def gather_objects(self, value: T) -> list[T]:
+        """Return the values of every process, by rank: anything that can be pickled, and is small."""
+        gathered: list[T] = [value] * self.count
+        dist.all_gather_object(gathered, value)
+        return gathered
 
     def exchange(self, values: Tensor, lengths: Sequence[int], lengths_back: Sequence[int]) -> Tensor:
         """Send `lengths[r]` of the values, one after the other, to each process r; return what they send, by rank.

@@ -1,49 +1,61 @@
-"""Trains both networks on watches by several processes; the first of them measures them and returns both."""
+"""Trains both networks on watches by several processes; the first of them returns both."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.distributed.device_mesh import init_device_mesh
 
+from winnow.history import RaggedRows, stretches
 from winnow.logs.side_values import SideValues
-from winnow.logs.split import LogSplit, held_back
+from winnow.logs.split import held_back
+from winnow.networks.candidate import DeepCandidateGenerationModel
+from winnow.networks.ranking import DeepRankingModel
 from winnow.training.candidate_trainee import complete_options
+from winnow.training.checkpoint import EpochLog
 from winnow.training.distributed.gathered_network import gather_networks
 from winnow.training.distributed.own_part import OwnPart
-from winnow.training.distributed.processes import Processes, ShareDone
+from winnow.training.distributed.processes import ShareDone
 from winnow.training.distributed.sharded_candidate_network import ShardedCandidateNetwork
 from winnow.training.distributed.sharded_candidate_trainee import ShardedCandidateTrainee
 from winnow.training.distributed.sharded_checkpoint import ShardedCheckpoints, check_shared
+from winnow.training.distributed.sharded_quantiles import sharded_quantile_edges
 from winnow.training.distributed.sharded_ranking_trainee import ShardedRankingTrainee
 from winnow.training.estimate import peak_memory_bytes
 from winnow.training.loop import train
 from winnow.training.presets import RankingSettings, TrainingSettings
 from winnow.training.run_context import RunContext
-from winnow.training.succession_counts import SuccessionTable
-from winnow.training.train_on_watches import finish
-from winnow.training.trained_networks import TrainedNetworks
-from winnow.training.watch_ranking_trainee import successions_in
+from winnow.training.succession_counts import SuccessionTable, count_successions, drawn_users
+from winnow.training.watch_ranking_trainee import COUNTED_WATCHES
+
+Trained = tuple[DeepCandidateGenerationModel, DeepRankingModel, Mapping[str, EpochLog]]
 
 
 def train_together(
-    split: LogSplit,
-    user_ids: Sequence[str],
-    item_count: int,
+    own: OwnPart,
     sides: Sequence[SideValues],
     settings: TrainingSettings,
     context: RunContext,
-    processes: Processes,
-) -> TrainedNetworks:
-    """Train as `train_on_watches` does. Raises ShareDone in all processes but the first."""
-    context.console.print(f"Split: {split.description}")
+) -> Trained:
+    """Train as `train_on_watches` does, and return both networks and their epochs.
+
+    Raises ShareDone in all processes but the first.
+    """
+    processes = own.processes
+    context.console.print(f"Split: {own.split.description}")
     check_shared(context.checkpoints, processes)
-    own = OwnPart.of(split, user_ids, processes)
-    watch_counts = split.watch_counts(item_count)
-    options = complete_options(settings.candidate, split.training.weights, sides, ())
+    item_count = len(own.vocabulary)
+    weight_edges = partial(sharded_quantile_edges, own.split.training.weights, processes=processes)
     candidate = ShardedCandidateTrainee(
-        own, watch_counts, settings.candidate, context, processes, options=options, sides=sides
+        own,
+        own.watch_counts(),
+        settings.candidate,
+        context,
+        processes,
+        options=complete_options(settings.candidate, weight_edges, sides, ()),
+        sides=sides,
     )
     store = ShardedCheckpoints(
         directory=context.checkpoints,
@@ -56,7 +68,7 @@ def train_together(
     # With the state of its optimizers, which is larger than the network.
     del candidate
     context = context.also_from(context.identity(settings.candidate))
-    of_all = held_back(len(split.training.rows), settings.candidate.held_back_share, seed=context.seed)
+    of_all = held_back(int(own.lengths.sum()), settings.candidate.held_back_share, seed=context.seed)
     ranking = ShardedRankingTrainee(
         own,
         candidate_network,
@@ -64,38 +76,42 @@ def train_together(
         context,
         processes,
         held_back=of_all,
-        successions=_count_successions(split, of_all, item_count, settings.ranking, context.seed),
+        successions=_count_successions(own, of_all, settings.ranking, context.seed),
     )
     ranking_epochs = train(ranking, context, store)
-    context.console.print(_shares(candidate_network, processes), soft_wrap=True)
+    context.console.print(_shares(own, candidate_network), soft_wrap=True)
     networks = gather_networks(candidate_network, ranking.network, context.checkpoints, processes)
     if networks is None:
         raise ShareDone
-    del candidate_network, ranking
-    return finish(
-        split,
-        item_count,
-        settings,
-        context,
-        candidate_network=networks[0],
-        ranking_network=networks[1],
-        epochs={"candidate": candidate_epochs, "ranking": ranking_epochs},
-    )
+    return *networks, {"candidate": candidate_epochs, "ranking": ranking_epochs}
 
 
-def _shares(network: ShardedCandidateNetwork, processes: Processes) -> str:
+def _shares(own: OwnPart, network: ShardedCandidateNetwork) -> str:
     """Say what each process has had. Collective."""
-    own = torch.tensor([[len(network.layout.own_rows), peak_memory_bytes()]], device=processes.device)
-    rows, peaks = torch.cat(processes.gather(own)).T.tolist()
+    processes = own.processes
+    had = [len(network.layout.own_rows), int(own.log_lengths[own.users].sum()), peak_memory_bytes()]
+    had_by_all = torch.cat(processes.gather(torch.tensor([had], device=processes.device)))
+    rows, watches, peaks = had_by_all.T.tolist()
     return (
         f"{processes.count} processes: rows of each table {', '.join(f'{count:,}' for count in rows)}; "
+        f"watches {', '.join(f'{count:,}' for count in watches)}; "
         f"peak memory {', '.join(f'{peak / 2**20:,.0f} MiB' for peak in peaks)}"
     )
 
 
 def _count_successions(
-    split: LogSplit, held_back: NDArray[np.bool_], item_count: int, settings: RankingSettings, seed: int
+    own: OwnPart, held_back: NDArray[np.bool_], settings: RankingSettings, seed: int
 ) -> SuccessionTable | None:
+    """Count what `successions_in` counts, in every process. Collective."""
     if not settings.latest_count:
         return None
-    return successions_in(split.training, held_back, item_count, settings, seed=seed)
+    users = drawn_users(own.lengths, COUNTED_WATCHES, seed=seed)
+    lengths = own.lengths[users]
+    rows = own.gathered(own.split.training.rows, users)
+    watches = stretches((np.cumsum(own.lengths) - own.lengths)[users], lengths)
+    return count_successions(
+        RaggedRows.from_lengths(rows, lengths),
+        ~held_back[watches],
+        len(own.vocabulary),
+        successors_per_item=settings.successors_per_item,
+    )

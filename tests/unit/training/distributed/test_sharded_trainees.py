@@ -1,18 +1,20 @@
 """Both networks trained by the sharded code in one process, against the plain trainees."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch.distributed.device_mesh import init_device_mesh
 
+from tests.unit.training.distributed.own_parts import whole_log
 from tests.unit.training.settings import TINY
 from tests.unit.training.trainees import ITEM_COUNT, SPLIT, candidate_trainee, context_in
+from winnow.networks.watch_features import quantile_edges
 from winnow.training.candidate_trainee import complete_options
 from winnow.training.checkpoint import CheckpointError, EpochLog
 from winnow.training.distributed.gathered_network import gather_networks
-from winnow.training.distributed.own_part import OwnPart
 from winnow.training.distributed.processes import Processes
 from winnow.training.distributed.sharded_candidate_trainee import ShardedCandidateTrainee
 from winnow.training.distributed.sharded_checkpoint import ShardedCheckpoints
@@ -24,13 +26,12 @@ from winnow.training.watch_ranking_trainee import WatchRankingTrainee
 
 CANDIDATE = replace(TINY.candidate, softmax="sampled", epochs=2)
 RANKING = replace(TINY.ranking, epochs=2)
-USER_IDS = [f"user {number}" for number in range(len(SPLIT.training))]
 
 
 def sharded_trainee(context: RunContext, processes: Processes) -> ShardedCandidateTrainee:
-    options = complete_options(CANDIDATE, SPLIT.training.weights, (), ())
-    own = OwnPart.of(SPLIT, USER_IDS, processes)
-    return ShardedCandidateTrainee(own, SPLIT.watch_counts(ITEM_COUNT), CANDIDATE, context, processes, options=options)
+    options = complete_options(CANDIDATE, partial(quantile_edges, SPLIT.training.weights), (), ())
+    own = whole_log(processes)
+    return ShardedCandidateTrainee(own, own.watch_counts(), CANDIDATE, context, processes, options=options)
 
 
 def store_in(directory: Path, processes: Processes) -> ShardedCheckpoints:
@@ -56,7 +57,7 @@ def test_both_networks_are_trained_as_by_the_plain_code_and_gathered(alone: Proc
         SPLIT.training, ~plain.held_back, ITEM_COUNT, successors_per_item=RANKING.successors_per_item
     )
     ranking = ShardedRankingTrainee(
-        OwnPart.of(SPLIT, USER_IDS, alone), sharded.network, RANKING, context, alone,
+        whole_log(alone), sharded.network, RANKING, context, alone,
         held_back=plain.held_back, successions=successions,
     )  # fmt: skip
     assert_equal(train(ranking, context, store), expected)
