@@ -23,7 +23,7 @@ from winnow.networks.packed import pack
 from winnow.networks.tower import tower_widths
 from winnow.queries import RankingQuery, RetrievalQuery
 from winnow.release.models.loader import load_candidate_network
-from winnow.release.reader import current_release_id, open_release
+from winnow.release.reader import open_current_release
 
 # As many as wait in front of a stage at saturation.
 BATCH_QUERIES = 32
@@ -36,7 +36,7 @@ def measure(preset: Preset, directory: Path, repetitions: int) -> dict[str, Any]
     """Return milliseconds per request, GFLOP/s and the share of the matrix product's rate for each computation."""
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    release = open_release(directory / current_release_id(directory))
+    release = open_current_release(directory)
     cpu = torch.device("cpu")
     histories = load_histories(directory).slice(0, BATCH_QUERIES)
     query = RetrievalQuery(

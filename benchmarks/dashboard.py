@@ -14,9 +14,10 @@ from typing import Any
 from benchmarks.presets import PAPER, at_size
 from benchmarks.prometheus import Prometheus, running_prometheus
 from benchmarks.releases import ensure_release, load_requests
+from benchmarks.systems import quiet_stack
 from winnow.loadtest.load import Load
 from winnow.loadtest.processes import run_load
-from winnow.serving.local_stack import LocalStack, StackSettings, free_port
+from winnow.serving.local_stack import LocalStack, free_port
 
 DASHBOARD = Path(__file__).parents[1] / "deploy" / "observability" / "grafana" / "dashboards" / "winnow.json"
 # Just large enough for an approximate index: it has a recall.
@@ -47,10 +48,9 @@ def main() -> None:
     ports = {service: free_port("127.0.0.1") for service in ("gateway", "candidate_service", "ranking_service")}
     flags: dict[str, list[str]] = {service: [f"--metrics-port={port}"] for service, port in ports.items()}
     flags["candidate_service"].append("--live-recall-share=0.2")
-    settings = StackSettings(releases=release, gateway_port=0, candidate_port=0, ranking_port=0, flags=flags)
     with (
         tempfile.TemporaryDirectory() as directory,
-        LocalStack(settings) as stack,
+        quiet_stack(release, **flags) as stack,
         running_prometheus(Path(directory), ports, f"{SCRAPE_SECONDS}s", WINDOW) as prometheus,
     ):
         start = time.time()

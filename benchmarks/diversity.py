@@ -11,7 +11,6 @@ Shape legend: I items, B held-out watches, K ranked candidates, L items of an an
 
 import argparse
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.text_columns import TextListColumn
 from winnow.evaluation.baselines import watched_matrix
 from winnow.evaluation.compare import SEED, EvaluationLog
+from winnow.evaluation.figures_file import FiguresFile
 from winnow.evaluation.rank_figures import LIST_LENGTH, NOT_FOUND
 from winnow.evaluation.ranks import rectangle, top_candidates
 from winnow.evaluation.recommender_figures import Answers, measure
@@ -35,7 +35,7 @@ from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
 from winnow.release.models.loader import load_candidate_network, load_ranking_network
-from winnow.release.reader import current_release_id, open_release
+from winnow.release.reader import open_release_or_current
 
 ATTRIBUTE = "genres"
 DIVERSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
@@ -192,10 +192,7 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, help=f"JSON file whose section {SECTION} is written")
     parser.add_argument("--plot", type=Path, help="PNG file with the curves on the test part")
     arguments = parser.parse_args()
-    path = arguments.release
-    if (path / "CURRENT").is_file():
-        path = path / current_release_id(path)
-    release = open_release(path)
+    release = open_release_or_current(arguments.release)
     log = EvaluationLog.read(release, arguments.interactions, None)
     device = torch.device("cpu")
     candidate, ranking = load_candidate_network(release, device), load_ranking_network(release, device)
@@ -218,8 +215,7 @@ def main() -> None:
             found[name][row] = figures
             print(f"{row:30}" + "".join(f"{figures[heading]:>16.4f}" for heading in SHOWN), flush=True)
     if arguments.figures:
-        kept = json.loads(arguments.figures.read_text()) if arguments.figures.exists() else {}
-        arguments.figures.write_text(json.dumps(kept | {SECTION: found}, indent=1) + "\n")
+        FiguresFile(arguments.figures, SECTION).save(found)
     if arguments.plot:
         arguments.plot.write_bytes(plot(found["test"]))
 

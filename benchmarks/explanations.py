@@ -18,9 +18,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from benchmarks.systems import quiet_stack
 from winnow.client import RecommendationRequest, Watch, WinnowClient
-from winnow.logs.interactions import read_interactions
-from winnow.serving.local_stack import LocalStack, StackSettings
+from winnow.commands.gateway_calls import read_whole_log, watches_of
+from winnow.logs.log_format import PLAIN_LOG
 
 Answer = TypeVar("Answer")
 
@@ -38,26 +39,15 @@ def main() -> None:
     parser.add_argument("--interactions", type=Path, required=True)
     arguments = parser.parse_args()
     histories = read_histories(arguments.interactions)
-    settings = StackSettings(
-        releases=arguments.releases,
-        gateway_port=0,
-        candidate_port=0,
-        ranking_port=0,
-        flags={"all": ["--log-level=warning"]},
-    )
-    with LocalStack(settings) as stack, WinnowClient(stack.gateway_target, timeout_seconds=10) as winnow:
+    with quiet_stack(arguments.releases) as stack, WinnowClient(stack.gateway_target, timeout_seconds=10) as winnow:
         print(json.dumps({str(count): measure(winnow, histories, count) for count in WATCH_COUNTS}, indent=1))
 
 
 def read_histories(interactions: Path) -> list[list[Watch]]:
     """The latest watches of some users, in a fixed order."""
-    log = read_interactions(interactions, vocabulary_size=2**31 - 1, min_item_count=1)
+    log = read_whole_log(interactions, PLAIN_LOG)
     users = np.random.default_rng(SEED).choice(log.user_ids, WARM_UP_USERS + USERS, replace=False)
-    histories = []
-    for user in users.tolist():
-        watches = log.of_user(user)
-        histories.append(list(map(Watch, watches.item_ids, watches.weights, watches.timestamps))[-HISTORY_LENGTH:])
-    return histories
+    return [watches_of(log, user)[-HISTORY_LENGTH:] for user in users.tolist()]
 
 
 def measure(winnow: WinnowClient, histories: list[list[Watch]], watch_count: int) -> dict[str, float]:

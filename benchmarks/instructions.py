@@ -9,7 +9,6 @@ import asyncio
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,14 +18,14 @@ import grpc
 
 from benchmarks.presets import SMALL
 from benchmarks.releases import ensure_release, load_requests
-from benchmarks.systems import HOST
-from winnow.rpc.health import healthy
-from winnow.serving.local_stack import LocalStack, StackSettings, free_port
+from benchmarks.systems import HOST, QUIET, quiet_stack
+from tests.service.process import wait_until_healthy
+from winnow.serving.local_stack import LocalStack, free_port
 
 METHOD = "/winnow.v1.RecommendationService/RecommendItems"
 WARM_UP_REQUESTS = 100
 START_TIMEOUT_SECONDS = 180
-FLAGS = ["--log-level=warning", "--drain-seconds=0", "--default-timeout-seconds=60", "--max-timeout-seconds=60"]
+FLAGS = ["--default-timeout-seconds=60", "--max-timeout-seconds=60"]
 
 
 def main() -> None:
@@ -40,8 +39,7 @@ def main() -> None:
     releases = ensure_release(SMALL, options.directory)
     requests = load_requests(releases, SMALL.answer_length)
     flags = [*FLAGS, f"--transport={options.transport}"]
-    settings = StackSettings(releases=releases, gateway_port=0, candidate_port=0, ranking_port=0, flags={"all": flags})
-    with LocalStack(settings) as stack:
+    with quiet_stack(releases, all=flags) as stack:
         instructions, sent_count = count_instructions(
             stack, releases, requests, flags, options.requests, options.callers
         )
@@ -61,13 +59,13 @@ def count_instructions(
             [
                 *("valgrind", "--quiet", "--tool=callgrind", "--instr-atstart=no"),
                 f"--callgrind-out-file={profile}",
-                *(sys.executable, "-m", "gateway", f"--releases={releases}", f"--port={port}", *flags),
+                *(sys.executable, "-m", "gateway", f"--releases={releases}", f"--port={port}", *QUIET, *flags),
                 f"--candidate-target={stack.address('candidate_service')}",
                 f"--ranking-target={stack.address('ranking_service')}",
             ]
         )
         try:
-            _wait(f"{HOST}:{port}")
+            wait_until_healthy(gateway, f"{HOST}:{port}", START_TIMEOUT_SECONDS)
             asyncio.run(_send(f"{HOST}:{port}", requests, WARM_UP_REQUESTS, callers))
             _switch(gateway.pid, "on")
             sent_count = asyncio.run(_send(f"{HOST}:{port}", requests, request_count, callers))
@@ -77,14 +75,6 @@ def count_instructions(
             gateway.wait()
         with profile.open(errors="replace") as lines:
             return instructions_by_library(lines), sent_count
-
-
-def _wait(target: str) -> None:
-    give_up = time.monotonic() + START_TIMEOUT_SECONDS
-    while not healthy(target):
-        if time.monotonic() > give_up:
-            raise TimeoutError(f"the gateway was not healthy after {START_TIMEOUT_SECONDS} seconds")
-        time.sleep(0.5)
 
 
 def _switch(process_id: int, state: str) -> None:

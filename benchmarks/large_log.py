@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from benchmarks.processes import memory_mebibytes
 from winnow.history import WatchHistories
 from winnow.logs.blocks import slices
 from winnow.logs.part_histories import Watches
@@ -42,8 +43,8 @@ def draw(watch_count: int, *, seed: int) -> WatchHistories:
 
 def report(what: str) -> None:
     """Print the CPU time so far and the memory: the most so far, and how much of today's is no mapped file."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    most, now, own = (int(status[name].split()[0]) / 2**20 for name in ("VmHWM", "VmRSS", "RssAnon"))
+    found = memory_mebibytes()
+    most, now, own = (found[name] / 1024 for name in ("VmHWM", "VmRSS", "RssAnon"))
     print(f"{what}: {time.process_time():.0f} s of CPU; {most:.2f} GiB at most, {now:.2f} now, {own:.2f} of it own")
 
 

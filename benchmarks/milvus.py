@@ -11,28 +11,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 
 from benchmarks.machine import describe_machine
 from benchmarks.presets import SMALL, at_size
+from benchmarks.processes import cpu_seconds, memory_mebibytes
 from benchmarks.releases import ensure_release, load_histories
-from benchmarks.systems import cpu_seconds
 from tests.engines.milvus_server import milvus_server
+from tests.service.process import RunningService, running
+from winnow.history import Rows, WatchHistories
 from winnow.queries import RetrievalQuery
 from winnow.release.reader import current_release_id
-from winnow.rpc.health import healthy
-from winnow.serving.local_stack import free_port
 from winnow.serving.wire import pack_retrieval_query, unpack_candidates
-from winnow.v1 import candidate_pb2_grpc
+from winnow.v1 import candidate_pb2, candidate_pb2_grpc
 
-HOST = "127.0.0.1"
 ROUNDS, CALLS_A_ROUND = 6, 100
 
 
@@ -53,8 +50,8 @@ def main() -> None:
         published = subprocess.run([*command, *engine], check=True, stdout=subprocess.PIPE, text=True)
         publish_seconds = time.monotonic() - started
         services = {
-            "embedded": stack.enter_context(_service(releases)),
-            "milvus": stack.enter_context(_service(releases, *engine)),
+            name: stack.enter_context(running("candidate_service", releases, "--log-level=warning", *flags))
+            for name, flags in (("embedded", []), ("milvus", engine))
         }
         print(
             json.dumps(
@@ -71,77 +68,59 @@ def main() -> None:
         )
 
 
-@contextmanager
-def _service(releases: Path, *flags: str) -> Iterator[tuple[int, str]]:
-    """Yield the process and the address of a candidate service."""
-    port = free_port(HOST)
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "candidate_service", f"--releases={releases}", f"--port={port}"),
-            *("--log-level=warning", *flags),
-        ]
-    )
-    try:
-        while not healthy(f"{HOST}:{port}"):
-            if process.poll() is not None:
-                raise RuntimeError("the candidate service has ended")
-            time.sleep(0.1)
-        yield process.pid, f"{HOST}:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _measure(services: dict[str, tuple[int, str]], releases: Path, milvus_pid: int) -> dict[str, Any]:
+def _measure(services: dict[str, RunningService], releases: Path, milvus_pid: int) -> dict[str, Any]:
     release_id, histories = current_release_id(releases), load_histories(releases)
     seconds: dict[str, list[float]] = {name: [] for name in services}
     used_seconds = dict.fromkeys(services, 0.0)
     overlaps = []
     milvus_cpu_seconds = 0.0
-    with ExitStack() as stack:
-        stubs = {
-            name: candidate_pb2_grpc.CandidateServiceStub(stack.enter_context(grpc.insecure_channel(target)))
-            for name, (_, target) in services.items()
-        }
-        for number in range(ROUNDS + 1):
-            found = {}
-            for name, stub in stubs.items():
-                pid = services[name][0]
-                before, milvus_before = cpu_seconds(pid), cpu_seconds(milvus_pid)
-                answers = []
-                for call in range(CALLS_A_ROUND):
-                    user = (number * CALLS_A_ROUND + call) % len(histories)
-                    history = histories.slice(user, user + 1)
-                    query = RetrievalQuery(
-                        histories=history, counts=np.array([200], dtype=np.int32), exclusions=history
-                    )
-                    request = pack_retrieval_query(query, release_id)
-                    started = time.monotonic()
-                    answer = stub.RetrieveCandidates(request, timeout=10)
-                    if number:  # the first round warms up
-                        seconds[name].append(time.monotonic() - started)
-                    answers.append(unpack_candidates(answer).rows.rows)
-                if number:
-                    used_seconds[name] += cpu_seconds(pid) - before
-                    milvus_cpu_seconds += (cpu_seconds(milvus_pid) - milvus_before) * (name == "milvus")
-                found[name] = answers
-            overlaps += [
-                float(np.isin(one, other).mean()) for one, other in zip(found["embedded"], found["milvus"], strict=True)
-            ]
+    stubs = {name: candidate_pb2_grpc.CandidateServiceStub(service.channel) for name, service in services.items()}
+    for number in range(ROUNDS + 1):
+        first = number * CALLS_A_ROUND
+        requests = [
+            pack_retrieval_query(_query(histories, call % len(histories)), release_id)
+            for call in range(first, first + CALLS_A_ROUND)
+        ]
+        found = {}
+        for name, stub in stubs.items():
+            pid = services[name].process.pid
+            before, milvus_before = cpu_seconds(pid), cpu_seconds(milvus_pid)
+            answers, taken = _answers(stub, requests)
+            found[name] = answers
+            if number:  # the first round warms up
+                seconds[name] += taken
+                used_seconds[name] += cpu_seconds(pid) - before
+                milvus_cpu_seconds += (cpu_seconds(milvus_pid) - milvus_before) * (name == "milvus")
+        overlaps += [
+            float(np.isin(one, other).mean()) for one, other in zip(found["embedded"], found["milvus"], strict=True)
+        ]
     calls = ROUNDS * CALLS_A_ROUND
     return {
         "p50_milliseconds": {name: round(statistics.median(all_) * 1e3, 2) for name, all_ in seconds.items()},
         "cpu_milliseconds": {name: round(used / calls * 1e3, 2) for name, used in used_seconds.items()},
         "cpu_milliseconds_of_milvus": round(milvus_cpu_seconds / calls * 1e3, 2),
-        "resident_mebibytes": {name: _resident_mebibytes(pid) for name, (pid, _) in services.items()},
-        "resident_mebibytes_of_milvus": _resident_mebibytes(milvus_pid),
+        "resident_mebibytes": {
+            name: memory_mebibytes(service.process.pid)["VmRSS"] for name, service in services.items()
+        },
+        "resident_mebibytes_of_milvus": memory_mebibytes(milvus_pid)["VmRSS"],
         "share_of_the_embedded_candidates_found": round(statistics.mean(overlaps), 4),
     }
 
 
-def _resident_mebibytes(pid: int) -> int:
-    [line] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS:")]
-    return int(line.split()[1]) // 1024
+def _query(histories: WatchHistories, user: int) -> RetrievalQuery:
+    history = histories.slice(user, user + 1)
+    return RetrievalQuery(histories=history, counts=np.array([200], dtype=np.int32), exclusions=history)
+
+
+def _answers(stub: Any, requests: list[candidate_pb2.RetrieveCandidatesRequest]) -> tuple[list[Rows], list[float]]:
+    """Send one request after the other; return the candidates and the seconds of each."""
+    answers, seconds = [], []
+    for request in requests:
+        started = time.monotonic()
+        answer = stub.RetrieveCandidates(request, timeout=10)
+        seconds.append(time.monotonic() - started)
+        answers.append(unpack_candidates(answer).rows.rows)
+    return answers, seconds
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ import uvloop
 
 from benchmarks.peers.mosec_chain import RELEASES_VARIABLE
 from benchmarks.presets import SMALL, Preset
+from benchmarks.processes import cpu_seconds
 from benchmarks.releases import ensure_release, load_requests
-from benchmarks.systems import HOST, START_TIMEOUT_SECONDS, cpu_seconds, winnow, winnow_native
+from benchmarks.systems import HOST, START_TIMEOUT_SECONDS, RunningSystem, winnow, winnow_native
 from winnow.loadtest.load import Load
 from winnow.loadtest.processes import run_load
 from winnow.serving.local_stack import free_port
@@ -55,7 +56,7 @@ def main() -> None:
         for _ in range(options.rounds):
             for callers in CALLERS:
                 for system in (default, native):
-                    sent = _call_winnow(system.target, list(system.processes.values()), requests, callers, options)
+                    sent = _call_winnow(system, requests, callers, options)
                     measured.setdefault((callers, system.name), []).append(sent)
                 sent = _call_mosec(port, process_id, requests, callers, options, SMALL)
                 measured.setdefault((callers, "mosec"), []).append(sent)
@@ -64,12 +65,10 @@ def main() -> None:
         print(f"{callers:3} callers  {name:14} {rate:7.0f}/s  p50 {p50:6.2f} ms  {cpu:5.2f} ms of CPU")
 
 
-def _call_winnow(
-    target: str, process_ids: Sequence[int], requests: Sequence[bytes], callers: int, options: argparse.Namespace
-) -> Sent:
-    before = sum(map(cpu_seconds, process_ids))
+def _call_winnow(system: RunningSystem, requests: Sequence[bytes], callers: int, options: argparse.Namespace) -> Sent:
+    before = system.cpu_seconds()
     load = Load(
-        target=target,
+        target=system.target,
         requests=requests,
         answer_length=SMALL.answer_length,
         seconds=options.seconds,
@@ -79,7 +78,7 @@ def _call_winnow(
         connection_per_caller=True,
     )
     measured = run_load(load)
-    cpu = sum(map(cpu_seconds, process_ids)) - before
+    cpu = system.cpu_seconds() - before
     answered = measured.answered_count * (options.seconds + WARM_UP_SECONDS) / options.seconds
     return Sent(measured.rate_per_second, measured.milliseconds("p50"), cpu / answered * 1000)
 

@@ -12,14 +12,14 @@ from ranking_service.ranker import Ranker
 from winnow.client import WinnowClient
 from winnow.index.choose import recall_of_each
 from winnow.queries import RankingQuery, RetrievalQuery
-from winnow.release.reader import current_release_id, open_release
+from winnow.release.reader import open_current_release
 
 QUERIES = 300
 
 
 def recall_and_reference(preset: Preset, directory: Path) -> tuple[float, list[list[str]]]:
     """Return the recall of the release's index, with watched items excluded, and the exact pipeline's best items."""
-    release = open_release(directory / current_release_id(directory))
+    release = open_current_release(directory)
     cpu = torch.device("cpu")
     histories = load_histories(directory).slice(0, QUERIES)
     query = RetrievalQuery(

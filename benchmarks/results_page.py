@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.growth import points_by_hand
 from benchmarks.serving import CALLER_COUNTS, JUDGED_SHARE, Served
 from winnow.loadtest.summary import plot_latency_over_rate
-from winnow.release.reader import current_release_id, open_release
+from winnow.release.reader import open_current_release
 
 RESULTS_FILE = "results.json"
 
@@ -41,7 +41,7 @@ TARGETS = {
 
 def release_facts(directory: Path) -> dict[str, Any]:
     """Return the index of a release and the sizes of its files."""
-    manifest = open_release(directory / current_release_id(directory)).manifest
+    manifest = open_current_release(directory).manifest
     return {
         "index": manifest.index.model_dump(),
         "file_mebibytes": {name: round(entry.size_bytes / 2**20, 1) for name, entry in manifest.files.items()},

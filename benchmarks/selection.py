@@ -17,7 +17,7 @@ from gateway.selection import select
 from gateway.selection_rules import SelectionRules
 from gateway.served_catalogue import ServedCatalogue
 from gateway.sources.gathered import Gathered
-from winnow.release.reader import current_release_id, open_release
+from winnow.release.reader import open_current_release
 
 # Candidates and items of an answer: the defaults, and the most that a gateway can be set to.
 SIZES = ((200, 20), (1000, 100))
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--release", type=Path, required=True, help="a directory of releases")
     parser.add_argument("--attribute", required=True, help="the attribute to cap")
     arguments = parser.parse_args()
-    catalogue = ServedCatalogue.load(open_release(arguments.release / current_release_id(arguments.release)))
+    catalogue = ServedCatalogue.load(open_current_release(arguments.release))
     caps = [(arguments.attribute, 3)]
     pinned = np.arange(PINNED_ITEMS, dtype=np.int32)
     rules = {

@@ -67,7 +67,7 @@ class Served:
     """By load (`alone`, `saturated`, `callers_32` ...) and system."""
     open_loop: list[Point] = field(default_factory=list)
     start_seconds: dict[str, float] = field(default_factory=dict)
-    memory_mebibytes: dict[str, dict[str, float]] = field(default_factory=dict)
+    memory_mebibytes: dict[str, dict[str, int]] = field(default_factory=dict)
     """Winnow's processes at the end: `private` memory is not backed by files, `resident` is everything."""
     top_20_overlap: float = 0.0
 

@@ -8,7 +8,6 @@ Shape legend: I items, B held-out watches, H width of a vector, K items of a lis
 """
 
 import argparse
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -23,14 +22,14 @@ from torch.nn import functional as F
 from winnow.evaluation.baselines import item_knn
 from winnow.evaluation.best_unseen import most_watched_first
 from winnow.evaluation.compare import PARTS, EvaluationLog
+from winnow.evaluation.figures_file import FiguresFile
 from winnow.evaluation.rank_figures import means_of_users
 from winnow.evaluation.recommender_figures import interval
 from winnow.history import RaggedRows
 from winnow.logs.split import HeldOut
 from winnow.networks.candidate import DeepCandidateGenerationModel
-from winnow.release.manifest import CURRENT_FILE
 from winnow.release.models.loader import load_candidate_network
-from winnow.release.reader import current_release_id, open_release
+from winnow.release.reader import open_release_or_current
 
 DEPTHS = (10, 20)
 LIST_LENGTH = DEPTHS[-1]
@@ -50,8 +49,7 @@ def main() -> None:
     parser.add_argument("--section", default="similar_items", help="their key in that file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    path: Path = arguments.release
-    release = open_release(path / current_release_id(path) if (path / CURRENT_FILE).is_file() else path)
+    release = open_release_or_current(arguments.release)
     log = EvaluationLog.read(release, arguments.interactions, None)
     lists = similar_lists(load_candidate_network(release, torch.device("cpu")), log.split.training)
     found = {part: measure(lists, log.held_out(part)) for part in PARTS}
@@ -59,10 +57,7 @@ def main() -> None:
     for part, figures in found.items():
         console.print(table(part, figures))
     if arguments.figures is not None:
-        file: Path = arguments.figures
-        sections = json.loads(file.read_text()) if file.exists() else {}
-        sections[arguments.section] = {"split": log.split.description, **found}
-        file.write_text(json.dumps(sections, indent=1) + "\n")
+        FiguresFile(arguments.figures, arguments.section).save({"split": log.split.description, **found})
 
 
 @torch.inference_mode()

@@ -1,20 +1,22 @@
 """The compared systems, each a group of processes on this machine."""
 
 import contextlib
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import grpc
 
+from benchmarks.processes import cpu_seconds, memory_mebibytes
 from winnow.serving.local_stack import LocalStack, StackSettings, free_port
 
 HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 120.0
+QUIET = ("--log-level=warning", "--drain-seconds=0")
 # A server that does not listen yet is tried again soon, and by no connection of another system.
 CHANNEL_OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -32,25 +34,20 @@ class RunningSystem:
     processes: dict[str, int]
     """Process ids by role."""
 
+    @classmethod
+    def of_stack(cls, name: str, stack: LocalStack) -> Self:
+        """The three services of a running stack."""
+        processes = {service: process.pid for service, process in stack.processes.items()}
+        return cls(name=name, target=stack.gateway_target, processes=processes)
+
     def cpu_seconds(self) -> float:
         """Return the user and system CPU time that its processes have used so far."""
         return sum(map(cpu_seconds, self.processes.values()))
 
-    def memory_mebibytes(self, role: str) -> dict[str, float]:
+    def memory_mebibytes(self, role: str) -> dict[str, int]:
         """Return the resident memory of one process, and the private part of it that no file backs."""
-        lines = Path(f"/proc/{self.processes[role]}/status").read_text().splitlines()
-        fields = dict(line.split(":", 1) for line in lines)
-        return {
-            name: round(int(fields[field].split()[0]) / 1024)
-            for name, field in (("resident", "VmRSS"), ("private", "RssAnon"))
-        }
-
-
-def cpu_seconds(process_id: int) -> float:
-    """Return the user and system time of a process, over all its threads."""
-    # The command's name may contain spaces; the fields after its closing parenthesis do not.
-    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        found = memory_mebibytes(self.processes[role])
+        return {"resident": found["VmRSS"], "private": found["RssAnon"]}
 
 
 @contextlib.contextmanager
@@ -100,20 +97,18 @@ SYSTEMS: dict[str, Callable[[Path], contextlib.AbstractContextManager[RunningSys
 
 @contextlib.contextmanager
 def _winnow(name: str, releases: Path, transport: str) -> Iterator[RunningSystem]:
-    with LocalStack(stack_settings(releases, all=[f"--transport={transport}"])) as stack:
-        processes = {service: process.pid for service, process in stack.processes.items()}
-        yield RunningSystem(name=name, target=stack.gateway_target, processes=processes)
+    with quiet_stack(releases, all=[f"--transport={transport}"]) as stack:
+        yield RunningSystem.of_stack(name, stack)
 
 
-def stack_settings(releases: Path, **flags: Sequence[str]) -> StackSettings:
-    """Free ports and quiet services; `flags` are further ones by service, or of `all`."""
-    return StackSettings(
-        releases=releases,
-        gateway_port=0,
-        candidate_port=0,
-        ranking_port=0,
-        start_timeout_seconds=START_TIMEOUT_SECONDS,
-        flags={**flags, "all": ["--log-level=warning", "--drain-seconds=0", *flags.get("all", ())]},
+def quiet_stack(releases: Path, **flags: Sequence[str]) -> LocalStack:
+    """The three services on free ports, with further flags by service, or of `all`."""
+    return LocalStack(
+        StackSettings(
+            releases=releases,
+            start_timeout_seconds=START_TIMEOUT_SECONDS,
+            flags={**flags, "all": [*QUIET, *flags.get("all", ())]},
+        )
     )
 
 

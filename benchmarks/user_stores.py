@@ -6,7 +6,6 @@ transaction, and then asked for users at random: 64 in one round trip, one alone
 
 import argparse
 import json
-import os
 import random
 import statistics
 import sys
@@ -20,6 +19,7 @@ import uvloop
 
 from benchmarks.machine import describe_machine
 from benchmarks.presets import item_id
+from benchmarks.processes import memory_mebibytes
 from tests.redis_server import RedisServer, redis_server
 from winnow.rpc.uuid7 import uuid7
 from winnow.users.addresses import store_at
@@ -64,7 +64,7 @@ def main() -> None:
 async def _measure(address: str, user_count: int, tries: int) -> dict[str, Any]:
     store = store_at(address, MAX_EVENTS)
     await store.open()
-    before = _memory_mebibytes()
+    before = memory_mebibytes()["VmRSS"]
     started, cpu_started = time.monotonic(), time.process_time()
     for first in range(0, user_count, USERS_PER_APPEND):
         users = range(first, min(first + USERS_PER_APPEND, user_count))
@@ -91,7 +91,7 @@ async def _measure(address: str, user_count: int, tries: int) -> dict[str, Any]:
         "read_of_64_users_milliseconds": await _milliseconds(read_64, tries),
         "read_of_one_user_milliseconds": await _milliseconds(read_one, tries),
         "write_of_one_event_milliseconds": await _milliseconds(write_one, tries),
-        "memory_of_this_process_mebibytes": {"before": before, "after": _memory_mebibytes()},
+        "memory_of_this_process_mebibytes": {"before": before, "after": memory_mebibytes()["VmRSS"]},
     }
     await _check(store, user_count)
     await store.close()
@@ -133,10 +133,6 @@ def _event(user: int, at: int, item: int) -> Event:
 
 def _user_id(user: int) -> str:
     return f"user{user:07d}"
-
-
-def _memory_mebibytes() -> int:
-    return round(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20)
 
 
 def _used_memory(server: RedisServer) -> int:

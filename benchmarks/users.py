@@ -15,10 +15,9 @@ import json
 import multiprocessing
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,10 @@ from benchmarks import instructions
 from benchmarks.batches import send_requests
 from benchmarks.machine import describe_machine
 from benchmarks.presets import SMALL, SMOKE_PRESETS, Preset, item_id
+from benchmarks.processes import cpu_seconds
 from benchmarks.releases import ensure_release, load_histories
-from benchmarks.systems import cpu_seconds, stack_settings
+from benchmarks.systems import RunningSystem, quiet_stack
 from tests.redis_server import redis_server
-from winnow.serving.local_stack import LocalStack
 from winnow.users.addresses import store_at
 from winnow.users.events import Event, EventKind
 from winnow.v1 import recommendation_pb2
@@ -57,15 +56,8 @@ class Round:
     """That of all three services and of the Valkey server, if there is one."""
 
 
-@dataclass(kw_only=True)
-class Served:
-    """A stack with a store, and what was measured of it."""
-
-    stack: LocalStack
-    target: str
-    processes: dict[str, int]
-    rounds: dict[tuple[int, str], list[Round]] = field(default_factory=dict)
-    """By the size of the batches and how users are named."""
+Rounds = dict[tuple[int, str], list[Round]]
+"""By the size of the batches and how users are named."""
 
 
 def main() -> None:
@@ -95,14 +87,16 @@ def main() -> None:
     ):
         for store, address in (("SQLite", str(Path(temporary) / "users.db")), ("Valkey", valkey.address)):
             asyncio.run(_fill(address, watched))
-            with _stack(directory, address) as served:
+            measured: Rounds = {}
+            with quiet_stack(directory, gateway=_flags(address)) as stack:
+                system = RunningSystem.of_stack(store, stack)
                 if store == "Valkey" and valkey.process is not None:
-                    served.processes["store"] = valkey.process.pid
+                    system.processes["store"] = valkey.process.pid
                 for _ in range(rounds):
                     for size, (kind, messages) in itertools.product(SIZES, requests.items()):
-                        measured = _measure(served, client, messages, preset, size, seconds)
-                        served.rounds.setdefault((size, kind), []).append(measured)
-            results[store] = {f"{size} in a call": _summary(served, size) for size in SIZES}
+                        once = _measure(system, client, messages, preset, size, seconds)
+                        measured.setdefault((size, kind), []).append(once)
+            results[store] = {f"{size} in a call": _summary(measured, size) for size in SIZES}
     print(json.dumps(results, indent=1))
 
 
@@ -114,12 +108,12 @@ def _instructions(
     with tempfile.TemporaryDirectory() as temporary, redis_server(Path(temporary)) as valkey:
         for store, address in (("SQLite", str(Path(temporary) / "users.db")), ("Valkey", valkey.address)):
             asyncio.run(_fill(address, watched))
-            flags = [*instructions.FLAGS, f"--users-store={address}", f"--users-timeout-seconds={TIMEOUT_SECONDS}"]
-            with _stack(directory, "") as served:
+            flags = [*instructions.FLAGS, *_flags(address)]
+            with quiet_stack(directory) as stack:
                 figures = {}
                 for kind, messages in requests.items():
                     by_library, count = instructions.count_instructions(
-                        served.stack, directory, messages, flags, COUNTED_REQUESTS, COUNTED_CALLERS
+                        stack, directory, messages, flags, COUNTED_REQUESTS, COUNTED_CALLERS
                     )
                     figures[kind] = round(sum(by_library.values()) / count / 1000, 1)
                 figures["ratio"] = round(figures[BY_USER_ID] / figures[BY_HISTORY], 3)
@@ -127,23 +121,18 @@ def _instructions(
     return found
 
 
-@contextmanager
-def _stack(releases: Path, address: str) -> Iterator[Served]:
+def _flags(address: str) -> list[str]:
     # On a busy machine a history may be late; here it is waited for.
-    gateway = [f"--users-store={address}", f"--users-timeout-seconds={TIMEOUT_SECONDS}"]
-    settings = stack_settings(releases, gateway=gateway)
-    with LocalStack(settings) as stack:
-        processes = {service: process.pid for service, process in stack.processes.items()}
-        yield Served(stack=stack, target=stack.gateway_target, processes=processes)
+    return [f"--users-store={address}", f"--users-timeout-seconds={TIMEOUT_SECONDS}"]
 
 
 def _measure(
-    served: Served, client: ProcessPoolExecutor, requests: list[bytes], preset: Preset, size: int, seconds: float
+    system: RunningSystem, client: ProcessPoolExecutor, requests: list[bytes], preset: Preset, size: int, seconds: float
 ) -> Round:
-    client.submit(send, served.target, requests, preset.answer_length, size, WARM_UP_SECONDS).result()
-    before = {role: cpu_seconds(process) for role, process in served.processes.items()}
-    count, elapsed = client.submit(send, served.target, requests, preset.answer_length, size, seconds).result()
-    taken = {role: cpu_seconds(process) - before[role] for role, process in served.processes.items()}
+    client.submit(send, system.target, requests, preset.answer_length, size, WARM_UP_SECONDS).result()
+    before = {role: cpu_seconds(process) for role, process in system.processes.items()}
+    count, elapsed = client.submit(send, system.target, requests, preset.answer_length, size, seconds).result()
+    taken = {role: cpu_seconds(process) - before[role] for role, process in system.processes.items()}
     return Round(
         rate_per_second=count / elapsed,
         gateway_microseconds=taken["gateway"] / count * 1e6,
@@ -207,9 +196,9 @@ def _by_user_id(watched: list[list[Event]], preset: Preset) -> list[bytes]:
     ]
 
 
-def _summary(served: Served, size: int) -> dict[str, Any]:
+def _summary(measured: Rounds, size: int) -> dict[str, Any]:
     """Medians over the rounds. Ratios are those of a round, by user id over by history, in ascending order."""
-    by_history, by_id = served.rounds[size, BY_HISTORY], served.rounds[size, BY_USER_ID]
+    by_history, by_id = measured[size, BY_HISTORY], measured[size, BY_USER_ID]
     figures = list(Round.__dataclass_fields__)
 
     def medians(runs: list[Round]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from winnow.release.manifest import CANDIDATE_NETWORK_FILE, Manifest
 from winnow.release.models.loader import OUTPUT_TABLE, appended_bytes, output_table_bytes
 from winnow.release.reader import Release
 from winnow.serving.metrics import Metrics
-from winnow.serving.releases import MEMORY_PER_FILE_BYTE
+from winnow.serving.release_loader import MEMORY_PER_FILE_BYTE
 from winnow.serving.stage_host import StageHost, StageModel
 from winnow.serving.wire import pack_candidates, unpack_retrieval_query
 from winnow.v1 import candidate_pb2, candidate_pb2_grpc

@@ -213,9 +213,6 @@ def running(releases: Path, *, logging: bool) -> LocalStack:
     return LocalStack(
         StackSettings(
             releases=releases,
-            gateway_port=0,
-            candidate_port=0,
-            ranking_port=0,
             start_timeout_seconds=300,
             flags={"all": ["--log-level=warning", f"--max-timeout-seconds={TIMEOUT_SECONDS}"], "gateway": gateway},
         )

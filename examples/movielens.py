@@ -16,17 +16,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from winnow.client import RecommendationRequest, Watch, WinnowClient
+from winnow.client import RecommendationRequest, WinnowClient
 from winnow.commands.data import movielens_1m
 from winnow.commands.explain import print_explanation
 from winnow.commands.explore import LogOfUsers
+from winnow.commands.gateway_calls import watches_of
 from winnow.commands.recommend import print_answer
 from winnow.evaluation.figures_table import figures_table
 from winnow.explorer.server import address_of, bind, serve
 from winnow.explorer.settings import SERVICES, ExplorerSettings
 from winnow.logs.datasets.movielens import DataSet, data_set_in
 from winnow.logs.interactions import Interactions, read_interactions
-from winnow.release.reader import Release, ReleaseError, current_release_id, open_release
+from winnow.release.reader import Release, ReleaseError, open_current_release, open_release
 from winnow.serving.local_stack import LocalStack, StackSettings, forward_signals_as_exit, free_port, is_free
 from winnow.training import automatic
 
@@ -85,9 +86,6 @@ def demo(screen: Console, log: TextIO) -> None:
     metrics_ports = {service: free_port("127.0.0.1") for service in SERVICES}
     settings = StackSettings(
         releases=RELEASES,
-        gateway_port=0,
-        candidate_port=0,
-        ranking_port=0,
         flags={"all": ["--log-level=warning"]}
         | {service: [f"--metrics-port={port}"] for service, port in metrics_ports.items()},
         output=log,
@@ -134,7 +132,7 @@ def print_figures(screen: Console, figures: Mapping[str, Mapping[str, float]]) -
 
 def print_five(screen: Console, winnow: WinnowClient, log: Interactions) -> None:
     """Show what one person watched last, and five recommendations."""
-    history = history_of(log, USERS[-1])
+    history = watches_of(log, USERS[-1])
     answer = winnow.recommend(history, count=5)
     latest = [watch.item_id for watch in history[-3:]]
     titles = winnow.items([*latest, *(item.item_id for item in answer.items)]).by_id
@@ -148,7 +146,7 @@ def print_five(screen: Console, winnow: WinnowClient, log: Interactions) -> None
 def print_more(console: Console, winnow: WinnowClient, log: Interactions) -> None:
     """Recommendations for several people, with a filter, with a cap, and why one of them is there."""
     for user in USERS:
-        history = history_of(log, user)
+        history = watches_of(log, user)
         answer = winnow.recommend(history, count=10)
         watched = [watch.item_id for watch in history]
         found = winnow.items([*watched, *(item.item_id for item in answer.items)])
@@ -184,12 +182,6 @@ def print_where_next(screen: Console, explorer: str | None) -> None:
     screen.print(table)
 
 
-def history_of(log: Interactions, user: str) -> list[Watch]:
-    """Return a user's watches with the rating and the time of each, as the networks were trained and measured."""
-    watches = log.of_user(user)
-    return list(map(Watch, watches.item_ids, watches.weights, watches.timestamps))
-
-
 def train(data: DataSet, console: Console) -> Release:
     """Train both networks with settings that follow from the log, and write a release."""
     import torch
@@ -213,7 +205,7 @@ def train(data: DataSet, console: Console) -> Release:
 def current_release() -> Release | None:
     """Return the release of an earlier run, if there is one and it is intact."""
     try:
-        return open_release(RELEASES / current_release_id(RELEASES))
+        return open_current_release(RELEASES)
     except ReleaseError:
         return None
 

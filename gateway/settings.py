@@ -55,7 +55,7 @@ class GatewaySettings(ServerSettings):
     model_config = SettingsConfigDict(**SETTINGS_CONFIG, env_prefix="WINNOW_GATEWAY_", cli_prog_name="gateway")
 
     port: Port = 50050
-    """Port to listen on; 0 lets the system choose, and the log says which."""
+    """Port to listen on. 0 lets the system choose one, which the log names."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes behind the one port, for more cores than one; metrics of the n-th are on `metrics_port` + n."""
     candidate_target: str = "localhost:50051"
@@ -109,7 +109,7 @@ class GatewaySettings(ServerSettings):
     users_store: str = ""
     """Where users' histories are kept: the path of an SQLite file, or a `redis://` URL; empty for nowhere."""
     users_max_events: Annotated[int, Field(ge=1, le=MAX_STORED_EVENTS)] = 1000
-    """How many events of each kind (watch, click, impression) the store keeps for a user: the latest ones."""
+    """How many events of each kind (watch, click, impression, dismissal) are kept for a user: the latest ones."""
     users_retention_days: Annotated[float, Field(ge=0, le=36_500)] = 0.0
     """For how long a user is kept after the last event was written; 0 keeps users for ever."""
     users_timeout_seconds: PositiveSeconds = 0.1

@@ -1,9 +1,8 @@
 """Fixtures that several kinds of tests share."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 import pytest
 import torch
@@ -52,22 +51,15 @@ def metrics_ports() -> Mapping[str, int]:
 @pytest.fixture(scope="session")
 def stack(releases: Path, metrics_ports: Mapping[str, int]) -> Iterator[LocalStack]:
     """The three services as processes, serving that release."""
-    with LocalStack(stack_settings(releases, metrics_ports)) as running:
+    flags = {service: [f"--metrics-port={port}"] for service, port in metrics_ports.items()}
+    with local_stack(releases, **flags) as running:
         yield running
 
 
-NO_METRICS: Mapping[str, int] = MappingProxyType({})
+def local_stack(releases: Path, **flags: Sequence[str]) -> LocalStack:
+    """The three services on free ports, with further flags by service, or of `all`.
 
-
-def stack_settings(releases: Path, metrics_ports: Mapping[str, int] = NO_METRICS) -> StackSettings:
-    """Free ports, and no pause on stopping: nobody needs to turn away in a test."""
-    return StackSettings(
-        releases=releases,
-        gateway_port=0,
-        candidate_port=0,
-        ranking_port=0,
-        flags={
-            "all": ["--drain-seconds=0", "--default-timeout-seconds=5"],
-            **{service: [f"--metrics-port={port}"] for service, port in metrics_ports.items()},
-        },
-    )
+    They do not pause on stopping: nobody needs to turn away in a test.
+    """
+    for_all = ["--drain-seconds=0", "--default-timeout-seconds=5", *flags.get("all", ())]
+    return LocalStack(StackSettings(releases=releases, flags={**flags, "all": for_all}))

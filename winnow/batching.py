@@ -196,7 +196,7 @@ class MicroBatcher(Generic[Item, Result]):
         if self._in_flight:
             await asyncio.wait(self._in_flight.values())
         # `dispatch` is usually a method of the batcher's owner. This ends the reference cycle between the two, which
-        # the garbage collector would not find: it does not look at what belongs to a release (see ReleaseKeeper).
+        # the garbage collector would not find: it does not look at what belongs to a release (see ReleaseLoader).
         self._dispatch = _closed
 
     def _schedule(self, loop: asyncio.AbstractEventLoop, now: float) -> None:

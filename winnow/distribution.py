@@ -11,6 +11,7 @@ _EXTRA_OF_PACKAGE = {
     "hdrh": "loadtest",
     **dict.fromkeys(("jinja2", "starlette", "uvicorn"), "explorer"),
     "optuna": "tune",
+    "obstore": "object-storage",
     "pymilvus": "milvus",
     **dict.fromkeys(
         (

@@ -25,10 +25,10 @@ from google.protobuf.message_factory import GetMessageClass
 from benchmarks.fuzz_edge.payloads import MARKER, Payload, PayloadMaker
 from benchmarks.presets import SMALL, item_id
 from benchmarks.releases import write
+from tests.service.process import wait_until_healthy
 from winnow.catalogue.attributes import Attributes
 from winnow.catalogue.schema import AttributeType
 from winnow.release.reader import current_release_id
-from winnow.rpc.health import healthy
 from winnow.serving.local_stack import free_port
 from winnow.v1 import candidate_pb2, catalogue_pb2, ranking_pb2, recommendation_pb2, status_pb2
 
@@ -120,10 +120,7 @@ class Services:
                 stderr=self._logs[-1],
             )
             self.targets.append(Target(name, ports[name], process, report, log))
-            while not healthy(f"127.0.0.1:{ports[name]}"):
-                if process.poll() is not None:
-                    raise RuntimeError(log.read_text())
-                time.sleep(0.1)
+            wait_until_healthy(process, f"127.0.0.1:{ports[name]}", hint=f"(see {log})")
         return self.targets
 
     def __exit__(self, *_error: object) -> None:

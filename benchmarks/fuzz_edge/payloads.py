@@ -104,7 +104,7 @@ class PayloadMaker:
         number = rng.choice([field.number for field in self._message_class.DESCRIPTOR.fields] or [1])
         times = rng.choice([1, 10, 1000])
         inner = _filled(_any_field(rng, depth=2), _size(rng) // times)
-        return (_tag(number, 2) + _varint(len(inner)) + inner) * times
+        return (_tag(number, 2) + varint(len(inner)) + inner) * times
 
     def _hostile(self, rng: random.Random) -> bytes:
         """A valid message whose numbers, texts and arrays are of the worst kind."""
@@ -263,16 +263,16 @@ def _any_field(rng: random.Random, depth: int) -> bytes:
     tag = _tag(rng.choice([1, 2, 3, 4, 5, 6, 7, 15, 16, 1000, (1 << 29) - 1]), wire_type)
     if wire_type == 2 and depth and rng.random() < 0.6:
         inner = b"".join(_any_field(rng, depth - 1) for _ in range(rng.randint(0, 3)))
-        return tag + _varint(len(inner)) + inner
+        return tag + varint(len(inner)) + inner
     return tag + _smallest(rng, wire_type)
 
 
 def _smallest(rng: random.Random, wire_type: int) -> bytes:
     if wire_type == 0:
-        return _varint(rng.choice([0, 1, 127, 128, 1 << 31, (1 << 64) - 1]))
+        return varint(rng.choice([0, 1, 127, 128, 1 << 31, (1 << 64) - 1]))
     if wire_type == 2:
         text = rng.choice([b"", b"", b"a", b"\xff", b"\xc3\xa9", b"\0", b"\x0a\x00"])
-        return _varint(len(text)) + text
+        return varint(len(text)) + text
     return rng.randbytes({1: 8, 5: 4}.get(wire_type, 0))
 
 
@@ -283,10 +283,11 @@ def _wire_type(field_type: int) -> int:
 
 
 def _tag(number: int, wire_type: int) -> bytes:
-    return _varint(number << 3 | wire_type)
+    return varint(number << 3 | wire_type)
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Encode a number that is not negative."""
     made = b""
     while value > 0x7F:
         made += bytes([value & 0x7F | 0x80])

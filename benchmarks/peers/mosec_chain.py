@@ -11,7 +11,7 @@ from mosec import Server, Worker
 
 from winnow.catalogue.vocabulary import Vocabulary
 from winnow.release.models.loader import load_candidate_network, load_ranking_network
-from winnow.release.reader import Release, current_release_id, open_release
+from winnow.release.reader import Release, open_current_release
 from winnow.v1 import recommendation_pb2
 
 RELEASES_VARIABLE = "WINNOW_BENCHMARK_RELEASES"
@@ -79,7 +79,7 @@ class Ranks(Worker):  # type: ignore[misc]
 def _release() -> tuple[Release, Vocabulary]:
     torch.set_num_threads(1)
     releases = Path(os.environ[RELEASES_VARIABLE])
-    release = open_release(releases / current_release_id(releases))
+    release = open_current_release(releases)
     return release, release.vocabulary()
 
 

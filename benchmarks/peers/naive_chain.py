@@ -11,7 +11,7 @@ import torch
 from benchmarks.peers.chain import ChainGateway
 from benchmarks.peers.server import Handler, run
 from winnow.release.models.loader import load_candidate_network, load_ranking_network
-from winnow.release.reader import current_release_id, open_release
+from winnow.release.reader import open_current_release
 from winnow.v1 import recommendation_pb2
 
 
@@ -19,7 +19,7 @@ class NaiveCandidates:
     """Computes the probabilities of all items and returns the largest of unwatched items."""
 
     def __init__(self, releases: Path) -> None:
-        release = open_release(releases / current_release_id(releases))
+        release = open_current_release(releases)
         self._vocabulary = release.vocabulary()
         self._network = load_candidate_network(release, torch.device("cpu"))
         self._executor = ThreadPoolExecutor(max_workers=1)
@@ -45,7 +45,7 @@ class NaiveRanking:
     """Runs the plain ranking network."""
 
     def __init__(self, releases: Path) -> None:
-        release = open_release(releases / current_release_id(releases))
+        release = open_current_release(releases)
         self._vocabulary = release.vocabulary()
         self._network = load_ranking_network(release, torch.device("cpu"))
         self._executor = ThreadPoolExecutor(max_workers=1)

@@ -1,6 +1,6 @@
 """The gateway's edge: every request gets an answer or one clear error that names the field."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from tests.releases import ITEM_COUNT, item_id
 from winnow.client import CandidateSource, Item, ScoreType, WinnowClient, WinnowError
 from winnow.rpc.violations import Violation, violations_of
-from winnow.serving.local_stack import LocalStack
 from winnow.v1 import catalogue_pb2, catalogue_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
 from winnow.v1.recommendation_pb2 import Watch
 
@@ -24,18 +23,6 @@ FOURTH = {
     "adult": "true",
 }
 RECOMMEND = "/winnow.v1.RecommendationService/RecommendItems"
-
-
-@pytest.fixture(scope="module")
-def channel(stack: LocalStack) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(stack.gateway_target) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def client(stack: LocalStack) -> Iterator[WinnowClient]:
-    with WinnowClient(stack.gateway_target, timeout_seconds=5) as opened:
-        yield opened
 
 
 def watches(item_ids: Sequence[str]) -> list[Watch]:

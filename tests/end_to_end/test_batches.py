@@ -1,7 +1,6 @@
 """Batches give what single calls give, request by request."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -9,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.end_to_end.test_stack import random_history
 from tests.reference import DirectRecommender
 from tests.releases import ITEM_COUNT, item_id
@@ -26,18 +25,6 @@ from winnow.rpc.violations import Violation
 from winnow.serving.local_stack import LocalStack
 from winnow.v1 import recommendation_pb2, recommendation_pb2_grpc
 from winnow.v1.recommendation_pb2 import BatchRecommendItemsRequest, RecommendItemsRequest
-
-
-@pytest.fixture(scope="module")
-def client(stack: LocalStack) -> Iterator[WinnowClient]:
-    with WinnowClient(stack.gateway_target, timeout_seconds=10) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def stub(stack: LocalStack) -> Iterator[recommendation_pb2_grpc.RecommendationServiceStub]:
-    with grpc.insecure_channel(stack.gateway_target) as channel:
-        yield recommendation_pb2_grpc.RecommendationServiceStub(channel)
 
 
 def answers(outcomes: list[Recommendations | WinnowError]) -> list[Recommendations]:
@@ -190,7 +177,7 @@ def test_after_a_hang_up_during_a_batch_all_is_as_before(stack: LocalStack, clie
 def test_degraded_answers_within_a_batch_say_so_and_refused_ones_fail_alone(releases: Path) -> None:
     history = random_history(7)
     with (
-        LocalStack(stack_settings(releases)) as stack,
+        local_stack(releases) as stack,
         WinnowClient(stack.gateway_target, timeout_seconds=5) as client,
     ):
         stack.processes["ranking_service"].kill()

@@ -3,14 +3,14 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import pytest
 from typer.testing import CliRunner
 
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.end_to_end.test_release_swap import damaged, eventually
 from tests.end_to_end.test_stack import random_history
 from tests.reference import DirectRecommender
@@ -72,12 +72,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Experiments]:
     shutil.move(elsewhere / bad, releases / bad)
     first = write_random_release(releases, seed=1)
     port = free_port("127.0.0.1")
-    settings = stack_settings(releases)
-    flags = {
-        "all": [*settings.flags["all"], "--release-poll-seconds=0.1"],
-        "gateway": [f"--users-store={releases / 'users.db'}", f"--metrics-port={port}", "--users-timeout-seconds=5"],
-    }
-    with LocalStack(replace(settings, flags=flags)) as stack:
+    gateway = [f"--users-store={releases / 'users.db'}", f"--metrics-port={port}", "--users-timeout-seconds=5"]
+    with local_stack(releases, all=["--release-poll-seconds=0.1"], gateway=gateway) as stack:
         yield Experiments(stack, releases, f"http://127.0.0.1:{port}/metrics", first, second, bad)
 
 

@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.end_to_end.explorer import accessibility_violations, chromium, explorer, needs_browser, overflows, tab
 from tests.releases import item_id
 from winnow.client import Event, WinnowClient
@@ -185,9 +184,8 @@ def test_a_gateway_compared_with_itself_does_not_differ(page: Page) -> None:
 
 @pytest.mark.slow
 def test_a_user_of_the_store_is_asked_for_by_id(browser: Browser, releases: Path, tmp_path: Path) -> None:
-    settings = stack_settings(releases)
-    flags = {**settings.flags, "gateway": [f"--users-store={tmp_path / 'users.db'}", "--users-timeout-seconds=5"]}
-    with LocalStack(replace(settings, flags=flags)) as stack, explorer(stack.gateway_target) as address:
+    flags = [f"--users-store={tmp_path / 'users.db'}", "--users-timeout-seconds=5"]
+    with local_stack(releases, gateway=flags) as stack, explorer(stack.gateway_target) as address:
         with WinnowClient(stack.gateway_target, timeout_seconds=5) as winnow:
             winnow.write_events(Event(user_id="ann", item_id=item_id(row), weight=2.0) for row in (8, 12))
         with tab(browser, address) as page:

@@ -1,6 +1,6 @@
 """Filters and allow-lists through all services: the answers of the plain computation, and clear errors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,12 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.end_to_end.test_stack import assert_same, random_history, stop
 from tests.reference import DirectRecommender
 from tests.releases import ATTRIBUTE_TYPES, ITEM_COUNT, attributes_of, item_id, write_random_release
 from winnow.client import AttributeType, DegradationStep, ScoreType, WinnowClient, WinnowError
-from winnow.serving.local_stack import LocalStack
 
 ITEMS = attributes_of(ITEM_COUNT)
 MOMENT = datetime(2020, 5, 1, tzinfo=UTC)
@@ -51,12 +50,6 @@ FILTERS: dict[str, Callable[[int], bool]] = {
     "year = 1800": lambda _row: False,
     "title:*": lambda _row: True,
 }
-
-
-@pytest.fixture(scope="module")
-def client(stack: LocalStack) -> Iterator[WinnowClient]:
-    with WinnowClient(stack.gateway_target, timeout_seconds=10) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("text", FILTERS)
@@ -113,7 +106,7 @@ def test_degraded_answers_keep_the_filter(releases: Path) -> None:
     matching = [row for row in allowed if FILTERS[text](row)]
     asked: dict[str, Any] = {"filter": text, "allowed_item_ids": [item_id(row) for row in allowed], "count": 100}
     with (
-        LocalStack(stack_settings(releases)) as stack,
+        local_stack(releases) as stack,
         WinnowClient(stack.gateway_target, timeout_seconds=10) as client,
     ):
         history = ["unknown", item_id(1)]
@@ -199,7 +192,7 @@ def test_every_filter_gets_an_answer_or_an_invalid_argument(client: WinnowClient
 def test_a_release_without_attributes_has_none_to_filter_by(tmp_path: Path) -> None:
     write_random_release(tmp_path, with_attributes=False)
     with (
-        LocalStack(stack_settings(tmp_path)) as stack,
+        local_stack(tmp_path) as stack,
         WinnowClient(stack.gateway_target, timeout_seconds=10) as client,
     ):
         with pytest.raises(WinnowError, match="there is no attribute 'year'; expected no filter: the release has no"):

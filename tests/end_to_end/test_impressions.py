@@ -1,6 +1,5 @@
 """From a log of impressions to served answers: what a service expects of an impression is what training expected."""
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,19 +8,16 @@ import grpc
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.unit.training.planted import write_planted_impressions, write_planted_log
-from tests.unit.training.settings import TINY
+from tests.unit.training.planted_run import train_planted
 from winnow.client import ScoreType, Watch, WinnowClient, WinnowError
 from winnow.evaluation.impression_scores import impression_scores
 from winnow.logs.impression_log import ImpressionLog
 from winnow.logs.interactions import read_interactions
 from winnow.release.models.loader import load_ranking_network
 from winnow.release.reader import open_release
-from winnow.serving.local_stack import LocalStack
-from winnow.training.run import RunPaths, run
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +25,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("impressions")
     write_planted_log(directory / "log.csv")
     write_planted_impressions(directory)
-    paths = RunPaths(
-        interactions=directory / "log.csv",
-        items=directory / "items.csv",
-        impressions=directory / "impressions.csv",
-        releases=directory / "releases",
-        checkpoints=directory / "checkpoints",
-    )
-    result = run(paths, TINY, resume=False, device=torch.device("cpu"), console=Console(file=io.StringIO()))
+    result = train_planted(directory, impressions=True)
     assert result.figures["test"]["impressions"]["weighted_per_user_loss"] < 0.2
     return directory
 
@@ -44,7 +33,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client(directory: Path) -> Iterator[WinnowClient]:
     with (
-        LocalStack(stack_settings(directory / "releases")) as stack,
+        local_stack(directory / "releases") as stack,
         WinnowClient(stack.gateway_target, timeout_seconds=5) as opened,
     ):
         yield opened

@@ -1,14 +1,14 @@
 """`winnow items` under traffic: services move to the derived release and never show what is retired."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.end_to_end.test_release_swap import FAST_SWAPS, SERVICES
 from tests.end_to_end.test_stack import assert_same, random_history, stop
 from tests.reference import DirectRecommender
@@ -42,8 +42,7 @@ def derived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Derived]:
     file.write_text("\n".join(["item_id,title,year,genres", *lines]) + "\n")
     app = typer.Typer()
     app.command()(items)
-    settings = stack_settings(releases)
-    with LocalStack(replace(settings, flags={"all": [*settings.flags["all"], *FAST_SWAPS]})) as stack:
+    with local_stack(releases, all=FAST_SWAPS) as stack:
         with steady_traffic(stack.gateway_target, HISTORIES, timeout_seconds=5) as traffic:
             retire = [argument for retired in RETIRED for argument in ("--retire", retired)]
             arguments = ["--releases", str(releases), "--items", str(file), *retire, "--publish"]

@@ -4,17 +4,15 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 
 import polars as pl
 import pytest
-import torch
-from rich.console import Console
 from typer.testing import CliRunner
 
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.unit.training.planted import planted_histories, write_planted_log
+from tests.unit.training.planted_run import train_planted
 from tests.unit.training.settings import TINY
 from winnow.answer_log.files import Damage, log_files, read_lines
 from winnow.cli import app
@@ -22,7 +20,6 @@ from winnow.client import Event, EventKind, WinnowClient
 from winnow.loop.export import IMPRESSIONS_FILE, WATCHES_FILE
 from winnow.release.reader import current_release_id, open_release
 from winnow.serving.local_stack import LocalStack
-from winnow.training.run import RunPaths, run
 
 # Trains twice.
 pytestmark = pytest.mark.slow
@@ -35,34 +32,20 @@ STARTED = int(time.time())
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("loop")
     write_planted_log(directory / "log.csv")
-    paths = RunPaths(
-        interactions=directory / "log.csv",
-        items=None,
-        releases=directory / "releases",
-        checkpoints=directory / "checkpoints",
-    )
-    device = torch.device("cpu")
-    run(paths, SETTINGS, resume=False, device=device, console=Console(file=StringIO()), publish="always")
+    train_planted(directory, SETTINGS)
     return directory
 
 
 @pytest.fixture(scope="module")
 def stack(place: Path) -> Iterator[LocalStack]:
-    settings = stack_settings(place / "releases")
     flags = [
         f"--users-store={place / 'users.db'}",
         "--users-timeout-seconds=5",
         f"--answer-log={place / 'answers'}",
         "--answer-log-share=1",
     ]
-    with LocalStack(replace(settings, flags={**settings.flags, "gateway": flags})) as running:
+    with local_stack(place / "releases", gateway=flags) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def client(stack: LocalStack) -> Iterator[WinnowClient]:
-    with WinnowClient(stack.gateway_target, timeout_seconds=10) as opened:
-        yield opened
 
 
 def wait_for_records(place: Path, count: int) -> None:

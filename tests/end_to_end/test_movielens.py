@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 
 from benchmarks import diversity
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.reference import DirectRecommender
 from winnow.client import WinnowClient
 from winnow.evaluation.compare import EvaluationLog
@@ -82,7 +82,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture(scope="module")
 def movielens_stack(trained: Trained) -> Iterator[LocalStack]:
-    with LocalStack(stack_settings(trained.releases)) as stack:
+    with local_stack(trained.releases) as stack:
         yield stack
 
 

@@ -10,7 +10,7 @@ import grpc
 import pytest
 import torch
 
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.end_to_end.test_stack import random_history
 from tests.reference import DirectRecommender
 from tests.releases import reseal, write_random_release
@@ -56,10 +56,7 @@ def eventually(condition: Callable[[], bool], timeout_seconds: float = 30) -> No
 def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwapStack]:
     releases = tmp_path_factory.mktemp("swapped-releases")
     first = write_random_release(releases, seed=1)
-    settings = stack_settings(releases)
-    with LocalStack(
-        type(settings)(**{**vars(settings), "flags": {"all": [*settings.flags["all"], *FAST_SWAPS]}})
-    ) as stack:
+    with local_stack(releases, all=FAST_SWAPS) as stack:
         yield SwapStack(stack, releases, first)
 
 

@@ -1,10 +1,8 @@
 """Caps, pinned items and diversity through all services, and clear errors for what cannot be asked."""
 
-import dataclasses
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.end_to_end.test_stack import assert_same, random_history
 from tests.reference import DirectRecommender
 from tests.releases import ATTRIBUTE_TYPES, ITEM_COUNT, attributes_of, item_id
@@ -26,23 +24,10 @@ from winnow.client import (
     WinnowClient,
     WinnowError,
 )
-from winnow.serving.local_stack import LocalStack, StackSettings
 from winnow.v1 import recommendation_pb2, recommendation_pb2_grpc
 
 ITEMS = attributes_of(ITEM_COUNT)
 ROW_OF = {item_id(row): row for row in range(ITEM_COUNT)}
-
-
-@pytest.fixture(scope="module")
-def client(stack: LocalStack) -> Iterator[WinnowClient]:
-    with WinnowClient(stack.gateway_target, timeout_seconds=10) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def channel(stack: LocalStack) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(stack.gateway_target) as opened:
-        yield opened
 
 
 def shown(answer: Recommendations) -> list[str]:
@@ -197,15 +182,10 @@ def test_everything_gets_an_answer_or_an_invalid_argument(channel: grpc.Channel,
         assert pinned.item_id not in ids[pinned.position :]
 
 
-def with_flags(releases: Path, *flags: str) -> StackSettings:
-    settings = stack_settings(releases)
-    return dataclasses.replace(settings, flags={**settings.flags, "gateway": flags})
-
-
 def test_defaults_of_the_gateway_apply_to_requests_that_say_nothing(releases: Path) -> None:
     flags = ("--default-caps", "genres=2", "--default-diversity", "0.5")
     with (
-        LocalStack(with_flags(releases, *flags)) as stack,
+        local_stack(releases, gateway=flags) as stack,
         WinnowClient(stack.gateway_target, timeout_seconds=10) as client,
     ):
         history = random_history(1)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.end_to_end.test_stack import assert_same, random_history, stop
 from tests.reference import DirectRecommender
 from tests.releases import FIRST_YEAR, ITEM_COUNT, YEARS, item_id, write_random_release
@@ -45,12 +45,6 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
-def client(stack: LocalStack) -> Iterator[WinnowClient]:
-    with WinnowClient(stack.gateway_target, timeout_seconds=10) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def featured_releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("featured-releases")
     write_random_release(directory, history=FEATURED)
@@ -61,16 +55,10 @@ def featured_releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def featured_client(featured_releases: Path) -> Iterator[WinnowClient]:
     """Networks that read twelve watches, with weights and gaps."""
     with (
-        LocalStack(stack_settings(featured_releases)) as started,
+        local_stack(featured_releases) as started,
         WinnowClient(started.gateway_target, timeout_seconds=10) as opened,
     ):
         yield opened
-
-
-@pytest.fixture(scope="module")
-def stub(stack: LocalStack) -> Iterator[recommendation_pb2_grpc.RecommendationServiceStub]:
-    with grpc.insecure_channel(stack.gateway_target) as channel:
-        yield recommendation_pb2_grpc.RecommendationServiceStub(channel)
 
 
 def history_of(direct: DirectRecommender, watches: Sequence[Watch]) -> WatchHistories:
@@ -367,7 +355,7 @@ def test_many_explanations_at_once_do_not_change_what_others_get(client: WinnowC
 def test_without_a_stage_callers_are_told_which(releases: Path) -> None:
     asked = RecommendationRequest(random_history(7))
     with (
-        LocalStack(stack_settings(releases)) as stack,
+        local_stack(releases) as stack,
         WinnowClient(stack.gateway_target, timeout_seconds=5) as client,
     ):
         similar = client.similar([item_id(3)]).items

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from examples.also_watched import read_followers
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.end_to_end.test_stack import assert_same, eventually, random_history, stop
 from tests.reference import DirectRecommender
 from tests.releases import ITEM_COUNT, attributes_of, item_id, trending_items
@@ -61,7 +60,6 @@ def external(log: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def stack_of_sources(releases: Path, external: str) -> Iterator[LocalStack]:
     source = {"name": "also_watched", "target": external, "candidate_count": EXTERNAL_COUNT, "timeout_seconds": 2}
-    settings = stack_settings(releases)
     flags = [
         f"--candidate-count={CANDIDATE_COUNT}",
         f"--trending-count={TRENDING_COUNT}",
@@ -69,7 +67,7 @@ def stack_of_sources(releases: Path, external: str) -> Iterator[LocalStack]:
         "--fresh-attribute=added",
         f"--external-sources={json.dumps([source])}",
     ]
-    with LocalStack(replace(settings, flags={**settings.flags, "gateway": flags})) as running:
+    with local_stack(releases, gateway=flags) as running:
         with WinnowClient(running.gateway_target, timeout_seconds=10) as client:
             give_up = time.monotonic() + 30
             while not any(places(client.recommend([item_id(0)]), "also_watched")):

@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.reference import DirectRecommender
 from tests.releases import ITEM_COUNT, item_id
 from winnow.client import (
@@ -114,7 +114,7 @@ def test_a_step_that_is_not_taken_has_no_time(stack: LocalStack) -> None:
 def test_the_ladder_of_degraded_answers_and_back(releases: Path) -> None:
     history = random_history(7)
     with (
-        LocalStack(stack_settings(releases)) as stack,
+        local_stack(releases) as stack,
         WinnowClient(stack.gateway_target, timeout_seconds=5) as client,
     ):
         full = client.recommend(history)

@@ -5,17 +5,15 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from winnow.rpc.health import healthy
+from tests.service.process import wait_until_healthy
 from winnow.serving.local_stack import free_port
 
 TUTORIAL = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text()
-START_SECONDS = 60
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -41,7 +39,7 @@ def steps(tmp_path: Path) -> Iterator[list[subprocess.CompletedProcess[str]]]:
                 name, _, value = arguments.pop(0).partition("=")
                 flags = [f"--{option}={port}" for option, port in ports.items()]
                 serving = subprocess.Popen([*arguments, *flags], cwd=tmp_path, env=environment | {name: value})
-                wait_for(f"127.0.0.1:{ports['port']}")
+                wait_until_healthy(serving, f"127.0.0.1:{ports['port']}")
                 continue
             if serving is not None:
                 arguments += ["--target", f"127.0.0.1:{ports['port']}"]
@@ -53,13 +51,6 @@ def steps(tmp_path: Path) -> Iterator[list[subprocess.CompletedProcess[str]]]:
         if serving is not None:
             serving.terminate()
             serving.wait()
-
-
-def wait_for(target: str) -> None:
-    give_up = time.monotonic() + START_SECONDS
-    while not healthy(target):
-        assert time.monotonic() < give_up, f"{target} did not start"
-        time.sleep(0.2)
 
 
 def test_every_command_of_the_tutorial_does_what_the_page_says(

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from typer.testing import CliRunner
 
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.releases import item_id
 from winnow.cli import app
 from winnow.client import (
@@ -42,9 +42,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stack_with_users(releases: Path, store: Path) -> Iterator[LocalStack]:
-    settings = stack_settings(releases)
     flags = [f"--users-store={store}", "--users-timeout-seconds=5", "--max-history-items=50"]
-    with LocalStack(replace(settings, flags={**settings.flags, "gateway": flags})) as running:
+    with local_stack(releases, gateway=flags) as running:
         yield running
 
 

@@ -3,18 +3,16 @@
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import pytest
 
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.redis_server import RedisServer, redis_server
 from tests.releases import item_id
 from tests.service.process import running
 from winnow.client import DegradationStep, Event, Recommendations, WinnowClient, WinnowError
-from winnow.serving.local_stack import LocalStack
 
 WATCHES = [Event(user_id="ann", item_id=item_id(row), time=1_700_000_000 + row) for row in (3, 7, 12)]
 HISTORY = [event.item_id for event in WATCHES]
@@ -28,10 +26,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def client(releases: Path, server: RedisServer) -> Iterator[WinnowClient]:
-    settings = stack_settings(releases)
-    flags = {**settings.flags, "gateway": [f"--users-store={server.address}", "--users-timeout-seconds=1"]}
+    flags = [f"--users-store={server.address}", "--users-timeout-seconds=1"]
     with (
-        LocalStack(replace(settings, flags=flags)) as stack,
+        local_stack(releases, gateway=flags) as stack,
         WinnowClient(stack.gateway_target, timeout_seconds=5) as opened,
     ):
         opened.write_events(WATCHES)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.reference import DirectRecommender
 from tests.releases import ITEM_COUNT, item_id, write_random_release
 from winnow.cli import app
@@ -37,14 +37,8 @@ def featured_releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stack(featured_releases: Path) -> Iterator[LocalStack]:
-    with LocalStack(stack_settings(featured_releases)) as started:
+    with local_stack(featured_releases) as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def client(stack: LocalStack) -> Iterator[WinnowClient]:
-    with WinnowClient(stack.gateway_target, timeout_seconds=5) as opened:
-        yield opened
 
 
 @torch.inference_mode()

@@ -5,16 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 
+from tests.service.process import wait_until_healthy
 from winnow.client import DegradationStep, WinnowClient
 from winnow.distribution import NAME
-from winnow.rpc.health import healthy
 from winnow.serving.local_stack import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -155,11 +154,7 @@ def test_with_its_extra_the_gateway_starts_and_its_answers_say_what_is_missing(
     process = gateway.start("python", "-m", "gateway", *gateway_flags(releases, ports))
     try:
         target = f"127.0.0.1:{ports['port']}"
-        give_up = time.monotonic() + 60
-        while not healthy(target):
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < give_up, "the gateway is not healthy after a minute"
-            time.sleep(0.1)
+        wait_until_healthy(process, target)
         with WinnowClient(target, timeout_seconds=5) as client:
             answer = client.recommend(["item-0"], count=5)
         assert len(answer.items) == 5

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import signal
+import socket
 import subprocess
 import time
 import urllib.error
@@ -56,6 +57,8 @@ def milvus_server(directory: Path, settings: Mapping[str, Any] = NO_SETTINGS) ->
         )
         for name, value in settings.items():
             config.set(name, value)
+        # Nor can it bind those of free_port, as it does not set what servers set.
+        config.try_bind_port = lambda _port: socket.socket()
         config.resolve()
         _give_etcd_ports(directory / "configs", config.get("etcd_port"))
         _initialize_data_files(str(directory))

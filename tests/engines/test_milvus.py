@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import stack_settings
+from tests.conftest import local_stack
 from tests.end_to_end.test_filters import FILTERS
 from tests.end_to_end.test_stack import assert_same, random_history
 from tests.engines.milvus_server import MilvusServer
@@ -31,7 +31,7 @@ from winnow.milvus.connection import EngineError, MilvusAddress
 from winnow.milvus.expressions import translate
 from winnow.milvus.filling import FILES, Filling
 from winnow.milvus.index import NO_FILTER, MilvusIndex
-from winnow.milvus.record import collection_name
+from winnow.milvus.record import RECORD_PROPERTY, collection_name
 from winnow.queries import Candidates, Restriction, RetrievalQuery
 from winnow.release.models.loader import load_candidate_network
 from winnow.release.publication import point_current_at
@@ -70,12 +70,8 @@ def served(milvus: MilvusServer, tmp_path_factory: pytest.TempPathFactory) -> It
     release_id = write_random_release(releases, seed=1)
     made = publish(releases, release_id, milvus)
     assert made.returncode == 0, made.stderr
-    settings = stack_settings(releases)
-    flags = {
-        "all": [*settings.flags["all"], *FAST_SWAPS],
-        "candidate_service": ["--engine=milvus", f"--engine-address={milvus.uri}"],
-    }
-    with LocalStack(replace(settings, flags=flags)) as stack:
+    engine = ["--engine=milvus", f"--engine-address={milvus.uri}"]
+    with local_stack(releases, all=FAST_SWAPS, candidate_service=engine) as stack:
         yield Served(stack, releases, release_id)
 
 
@@ -239,6 +235,27 @@ def test_what_was_left_half_filled_is_not_searched_and_is_filled_again(
     assert made.returncode == 0, made.stderr
     assert "it is filled again" in made.stdout
     assert "300 items written" in made.stdout
+
+
+def test_a_collection_that_does_not_hold_its_release_any_more_is_filled_again(
+    milvus: MilvusServer, address: MilvusAddress, tmp_path: Path
+) -> None:
+    """Or every further publication would fail until somebody drops it by hand."""
+    release_id = write_random_release(tmp_path, seed=12)
+    name = collection_name(release_id)
+    assert publish(tmp_path, release_id, milvus).returncode == 0
+    with address.client(30) as opened:
+        opened.delete(name, filter="row < 5")
+    made = publish(tmp_path, release_id, milvus)
+    assert made.returncode == 0, made.stderr
+    assert f"it is filled again: {name} holds 295 items, not 300" in made.stdout
+    with address.client(30) as opened:
+        opened.alter_collection_properties(name, {RECORD_PROPERTY: "{"})
+    made = publish(tmp_path, release_id, milvus)
+    assert made.returncode == 0, made.stderr
+    assert f"it is filled again: {name}: its property winnow.record cannot be read" in made.stdout
+    made = publish(tmp_path, release_id, milvus)
+    assert f"{name} is there already" in made.stdout
 
 
 def test_collections_of_old_releases_are_dropped_and_those_of_others_stay(

@@ -3,12 +3,12 @@
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from winnow.rpc.health import healthy
+from tests.service.process import wait_until_healthy
 from winnow.serving.local_stack import free_port
 
 HOST = "127.0.0.1"
@@ -38,16 +38,15 @@ class Replica:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", self.module, f"--port={self.port}", *self.flags], stderr=self.log, stdout=self.log
+            [sys.executable, "-m", self.module, *self.arguments()], stderr=self.log, stdout=self.log
         )
 
+    def arguments(self) -> list[str]:
+        return [f"--port={self.port}", *self.flags]
+
     def wait_until_healthy(self, timeout_seconds: float = 90) -> None:
-        give_up = time.monotonic() + timeout_seconds
-        while not healthy(self.target):
-            assert self.process is not None
-            assert self.process.poll() is None, f"{self.module} ended: see {self.log.name}"
-            assert time.monotonic() < give_up, f"{self.module} on {self.target} is not healthy"
-            time.sleep(0.05)
+        assert self.process is not None
+        wait_until_healthy(self.process, self.target, timeout_seconds, hint=f"({self.module}: see {self.log.name})")
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
@@ -75,6 +74,13 @@ class Replica:
         raise AssertionError("no VmHWM")
 
 
+class StandIn(Replica):
+    """A server of this suite in place of a service or before one; its port is the first argument."""
+
+    def arguments(self) -> list[str]:
+        return [str(self.port), *self.flags]
+
+
 @dataclass
 class Cluster:
     """The replicas of each module."""
@@ -86,12 +92,21 @@ class Cluster:
     stage_targets: dict[str, list[str]] = field(default_factory=dict)
     """Addresses that the gateway uses instead of the replicas', such as those of proxies."""
     replicas: dict[str, list[Replica]] = field(default_factory=dict)
+    flags: Sequence[str] = FLAGS
+    """Of all services."""
 
     def start(self) -> None:
+        self.add_stages()
+        self.add_gateway()
+        self.start_all()
+
+    def add_stages(self) -> None:
         for stage in STAGES:
             self.replicas[stage] = [self._replica(stage, ["--stuck-seconds=5"]) for _ in range(self.replica_count)]
+
+    def add_gateway(self) -> None:
+        """Add a gateway in front of `stage_targets`, or else of the replicas that there are."""
         self.replicas["gateway"] = [self._replica("gateway", [*self._targets(), *self.gateway_flags])]
-        self.start_all()
 
     def start_all(self) -> None:
         # The gateway last: it then meets all replicas at once, and no answer of the load is degraded for their start.
@@ -115,7 +130,7 @@ class Cluster:
                 replica.kill()
 
     def _replica(self, module: str, flags: list[str]) -> Replica:
-        return Replica(module, free_port(HOST), [f"--releases={self.releases}", *FLAGS, *flags], self.log)
+        return Replica(module, free_port(HOST), [f"--releases={self.releases}", *self.flags, *flags], self.log)
 
     def _targets(self) -> list[str]:
         targets = {

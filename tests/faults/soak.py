@@ -9,7 +9,6 @@ standard error: growth within that is noise. Exits with status 1 if a call broke
 import argparse
 import asyncio
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -24,7 +23,7 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.faults.cluster import HOST, STAGES, Cluster, Replica
+from tests.faults.cluster import HOST, STAGES, Cluster, Replica, StandIn
 from tests.faults.conftest import swapping
 from tests.faults.ledger import Call, Judge, Ledger, Load, degraded
 from tests.releases import ITEM_COUNT, item_id, write_random_release
@@ -114,16 +113,6 @@ def _means(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([part.mean() for part in np.array_split(values, min(PARTS, len(values)))])
 
 
-class SlowReplica(Replica):
-    """Stands before the replica that its `flags` name, and takes 30 seconds for each call while it is bad."""
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.faulty_stage", str(self.port), *self.flags, "slow"],
-            stderr=self.log, stdout=self.log,
-        )  # fmt: skip
-
-
 class Soak:
     """The services, what happens to them, and what they hold."""
 
@@ -132,12 +121,14 @@ class Soak:
         self.cluster = Cluster(releases, log)
         stack.callback(self.cluster.stop)
         replicas = self.cluster.replicas
-        replicas.update({stage: [self.cluster._replica(stage, []) for _ in range(2)] for stage in STAGES})
-        self._slow = SlowReplica("slow ranking service", free_port(HOST), [replicas["ranking_service"][0].target], log)
-        replicas[self._slow.module] = [self._slow]
+        self.cluster.add_stages()
+        # Takes 30 seconds for each call while it is bad.
+        flags = [replicas["ranking_service"][0].target, "slow"]
+        self._slow = StandIn("tests.faults.faulty_stage", free_port(HOST), flags, log)
+        replicas["slow ranking service"] = [self._slow]
         targets = [replica.target for replica in replicas["ranking_service"]]
         self.cluster.stage_targets = {"ranking_service": [*targets, self._slow.target]}
-        replicas["gateway"] = [self.cluster._replica("gateway", self.cluster._targets())]
+        self.cluster.add_gateway()
         self._slow.start()
         self._slow.wait_until_healthy()
         self.cluster.start_all()

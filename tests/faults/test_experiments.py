@@ -1,8 +1,6 @@
 """What happens to an experiment costs the experiment: under load, answers stay full and of one release."""
 
 import itertools
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.faults.cluster import HOST, Cluster, Replica
+from tests.faults.cluster import HOST, Cluster, Replica, StandIn
 from tests.faults.conftest import load_while
 from tests.faults.ledger import Judge, Ledger, Load, Query, Stub, recommendation_of
 from winnow.experiments.figures import read_counts
@@ -150,22 +148,12 @@ def test_a_replica_that_comes_back_without_the_release_of_an_experiment(
         replica.wait_until_healthy()
 
 
-class HangingReplica(Replica):
-    """A ranking replica that hangs for one release; `flags` are the good replica behind it and that release."""
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.hanging_release", str(self.port), *self.flags],
-            stderr=self.log, stdout=self.log,
-        )  # fmt: skip
-
-
 def test_a_shadow_that_hangs(
     users_cluster: Cluster, two_releases: tuple[Path, list[str]], judge: Judge, ledger: Ledger, load_seconds: float
 ) -> None:
     releases, (current, other) = two_releases
     good = users_cluster.replicas["ranking_service"][0]
-    hanging = HangingReplica("ranking_service", free_port(HOST), [good.target, other], good.log)
+    hanging = StandIn("tests.faults.hanging_release", free_port(HOST), [good.target, other], good.log)
     metrics_port = free_port(HOST)
     flags = [flag for flag in users_cluster.gateway.flags if not flag.startswith("--ranking-target")]
     flags += [f"--ranking-target=ipv4:{hanging.target}", f"--metrics-port={metrics_port}"]

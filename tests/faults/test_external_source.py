@@ -3,8 +3,6 @@
 import asyncio
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.cluster import HOST, Cluster, Replica
+from tests.faults.cluster import HOST, Cluster, StandIn
 from tests.faults.faulty_source import MODES, PROPOSED
 from tests.faults.ledger import Call, Judge, Ledger, Load
 from tests.releases import ITEM_COUNT, item_id
@@ -31,14 +29,8 @@ RECOVERY_SECONDS = 20.0
 NAME = "editors"
 
 
-class SourceProcess(Replica):
+class SourceProcess(StandIn):
     """The external source; its flag is the mode."""
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.faulty_source", str(self.port), *self.flags],
-            stderr=self.log, stdout=self.log,
-        )  # fmt: skip
 
     def turn_bad(self, fault: str) -> None:
         if fault == "killed":

@@ -20,12 +20,12 @@ def weathered(two_releases: tuple[Path, list[str]], cluster_log: Path) -> Iterat
         log = stack.enter_context(cluster_log.open("ab"))
         made = Cluster(two_releases[0], log, replica_count=1)
         stack.callback(made.stop)
-        made.replicas = {stage: [made._replica(stage, [])] for stage in STAGES}
+        made.add_stages()
         proxies = {stage: Proxy(HOST, made.replicas[stage][0].port) for stage in STAGES}
         for proxy in proxies.values():
             stack.enter_context(proxy.running())
         made.stage_targets = {stage: [proxy.target] for stage, proxy in proxies.items()}
-        made.replicas["gateway"] = [made._replica("gateway", made._targets())]
+        made.add_gateway()
         made.start_all()
         yield made, list(proxies.values())
 

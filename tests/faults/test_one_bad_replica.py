@@ -7,8 +7,6 @@ moment may spoil a measurement, so it is repeated if need be; a defect spoils al
 
 import asyncio
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.cluster import HOST, STAGES, Cluster, Replica
+from tests.faults.cluster import HOST, STAGES, Cluster, StandIn
 from tests.faults.faulty_stage import MODES
 from tests.faults.ledger import Judge, Ledger, Load
 from tests.faults.proxy import Proxy, Weather
@@ -33,21 +31,11 @@ SMALLEST_RATE_SHARE = 0.6
 FAULTS = (*MODES, "stopped", "black_hole")
 
 
-class FaultyReplica(Replica):
-    """The replica that turns bad; `flags` are the good replica behind it and the mode."""
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.faulty_stage", str(self.port), *self.flags],
-            stderr=self.log, stdout=self.log,
-        )  # fmt: skip
-
-
 @dataclass
 class Faulty:
     """The third replica of a stage, and the network before it."""
 
-    replica: FaultyReplica
+    replica: StandIn
     proxy: Proxy
 
     @contextmanager
@@ -74,10 +62,10 @@ def whole(two_releases: tuple[Path, list[str]], cluster_log: Path) -> Iterator[W
         log = stack.enter_context(cluster_log.open("ab"))
         made = Cluster(two_releases[0], log)
         stack.callback(made.stop)
-        made.replicas = {stage: [made._replica(stage, []) for _ in range(2)] for stage in STAGES}
+        made.add_stages()
         faulty = {}
         for stage in STAGES:
-            replica = FaultyReplica(stage, free_port(HOST), [made.replicas[stage][0].target, ""], log)
+            replica = StandIn("tests.faults.faulty_stage", free_port(HOST), [made.replicas[stage][0].target, ""], log)
             proxy = Proxy(HOST, replica.port)
             stack.enter_context(proxy.running())
             faulty[stage] = Faulty(replica, proxy)
@@ -85,7 +73,7 @@ def whole(two_releases: tuple[Path, list[str]], cluster_log: Path) -> Iterator[W
             stage: [*(replica.target for replica in made.replicas[stage]), faulty[stage].proxy.target]
             for stage in STAGES
         }
-        made.replicas["gateway"] = [made._replica("gateway", made._targets())]
+        made.add_gateway()
         for stage in STAGES:
             made.replicas[f"faulty {stage}"] = [faulty[stage].replica]
             faulty[stage].replica.start()

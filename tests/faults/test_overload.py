@@ -4,8 +4,6 @@ The stages have a known capacity. So the load is too much for them on every mach
 """
 
 import asyncio
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.faults.cluster import HOST, STAGES, Cluster, Replica
+from tests.faults.cluster import HOST, STAGES, Cluster, Replica, StandIn
 from tests.faults.conftest import load_while
 from tests.faults.ledger import Judge, Ledger, Load
 from winnow.serving.local_stack import free_port
@@ -32,30 +30,21 @@ LARGEST_REFUSED_SHARE = 0.01
 LEAKED_BYTES_PER_CALL = 5_000
 
 
-class PacedReplica(Replica):
-    """Stands before a replica; `flags` are its target."""
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.paced_stage", str(self.port), *self.flags],
-            stderr=self.log, stdout=self.log,
-        )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def paced_cluster(two_releases: tuple[Path, list[str]], cluster_log: Path) -> Iterator[Cluster]:
     """A gateway with one replica of each stage, which does no more than it is made to."""
     with cluster_log.open("ab") as log:
         made = Cluster(two_releases[0], log, replica_count=1)
         try:
-            made.replicas = {stage: [made._replica(stage, [])] for stage in STAGES}
+            made.add_stages()
             for stage in STAGES:
-                paced = PacedReplica(f"paced {stage}", free_port(HOST), [made.replicas[stage][0].target], log)
-                made.replicas[paced.module] = [paced]
+                target = made.replicas[stage][0].target
+                paced = StandIn("tests.faults.paced_stage", free_port(HOST), [target], log)
+                made.replicas[f"paced {stage}"] = [paced]
                 made.stage_targets[stage] = [paced.target]
                 paced.start()
                 paced.wait_until_healthy()
-            made.replicas["gateway"] = [made._replica("gateway", made._targets())]
+            made.add_gateway()
             made.start_all()
             yield made
         finally:

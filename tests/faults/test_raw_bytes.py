@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from benchmarks.fuzz_edge.payloads import varint
 from tests.faults.cluster import Cluster
 from tests.faults.ledger import Judge
 from tests.faults.rapid_reset import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame, headers
@@ -96,7 +97,7 @@ def test_malformed_nested_and_oversized_messages(cluster: Cluster, module: str) 
     good = recommendation_pb2.RecommendItemsRequest(history=[watch] * 30, item_count=5).SerializeToString()
     nested = b"\x0a\x00"
     for _ in range(200):  # messages nested far beyond any parser's limit
-        nested = b"\x12" + _varint(len(nested)) + nested
+        nested = b"\x12" + varint(len(nested)) + nested
     huge = candidate_pb2.RetrieveCandidatesRequest(
         histories=packed_pb2.PackedRows(rows=b"\0" * (17 * 1024 * 1024))
     ).SerializeToString()
@@ -155,11 +156,3 @@ def test_oversized_metadata(cluster: Cluster, module: str) -> None:
 def test_no_text_of_an_exception_was_logged_as_a_crash(cluster: Cluster, cluster_log: Path) -> None:
     """An INTERNAL error would have left an `internal error` line."""
     assert "internal error" not in cluster_log.read_text()
-
-
-def _varint(value: int) -> bytes:
-    made = b""
-    while value > 0x7F:
-        made += bytes([value & 0x7F | 0x80])
-        value >>= 7
-    return made + bytes([value])

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.faults.cluster import STAGES, Cluster
+from tests.faults.cluster import Cluster
 from tests.faults.conftest import load_while
 from tests.faults.ledger import Judge, Ledger, Load
 from winnow.release.publication import point_current_at
@@ -47,11 +47,11 @@ def apart(two_releases: tuple[Path, list[str]], cluster_log: Path, tmp_path: Pat
         shutil.copytree(releases / first, tmp_path / name / first)
         point_current_at(tmp_path / name, first)
     with cluster_log.open("ab") as log:
-        cluster = Cluster(tmp_path / "shared", log)
+        cluster = Cluster(tmp_path / "shared", log, replica_count=3)
         try:
-            cluster.replicas = {stage: [cluster._replica(stage, []) for _ in range(3)] for stage in STAGES}
+            cluster.add_stages()
             cluster.replicas["ranking_service"][2].flags[0] = f"--releases={tmp_path / 'apart'}"
-            cluster.replicas["gateway"] = [cluster._replica("gateway", cluster._targets())]
+            cluster.add_gateway()
             cluster.start_all()
             yield OwnDirectories(cluster, tmp_path / "shared", tmp_path / "apart")
         finally:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import grpc
+
 from winnow.client import Event, WinnowClient, WinnowError
 
 USERS = [f"secret-user-{number}" for number in range(6)]
@@ -76,6 +78,18 @@ def wait_for(ledger: Ledger, count: int) -> None:
     while len(ledger.acknowledged) < wanted:
         assert time.monotonic() < give_up, f"hardly any event is acknowledged: {ledger.errors[-1:]}"
         time.sleep(0.01)
+
+
+def fill(client: WinnowClient, user_id: str) -> None:
+    """Write events of a user until there is no room for them."""
+    give_up = time.monotonic() + 60
+    while True:
+        assert time.monotonic() < give_up, "there is always room"
+        try:
+            client.write_events([Event(user_id=user_id, item_id="x" * 500) for _ in range(200)])
+        except WinnowError as error:
+            assert error.code is grpc.StatusCode.UNAVAILABLE
+            return
 
 
 def stored_events(target: str) -> set[Event]:

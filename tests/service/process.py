@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -34,14 +35,21 @@ def running(module: str, releases: Path, *flags: str) -> Iterator[RunningService
     process = start(module, f"--releases={releases}", f"--port={port}", "--drain-seconds=0", *flags)
     target = f"127.0.0.1:{port}"
     try:
-        give_up = time.monotonic() + 60
-        while not healthy(target):
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < give_up, "not healthy after 60 seconds"
-            time.sleep(0.05)
+        wait_until_healthy(process, target)
         with grpc.insecure_channel(target) as channel:
             yield RunningService(process, target, channel)
     finally:
         if process.poll() is None:
             process.kill()
             process.communicate()
+
+
+def wait_until_healthy(
+    process: "subprocess.Popen[Any]", target: str, timeout_seconds: float = 60, *, hint: str = ""
+) -> None:
+    """Return when the process serves at the target. Fails with what it has written to a pipe, or else the hint."""
+    give_up = time.monotonic() + timeout_seconds
+    while not healthy(target):
+        assert process.poll() is None, process.communicate()[1] or f"the server at {target} has ended {hint}"
+        assert time.monotonic() < give_up, f"{target} is not healthy after {timeout_seconds:g} seconds {hint}"
+        time.sleep(0.05)

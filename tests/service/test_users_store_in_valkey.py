@@ -2,7 +2,6 @@
 
 import re
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import grpc
 import pytest
 
 from tests.redis_server import RedisServer, redis_server
-from tests.service.event_ledger import USERS, Ledger, stored_events, wait_for, writers
+from tests.service.event_ledger import USERS, Ledger, fill, stored_events, wait_for, writers
 from tests.service.process import RunningService, running
 from winnow.client import Event, WinnowClient, WinnowError
 
@@ -75,14 +74,7 @@ def test_a_full_memory_costs_writes_only_and_none_by_half(gateway: RunningServic
     with WinnowClient(gateway.target, timeout_seconds=10) as client, writers(gateway.target, ledger, "load"):
         wait_for(ledger, 20)
         server.command("CONFIG", "SET", "maxmemory", str(used_bytes(server) + MARGIN_BYTES))
-        give_up = time.monotonic() + 60
-        while True:
-            assert time.monotonic() < give_up, "the memory never fills"
-            try:
-                client.write_events([Event(user_id="filler", item_id="x" * 500) for _ in range(200)])
-            except WinnowError as error:
-                assert error.code is grpc.StatusCode.UNAVAILABLE
-                break
+        fill(client, "filler")
         # Reading and deleting go on, and deleting makes room.
         assert client.history(USERS[0])
         assert client.delete_user("filler") > 0

@@ -18,7 +18,7 @@ from tests.unit.training.trainees import SPLIT, context_in
 from winnow.history import RaggedRows, WatchHistories
 from winnow.queries import RankingQuery, Restriction, RetrievalQuery
 from winnow.release.golden import TOLERANCE
-from winnow.release.reader import Release, current_release_id, open_release
+from winnow.release.reader import Release, open_current_release
 from winnow.training.candidate_trainee import CandidateTrainee
 from winnow.training.loop import train
 from winnow.training.watch_ranking_trainee import WatchRankingTrainee
@@ -39,7 +39,7 @@ on_each_device = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def release(releases: Path) -> Release:
-    return open_release(releases / current_release_id(releases))
+    return open_current_release(releases)
 
 
 @on_each_device

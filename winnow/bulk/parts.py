@@ -54,12 +54,13 @@ class PartedFile:
 
     def read(self, part: int, columns: Sequence[str]) -> pl.DataFrame:
         """Return columns of a part that is there."""
-        return pl.read_parquet(self._part(part), columns=list(columns))
+        return pl.read_parquet(self._part(part), columns=list(columns), glob=False)
 
     def join(self) -> None:
         """Make the output of the parts, in bounded memory, and remove them."""
         unfinished = _unfinished(self._output)
-        pl.scan_parquet([self._part(part) for part in range(self._part_count)]).sink_parquet(unfinished)
+        parts = [self._part(part) for part in range(self._part_count)]
+        pl.scan_parquet(parts, glob=False).sink_parquet(unfinished)
         flush_to_disk(unfinished)
         # First, so that parts which are left over are never taken for those of a later run of the same job.
         self._job_file.unlink()

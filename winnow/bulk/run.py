@@ -2,14 +2,15 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from winnow.bulk.parts import OutputError, PartedFile
-from winnow.bulk.users import Asked, Pace, UserRecommendations
-from winnow.client import AsyncWinnowClient
+from winnow.bulk.users import Pace, UserRecommendations
+from winnow.client import AsyncWinnowClient, RecommendationRequest
 from winnow.logs.interactions import read_interactions
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
 
@@ -20,7 +21,7 @@ DEFAULT_PACE = Pace()
 def recommend_users(
     log_path: Path,
     output: Path,
-    asked: Asked,
+    asked: RecommendationRequest,
     *,
     target: str,
     timeout_seconds: float,
@@ -29,6 +30,8 @@ def recommend_users(
     log_format: LogFormat = PLAIN_LOG,
 ) -> Counter[str]:
     """Write recommendations for every user of a log and return how many users have which status.
+
+    `asked` is the request of every user, but for the history and what follows from it.
 
     Continues a run that was stopped. Raises InputFileError where the log cannot be read, OutputError where the output
     cannot be written, WinnowError where the gateway does not answer: what is answered by then is kept.
@@ -39,7 +42,7 @@ def recommend_users(
     for remark in log.rows.remarks():
         console.print(remark, markup=False, highlight=False, soft_wrap=True)
     part_count = -(-len(log.user_ids) // pace.users_per_part)
-    job = {"log": log.fingerprint, "users_per_part": pace.users_per_part, **vars(asked)}
+    job = {"log": log.fingerprint, "users_per_part": pace.users_per_part, **asdict(asked)}
     file = PartedFile(output, part_count, job)
     missing = file.open()
     statuses = Counter[str]()

@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -46,20 +46,6 @@ Outcome = Recommendations | WinnowError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What is asked for every user."""
-
-    count: int
-    include_watched: bool
-    require_ranked: bool
-    filter: str = ""
-    allowed_item_ids: tuple[str, ...] | None = None
-    caps: Mapping[str, int] | None = None
-    pinned_items: Mapping[str, int] | None = None
-    diversity: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Pace:
     """How a run goes about it."""
 
@@ -75,11 +61,12 @@ class UserRecommendations:
     def __init__(
         self,
         log: Interactions,
-        asked: Asked,
+        asked: RecommendationRequest,
         file: PartedFile,
         client: AsyncWinnowClient,
         pace: Pace,
     ) -> None:
+        """`asked` is the request of every user, but for the history and what follows from it."""
         self._log = log
         self._asked = asked
         self._file = file
@@ -133,17 +120,10 @@ class UserRecommendations:
         watches = self._log.histories.slice(user, user + 1).last(MAX_HISTORY_ITEMS + MAX_EXCLUDED_ITEMS)
         item_ids = self._log.vocabulary.item_ids(watches.rows.tolist())
         history = map(Watch, item_ids, watches.weights.tolist(), watches.timestamps.tolist())
-        return RecommendationRequest(
-            list(history)[-MAX_HISTORY_ITEMS:],
-            count=self._asked.count,
+        return replace(
+            self._asked,
+            history=list(history)[-MAX_HISTORY_ITEMS:],
             excluded_item_ids=() if self._asked.include_watched else item_ids[:-MAX_HISTORY_ITEMS],
-            include_watched=self._asked.include_watched,
-            require_ranked=self._asked.require_ranked,
-            filter=self._asked.filter,
-            allowed_item_ids=self._asked.allowed_item_ids,
-            caps=self._asked.caps,
-            pinned_items=self._asked.pinned_items,
-            diversity=self._asked.diversity,
         )
 
 

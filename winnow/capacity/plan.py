@@ -41,8 +41,8 @@ class Wanted:
             raise ValueError("more than 1e12 items or 1e9 requests a second are not planned")
         if not 1 <= self.zones <= 100:
             raise ValueError(f"zones is {self.zones}: 1 to 100 are planned")
-        if not (math.isfinite(self.hop_seconds) and self.hop_seconds >= 0):
-            raise ValueError(f"hop_seconds is {self.hop_seconds}: it has to be 0 or more")
+        if not 0 <= self.hop_seconds <= 1:
+            raise ValueError(f"hop_seconds is {self.hop_seconds}: it has to be from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,8 @@ class Service:
     utilisation_without_zone: float
     memory_gibibytes: float
     """Of a replica, two releases included."""
+    most_items: float
+    """How large a catalogue a replica within the limit can have."""
     fits: bool
     """Whether that is within the limit."""
     received_mebibytes_per_second: float
@@ -100,8 +102,8 @@ class Plan:
             if not service.fits:
                 most = self.wanted.replica_gibibytes
                 yield (
-                    f"{service.name} does not fit: each replica needs {service.memory_gibibytes:,.0f} GiB, "
-                    f"of {most:,.0f}: at most {self.wanted.item_count * most / service.memory_gibibytes:.2g} items do"
+                    f"{service.name} does not fit: each replica needs {service.memory_gibibytes:,.1f} GiB, "
+                    f"of {most:,.1f}: at most {service.most_items:.2g} items do"
                 )
         if not self.keeps_latency:
             yield f"no number of replicas keeps the 99th percentile: {1000 * self.p99_seconds:,.0f} ms at best"
@@ -203,6 +205,7 @@ def _cell(
         ranking_replicas=replicas["ranking"],
         rate_per_second=rate,
         hop_seconds=model.hop_seconds + wanted.hop_seconds,
+        wake_seconds=model.wake_seconds / model.busy_speed,
         timeout_seconds=10.0,
     )
 
@@ -242,6 +245,7 @@ def _plan(
                 utilisation_without_zone=busy / needed,
                 memory_gibibytes=memory,
                 fits=memory <= wanted.replica_gibibytes,
+                most_items=cost.most_items(wanted.replica_gibibytes * GIBIBYTE),
                 received_mebibytes_per_second=wanted.requests_per_second * received / 2**20,
                 sent_mebibytes_per_second=wanted.requests_per_second * sent / 2**20,
             )

@@ -1,6 +1,7 @@
 """An event loop whose time jumps: what would take minutes is computed as fast as it can be."""
 
 import asyncio
+import heapq
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):
@@ -15,7 +16,10 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         return self.now
 
     def _run_once(self) -> None:
-        timers = [timer.when() for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
+        timers = self._scheduled  # type: ignore[attr-defined]
+        while timers and timers[0].cancelled():
+            heapq.heappop(timers)._scheduled = False
+            self._timer_cancelled_count -= 1  # type: ignore[attr-defined]
         if not self._ready and timers:  # type: ignore[attr-defined]
-            self.now = max(self.now, min(timers))
+            self.now = max(self.now, timers[0].when())
         super()._run_once()  # type: ignore[misc]

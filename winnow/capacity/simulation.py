@@ -36,6 +36,8 @@ class Scenario:
     path_share: float
     hop_seconds: float
     jitter: float
+    jitter_seconds: float
+    wake_seconds: float
     rate_per_second: float = 0.0
     """Poisson arrivals; 0 for a closed loop."""
     callers: int = 0
@@ -52,7 +54,16 @@ class Scenario:
     @classmethod
     def of(cls, model: CostModel, **fields: object) -> "Scenario":
         """Return a scenario with a model's costs."""
-        shared = ("gateway", "candidate", "ranking", "path_share", "hop_seconds", "jitter")
+        shared = (
+            "gateway",
+            "candidate",
+            "ranking",
+            "path_share",
+            "hop_seconds",
+            "jitter",
+            "jitter_seconds",
+            "wake_seconds",
+        )
         return cls(**{name: getattr(model, name) for name in shared} | fields)
 
 
@@ -81,22 +92,31 @@ class _Process:
     """Does one piece of work at a time."""
 
     def __init__(self, scenario: Scenario, cores: asyncio.Semaphore | None, random_numbers: random.Random) -> None:
-        self._path_share = scenario.path_share
-        self._jitter = scenario.jitter
-        self._busy_speed = scenario.busy_speed
+        self._scenario = scenario
         self._cores = cores
         self._random = random_numbers
         self._turn = asyncio.Lock()
         self._rest: set[asyncio.Task[None]] = set()
+        self._idle_since = -math.inf
+        self._slowness = 1.0
+        self._slow_until = -math.inf
         self.busy_seconds = 0.0
 
     async def work(self, seconds: float) -> None:
         """Return when the caller's part is done; the process does the rest in its own time."""
-        if self._jitter:
-            seconds *= self._random.lognormvariate(-(self._jitter**2) / 2, self._jitter)
-        await self._occupy(seconds * self._path_share)
-        if self._path_share < 1:
-            task = asyncio.create_task(self._occupy(seconds * (1 - self._path_share)))
+        if not seconds:
+            return
+        now, scenario = asyncio.get_running_loop().time(), self._scenario
+        # What arrives while the process works, or just when it has ended, is found without waking it again.
+        if not self._turn.locked() and now > self._idle_since:
+            seconds += scenario.wake_seconds
+        if scenario.jitter and now >= self._slow_until:
+            self._slowness = self._random.lognormvariate(0.0, scenario.jitter)
+            self._slow_until = now + scenario.jitter_seconds
+        seconds *= self._slowness
+        await self._occupy(seconds * scenario.path_share)
+        if scenario.path_share < 1:
+            task = asyncio.create_task(self._occupy(seconds * (1 - scenario.path_share)))
             self._rest.add(task)
             task.add_done_callback(self._rest.discard)
 
@@ -108,8 +128,9 @@ class _Process:
                 core: AbstractAsyncContextManager[None] = nullcontext() if self._cores is None else self._cores
                 async with core:
                     crowded = self._cores is not None and self._cores.locked()
-                    await asyncio.sleep(step / self._busy_speed if crowded else step)
+                    await asyncio.sleep(step / self._scenario.busy_speed if crowded else step)
                 seconds -= step
+        self._idle_since = asyncio.get_running_loop().time()
 
 
 class _Replica:

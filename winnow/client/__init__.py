@@ -29,7 +29,6 @@ from winnow.client.answers import (
     Timing,
 )
 from winnow.client.asynchronous import AsyncWinnowClient
-from winnow.client.batches import RecommendationRequest
 from winnow.client.blocking import WinnowClient
 from winnow.client.errors import WinnowError
 from winnow.client.events import Event, EventKind
@@ -50,6 +49,7 @@ from winnow.client.releases import (
     ReleaseStatus,
     ServiceStatus,
 )
+from winnow.client.request_messages import RecommendationRequest
 from winnow.client.watches import Watch
 from winnow.rpc.violations import Violation
 

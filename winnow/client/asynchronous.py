@@ -10,7 +10,7 @@ import grpc
 
 from winnow.batching import BatchingLimits, MicroBatcher, NoMetrics
 from winnow.client.answers import Items, RankedItems, Recommendations, ReleaseSchema, RetrievedItems, SearchPage
-from winnow.client.batches import RecommendationRequest, batch_requests, explain_request, outcomes, packed
+from winnow.client.batches import batch_requests, explain_request, outcomes, packed
 from winnow.client.connection import call_metadata, channel_options
 from winnow.client.errors import WinnowError, error_of
 from winnow.client.events import Event, events_of, history_request, write_requests
@@ -18,6 +18,7 @@ from winnow.client.explanations import Explanation, SimilarItems
 from winnow.client.releases import ReleaseFacts, ServiceStatus, release_facts, service_status
 from winnow.client.request_messages import (
     MAX_PAGE_SIZE,
+    RecommendationRequest,
     items_requests,
     rank_request,
     recommend_request,
@@ -119,13 +120,13 @@ class AsyncWinnowClient:
         history: History = (),
         *,
         count: int = 20,
+        filter: str = "",  # noqa: A002 - as in the contract
+        allowed_item_ids: Iterable[str] | None = None,
         excluded_item_ids: Iterable[str] = (),
         include_watched: bool = False,
         require_ranked: bool = False,
         request_time: Time | None = None,
         unclicked_item_ids: Iterable[str] = (),
-        filter: str = "",  # noqa: A002 - as in the contract
-        allowed_item_ids: Iterable[str] | None = None,
         candidate_item_ids: Iterable[str] = (),
         caps: Mapping[str, int] | None = None,
         pinned_items: Mapping[str, int] | None = None,
@@ -133,16 +134,16 @@ class AsyncWinnowClient:
         user_id: str | None = None,
     ) -> Recommendations:
         """See WinnowClient.recommend."""
-        request = recommend_request(
+        request = RecommendationRequest(
             history,
             count=count,
+            filter=filter,
+            allowed_item_ids=allowed_item_ids,
             excluded_item_ids=excluded_item_ids,
             include_watched=include_watched,
             require_ranked=require_ranked,
             request_time=request_time,
             unclicked_item_ids=unclicked_item_ids,
-            filter=filter,
-            allowed_item_ids=allowed_item_ids,
             candidate_item_ids=candidate_item_ids,
             caps=caps,
             pinned_items=pinned_items,
@@ -150,10 +151,10 @@ class AsyncWinnowClient:
             user_id=user_id,
         )
         if self._coalesced is None:
-            return recommendations(await self._call(self._recommendation.RecommendItems, request))
+            return recommendations(await self._call(self._recommendation.RecommendItems, recommend_request(request)))
         deadline = asyncio.get_running_loop().time() + self._timeout_seconds
         try:
-            outcome = await self._coalesced.submit(request, deadline=deadline)
+            outcome = await self._coalesced.submit(recommend_request(request), deadline=deadline)
         except ServiceError as error:
             raise WinnowError(error.code, str(error), ()) from None
         if isinstance(outcome, WinnowError):
@@ -169,20 +170,20 @@ class AsyncWinnowClient:
         history: History = (),
         *,
         count: int = 200,
-        excluded_item_ids: Iterable[str] = (),
-        include_watched: bool = False,
         filter: str = "",  # noqa: A002 - as in the contract
         allowed_item_ids: Iterable[str] | None = None,
+        excluded_item_ids: Iterable[str] = (),
+        include_watched: bool = False,
         user_id: str | None = None,
     ) -> RetrievedItems:
         """See WinnowClient.retrieve."""
         request = retrieve_request(
             history,
             count=count,
-            excluded_item_ids=excluded_item_ids,
-            include_watched=include_watched,
             filter=filter,
             allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
+            include_watched=include_watched,
             user_id=user_id,
         )
         return retrieved_items(await self._call(self._recommendation.RetrieveItems, request))

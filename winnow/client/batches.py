@@ -1,15 +1,13 @@
 """Many requests in few calls."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 import grpc
 
 from winnow.client.answers import Recommendations
 from winnow.client.errors import WinnowError
-from winnow.client.request_messages import recommend_request
+from winnow.client.request_messages import RecommendationRequest, recommend_request
 from winnow.client.response_messages import recommendations
-from winnow.client.watches import History, Time
 from winnow.rpc.violations import Violation
 from winnow.v1 import recommendation_pb2
 
@@ -22,31 +20,11 @@ MAX_BYTES = 2 * 1024 * 1024
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
-@dataclass(frozen=True, slots=True)
-class RecommendationRequest:
-    """One request of several, or one to explain: the arguments of `recommend`."""
-
-    history: History = ()
-    count: int = 20
-    excluded_item_ids: Iterable[str] = ()
-    include_watched: bool = False
-    require_ranked: bool = False
-    request_time: Time | None = None
-    unclicked_item_ids: Iterable[str] = ()
-    filter: str = ""
-    allowed_item_ids: Iterable[str] | None = None
-    candidate_item_ids: Iterable[str] = ()
-    caps: Mapping[str, int] | None = None
-    pinned_items: Mapping[str, int] | None = None
-    diversity: float | None = None
-    user_id: str | None = None
-
-
 def batch_requests(
     requests: Iterable[RecommendationRequest],
 ) -> list[recommendation_pb2.BatchRecommendItemsRequest]:
     """Return as few calls as possible, in order. Raise TypeError or ValueError that names request and argument."""
-    return packed([_message(f"requests[{position}].", request) for position, request in enumerate(requests)])
+    return packed([_message(position, request) for position, request in enumerate(requests)])
 
 
 def packed(
@@ -85,30 +63,15 @@ def explain_request(
     if not 1 <= watch_count <= MAX_EXPLAINED_WATCHES:
         raise ValueError(f"watch_count is {watch_count}: it has to be from 1 to {MAX_EXPLAINED_WATCHES}")
     return recommendation_pb2.ExplainItemRequest(
-        item_id=item_id, request=_message("", request), watch_count=watch_count
+        item_id=item_id, request=recommend_request(request), watch_count=watch_count
     )
 
 
-def _message(prefix: str, request: RecommendationRequest) -> recommendation_pb2.RecommendItemsRequest:
+def _message(position: int, request: RecommendationRequest) -> recommendation_pb2.RecommendItemsRequest:
     try:
-        return recommend_request(
-            request.history,
-            count=request.count,
-            excluded_item_ids=request.excluded_item_ids,
-            include_watched=request.include_watched,
-            require_ranked=request.require_ranked,
-            request_time=request.request_time,
-            unclicked_item_ids=request.unclicked_item_ids,
-            filter=request.filter,
-            allowed_item_ids=request.allowed_item_ids,
-            candidate_item_ids=request.candidate_item_ids,
-            caps=request.caps,
-            pinned_items=request.pinned_items,
-            diversity=request.diversity,
-            user_id=request.user_id,
-        )
+        return recommend_request(request)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{prefix}{error}") from None
+        raise type(error)(f"requests[{position}].{error}") from None
 
 
 def _error(status: recommendation_pb2.RequestStatus, prefix: str) -> WinnowError:

@@ -8,7 +8,7 @@ from typing import Self, TypeVar
 import grpc
 
 from winnow.client.answers import Items, RankedItems, Recommendations, ReleaseSchema, RetrievedItems, SearchPage
-from winnow.client.batches import RecommendationRequest, batch_requests, explain_request, outcomes
+from winnow.client.batches import batch_requests, explain_request, outcomes
 from winnow.client.connection import call_metadata, channel_options
 from winnow.client.errors import WinnowError, error_of
 from winnow.client.events import Event, events_of, history_request, write_requests
@@ -16,6 +16,7 @@ from winnow.client.explanations import Explanation, SimilarItems
 from winnow.client.releases import ReleaseFacts, ServiceStatus, release_facts, service_status
 from winnow.client.request_messages import (
     MAX_PAGE_SIZE,
+    RecommendationRequest,
     items_requests,
     rank_request,
     recommend_request,
@@ -125,7 +126,7 @@ class WinnowClient:
         default caps and diversity. An item that these move says why.
         `user_id` names a user whose events are stored: `history` is then what the store does not have yet, if anything.
         """
-        request = recommend_request(
+        request = RecommendationRequest(
             history,
             count=count,
             filter=filter,
@@ -141,7 +142,7 @@ class WinnowClient:
             diversity=diversity,
             user_id=user_id,
         )
-        return recommendations(self._call(self._recommendation.RecommendItems, request))
+        return recommendations(self._call(self._recommendation.RecommendItems, recommend_request(request)))
 
     def recommend_many(self, requests: Iterable[RecommendationRequest]) -> list[Recommendations | WinnowError]:
         """Answer many requests: for each, in order, what `recommend` would return, or the WinnowError it would raise.

@@ -6,6 +6,7 @@ default. Everything else it checks itself.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
@@ -21,45 +22,49 @@ MAX_PAGE_SIZE = 100
 Element = TypeVar("Element")
 
 
-def recommend_request(
-    history: History,
-    *,
-    count: int,
-    filter: str,  # noqa: A002 - as in the contract
-    allowed_item_ids: Iterable[str] | None,
-    excluded_item_ids: Iterable[str],
-    include_watched: bool,
-    require_ranked: bool,
-    request_time: Time | None,
-    unclicked_item_ids: Iterable[str],
-    candidate_item_ids: Iterable[str],
-    caps: Mapping[str, int] | None,
-    pinned_items: Mapping[str, int] | None,
-    diversity: float | None,
-    user_id: str | None,
-) -> recommendation_pb2.RecommendItemsRequest:
+@dataclass(frozen=True, slots=True)
+class RecommendationRequest:
+    """The arguments of `recommend`: one request of several, or one to explain."""
+
+    history: History = ()
+    count: int = 20
+    filter: str = ""
+    allowed_item_ids: Iterable[str] | None = None
+    excluded_item_ids: Iterable[str] = ()
+    include_watched: bool = False
+    require_ranked: bool = False
+    request_time: Time | None = None
+    unclicked_item_ids: Iterable[str] = ()
+    candidate_item_ids: Iterable[str] = ()
+    caps: Mapping[str, int] | None = None
+    pinned_items: Mapping[str, int] | None = None
+    diversity: float | None = None
+    user_id: str | None = None
+
+
+def recommend_request(request: RecommendationRequest) -> recommendation_pb2.RecommendItemsRequest:
     """Raise TypeError or ValueError that names the argument."""
     return recommendation_pb2.RecommendItemsRequest(
-        history=_watches(history),
-        item_count=_count(count, MAX_ITEMS),
-        filter=_filter(filter),
-        allowed_item_ids=_allowed(allowed_item_ids),
-        excluded_item_ids=_ids("excluded_item_ids", excluded_item_ids),
-        include_watched=include_watched,
-        require_ranked=require_ranked,
-        request_timestamp_seconds=seconds_of("request_time", request_time),
-        unclicked_item_ids=_ids("unclicked_item_ids", unclicked_item_ids),
-        candidate_item_ids=_ids("candidate_item_ids", candidate_item_ids),
+        history=_watches(request.history),
+        item_count=_count(request.count, MAX_ITEMS),
+        filter=_filter(request.filter),
+        allowed_item_ids=_allowed(request.allowed_item_ids),
+        excluded_item_ids=_ids("excluded_item_ids", request.excluded_item_ids),
+        include_watched=request.include_watched,
+        require_ranked=request.require_ranked,
+        request_timestamp_seconds=seconds_of("request_time", request.request_time),
+        unclicked_item_ids=_ids("unclicked_item_ids", request.unclicked_item_ids),
+        candidate_item_ids=_ids("candidate_item_ids", request.candidate_item_ids),
         caps=[
             recommendation_pb2.AttributeCap(attribute=attribute, max_count=max_count)
-            for attribute, max_count in _numbers("caps", "attributes", caps)
+            for attribute, max_count in _numbers("caps", "attributes", request.caps)
         ],
         pinned_items=[
             recommendation_pb2.PinnedItem(item_id=item_id, position=position)
-            for item_id, position in _numbers("pinned_items", "item ids", pinned_items)
+            for item_id, position in _numbers("pinned_items", "item ids", request.pinned_items)
         ],
-        diversity=diversity,
-        user_id=_user_id(user_id),
+        diversity=request.diversity,
+        user_id=_user_id(request.user_id),
     )
 
 

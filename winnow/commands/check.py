@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from winnow.commands.failures import checked_device, one_line_errors
+from winnow.commands.computing import Device, Threads, set_up_torch
+from winnow.commands.failures import one_line_errors
 from winnow.commands.log_options import reads_a_log
 from winnow.logs.log_format import LogFormat
 
@@ -33,15 +34,13 @@ def check(
     settings_file: Annotated[
         Path | None, typer.Option("--settings", help="TOML file of settings that differ from the preset.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; torch decides by default.")] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
 ) -> None:
     """Say what is in a log and what is wrong with it, and measure what training on it takes.
 
     The exit status is 1 where winnow train would refuse the files.
     """
-    import torch
-
     from winnow.catalogue.inference import parse_types
     from winnow.logs.file_formats import InputFileError
     from winnow.logs.inspection import inspect_items, inspect_log
@@ -62,9 +61,7 @@ def check(
     def with_given(chosen: TrainingSettings) -> TrainingSettings:
         return chosen if settings_file is None else read_settings(settings_file, chosen)
 
-    chosen_device = checked_device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    chosen_device = set_up_torch(device, threads)
     console = Console(emoji=False, highlight=False, soft_wrap=True)
     with one_line_errors(ValueError):
         log = inspect_log(interactions, log_format)

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from winnow.commands.failures import checked_device, one_line_errors
+from winnow.commands.computing import Device, Threads, set_up_torch
+from winnow.commands.failures import one_line_errors
 from winnow.commands.log_options import reads_a_log
 from winnow.logs.log_format import LogFormat
 
@@ -39,16 +40,14 @@ def evaluate(
     section: Annotated[
         str | None, typer.Option(help="Write them under this key of the JSON file, and keep its other keys.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; torch decides by default.")] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
 ) -> None:
     """Measure both stages of a release on held-out watches, beside baselines that learn from the same log.
 
     Where ranking was trained on impressions, it is measured on later impressions, and only the candidate stage on
     watches.
     """
-    import torch
-
     from winnow.evaluation.baselines import BASELINES
     from winnow.evaluation.compare import (
         PARTS,
@@ -70,8 +69,7 @@ def evaluate(
     from winnow.evaluation.figures_file import FiguresFile
     from winnow.evaluation.figures_table import impressions_table
     from winnow.evaluation.progress import comparison_progress
-    from winnow.release.manifest import CURRENT_FILE
-    from winnow.release.reader import current_release_id, open_release
+    from winnow.release.reader import open_release_or_current
 
     parts = part or list(PARTS)
     baselines = [name for name in (baseline or BASELINES) if name != "none"]
@@ -80,13 +78,10 @@ def evaluate(
             raise typer.BadParameter(f"there is no {name!r}, only {', '.join(known)}")
     if report is not None and "test" not in parts:
         raise typer.BadParameter("--report is about the test, which --part leaves out")
-    chosen_device = checked_device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    chosen_device = set_up_torch(device, threads)
     console = Console(emoji=False, highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
-    with one_line_errors(ValueError, ImportError):
-        path = release / current_release_id(release) if (release / CURRENT_FILE).is_file() else release
-        opened = open_release(path)
+    with one_line_errors(ValueError):
+        opened = open_release_or_current(release)
         log = EvaluationLog.read(opened, interactions, impressions, log_format)
         for remark in log.remarks():
             console.print(remark, markup=False, soft_wrap=True)

@@ -14,9 +14,9 @@ from rich.text import Text
 
 from winnow.client import Event, WinnowClient, WinnowError
 from winnow.commands.failures import one_line_errors
+from winnow.commands.gateway_calls import DEFAULT_TARGET, Target, Timeout, gateway_client, print_failure
 from winnow.commands.log_options import reads_a_log
 from winnow.commands.printable import printable
-from winnow.commands.recommend import print_failure
 from winnow.logs.log_format import LogFormat
 from winnow.users.events import MAX_USER_ID_BYTES
 
@@ -29,8 +29,6 @@ MICROSECONDS_PER_SECOND = 1_000_000
 # Added to the time in an event id: no time is negative then, and ids sort by time.
 TIME_OFFSET_MICROSECONDS = 1 << 62
 
-Target = Annotated[str, typer.Option(envvar="WINNOW_TARGET", help="Address of the gateway.")]
-Timeout = Annotated[float, typer.Option(help="Deadline of each call.")]
 UserId = Annotated[str, typer.Argument(help="The user's id.", show_default=False)]
 
 events_app = typer.Typer(
@@ -48,14 +46,14 @@ def events() -> None:
 def write(
     log_format: LogFormat,
     log: Annotated[Path, typer.Argument(help="A log of watches, as `winnow train --interactions` reads it.")],
-    target: Target = "localhost:50050",
+    target: Target = DEFAULT_TARGET,
     timeout_seconds: Timeout = 10.0,
 ) -> None:
     """Store the watches of a log. One that is stored already is left as it is: the same command again continues."""
-    errors = Console(emoji=False, stderr=True, highlight=False, soft_wrap=True)
-    with one_line_errors(ValueError, ImportError):
-        from winnow.logs.watches import read_watches
+    from winnow.logs.watches import read_watches
 
+    errors = Console(emoji=False, stderr=True, highlight=False, soft_wrap=True)
+    with one_line_errors(ValueError):
         watches = read_watches(log, log_format)
         for remark in watches.rows.remarks():
             errors.print(remark, markup=False)
@@ -86,17 +84,13 @@ def write(
 def show(
     user_id: UserId,
     count: Annotated[int, typer.Option(min=1, help="How many events to show: the latest ones.")] = 50,
-    target: Target = "localhost:50050",
+    target: Target = DEFAULT_TARGET,
     timeout_seconds: Timeout = 5.0,
 ) -> None:
     """Print the stored events of a user, the oldest first."""
-    try:
-        with WinnowClient(target, timeout_seconds=timeout_seconds) as winnow:
-            found = winnow.history(user_id)
-            titles = winnow.items(event.item_id for event in found[-count:]).by_id if found else {}
-    except WinnowError as error:
-        print_failure("events show", error)
-        raise SystemExit(1) from None
+    with gateway_client("events show", target, timeout_seconds) as winnow:
+        found = winnow.history(user_id)
+        titles = winnow.items(event.item_id for event in found[-count:]).by_id if found else {}
     console = Console(emoji=False)
     if found:
         latest = found[-count:]
@@ -126,18 +120,14 @@ def show(
 def delete(
     user_id: UserId,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    target: Target = "localhost:50050",
+    target: Target = DEFAULT_TARGET,
     timeout_seconds: Timeout = 5.0,
 ) -> None:
     """Remove all stored events of a user. Asks first."""
     if not yes:
         typer.confirm(f"Remove all stored events of {user_id!r}?", abort=True)
-    try:
-        with WinnowClient(target, timeout_seconds=timeout_seconds) as winnow:
-            deleted_count = winnow.delete_user(user_id)
-    except WinnowError as error:
-        print_failure("events delete", error)
-        raise SystemExit(1) from None
+    with gateway_client("events delete", target, timeout_seconds) as winnow:
+        deleted_count = winnow.delete_user(user_id)
     print_count(f"{user_id}: {deleted_count:,} events were removed")
 
 

@@ -1,7 +1,6 @@
 """`winnow explain`: why an item is, or is not, recommended."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,19 +8,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from winnow.client import (
-    AbsenceReason,
-    Explanation,
-    Item,
-    RecommendationRequest,
-    ScoreType,
-    Watch,
-    WinnowClient,
-    WinnowError,
+from winnow.client import AbsenceReason, Explanation, Item, RecommendationRequest, ScoreType
+from winnow.commands.gateway_calls import (
+    DEFAULT_TARGET,
+    LogOfUser,
+    Target,
+    Timeout,
+    UserOfLog,
+    check_history_options,
+    find_by_title,
+    gateway_client,
+    read_history,
 )
 from winnow.commands.log_options import reads_a_log
 from winnow.commands.printable import printable
-from winnow.commands.recommend import find_by_title, print_failure, watches_of
 from winnow.logs.log_format import LogFormat
 
 _REASONS = {
@@ -33,6 +33,7 @@ _REASONS = {
     AbsenceReason.BELOW_CUT: "it scores too little",
     AbsenceReason.MISSED: "the approximate index has missed it",
     AbsenceReason.RETIRED: "it is retired",
+    AbsenceReason.DISMISSED: "the user has dismissed it",
     AbsenceReason.OTHER: "for a reason that this version does not know",
 }
 _SCORES = {
@@ -51,46 +52,33 @@ def explain(
     item: Annotated[str | None, typer.Option(help="The id of the item to explain.")] = None,
     item_title: Annotated[str | None, typer.Option(help="Its title instead, as in `winnow recommend`.")] = None,
     title: Annotated[list[str] | None, typer.Option(help="Add a watch by its title, as in `winnow recommend`.")] = None,
-    interactions: Annotated[
-        Path | None, typer.Option(help="Take the history of --user from this log, with its weights and timestamps.")
-    ] = None,
-    user: Annotated[str | None, typer.Option(help="A user of that log, instead of item ids and titles.")] = None,
+    interactions: LogOfUser = None,
+    user: UserOfLog = None,
     watches: Annotated[int, typer.Option(min=1, max=50, help="Of how many watches to show the contribution.")] = 20,
     exclude: Annotated[list[str] | None, typer.Option(help="An excluded item id. May be given several times.")] = None,
     filter_: Annotated[str, typer.Option("--filter", help="The filter of the recommendation.")] = "",
     allow: Annotated[list[str] | None, typer.Option(help="An allowed item id. May be given several times.")] = None,
     include_watched: Annotated[bool, typer.Option(help="Do not leave out watched items.")] = False,
-    target: Annotated[str, typer.Option(envvar="WINNOW_TARGET", help="Address of the gateway.")] = "localhost:50050",
-    timeout_seconds: Annotated[float, typer.Option(help="Deadline of each call.")] = 5.0,
+    target: Target = DEFAULT_TARGET,
+    timeout_seconds: Timeout = 5.0,
 ) -> None:
     """Print why an item is, or is not, among the recommendations for a watch history."""
-    console, errors = Console(emoji=False), Console(emoji=False, stderr=True)
     if (item is None) is (item_title is None):
         raise typer.BadParameter("one of --item and --item-title is needed")
-    if (interactions is None) is not (user is None) or (user is not None and (item_ids or title)):
-        raise typer.BadParameter("--interactions and --user go together, without item ids and titles")
-    try:
-        with WinnowClient(target, timeout_seconds=timeout_seconds) as winnow:
-            if interactions is not None and user is not None:
-                history = watches_of(interactions, user, log_format, errors, "explain")
-            else:
-                found = [find_by_title(winnow, text, errors, "explain").item_id for text in title or ()]
-                history = [Watch(item_id) for item_id in (*(item_ids or ()), *found)]
-            explained = item if item_title is None else find_by_title(winnow, item_title, errors, "explain").item_id
-            request = RecommendationRequest(
-                history,
-                filter=filter_,
-                allowed_item_ids=allow,
-                excluded_item_ids=exclude or (),
-                include_watched=include_watched,
-            )
-            answer = winnow.explain(request, explained or "", watch_count=watches)
-            shown = [explained or "", *(contribution.item_id for contribution in answer.contributions)]
-            titles = winnow.items(shown).by_id
-    except WinnowError as error:
-        print_failure("explain", error)
-        raise SystemExit(1) from None
-    print_explanation(console, explained or "", answer, titles)
+    check_history_options(item_ids, title, interactions, user)
+    with gateway_client("explain", target, timeout_seconds) as winnow:
+        history = read_history(winnow, "explain", item_ids, title, interactions, user, log_format)
+        explained = item if item is not None else find_by_title(winnow, item_title or "", "explain").item_id
+        request = RecommendationRequest(
+            history,
+            filter=filter_,
+            allowed_item_ids=allow,
+            excluded_item_ids=exclude or (),
+            include_watched=include_watched,
+        )
+        answer = winnow.explain(request, explained, watch_count=watches)
+        titles = winnow.items([explained, *(contribution.item_id for contribution in answer.contributions)]).by_id
+    print_explanation(Console(emoji=False), explained, answer, titles)
 
 
 def print_explanation(console: Console, item_id: str, answer: Explanation, titles: Mapping[str, Item]) -> None:

@@ -11,14 +11,13 @@ from rich.console import Console
 
 from winnow.client import Watch
 from winnow.commands.failures import one_line_errors
+from winnow.commands.gateway_calls import DEFAULT_TARGET, Target, read_whole_log, watches_of
 from winnow.commands.log_options import reads_a_log
-from winnow.distribution import missing_extras_named
 from winnow.logs.log_format import LogFormat
 
 if TYPE_CHECKING:
     from winnow.logs.interactions import Interactions
 
-LARGEST_VOCABULARY = 2**31 - 1
 SUGGESTED_USERS = 5
 
 
@@ -38,16 +37,15 @@ class LogOfUsers:
     def watches(self, user_id: str) -> Sequence[Watch] | None:
         """Return the watches of a user with their weights and times, oldest first."""
         try:
-            watches = self._log.of_user(user_id)
+            return watches_of(self._log, user_id)
         except ValueError:
             return None
-        return list(map(Watch, watches.item_ids, watches.weights, watches.timestamps))
 
 
 @reads_a_log
 def explore(
     log_format: LogFormat,
-    target: Annotated[str, typer.Option(envvar="WINNOW_TARGET", help="Address of the gateway.")] = "localhost:50050",
+    target: Target = DEFAULT_TARGET,
     beside: Annotated[
         str | None, typer.Option(help="Address of a second gateway, whose answers are compared with those of --target.")
     ] = None,
@@ -78,14 +76,13 @@ def explore(
     ] = None,
 ) -> None:
     """Serve pages that show what the recommender does: answers, explanations, the release, health. Read only."""
-    with missing_extras_named():
-        from winnow.explorer.server import address_of, bind, serve
-        from winnow.explorer.settings import ExplorerSettings
+    from winnow.explorer.server import address_of, bind, serve
+    from winnow.explorer.settings import ExplorerSettings
 
     if not host:
         # It would stand for all addresses of the machine.
         raise typer.BadParameter("--host is empty")
-    with one_line_errors(ImportError, ValueError):
+    with one_line_errors(ValueError):
         stages = {"candidate_service": candidate_target, "ranking_service": ranking_target}
         settings = ExplorerSettings(
             targets=(target,) if beside is None else (target, beside),
@@ -107,10 +104,7 @@ def explore(
 
 def read_user_log(path: Path, log_format: LogFormat) -> LogOfUsers:
     """Read a log as `winnow train` reads it. Raises ValueError that says what is wrong with it."""
-    from winnow.logs.interactions import read_interactions
-
-    log = read_interactions(path, vocabulary_size=LARGEST_VOCABULARY, min_item_count=1, log_format=log_format)
-    return LogOfUsers(path.name, log)
+    return LogOfUsers(path.name, read_whole_log(path, log_format))
 
 
 def metrics_urls(given: Sequence[str]) -> dict[str, str]:

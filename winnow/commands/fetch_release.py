@@ -3,10 +3,12 @@
 import math
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import structlog
 import typer
+
+from winnow.serving.logs import LogFormat, configure_logs
 
 
 def fetch_release(
@@ -25,7 +27,7 @@ def fetch_release(
             help="Afterwards remove older releases here, but this many and those in use. 0: none.",
         ),
     ] = 0,
-    log_format: Annotated[str, typer.Option(help="`human` or `json`.")] = "human",
+    log_format: Annotated[LogFormat, typer.Option(help="`human` or `json`.")] = "human",
 ) -> None:
     """Copy the current release of an object storage, check its hashes, and only then make it current here.
 
@@ -33,24 +35,17 @@ def fetch_release(
     AWS_SECRET_ACCESS_KEY, or the role of a Kubernetes service account.
     """
     from winnow.release.experiment import ExperimentError
+    from winnow.release.object_storage import fetch_current_release, open_storage, remove_old_releases
     from winnow.release.reader import ReleaseError
     from winnow.serving.local_stack import forward_signals_as_exit
-    from winnow.serving.logs import configure_logs
 
-    formats: dict[str, Literal["human", "json"]] = {"human": "human", "json": "json"}
-    if log_format not in formats:
-        raise typer.BadParameter(f"--log-format is {log_format!r}, not human or json")
     if not math.isfinite(poll_seconds):
         raise typer.BadParameter(f"--poll-seconds is {poll_seconds:g}, not a number of seconds")
-    try:
-        from winnow.release.object_storage import fetch_current_release, open_storage, remove_old_releases
-    except ImportError as error:
-        raise typer.BadParameter(f"{error}: pip install 'winnow[object-storage]'") from None
     try:
         storage = open_storage(source)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    configure_logs("fetch_release", formats[log_format], "info")
+    configure_logs("fetch_release", log_format, "info")
     log = structlog.get_logger(__name__)
     # A process with the id 1, as in a container, would not be ended by a signal.
     forward_signals_as_exit()

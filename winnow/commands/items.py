@@ -38,12 +38,12 @@ def items(
     """Make a release with changed items from a release, without training, in seconds."""
     from winnow.logs.item_changes import no_changes, read_item_changes, read_item_ids
     from winnow.release.models.derivation import derive_release
-    from winnow.release.reader import current_release_id, open_release
+    from winnow.release.reader import open_current_release, open_release
 
     if items is None and not (retire or retire_from or restore or restore_from):
         raise typer.BadParameter("nothing is to be changed: give --items, --retire or --restore")
     with one_line_errors(ValueError):
-        base = open_release(release if release is not None else releases / current_release_id(releases))
+        base = open_current_release(releases) if release is None else open_release(release)
         vocabulary = base.vocabulary()
         names = {"item_id": item_column, "title": title_column}
 

@@ -8,12 +8,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from winnow.commands.gateway_calls import DEFAULT_TARGET, Target, Timeout
+
 # Shares of the saturated rate, as capacity planning needs them.
 SWEEP_SHARES = (0.1, 0.3, 0.5, 0.7, 0.85, 0.95)
 
 
 def loadtest(
-    target: Annotated[str, typer.Option(envvar="WINNOW_TARGET", help="Address of the gateway.")] = "localhost:50050",
+    target: Target = DEFAULT_TARGET,
     concurrency: Annotated[
         list[int] | None, typer.Option(help="Closed loop with this many callers. May be given several times.")
     ] = None,
@@ -31,7 +33,7 @@ def loadtest(
         bool, typer.Option("--connection-per-caller", help="Closed loops: a connection for each caller instead.")
     ] = False,
     count: Annotated[int, typer.Option(min=1, max=100, help="How many items to request.")] = 20,
-    timeout_seconds: Annotated[float, typer.Option(help="Deadline of each call.")] = 1.0,
+    timeout_seconds: Timeout = 1.0,
     histories: Annotated[
         Path | None, typer.Option(help="File of histories to send, each line a JSON list of item ids.")
     ] = None,

@@ -1,29 +1,31 @@
 """`winnow recommend`: asks a running gateway."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from winnow.client import EventKind, Item, Move, Recommendations, SearchPage, Timing, Watch, WinnowClient, WinnowError
+from winnow.client import EventKind, Item, Move, RecommendationRequest, Recommendations, Timing, WinnowError
 from winnow.commands.failures import one_line_errors
+from winnow.commands.gateway_calls import (
+    DEFAULT_TARGET,
+    LogOfUser,
+    Target,
+    Timeout,
+    UserOfLog,
+    check_history_options,
+    gateway_client,
+    read_history,
+)
 from winnow.commands.log_options import reads_a_log
 from winnow.commands.printable import printable
 from winnow.logs.log_format import LogFormat
 
-# The gateway's default limit of watches in a request.
-MAX_HISTORY_ITEMS = 1000
-LARGEST_VOCABULARY = 2**31 - 1
 SHOWN_WATCHES = 8
-# A title is looked for among this many pages of items that contain it, and this many of the others are named.
-MAX_SEARCH_PAGES, NAMED_OTHERS = 10, 3
 # Of a cap or a position.
 MAX_DIGITS = 9
 
@@ -39,10 +41,8 @@ def recommend(
             "text. May be given several times."
         ),
     ] = None,
-    interactions: Annotated[
-        Path | None, typer.Option(help="Take the history of --user from this log, with its weights and timestamps.")
-    ] = None,
-    user: Annotated[str | None, typer.Option(help="A user of that log, instead of item ids and titles.")] = None,
+    interactions: LogOfUser = None,
+    user: UserOfLog = None,
     user_id: Annotated[
         str | None, typer.Option(help="A user whose history the gateway stores; item ids and titles come after it.")
     ] = None,
@@ -81,11 +81,10 @@ def recommend(
     ] = None,
     include_watched: Annotated[bool, typer.Option(help="Do not leave out watched items.")] = False,
     require_ranked: Annotated[bool, typer.Option(help="Refuse a degraded answer.")] = False,
-    target: Annotated[str, typer.Option(envvar="WINNOW_TARGET", help="Address of the gateway.")] = "localhost:50050",
-    timeout_seconds: Annotated[float, typer.Option(help="Deadline of each call.")] = 5.0,
+    target: Target = DEFAULT_TARGET,
+    timeout_seconds: Timeout = 5.0,
 ) -> None:
     """Print recommendations for a watch history as a table with titles, or write those of all users to a file."""
-    console, errors = Console(emoji=False), Console(emoji=False, stderr=True)
     if (users is None) is not (output is None) or (
         users is not None
         and (
@@ -99,81 +98,61 @@ def recommend(
         raise typer.BadParameter(
             "--users and --output go together, without a history, without --exclude and without --candidate"
         )
-    if (interactions is None) is not (user is None) or (user is not None and (item_ids or title)):
-        raise typer.BadParameter("--interactions and --user go together, without item ids and titles")
+    check_history_options(item_ids, title, interactions, user)
     caps, pinned_items = _numbers("--cap", cap, "="), _numbers("--pin", pin, "@")
     if users is not None and output is not None:
-        asked = {
-            "count": count,
-            "include_watched": include_watched,
-            "require_ranked": require_ranked,
-            "filter": filter_,
-            "allowed_item_ids": tuple(allow) if allow else None,
-            "caps": caps,
-            "pinned_items": pinned_items,
-            "diversity": diversity,
-        }
-        _recommend_users(users, output, asked, target, timeout_seconds, errors, log_format)
+        asked = RecommendationRequest(
+            count=count,
+            include_watched=include_watched,
+            require_ranked=require_ranked,
+            filter=filter_,
+            allowed_item_ids=allow or None,
+            caps=caps,
+            pinned_items=pinned_items,
+            diversity=diversity,
+        )
+        _recommend_users(users, output, asked, target, timeout_seconds, log_format)
         return
-    try:
-        with WinnowClient(target, timeout_seconds=timeout_seconds) as winnow:
-            if interactions is not None and user is not None:
-                history = watches_of(interactions, user, log_format, errors)
-            else:
-                found = [find_by_title(winnow, text, errors).item_id for text in title or ()]
-                history = [Watch(item_id) for item_id in (*(item_ids or ()), *found)]
-            answer = winnow.recommend(
-                history,
-                count=count,
-                filter=filter_,
-                allowed_item_ids=allow,
-                excluded_item_ids=exclude or (),
-                include_watched=include_watched,
-                require_ranked=require_ranked,
-                candidate_item_ids=candidate or (),
-                caps=caps,
-                pinned_items=pinned_items,
-                diversity=diversity,
-                user_id=user_id,
-            )
-            stored = [] if user_id is None else winnow.history(user_id)
-            watched = [event.item_id for event in stored if event.kind is EventKind.WATCH]
-            watched += [watch.item_id for watch in history]
-            titles = winnow.items([*watched[-SHOWN_WATCHES:], *(item.item_id for item in answer.items)]).by_id
-    except WinnowError as error:
-        print_failure("recommend", error)
-        raise SystemExit(1) from None
-    print_answer(console, watched, answer, titles)
-
-
-def print_failure(command: str, error: WinnowError) -> None:
-    """Print why a call failed: what is wrong with the request, a line for each field, or the status."""
-    errors = Console(emoji=False, stderr=True)
-    wrong = [f"the gateway refused the request: {field} {text}" for field, text in error.violations]
-    for line in wrong or [str(error)]:
-        errors.print(f"[red]winnow {command}:[/red] {escape(printable(line))}", highlight=False)
-    if "failed to connect" in error.message.lower():
-        errors.print("Is `winnow serve` running, and --target its address?", highlight=False)
+    with gateway_client("recommend", target, timeout_seconds) as winnow:
+        history = read_history(winnow, "recommend", item_ids, title, interactions, user, log_format)
+        answer = winnow.recommend(
+            history,
+            count=count,
+            filter=filter_,
+            allowed_item_ids=allow,
+            excluded_item_ids=exclude or (),
+            include_watched=include_watched,
+            require_ranked=require_ranked,
+            candidate_item_ids=candidate or (),
+            caps=caps,
+            pinned_items=pinned_items,
+            diversity=diversity,
+            user_id=user_id,
+        )
+        stored = [] if user_id is None else winnow.history(user_id)
+        watched = [event.item_id for event in stored if event.kind is EventKind.WATCH]
+        watched += [watch.item_id for watch in history]
+        titles = winnow.items([*watched[-SHOWN_WATCHES:], *(item.item_id for item in answer.items)]).by_id
+    print_answer(Console(emoji=False), watched, answer, titles)
 
 
 def _recommend_users(
     log: Path,
     output: Path,
-    asked: dict[str, Any],
+    asked: RecommendationRequest,
     target: str,
     timeout_seconds: float,
-    console: Console,
     log_format: LogFormat,
 ) -> None:
-    with one_line_errors(ValueError, ImportError):
-        from winnow.bulk.run import recommend_users
-        from winnow.bulk.users import Asked
+    from winnow.bulk.run import recommend_users
 
+    console = Console(emoji=False, stderr=True)
+    with one_line_errors(ValueError):
         try:
             statuses = recommend_users(
                 log,
                 output,
-                Asked(**asked),
+                asked,
                 target=target,
                 timeout_seconds=timeout_seconds,
                 console=console,
@@ -233,27 +212,6 @@ def describe_move(move: Move | None) -> str:
     return f"{reasons} (no candidate)" if move.ranked_position is None else f"{reasons} (ranked {move.ranked_position})"
 
 
-def choose_by_title(text: str, pages: Iterable[SearchPage]) -> list[Item]:
-    """Return the items that match a text best, the most popular first.
-
-    Equal titles are best, then those in which the text is whole words, then all others; of both kinds first those that
-    begin with it. `pages` are the items whose title contains the text. Only the first pages are read where there are
-    many.
-    """
-    wanted = text.casefold()
-    whole_words = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
-    matches: dict[tuple[bool, bool], list[Item]] = {}
-    for page in islice(pages, MAX_SEARCH_PAGES):
-        equal = [item for item in page.items if item.title.casefold() == wanted]
-        if equal:
-            return equal
-        for item in page.items:
-            title = item.title.casefold()
-            match = whole_words.search(title) is not None, title.startswith(wanted)
-            matches.setdefault(match, []).append(item)
-    return matches[max(matches)] if matches else []
-
-
 def _numbers(option: str, given: list[str] | None, separator: str) -> dict[str, int] | None:
     """Read options like `genres=2`; the name may hold the separator too."""
     if not given:
@@ -267,22 +225,6 @@ def _numbers(option: str, given: list[str] | None, separator: str) -> dict[str, 
             raise typer.BadParameter(f"{option} names {name!r} twice")
         numbers[name] = int(number)
     return numbers
-
-
-def find_by_title(winnow: WinnowClient, text: str, errors: Console, command: str = "recommend") -> Item:
-    """Return the item that matches a text best; say which others do. Exit where none does."""
-    matches = choose_by_title(text, winnow.search_pages(text))
-    if not matches:
-        raise SystemExit(f"winnow {command}: no title contains {text!r}")
-    chosen, *others = (f"{item.title!r} ({item.item_id})" for item in matches)
-    if others:
-        named = ", ".join(others[:NAMED_OTHERS]) + (", ..." if len(others) > NAMED_OTHERS else "")
-        errors.print(
-            f"--title {text!r} matches several items: {chosen} was taken, the others are {named}",
-            markup=False,
-            highlight=False,
-        )
-    return matches[0]
 
 
 def _times(timing: Timing) -> str:
@@ -300,22 +242,3 @@ def _times(timing: Timing) -> str:
         if milliseconds is not None
     ]
     return f"{timing.total_milliseconds:.1f} ms: {', '.join(taken)}"
-
-
-def watches_of(
-    interactions: Path, user: str, log_format: LogFormat, errors: Console, command: str = "recommend"
-) -> list[Watch]:
-    """Read the latest watches of a user from a log as `winnow train` reads it. Exit where that is impossible."""
-    from winnow.logs.interactions import read_interactions
-
-    try:
-        log = read_interactions(
-            interactions, vocabulary_size=LARGEST_VOCABULARY, min_item_count=1, log_format=log_format
-        )
-        for remark in log.rows.remarks():
-            errors.print(remark, markup=False, highlight=False, soft_wrap=True)
-        watches = log.of_user(user)
-    except ValueError as error:
-        raise SystemExit(f"winnow {command}: {error}") from None
-    known = list(map(Watch, watches.item_ids, watches.weights, watches.timestamps))
-    return known[-MAX_HISTORY_ITEMS:]

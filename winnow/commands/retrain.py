@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from winnow.commands.computing import Device, Threads, set_up_torch
 from winnow.commands.export_log import AnswerLogs, ShownOption, SkipBadRows, UsersStore
-from winnow.commands.failures import checked_device, one_line_errors
+from winnow.commands.failures import one_line_errors
 from winnow.commands.train import NOT_PUBLISHED
 
 
@@ -34,8 +35,8 @@ def retrain(
     seed: Annotated[int | None, typer.Option(help="Overrides the current release.")] = None,
     shown: ShownOption = "answers",
     skip_bad_rows: SkipBadRows = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; torch decides by default.")] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
 ) -> None:
     """Export, train from the weights of the current release, and publish what is not worse than that.
 
@@ -44,17 +45,13 @@ def retrain(
     """
     import dataclasses
 
-    import torch
-
     from winnow.loop.retrain import RetrainInputs, settings_of
     from winnow.loop.retrain import retrain as run_retraining
-    from winnow.release.reader import current_release_id, open_release
+    from winnow.release.reader import open_current_release
     from winnow.training.distributed.processes import check_alone
     from winnow.training.settings_file import read_settings
 
-    chosen_device = checked_device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    chosen_device = set_up_torch(device, threads)
     console = Console(emoji=False, highlight=False)
     inputs = RetrainInputs(
         users_store=users_store,
@@ -67,7 +64,7 @@ def retrain(
     )
     with one_line_errors(ValueError):
         check_alone("winnow retrain")
-        base = open_release(releases / current_release_id(releases))
+        base = open_current_release(releases)
         settings = settings_of(base)
         if settings_file is not None:
             settings = read_settings(settings_file, settings)

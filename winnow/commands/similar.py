@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from winnow.client import CandidateSource, WinnowClient, WinnowError
+from winnow.client import CandidateSource
+from winnow.commands.gateway_calls import DEFAULT_TARGET, Target, Timeout, find_by_title, gateway_client
 from winnow.commands.printable import printable
-from winnow.commands.recommend import find_by_title, print_failure
 
 
 def similar(
@@ -27,22 +27,17 @@ def similar(
     allow: Annotated[
         list[str] | None, typer.Option(help="Only this item id. May be given several times, for several ids.")
     ] = None,
-    target: Annotated[str, typer.Option(envvar="WINNOW_TARGET", help="Address of the gateway.")] = "localhost:50050",
-    timeout_seconds: Annotated[float, typer.Option(help="Deadline of each call.")] = 5.0,
+    target: Target = DEFAULT_TARGET,
+    timeout_seconds: Timeout = 5.0,
 ) -> None:
     """Print the items that are watched after the given ones."""
-    console, errors = Console(emoji=False), Console(emoji=False, stderr=True)
-    try:
-        with WinnowClient(target, timeout_seconds=timeout_seconds) as winnow:
-            found = [find_by_title(winnow, text, errors, "similar").item_id for text in title or ()]
-            given = [*(item_ids or ()), *found]
-            answer = winnow.similar(
-                given, count=count, filter=filter_, allowed_item_ids=allow, excluded_item_ids=exclude or ()
-            )
-            titles = winnow.items([*given, *(item.item_id for item in answer.items)]).by_id
-    except WinnowError as error:
-        print_failure("similar", error)
-        raise SystemExit(1) from None
+    with gateway_client("similar", target, timeout_seconds) as winnow:
+        given = [*(item_ids or ()), *(find_by_title(winnow, text, "similar").item_id for text in title or ())]
+        answer = winnow.similar(
+            given, count=count, filter=filter_, allowed_item_ids=allow, excluded_item_ids=exclude or ()
+        )
+        titles = winnow.items([*given, *(item.item_id for item in answer.items)]).by_id
+    console = Console(emoji=False)
     known = ", ".join(titles[item_id].title if item_id in titles else f"{item_id} (unknown)" for item_id in given)
     console.print(f"Similar to: {printable(known)}", markup=False, highlight=False)
     table = Table("", "title", "score", "item id")

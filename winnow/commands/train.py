@@ -2,14 +2,19 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
-from winnow.commands.failures import checked_device, one_line_errors
+from winnow.commands.computing import Device, Threads, set_up_torch
+from winnow.commands.failures import one_line_errors
 from winnow.commands.log_options import reads_a_log
+from winnow.evaluation.figures_table import GAIN_OF_RANKING, IMPRESSIONS, figures_table, impressions_table, in_words
 from winnow.logs.log_format import LogFormat
+
+if TYPE_CHECKING:
+    from winnow.training.run import RunResult
 
 # Exit status: 1 is an error and 2 a wrong argument.
 NOT_PUBLISHED = 3
@@ -67,8 +72,8 @@ def train(
     min_item_count: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
     candidate_epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
     ranking_epochs: Annotated[int | None, typer.Option(min=1, help="Overrides the preset.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; torch decides by default.")] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
     publish: Annotated[
         Literal["not-worse", "always", "never"],
         typer.Option(
@@ -86,18 +91,10 @@ def train(
     """
     import dataclasses
 
-    import torch
-
     from winnow.catalogue.inference import parse_types
-    from winnow.evaluation.figures_table import (
-        GAIN_OF_RANKING,
-        IMPRESSIONS,
-        figures_table,
-        impressions_table,
-        in_words,
-    )
     from winnow.logs.split import SPLITS
     from winnow.logs.statistics import LogStatistics
+    from winnow.loop.exclusive import only_process_in
     from winnow.training import automatic
     from winnow.training.distributed.processes import ShareDone, joined_processes, launched
     from winnow.training.presets import PRESETS, TrainingSettings
@@ -148,9 +145,7 @@ def train(
 
     with one_line_errors(SettingsError):
         settings = with_given(basis)
-    chosen_device = checked_device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    chosen_device = set_up_torch(device, threads)
     console = Console(emoji=False, highlight=False)
     paths = RunPaths(
         interactions=interactions,
@@ -161,7 +156,9 @@ def train(
         log_format=log_format,
     )
     together = joined_processes(chosen_device) if launched() else nullcontext()
-    with one_line_errors(ValueError), together as processes:
+    # Two runs would write over each other's checkpoints. The processes of one run share them.
+    alone = nullcontext() if launched() else only_process_in(checkpoints)
+    with one_line_errors(ValueError), alone, together as processes:
         try:
             result = run(
                 paths,
@@ -176,6 +173,15 @@ def train(
             )
         except ShareDone:
             return
+    _print_result(console, result, releases)
+    if publish == "not-worse" and not result.current:
+        console.print(
+            "To make it current all the same: the same command with --resume --publish always", soft_wrap=True
+        )
+        raise typer.Exit(NOT_PUBLISHED)
+
+
+def _print_result(console: Console, result: "RunResult", releases: Path) -> None:
     for part, figures in result.figures.items():
         console.print(figures_table(f"{part}: held-out watches among all unseen items", figures))
         if IMPRESSIONS in figures:
@@ -184,12 +190,5 @@ def train(
             console.print(in_words(part, figures[GAIN_OF_RANKING]), soft_wrap=True)
     if result.verdict is not None:
         console.print(str(result.verdict), soft_wrap=True)
-    if result.current:
-        console.print(f"Release {result.release_id} is current in {releases}", soft_wrap=True)
-        return
-    console.print(f"Release {result.release_id} was written to {releases}, but is not current", soft_wrap=True)
-    if publish == "not-worse":
-        console.print(
-            "To make it current all the same: the same command with --resume --publish always", soft_wrap=True
-        )
-        raise typer.Exit(NOT_PUBLISHED)
+    state = f"is current in {releases}" if result.current else f"was written to {releases}, but is not current"
+    console.print(f"Release {result.release_id} {state}", soft_wrap=True)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from winnow.commands.failures import checked_device, one_line_errors
+from winnow.commands.computing import Device, Threads, set_up_torch
+from winnow.commands.failures import one_line_errors
 from winnow.commands.log_options import reads_a_log
 from winnow.logs.log_format import LogFormat
 
@@ -25,38 +26,36 @@ def tune(
     directory: Annotated[
         Path, typer.Option(help="Where the search is kept, and its results. One that is there is continued.")
     ] = Path("runs/tune"),
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; torch decides by default.")] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
 ) -> None:
     """Train with other settings than those of the preset auto, again and again, and write the best to settings.toml.
 
     Settings are compared on validation. Ctrl-C ends the search early; the same command continues it.
     """
-    import torch
+    from winnow.logs.interactions import read_interactions
+    from winnow.logs.split import SPLITS, checked
+    from winnow.logs.statistics import LogStatistics
+    from winnow.loop.exclusive import only_process_in
+    from winnow.training import automatic
+    from winnow.training.distributed.processes import check_alone
+    from winnow.training.run_context import RunContext, choose_precision
+    from winnow.training.search import Objective, open_search, run_trials
+    from winnow.training.search_report import (
+        PLOT_FILE,
+        SETTINGS_FILE,
+        importances_table,
+        table,
+        write_plot,
+        write_results,
+    )
 
-    with one_line_errors(ValueError, ImportError):
-        from winnow.logs.interactions import read_interactions
-        from winnow.logs.split import SPLITS, checked
-        from winnow.logs.statistics import LogStatistics
-        from winnow.training import automatic
-        from winnow.training.distributed.processes import check_alone
-        from winnow.training.run_context import RunContext, choose_precision
-        from winnow.training.search import Objective, open_search, run_trials
-        from winnow.training.search_report import (
-            PLOT_FILE,
-            SETTINGS_FILE,
-            importances_table,
-            table,
-            write_plot,
-            write_results,
-        )
-
-    chosen_device = checked_device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    chosen_device = set_up_torch(device, threads)
     console = Console(emoji=False, highlight=False, soft_wrap=True)
     with one_line_errors(ValueError):
         check_alone("winnow tune")
+    # The trials of another process would be taken for those of one that was killed.
+    with one_line_errors(ValueError), only_process_in(directory):
         basis = automatic.BASIS
         log = read_interactions(
             interactions,

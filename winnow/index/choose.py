@@ -13,7 +13,7 @@ from torch import Tensor
 from winnow.history import RaggedRows
 from winnow.index.approximate import ApproximateIndex
 from winnow.index.exact import ExactIndex
-from winnow.index.inverted_lists import principal_components
+from winnow.index.inverted_lists import fit_lists, principal_components
 from winnow.queries import RetrievalQuery
 
 # Up to this many numbers a full scan is as fast: 65,536 items of 256, 262,144 of 64 (benchmarks/RESULTS.md, growth).
@@ -54,7 +54,7 @@ class Choice:
 def choose_index(item_vectors_IH: Tensor, tuning_user_BH: Tensor, target_recall: float = TARGET_RECALL) -> Choice:
     """Return inverted lists that reach the target recall on the given queries; a full scan for a small catalogue.
 
-    A full scan too where all lists together do not reach it.
+    A full scan too where all lists together do not reach it, and for vectors that are too large for lists.
 
     The mean recall exceeds the target by two standard errors, so that other queries reach it too. Give a few hundred
     queries: the fewer there are, the more lists are scanned. Raises ValueError where a large catalogue comes without
@@ -66,6 +66,8 @@ def choose_index(item_vectors_IH: Tensor, tuning_user_BH: Tensor, target_recall:
     if not len(tuning_user_BH):
         raise ValueError(f"an index over {item_count} items has to be tuned on user vectors: there are none")
     item_vectors_IH, tuning_user_BH = item_vectors_IH.detach().cpu(), tuning_user_BH.cpu()
+    if not fit_lists(item_vectors_IH):
+        return Choice(index=ExactIndex(item_vectors_IH), recall_at_200=1.0)
     width_of_lists = narrowest_width(item_vectors_IH, tuning_user_BH, target_recall)
     index = ApproximateIndex.build(item_vectors_IH, list_count(item_count), width_of_lists)
     recall = tune(index, item_vectors_IH, tuning_user_BH, target_recall)

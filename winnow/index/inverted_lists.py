@@ -32,6 +32,15 @@ MATCHES_PER_SCANNED_ROW = 0.58
 MATCHES_EXPONENT = 0.6
 
 
+# The squares of larger ones are no float32, and FAISS then ends the process.
+LARGEST_NORM = 1e18
+
+
+def fit_lists(vectors_NH: Tensor) -> bool:
+    """Whether vectors are finite, and small enough for lists."""
+    return bool(torch.linalg.vector_norm(vectors_NH.detach(), dim=1).le(LARGEST_NORM).all())
+
+
 class InvertedLists:
     """A faiss.IndexIVFPQFastScan over principal components.
 
@@ -54,7 +63,12 @@ class InvertedLists:
 
     @classmethod
     def build(cls, item_vectors_IH: Tensor, list_count: int, width: int | None = None) -> "InvertedLists":
-        """Cluster the vectors by their first `width` principal components. Deterministic."""
+        """Cluster the vectors by their first `width` principal components. Deterministic.
+
+        Raises ValueError unless they `fit_lists`.
+        """
+        if not fit_lists(item_vectors_IH):
+            raise ValueError(f"a vector is not finite, or longer than {LARGEST_NORM:g}")
         item_count, full_width = item_vectors_IH.shape
         faiss.omp_set_num_threads(torch.get_num_threads())
         order = torch.randperm(item_count, generator=torch.Generator().manual_seed(0))
@@ -108,7 +122,12 @@ class InvertedLists:
         self._index.remove_ids(rows.astype(np.int64))
 
     def replace(self, rows: NDArray[np.int64], vectors_NH: Tensor) -> None:
-        """Set the vectors of some rows, which may be new: each goes to the nearest list, and the lists stay."""
+        """Set the vectors of some rows, which may be new: each goes to the nearest list, and the lists stay.
+
+        Raises ValueError unless they `fit_lists`.
+        """
+        if not fit_lists(vectors_NH):
+            raise ValueError(f"a vector is not finite, or longer than {LARGEST_NORM:g}")
         self.remove(rows)
         self._index.add_with_ids(vectors_NH.contiguous().numpy(), rows)
 

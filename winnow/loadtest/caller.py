@@ -47,7 +47,9 @@ async def _run(share: ClientLoad, ready: Barrier, starts_at: Any, results: Any) 
     gc.freeze()
     client = _Client(share, channels, starts_at.value + share.load.warm_up_seconds)
     await asyncio.sleep(starts_at.value - time.monotonic())
+    cpu_before = time.process_time()
     await client.send_closed() if share.callers else await client.send_open()
+    client.measured.client_cpu_seconds = time.process_time() - cpu_before
     results.put(client.measured.encode())
     for channel in channels:
         await channel.close()

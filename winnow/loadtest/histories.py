@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from winnow.release.reader import current_release_id, open_release
+from winnow.release.reader import open_current_release
 from winnow.v1 import recommendation_pb2
 
 # Enough different requests that a cache of a few entries does not flatter the figures.
@@ -32,7 +32,7 @@ def read_histories(path: Path) -> list[list[str]]:
 
 def draw_histories(releases: Path, length: int, seed: int = 0) -> list[list[str]]:
     """Draw histories from the current release, items as often as they are popular. Raises ReleaseError."""
-    release = open_release(releases / current_release_id(releases))
+    release = open_current_release(releases)
     vocabulary, popularity = release.vocabulary(), release.popularity().astype(np.float64)
     rows = np.random.default_rng(seed).choice(
         len(vocabulary), size=(DRAWN_HISTORIES, length), p=popularity / popularity.sum()

@@ -38,6 +38,8 @@ class Measured:
     degraded_count: int = 0
     failures: "Counter[str]" = field(default_factory=Counter)
     """Calls without a usable answer, by gRPC status or `INVALID_ANSWER`."""
+    client_cpu_seconds: float = 0.0
+    """CPU time of the client processes while they sent, their warm-up included."""
     latency: Any = field(default_factory=empty_histogram)
     parts: dict[str, Any] = field(default_factory=lambda: {part: empty_histogram() for part in PARTS})
 
@@ -76,6 +78,7 @@ class Measured:
         self.answered_count += other.answered_count
         self.degraded_count += other.degraded_count
         self.failures += other.failures
+        self.client_cpu_seconds += other.client_cpu_seconds
         self.latency.add(other.latency)
         for part, histogram in self.parts.items():
             histogram.add(other.parts[part])
@@ -87,6 +90,7 @@ class Measured:
             "answered_count": self.answered_count,
             "degraded_count": self.degraded_count,
             "failures": self.failures,
+            "client_cpu_seconds": self.client_cpu_seconds,
             "latency": self.latency.encode(),
             "parts": {part: histogram.encode() for part, histogram in self.parts.items()},
         }
@@ -99,6 +103,7 @@ class Measured:
             answered_count=encoded["answered_count"],
             degraded_count=encoded["degraded_count"],
             failures=encoded["failures"],
+            client_cpu_seconds=encoded["client_cpu_seconds"],
             latency=HdrHistogram.decode(encoded["latency"]),
             parts={part: HdrHistogram.decode(histogram) for part, histogram in encoded["parts"].items()},
         )

@@ -103,6 +103,9 @@ def read_blocks(path: Path, *, skip_malformed: bool = False, size: BlockSize = B
         raise InputFileError(f"{path} cannot be read as {kind}: {reason.splitlines()[0]}") from None
     except pl.exceptions.PolarsError as error:
         raise InputFileError(f"{path} cannot be read as {kind}: {_reason(error)}") from None
+    except pl.exceptions.PanicException as error:
+        # What a damaged Parquet file does to polars, now and then.
+        raise InputFileError(f"{path} cannot be read as {kind}: it is damaged ({str(error)[:80]})") from None
 
 
 def _kind(path: Path) -> str | None:
@@ -121,9 +124,9 @@ def _kind(path: Path) -> str | None:
 
 def _parquet_blocks(path: Path, size: BlockSize) -> Iterator[FileContent]:
     if size.parquet_rows is None:
-        yield FileContent(path=path, frame=_with_trimmed_names(pl.read_parquet(path)))
+        yield FileContent(path=path, frame=_with_trimmed_names(pl.read_parquet(path, glob=False)))
         return
-    rows = pl.scan_parquet(path, hive_partitioning=False)
+    rows = pl.scan_parquet(path, hive_partitioning=False, glob=False)
     count = int(rows.select(pl.len()).collect().item())
     for first_row in range(0, max(count, 1), size.parquet_rows):
         frame = rows.slice(first_row, size.parquet_rows).collect()

@@ -1,7 +1,7 @@
 """Input files, read so that an error names the file, the column and the line."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -80,10 +80,9 @@ class InputTable:
         return self.frame[found]
 
     def text(self, name: str) -> pl.Series:
-        """Return a column as text. Raises InputFileError where it is missing or has an empty value."""
+        """Return a column as text. Raises InputFileError where it is missing, of another type or has an empty value."""
         column = self.column(name)
-        if column.dtype.is_nested() or column.dtype == pl.Binary:
-            raise InputFileError(f"{self.path}: column {column.name} has the type {column.dtype}, not text")
+        self.check_type(column, [pl.String, pl.Categorical, pl.Enum, pl.Boolean, pl.Null], "text")
         text = column.cast(pl.String)
         self.check(name, text.is_not_null() & (text != ""), "must not be empty")
         return text
@@ -100,10 +99,17 @@ class InputTable:
         Raises InputFileError where it is missing or has a value that is not a finite number, 0 or more.
         """
         column = self.column(name)
+        self.check_type(column, [pl.String, pl.Boolean, pl.Null], "a number")
         numbers = column.cast(pl.Float32, strict=False)
         valid = numbers.is_finite() & (numbers >= 0)
         self.check(name, valid | column.is_null() if optional else valid, "must be a number, 0 or more")
         return numbers
+
+    def check_type(self, column: pl.Series, types: Sequence[type[pl.DataType]], wanted: str) -> None:
+        """Raise InputFileError unless a column has one of the types, or one of numbers: Parquet has many others."""
+        if not (column.dtype.is_numeric() or column.dtype in types):
+            found = _shortened(str(column.dtype))
+            raise InputFileError(f"{self.path}: column {column.name} has the type {found}, not {wanted}")
 
     def check(self, name: str, valid: pl.Series, requirement: str) -> None:
         """Raise InputFileError that names the first line where `valid` (bool; null is False) does not hold.
@@ -141,12 +147,16 @@ class InputTable:
         return InputFileError(f"{self.path}: column {self.find(name) or name}, {place}: {reason}")
 
     def _wrong(self, name: str, row: int, requirement: str) -> str:
-        found = self.column(name)[row]
+        column = self.column(name)
+        # Parquet has dates that Python has not.
+        found = (column.to_physical() if column.dtype.is_temporal() else column)[row]
         if found is None:
             return "the value is missing"
-        value = repr(found)
-        shown = value if len(value) <= LONGEST_SHOWN_VALUE else f"{value[:LONGEST_SHOWN_VALUE]}..."
-        return f"{shown} {requirement}"
+        return f"{_shortened(repr(found))} {requirement}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN_VALUE else f"{text[:LONGEST_SHOWN_VALUE]}..."
 
 
 def _plain(name: str) -> str:

@@ -65,7 +65,7 @@ class Watches(NamedTuple):
 def collected(log: Path, parts: Iterable[PartHistories]) -> PartHistories:
     """Return the users of all parts and their histories, part after part.
 
-    Raises InputFileError where a user is in two parts, and OSError where the disk is full.
+    Raises InputFileError where a user or a row is in two parts, and OSError where the disk is full.
     """
     read = iter(parts)
     first, second = next(read), next(read, None)
@@ -80,8 +80,10 @@ def collected(log: Path, parts: Iterable[PartHistories]) -> PartHistories:
             lengths_of_parts.append(part.histories.lengths)
         histories = watches.histories(np.concatenate(lengths_of_parts))
     user_ids = pl.concat(ids_of_parts)
+    first_rows = np.concatenate(rows_of_parts)
     check_different(log, user_ids)
-    return PartHistories(user_ids=user_ids, first_rows=np.concatenate(rows_of_parts), histories=histories)
+    check_different_rows(log, first_rows)
+    return PartHistories(user_ids=user_ids, first_rows=first_rows, histories=histories)
 
 
 def check_different(log: Path, user_ids: pl.Series) -> None:
@@ -89,6 +91,12 @@ def check_different(log: Path, user_ids: pl.Series) -> None:
     repeated = user_ids.filter(user_ids.is_duplicated())
     if len(repeated):
         raise InputFileError(f"{log}: the user {repeated[0]!r} is in two parts: a user's watches must be in one part")
+
+
+def check_different_rows(log: Path, first_rows: NDArray[np.int64]) -> None:
+    """Raise InputFileError where users of two parts first appear in the same row."""
+    if not np.diff(np.sort(first_rows)).all():
+        raise InputFileError(f"{log}: rows of two parts have the same log_row: the parts are of different logs")
 
 
 def in_order(found: PartHistories, numbers: NDArray[np.int64]) -> tuple[pl.Series, WatchHistories]:

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,9 +16,10 @@ from winnow.locks import try_lock
 from winnow.logs.file_formats import BLOCK, BlockSize
 from winnow.logs.input_table import InputFileError
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
+from winnow.logs.part_counts import COUNTS_FILE, write_part_counts
 from winnow.logs.parts import DEFAULT_PART_COUNT, MOST_PARTS, part_name
 from winnow.logs.skipped_rows import RowsRead
-from winnow.logs.watches import LOG_ROW, watch_blocks, with_parts
+from winnow.logs.watches import LOG_ROW, OptionalColumns, watch_blocks, with_parts
 
 # Rows that are collected before they are written, so that a part is few files.
 BUFFERED_ROWS = 4_000_000
@@ -41,10 +43,11 @@ def write_parts(
     if not 1 <= part_count <= MOST_PARTS:
         raise ValueError(f"a log has 1 to {MOST_PARTS} parts, not {part_count}")
     rows = RowsRead(row_count=0)
+    optional = OptionalColumns("weight")
     with _new_folder(target) as folder:
         writer = _PartWriter(folder, part_count, with_times=not log_format.no_times)
         for log in logs:
-            for frame, of_block in watch_blocks(log, log_format, size):
+            for frame, of_block in watch_blocks(log, log_format, size, optional):
                 if len(logs) > 1:
                     reasons = [f"{log}, {reason}" for reason in of_block.first_skipped]
                     of_block = replace(of_block, first_skipped=reasons)
@@ -53,6 +56,7 @@ def write_parts(
                 if writer.buffered_count >= buffered_rows:
                     writer.flush()
         writer.flush()
+        write_part_counts(folder, writer.part_counts)
         if not writer.row_count:
             raise InputFileError(f"{logs[0]}: no row can be used; {rows.first_skipped[0]}")
     return rows
@@ -65,6 +69,7 @@ class _PartWriter:
         self._with_times = with_times
         self._buffered: list[pl.DataFrame] = []
         self._flush_count = 0
+        self.part_counts: Counter[int] = Counter()
         self.row_count = self.buffered_count = 0
 
     def add(self, frame: pl.DataFrame) -> None:
@@ -91,6 +96,7 @@ class _PartWriter:
             folder = self._folder / part_name(int(part))
             folder.mkdir(exist_ok=True)
             rows.write_parquet(folder / f"{self._flush_count:05d}.parquet")
+            self.part_counts[int(part)] += rows.height
         self._flush_count += 1
         self.buffered_count = 0
 
@@ -102,10 +108,17 @@ def _system_error(error: pl.exceptions.PolarsError, target: Path) -> OSError:
     return OSError(code, os.strerror(code), str(target))
 
 
+def _check_left(unfinished: Path) -> None:
+    """Raise ValueError where a folder holds anything but what a process has left that was killed."""
+    for left in unfinished.iterdir():
+        if left.is_symlink() or not (left.name == COUNTS_FILE or (left.name.startswith("part=") and left.is_dir())):
+            raise ValueError(f"{left} is in the way: it is not left of an earlier run, and would be removed")
+
+
 @contextmanager
 def _new_folder(target: Path) -> Iterator[Path]:
     """Yield a folder beside the target that takes its place in the end; where it does not, it is removed."""
-    if target.exists():
+    if os.path.lexists(target):
         raise ValueError(f"{target} exists")
     unfinished = target.with_name(target.name + UNFINISHED)
     try:
@@ -113,10 +126,10 @@ def _new_folder(target: Path) -> Iterator[Path]:
         with try_lock(unfinished) as free:
             if not free:
                 raise ValueError(f"{target} is being written by another process")
+            _check_left(unfinished)
             try:
-                # What a process has left that was killed.
                 for left in unfinished.iterdir():
-                    shutil.rmtree(left)
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
                 yield unfinished
                 unfinished.rename(target)
             finally:

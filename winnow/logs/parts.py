@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from winnow.logs.text_blocks import InputFileError
+
 DEFAULT_PART_COUNT = 64
 MOST_PARTS = 4096
-_PART = re.compile(r"part=(\d{1,4})")
+_PART = re.compile(r"part=(0|[1-9][0-9]*)")
 
 
 def parts_of_users(user_ids: Iterable[str], part_count: int = DEFAULT_PART_COUNT) -> NDArray[np.int64]:
@@ -43,10 +45,29 @@ def part_name(part: int) -> str:
 
 
 def part_folders(log: Path) -> dict[int, Path]:
-    """Return the folders of the parts that have users, by number, in order; empty where `log` is not in parts."""
+    """Return the folders of the parts that have users, by number, in order; empty where `log` is not in parts.
+
+    Raises InputFileError for what looks like a part, or like a file of one, and is not read.
+    """
     found = {}
-    for folder in log.iterdir() if log.is_dir() else ():
-        match = _PART.fullmatch(folder.name)
-        if match is not None and folder.is_dir():
-            found[int(match[1])] = folder
+    for entry in log.iterdir() if log.is_dir() else ():
+        match = _PART.fullmatch(entry.name)
+        if match is not None and entry.is_dir():
+            found[int(match[1])] = entry
+        elif entry.name.startswith("part=") or entry.name.endswith(".parquet"):
+            raise InputFileError(f"{entry} is none of the parts, which are folders {part_name(0)}, {part_name(1)}, ...")
     return dict(sorted(found.items()))
+
+
+def files_of_part(folder: Path) -> list[Path]:
+    """Return the Parquet files of a part by name. Raises InputFileError where there is none, or anything else.
+
+    What begins with a dot or an underscore is left out.
+    """
+    files = sorted(file for file in folder.iterdir() if not file.name.startswith((".", "_")))
+    for file in files:
+        if file.suffix != ".parquet" or not file.is_file():
+            raise InputFileError(f"{file} is no Parquet file, but is among those of a part")
+    if not files:
+        raise InputFileError(f"{folder} has no Parquet file")
+    return files

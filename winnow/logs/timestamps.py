@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from winnow.logs.input_table import InputFileError, InputTable
+from winnow.logs.input_table import InputTable
 from winnow.logs.log_format import TimeUnit
 
 MICROSECONDS_PER_SECOND = 1_000_000
@@ -26,12 +26,8 @@ def read_microseconds(
     `unit` is that of numbers. Raises InputFileError that names the first line without a valid timestamp.
     """
     column = table.column(name)
-    if column.dtype.is_temporal():
-        if column.dtype not in (pl.Date, pl.Datetime):
-            raise InputFileError(f"{table.path}: column {name} has the type {column.dtype}, not a date")
-        microseconds = column.cast(pl.Datetime("us")).dt.epoch("us")
-    else:
-        microseconds = _parsed(column, UNITS_PER_SECOND[unit])
+    table.check_type(column, [pl.Date, pl.Datetime, pl.String, pl.Null], "a date")
+    microseconds = column.dt.epoch("us") if column.dtype.is_temporal() else _parsed(column, UNITS_PER_SECOND[unit])
     limit = TIMESTAMP_LIMIT_SECONDS * MICROSECONDS_PER_SECOND
     valid = microseconds.is_between(-limit, limit)
     requirement = f"must be {unit} since 1970 or ISO 8601 text, before the year 10000"
@@ -44,7 +40,9 @@ def read_microseconds(
 
 def likely_unit(column: pl.Series) -> TimeUnit | None:
     """Guess the unit of a column's numbers, of times from 1973 to 5138 on; None where it has none."""
-    typical = None if column.dtype.is_temporal() else column.cast(pl.Float64, strict=False).abs().median()
+    if not (column.dtype.is_numeric() or column.dtype == pl.String):
+        return None
+    typical = column.cast(pl.Float64, strict=False).abs().median()
     if not isinstance(typical, float):
         return None
     # Seconds have at most 11 digits, and each further unit three more.

@@ -11,7 +11,15 @@ import polars as pl
 from winnow.logs.file_formats import BLOCK, BlockSize
 from winnow.logs.input_table import InputFileError, InputTable
 from winnow.logs.log_format import PLAIN_LOG, LogFormat, Ties
-from winnow.logs.parts import DEFAULT_PART_COUNT, part_folders, parts_of_rank, parts_of_users
+from winnow.logs.part_counts import COUNTS_FILE, read_part_counts
+from winnow.logs.parts import (
+    DEFAULT_PART_COUNT,
+    files_of_part,
+    part_folders,
+    part_name,
+    parts_of_rank,
+    parts_of_users,
+)
 from winnow.logs.skipped_rows import RowsRead
 from winnow.logs.timestamps import read_microseconds
 
@@ -162,14 +170,35 @@ def first_block(path: Path, log_format: LogFormat = PLAIN_LOG) -> InputTable:
     return next(InputTable.blocks(path, log_format.column_names, skip_bad_rows=True))
 
 
+class OptionalColumns:
+    """Which optional columns the files of one log have: all files the same ones."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+        self._first: tuple[Path, set[str]] | None = None
+
+    def check(self, table: InputTable) -> None:
+        """Raise InputFileError where the file of a table has other ones than the first file."""
+        if not table.frame.height:
+            return
+        found = {name for name in self._names if table.find(name) is not None}
+        first, expected = self._first = self._first or (table.path, found)
+        for name in sorted(found ^ expected):
+            without, with_it = (first, table.path) if name in found else (table.path, first)
+            raise InputFileError(f"{without}: column {name} is missing, which {with_it} has")
+
+
 def watch_blocks(
-    path: Path, log_format: LogFormat = PLAIN_LOG, size: BlockSize = BLOCK
+    path: Path, log_format: LogFormat = PLAIN_LOG, size: BlockSize = BLOCK, optional: OptionalColumns | None = None
 ) -> Iterator[tuple[pl.DataFrame, RowsRead]]:
     """Yield the watches of a file block by block, with SCHEMA, and what became of the rows.
 
-    Raises InputFileError as `read_watches` does.
+    Raises InputFileError as `read_watches` does; with `optional`, which all files of a log share, also where one has a
+    column that another has not.
     """
     for table in InputTable.blocks(path, log_format.column_names, skip_bad_rows=log_format.skip_bad_rows, size=size):
+        if optional is not None:
+            optional.check(table)
         yield table.usable(_watches_of(table, log_format))
 
 
@@ -222,42 +251,51 @@ class _Folder:
     files: Sequence[Path]
     log_format: LogFormat
     size: BlockSize
+    row_count: int | None
+    """As its writer has counted; None where it has not."""
+    optional: OptionalColumns
 
     def read(self) -> pl.DataFrame:
         return self.read_with_rows()[0]
 
     def read_with_rows(self) -> tuple[pl.DataFrame, RowsRead]:
+        folder = self.files[0].parent
         frames, rows = [], RowsRead(row_count=0)
         for file in self.files:
             for frame, of_block in self._blocks(file):
                 frames.append(frame)
                 reasons = [f"{file.relative_to(self.log)}, {reason}" for reason in of_block.first_skipped]
                 rows = rows.and_then(replace(of_block, first_skipped=reasons))
-        if len({frame.width for frame in frames}) > 1:
-            raise InputFileError(f"{self.files[0].parent}: some files have a column {LOG_ROW}, others have none")
+        if self.row_count not in (None, rows.row_count):
+            raise InputFileError(
+                f"{folder} has {rows.row_count:,} rows, not {self.row_count:,} as when it was written ({COUNTS_FILE})"
+            )
         frame = pl.concat(frames)
-        if LOG_ROW in frame.columns:
-            return frame.sort(LOG_ROW, maintain_order=True), rows
-        first_row = self.number * ROWS_PER_PART
-        return frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(LOG_ROW) + first_row), rows
+        if LOG_ROW not in frame.columns:
+            numbers = pl.int_range(pl.len(), dtype=pl.Int64).alias(LOG_ROW) + self.number * ROWS_PER_PART
+            return frame.with_columns(numbers), rows
+        frame = frame.sort(LOG_ROW, maintain_order=True)
+        repeated = frame.filter(pl.col(LOG_ROW).diff() == 0)[LOG_ROW]
+        if len(repeated):
+            raise InputFileError(f"{folder}: two rows have the {LOG_ROW} {repeated[0]}: is a file there twice?")
+        return frame, rows
 
     def _blocks(self, file: Path) -> Iterator[tuple[pl.DataFrame, RowsRead]]:
         names, skip_bad_rows = self.log_format.column_names, self.log_format.skip_bad_rows
         for table in InputTable.blocks(file, names, skip_bad_rows=skip_bad_rows, size=self.size):
+            self.optional.check(table)
             frame = _watches_of(table, self.log_format)
-            if LOG_ROW in table.frame.columns:
-                log_row = table.column(LOG_ROW).cast(pl.Int64, strict=False)
-                table.check(LOG_ROW, log_row.is_not_null(), "must be an integer")
+            if table.find(LOG_ROW) is not None:
+                found = table.column(LOG_ROW)
+                table.check_type(found, [pl.Null], "an integer")
+                log_row = found.cast(pl.Int64, strict=False)
+                table.check(LOG_ROW, log_row.is_not_null() & (log_row == found), "must be an integer")
                 frame = frame.with_columns(log_row.alias(LOG_ROW))
             yield table.usable(frame)
 
 
 def _files_of_parts(log: Path) -> dict[int, list[Path]]:
-    found = {}
-    for number, folder in part_folders(log).items():
-        found[number] = sorted(file for file in folder.glob("*.parquet") if not file.name.startswith((".", "_")))
-        if not found[number]:
-            raise InputFileError(f"{folder} has no Parquet file")
+    found = {number: files_of_part(folder) for number, folder in part_folders(log).items()}
     if not found:
         raise InputFileError(f"{log} is a folder without parts, which `winnow data parts` makes of a log")
     return found
@@ -273,10 +311,24 @@ def _parts_of_rank(log: Path, share: tuple[int, int], part_count: int) -> range:
 def _read_folder(
     log: Path, log_format: LogFormat, size: BlockSize, share: tuple[int, int]
 ) -> Iterator[tuple[WatchPart, pl.DataFrame, RowsRead]]:
-    found = list(_files_of_parts(log).items())
-    for position in _parts_of_rank(log, share, len(found)):
-        number, files = found[position]
-        part = _Folder(log=log, number=number, files=files, log_format=log_format, size=size)
+    found = _files_of_parts(log)
+    counts = read_part_counts(log)
+    for number in sorted((counts or found).keys() ^ found.keys()):
+        problem = "was not there when" if number in found else "is missing, which was there when"
+        raise InputFileError(f"{log}: {part_name(number)} {problem} the parts were written ({COUNTS_FILE})")
+    optional = OptionalColumns("weight", LOG_ROW)
+    numbers = list(found)
+    for position in _parts_of_rank(log, share, len(numbers)):
+        number = numbers[position]
+        part = _Folder(
+            log=log,
+            number=number,
+            files=found[number],
+            log_format=log_format,
+            size=size,
+            row_count=None if counts is None else counts[number],
+            optional=optional,
+        )
         yield part, *part.read_with_rows()
 
 

@@ -2,11 +2,13 @@
 
 import base64
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import grpc
@@ -16,6 +18,10 @@ from winnow.rpc.credentials import channel_credentials
 
 # The largest answer: 256 queries with 16,384 ids of 8 bytes and scores of 4 bytes each take 48 MiB.
 MAX_ANSWER_BYTES = 128 * 2**20
+
+# What Milvus works on for as long as the catalogue is large. All else is done in seconds.
+SLOW_CALLS = frozenset({"create_index", "flush", "load_collection"})
+QUESTION_SECONDS = 300.0
 
 
 class EngineError(ValueError):
@@ -73,7 +79,10 @@ class MilvusAddress:
 
     @contextmanager
     def client(self, timeout_seconds: float) -> Iterator[MilvusClient]:
-        """Yield Milvus's own client, which blocks. What fails in it within the block is raised as EngineError."""
+        """Yield Milvus's own client, which blocks, but for no longer than that in a call.
+
+        What fails in it within the block is raised as EngineError.
+        """
         # It logs each failure with a traceback, and raises it too.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         secure: dict[str, Any] = {"secure": True} if self.uri.startswith("https") else {}
@@ -89,9 +98,31 @@ class MilvusAddress:
                 **secure,
             )
             try:
-                yield client
+                yield cast("MilvusClient", _Punctual(client, timeout_seconds))
             finally:
                 client.close()
         except (MilvusException, grpc.RpcError) as error:
-            reason = error.message if isinstance(error, MilvusException) else str(error)
-            raise EngineError(f"Milvus at {self.uri}: {str(reason).splitlines()[0][:300]}") from error
+            raise EngineError(f"Milvus at {self.uri}: {_reason(error)[:300]}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What Milvus says, in one line, which is not empty."""
+    if isinstance(error, grpc.Call):
+        return f"{error.code().name}: {error.details()}"
+    message = str(error.message if isinstance(error, MilvusException) else error)
+    return next(iter(message.splitlines()), "") or type(error).__name__
+
+
+class _Punctual:
+    """Milvus's client with a timeout for every call: its own is for connecting alone.
+
+    Until the timeout it repeats calls that do not reach Milvus.
+    """
+
+    def __init__(self, client: MilvusClient, timeout_seconds: float) -> None:
+        self._client = client
+        self._timeout_seconds = timeout_seconds
+
+    def __getattr__(self, name: str) -> Any:
+        longest = math.inf if name in SLOW_CALLS else QUESTION_SECONDS
+        return partial(getattr(self._client, name), timeout=min(self._timeout_seconds, longest))

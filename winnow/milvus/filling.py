@@ -20,17 +20,16 @@ from winnow.catalogue.filters.parser import CANONICAL_LIMITS
 from winnow.history import RaggedRows, WatchHistories
 from winnow.index.choose import RECALL_DEPTH, recall_of_each, smallest
 from winnow.index.exact import ExactIndex
-from winnow.milvus.collection import count
+from winnow.milvus.collection import count, open_collection
 from winnow.milvus.connection import EngineError, MilvusAddress
 from winnow.milvus.expressions import translate
 from winnow.milvus.index import NO_FILTER, MilvusIndex
-from winnow.milvus.items import attribute_fields, collection_schema, entities
+from winnow.milvus.items import ROWS_AT_ONCE, attribute_fields, collection_schema, entities, inserts
 from winnow.milvus.record import (
     RECORD_PROPERTY,
     VECTOR_FIELD,
     CollectionRecord,
     collection_name,
-    read_record,
 )
 from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.queries import RetrievalQuery
@@ -48,8 +47,6 @@ from winnow.rpc.errors import ServiceError
 FILES = frozenset({CANDIDATE_NETWORK_FILE, CANDIDATE_ADDED_FILE, ATTRIBUTES_FILE, GOLDEN_FILE, RETIRED_FILE})
 """What is read of a release."""
 
-# Rows sent at once: a message of Milvus holds 64 MiB.
-ROWS_AT_ONCE = 1_000
 # Milvus indexes a segment by itself, and makes segments of about so many bytes; a segment has so many lists at most.
 SEGMENT_BYTES = 512 * 2**20
 MAX_LISTS = 16_384
@@ -79,15 +76,9 @@ class Filling:
         name = collection_name(self.release.release_id)
         users = self._sample_users(network)
         with self.address.client(self.timeout_seconds) as client:
-            description = client.describe_collection(name) if client.has_collection(name) else {}
-            record = read_record(description)
+            record = self._filled_before(client, name)
             if record is not None:
-                self.report(f"{name} is there already")
-                client.load_collection(name)
                 return self._verified(client, record, users, items_IH)
-            if description:
-                self.report(f"{name} was not filled to the end: it is filled again")
-                client.drop_collection(name)
             try:
                 return self._fill(client, name, users, items_IH)
             except BaseException:
@@ -95,6 +86,21 @@ class Filling:
                 with suppress(MilvusException, grpc.RpcError):
                     client.drop_collection(name)
                 raise
+
+    def _filled_before(self, client: MilvusClient, name: str) -> CollectionRecord | None:
+        """Return the record of the collection where it holds the release; drop one that does not."""
+        if not client.has_collection(name):
+            return None
+        try:
+            if RECORD_PROPERTY in (client.describe_collection(name).get("properties") or {}):
+                client.load_collection(name)
+            record = open_collection(client, self.release.manifest)
+        except EngineError as error:
+            self.report(f"it is filled again: {error}")
+            client.drop_collection(name)
+            return None
+        self.report(f"{name} is there already")
+        return record
 
     def _fill(
         self, client: MilvusClient, name: str, users: Sequence[torch.Tensor], items_IH: torch.Tensor
@@ -106,10 +112,11 @@ class Filling:
         vectors_IH: NDArray[np.float32] = items_IH.float().numpy()
         for start in range(0, len(rows), ROWS_AT_ONCE):
             some = rows[start : start + ROWS_AT_ONCE]
-            client.insert(name, list(entities(some, vectors_IH[some], attributes, fields)))
+            for block in inserts(entities(some, vectors_IH[some], attributes, fields)):
+                client.insert(name, block)
         self.report(f"{len(rows)} items written; the index is built")
         client.flush(name)
-        parameters = client.prepare_index_params()
+        parameters = MilvusClient.prepare_index_params()
         list_count = _list_count(len(rows), items_IH.shape[1])
         parameters.add_index(VECTOR_FIELD, index_type="IVF_FLAT", metric_type="IP", params={"nlist": list_count})
         client.create_index(name, parameters)

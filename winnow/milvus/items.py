@@ -3,7 +3,7 @@
 Shape legend: N rows of a block, H width of a vector.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,9 @@ from winnow.milvus.record import ROW_FIELD, VECTOR_FIELD, AttributeField
 # Milvus's own limits, of a text in bytes of UTF-8 and of a list in texts.
 MAX_TEXT_BYTES = 65_535
 MAX_LIST_LENGTH = 4_096
+# Sent at once: a message of Milvus holds 64 MiB, and has more in it than values.
+ROWS_AT_ONCE = 1_000
+INSERT_BYTES = 16 * 2**20
 
 _TYPES = {
     AttributeType.TEXT: DataType.VARCHAR,
@@ -70,6 +73,32 @@ def entities(
         for field, column in columns:
             _add(entity, field, column[row])
         yield entity
+
+
+def inserts(entities: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Cut entities into blocks that a message of Milvus holds: some texts are long."""
+    block: list[dict[str, Any]] = []
+    block_bytes = 0
+    for entity in entities:
+        entity_bytes = sum(map(_size_bytes, entity.values()))
+        if block and (len(block) == ROWS_AT_ONCE or block_bytes + entity_bytes > INSERT_BYTES):
+            yield block
+            block, block_bytes = [], 0
+        block.append(entity)
+        block_bytes += entity_bytes
+    if block:
+        yield block
+
+
+def _size_bytes(value: Any) -> int:
+    match value:
+        case str():
+            return len(value.encode())
+        case list():
+            return sum(map(_size_bytes, value))
+        case np.ndarray():
+            return value.nbytes
+    return 8
 
 
 def _add(entity: dict[str, Any], field: AttributeField, value: Any) -> None:

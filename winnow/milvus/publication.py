@@ -39,14 +39,13 @@ def publish_with_milvus(
             timeout_seconds=timeout_seconds,
             report=report,
         ).fill()
-        try:
-            before = current_release_id(releases)
-        except ReleaseError:
-            before = release_id
+        before = _current(releases)
         make_current()
         # Services that have refused it try again when one of its files has changed.
         (releases / release_id / MANIFEST_FILE).touch()
-    _drop_older(releases, {release_id, before}, address, keep=keep, timeout_seconds=timeout_seconds, report=report)
+    _drop_older(
+        releases, {release_id, before or release_id}, address, keep=keep, timeout_seconds=timeout_seconds, report=report
+    )
 
 
 def _drop_older(
@@ -71,6 +70,17 @@ def _drop_older(
         filled = [release_id for release_id in newest_first if collection_name(release_id) in there]
         kept = in_use.union(filled[: keep + 1])
         for release_id in filled:
-            if release_id not in kept:
-                client.drop_collection(collection_name(release_id))
-                report(f"{collection_name(release_id)} dropped")
+            if release_id in kept:
+                continue
+            # Another process may be publishing it, or has done so meanwhile.
+            with try_lock(releases / release_id) as free:
+                if free and _current(releases) != release_id:
+                    client.drop_collection(collection_name(release_id))
+                    report(f"{collection_name(release_id)} dropped")
+
+
+def _current(releases: Path) -> str | None:
+    try:
+        return current_release_id(releases)
+    except ReleaseError:
+        return None

@@ -296,6 +296,16 @@ def open_release(path: Path, files: Set[str] | None = None, left_out: Mapping[st
     return Release(path=path, manifest=manifest, verified=verified)
 
 
+def open_current_release(releases: Path) -> Release:
+    """Verify the release that CURRENT names. Raises ReleaseError."""
+    return open_release(releases / current_release_id(releases))
+
+
+def open_release_or_current(path: Path) -> Release:
+    """Verify the release in `path`, or the current one where `path` is a directory of releases. Raises ReleaseError."""
+    return open_current_release(path) if (path / CURRENT_FILE).is_file() else open_release(path)
+
+
 def digest_of_files(files: Mapping[str, FileEntry]) -> str:
     """Hash the names and hashes of a release's files: the part of its id that follows from its content."""
     listing = "".join(f"{name} {entry.size_bytes} {entry.sha256}\n" for name, entry in sorted(files.items()))

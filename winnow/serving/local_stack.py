@@ -26,13 +26,13 @@ class StackError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class StackSettings:
-    """Where the three services listen and what they serve. Port 0 takes any free port."""
+    """Where the three services listen and what they serve. Port 0 is any free port."""
 
     releases: Path
     host: str = "127.0.0.1"
-    gateway_port: int = 50050
-    candidate_port: int = 50051
-    ranking_port: int = 50052
+    gateway_port: int = 0
+    candidate_port: int = 0
+    ranking_port: int = 0
     start_timeout_seconds: float = 60.0
     flags: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Further flags by service: `candidate_service`, `ranking_service`, `gateway`, or `all`."""

@@ -1,58 +1,33 @@
 """Which releases a service holds: the one that CURRENT names, those of an experiment, and earlier ones while in use.
 
-A new release is verified, loaded and checked in a thread of its own while the current one is served. New requests go to
-it only after all of that has succeeded and it waits for nothing else. A release that fails is refused with a reason,
-and the current one stays; it is tried again when one of its files has changed. No file is touched on the event loop: a
-file system may hang.
+A new release is loaded while the current one is served. New requests go to it only after that has succeeded and it
+waits for nothing else. The directory of the releases is looked at in a thread: a file system may hang.
 """
 
 import asyncio
-import gc
 import time
-from collections.abc import Awaitable, Callable, Mapping, Set
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
 import structlog
 
 from winnow.release.experiment import Experiment
 from winnow.release.manifest import Manifest
-from winnow.release.reader import (
-    NOTHING_LEFT_OUT,
-    IncompleteReleaseError,
-    Release,
-    ReleaseError,
-    open_release,
-    read_manifest,
-)
+from winnow.release.reader import NOTHING_LEFT_OUT, Release, ReleaseError
 from winnow.rpc.errors import ReleaseNotHeldError, UnavailableError
-from winnow.serving.memory import available_bytes
 from winnow.serving.metrics import Metrics
 from winnow.serving.named_releases import NamedReleases, look
-from winnow.serving.priority import give_way_to_serving
+from winnow.serving.release_loader import Loaded, ReleaseLoader
 from winnow.serving.release_status import ArmStatus, ExperimentStatus, ReleaseState, ReleaseStatus
 from winnow.serving.settings import ServerSettings
 
 _log = structlog.get_logger(__name__)
 
-# Files are copied into memory; while a table is checked for values that are not finite, it takes nearly as much again.
-MEMORY_PER_FILE_BYTE = 2
-# A release whose files are missing is being copied, unless nothing has come for this long.
-INCOMPLETE_SECONDS = 60.0
 # Looking at CURRENT takes a moment. After this long an operator should know that the file system does not answer.
 SLOW_LOOK_SECONDS = 10.0
-
-
-class Closable(Protocol):
-    """What a service has loaded of a release."""
-
-    async def close(self) -> None:
-        """Wait for work in flight; none arrives any more."""
-
-
-Loaded = TypeVar("Loaded", bound=Closable)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -77,23 +52,8 @@ class HeldRelease(Generic[Loaded]):
         self.used_at = time.monotonic()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Failure:
-    """Why a release is not held, and the state that its files had."""
-
-    state: ReleaseState
-    reason: str
-    files: Set[object]
-    failed_at: float
-    """Monotonic time."""
-
-
 class ReleaseKeeper(Generic[Loaded]):
-    """Holds releases for a service. All methods are called on the event loop; loading runs in a thread of its own.
-
-    What is loaded is hidden from the garbage collector. Therefore closing it must end its reference cycles: nothing
-    else would free them.
-    """
+    """Holds releases for a service. All methods are called on the event loop."""
 
     def __init__(
         self,
@@ -107,34 +67,34 @@ class ReleaseKeeper(Generic[Loaded]):
         left_out: Mapping[str, str] = NOTHING_LEFT_OUT,
         on_experiment: Callable[[Experiment | None], None] = lambda _experiment: None,
     ) -> None:
-        """Hold what `load` makes of `files`, the only ones of a release that it reads.
+        """Hold what `load` makes of `files`: see ReleaseLoader, also for `derived_bytes` and `left_out`.
 
-        Any exception from `load` refuses the release; the text of a ValueError becomes the reason. `waits_for` is
-        asked, again and again, what has to happen before requests may go to a release that is loaded: nothing, where
-        it returns an empty text. `derived_bytes` says how much memory loading takes besides what is in the files, which
-        is less than nothing where a tensor of a file is `left_out`: see open_release.
-        `on_experiment` is told of an experiment that begins, and of None when there is none any more.
+        `waits_for` is asked, again and again, what has to happen before requests may go to a release that is loaded:
+        nothing, where it returns an empty text. `on_experiment` is told of an experiment that begins, and of None when
+        there is none any more.
         """
         self._settings = settings
-        self._files = files
-        self._load = load
         self._metrics = metrics
         self._waits_for = waits_for
-        self._derived_bytes = derived_bytes
-        self._left_out = left_out
         self._on_experiment = on_experiment
+        self._loader = ReleaseLoader(
+            settings.releases,
+            files,
+            load,
+            metrics,
+            self._hold,
+            serves=lambda: self._current is not None,
+            derived_bytes=derived_bytes,
+            left_out=left_out,
+        )
         self._held: dict[str, HeldRelease[Loaded]] = {}
         self._current: HeldRelease[Loaded] | None = None
-        self._loading: set[str] = set()
-        self._loads: dict[str, asyncio.Task[None]] = {}
         self._wanted: str | None = None
-        self._failures: dict[str, _Failure] = {}
         self._no_current = ""
         self._experiment: Experiment | None = None
         self._experiment_error = ""
         self._look_now = asyncio.Event()
         self._looker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="release-looker")
-        self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="release-loader")
 
     @property
     def current(self) -> HeldRelease[Loaded]:
@@ -182,12 +142,7 @@ class ReleaseKeeper(Generic[Loaded]):
             )
             for held in self._held.values()
         ]
-        statuses += [
-            ReleaseStatus(release_id=release_id, state=failure.state, reason=failure.reason)
-            for release_id, failure in self._failures.items()
-            if release_id not in self._loading
-        ]
-        statuses += [ReleaseStatus(release_id=release_id, state=ReleaseState.LOADING) for release_id in self._loading]
+        statuses += self._loader.status()
         return sorted(statuses, key=lambda status: status.release_id)
 
     def experiment_status(self) -> ExperimentStatus | None:
@@ -202,7 +157,11 @@ class ReleaseKeeper(Generic[Loaded]):
                     release_id=arm.release_id,
                     share=arm.share,
                     shadow=arm.shadow,
-                    waits_for=self._arm_waits_for(arm.release_id),
+                    waits_for=(
+                        self._held[arm.release_id].waits_for
+                        if arm.release_id in self._held
+                        else self._loader.reason(arm.release_id)
+                    ),
                 )
                 for arm in self._experiment.arms
             ),
@@ -215,7 +174,8 @@ class ReleaseKeeper(Generic[Loaded]):
         The releases of an experiment come later: the service does not wait for them.
         """
         found = await self._look()
-        self._make_current(await self._load_beside(found.current))
+        await self._loader.load(found.current)
+        self._make_current(self._held[found.current])
         self._take_experiment(found)
         await self._follow_experiment(found)
 
@@ -227,7 +187,7 @@ class ReleaseKeeper(Generic[Loaded]):
             if self._look_now.is_set():
                 # An operator asks for it: what was refused may do now.
                 self._look_now.clear()
-                self._failures.clear()
+                self._loader.forget_failures()
             try:
                 await self._follow()
             except Exception:
@@ -240,10 +200,8 @@ class ReleaseKeeper(Generic[Loaded]):
 
     async def close(self) -> None:
         """Close every release that is held, without waiting for one that is being loaded, or for a file system."""
-        for threads in (self._looker, self._loader):
-            threads.shutdown(wait=False, cancel_futures=True)
-        for load in self._loads.values():
-            load.cancel()
+        self._looker.shutdown(wait=False, cancel_futures=True)
+        self._loader.close()
         for held in self._held.values():
             await held.loaded.close()
 
@@ -259,11 +217,11 @@ class ReleaseKeeper(Generic[Loaded]):
         wanted = found.current
         if wanted != self._wanted:
             # What was refused is tried again after CURRENT has named another release.
-            self._failures.pop(wanted, None)
+            self._loader.forget_failures({wanted})
             self._wanted = wanted
         self._take_experiment(found)
         if wanted not in self._held:
-            await asyncio.wait({self._load_once(wanted, found.files[wanted])})
+            await asyncio.wait({self._loader.load_in_background(wanted, found.files[wanted])})
         held = self._held.get(wanted)
         if held is not None and held is not self._current:
             held.waits_for = "" if self._waits_for is None else await self._waits_for(held)
@@ -292,8 +250,7 @@ class ReleaseKeeper(Generic[Loaded]):
         if found.experiment is None:
             _log.info("the experiment has ended")
         else:
-            for release_id in found.experiment.release_ids - {self._wanted}:
-                self._failures.pop(release_id, None)
+            self._loader.forget_failures(found.experiment.release_ids - {self._wanted})
             arms = [f"{arm.name}: {arm.release_id}" for arm in found.experiment.arms]
             _log.info("an experiment has started", name=found.experiment.name, arms=arms)
         self._on_experiment(found.experiment)
@@ -305,7 +262,7 @@ class ReleaseKeeper(Generic[Loaded]):
         experimental = [id_ for id_ in sorted(self._experiment.release_ids) if self.is_experimental(id_)]
         for release_id in experimental:
             if release_id not in self._held and release_id in found.files:
-                self._load_once(release_id, found.files[release_id])
+                self._loader.load_in_background(release_id, found.files[release_id])
         held = [self._held[release_id] for release_id in experimental if release_id in self._held]
         if self._waits_for is None:
             reasons = [""] * len(held)
@@ -318,13 +275,6 @@ class ReleaseKeeper(Generic[Loaded]):
                 _log.info("release of an experiment in use", release_id=release.release_id)
             release.waits_for = reason
 
-    def _arm_waits_for(self, release_id: str) -> str:
-        held = self._held.get(release_id)
-        if held is not None:
-            return held.waits_for
-        failure = self._failures.get(release_id)
-        return "it is being loaded" if failure is None or release_id in self._loading else failure.reason
-
     async def _look(self) -> NamedReleases:
         """Return what CURRENT and EXPERIMENT name, and the state of the files. Raises ReleaseError."""
         releases = self._settings.releases
@@ -334,90 +284,9 @@ class ReleaseKeeper(Generic[Loaded]):
             _log.warning("the file system of the releases does not answer", releases=str(releases))
         return await looking
 
-    def _load_once(self, release_id: str, files: Set[object]) -> "asyncio.Task[None]":
-        """Begin to load a release, unless it is being loaded already."""
-        load = self._loads.get(release_id)
-        if load is None:
-            load = asyncio.get_running_loop().create_task(self._try_to_load(release_id, files))
-            self._loads[release_id] = load
-            load.add_done_callback(lambda task: self._load_ended(release_id, task))
-        return load
-
-    def _load_ended(self, release_id: str, task: "asyncio.Task[None]") -> None:
-        del self._loads[release_id]
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("loading failed", release_id=release_id, exc_info=error)
-
-    async def _try_to_load(self, release_id: str, files: Set[object]) -> None:
-        """Load a release, unless it has failed and none of its files has changed since then."""
-        before = self._failures.get(release_id)
-        now = time.monotonic()
-        if before is None or before.files != files:
-            try:
-                await self._load_beside(release_id)
-                return
-            except IncompleteReleaseError as error:
-                state, reason, failed_at = ReleaseState.LOADING, str(error), now
-            except ValueError as error:
-                state, reason, failed_at = ReleaseState.REFUSED, str(error), now
-        elif before.state is ReleaseState.LOADING and now - before.failed_at > INCOMPLETE_SECONDS:
-            state, reason, failed_at = ReleaseState.REFUSED, before.reason, before.failed_at
-        else:
-            return
-        self._failures[release_id] = _Failure(state=state, reason=reason, files=files, failed_at=failed_at)
-        if state is ReleaseState.REFUSED:
-            self._metrics.release_loads.labels("refused").inc()
-            _log.error("release refused", release_id=release_id, reason=reason)
-        elif before is None:
-            _log.warning("release is not complete yet", release_id=release_id, reason=reason)
-
-    async def _load_beside(self, release_id: str) -> HeldRelease[Loaded]:
-        self._loading.add(release_id)
-        started = time.monotonic()
-        try:
-            loaded = await asyncio.get_running_loop().run_in_executor(self._loader, self._verify_and_load, release_id)
-        finally:
-            self._loading.discard(release_id)
-        held = HeldRelease(release_id=release_id, loaded=loaded, used_at=time.monotonic())
-        self._held[release_id] = held
-        self._failures.pop(release_id, None)
-        seconds = time.monotonic() - started
-        self._metrics.release_loads.labels("loaded").inc()
-        self._metrics.release_load_seconds.set(seconds)
+    def _hold(self, release_id: str, loaded: Loaded) -> None:
+        self._held[release_id] = HeldRelease(release_id=release_id, loaded=loaded, used_at=time.monotonic())
         self._metrics.releases_held.set(len(self._held))
-        _log.info("release loaded", release_id=release_id, seconds=round(seconds, 3))
-        return held
-
-    def _verify_and_load(self, release_id: str) -> Loaded:
-        """Raises ValueError, with a text for operators, whatever goes wrong."""
-        if self._current is not None:
-            give_way_to_serving()
-        try:
-            path = self._settings.releases / release_id
-            self._check_memory(read_manifest(path))
-            release = open_release(path, self._files, self._left_out)
-            loaded = self._load(release)
-        except ValueError:
-            raise
-        except Exception as error:
-            _log.exception("loading failed", release_id=release_id)
-            raise ReleaseError(f"release {release_id}: {type(error).__name__} while loading, see the log") from error
-        self._metrics.index_recall.labels(release_id).set(release.manifest.index.recall_at_200)
-        created_at = release.manifest.created_at.timestamp()
-        self._metrics.release_created_timestamp_seconds.labels(release_id).set(created_at)
-        _hide_from_garbage_collector()
-        return loaded
-
-    def _check_memory(self, manifest: Manifest) -> None:
-        """Raise ReleaseError where the release does not fit beside what is in memory now."""
-        file_bytes = sum(entry.size_bytes for name, entry in manifest.files.items() if name in self._files)
-        needed = MEMORY_PER_FILE_BYTE * file_bytes + self._derived_bytes(manifest)
-        available = available_bytes()
-        if available is not None and needed > available:
-            raise ReleaseError(
-                f"release {manifest.release_id}: needs about {needed / 2**20:.0f} MiB of memory, "
-                f"{available / 2**20:.0f} MiB are left"
-            )
 
     def _make_current(self, held: HeldRelease[Loaded]) -> None:
         if self._current is not None:
@@ -448,12 +317,3 @@ class ReleaseKeeper(Generic[Loaded]):
         if self.is_experimental(held.release_id):
             return ReleaseState.WAITING if held.waits_for else ReleaseState.EXPERIMENT
         return ReleaseState.RETIRING
-
-
-def _hide_from_garbage_collector() -> None:
-    """Keep everything there is now, modules above all, out of later collections.
-
-    It stays for long, and each collection that walks over it stops all calls for tens of milliseconds.
-    """
-    gc.collect()
-    gc.freeze()

@@ -79,7 +79,7 @@ def train(trainee: Trainee, context: RunContext, store: CheckpointStore | None =
             figures = trainee.validate()
             progress.before_training(figures)
             log.best_epoch, log.best_score = 0, list(figures.values())
-            best = {name: tensor.clone() for name, tensor in trainee.network.state_dict().items()}
+            best = _copied(trainee.network)
         for epoch in range(len(log.epochs), epochs):
             if _stops(log, trainee.settings.patience):
                 progress.stop_early(epoch, trainee.settings.patience)
@@ -91,12 +91,9 @@ def train(trainee: Trainee, context: RunContext, store: CheckpointStore | None =
             for step, (loss, example_count) in enumerate(trainee.losses(epoch), start=epoch * trainee.steps_per_epoch):
                 factor = learning_rate_factor(step, total_steps)
                 for optimizer, rates in zip(trainee.optimizers, first_rates, strict=True):
-                    optimizer.zero_grad(set_to_none=True)
                     for group, rate in zip(optimizer.param_groups, rates, strict=True):
                         group["lr"] = rate * factor
-                loss.backward()  # type: ignore[no-untyped-call]
-                for optimizer in trainee.optimizers:
-                    optimizer.step()
+                take_step(trainee.optimizers, loss)
                 progress.advance(loss.detach().item(), example_count)
             trainee.network.eval()
             figures = trainee.validate()
@@ -105,7 +102,7 @@ def train(trainee: Trainee, context: RunContext, store: CheckpointStore | None =
             score = list(figures.values())
             if score > log.best_score:
                 log.best_epoch, log.best_score = epoch + 1, score
-                best = {name: tensor.clone() for name, tensor in trainee.network.state_dict().items()}
+                best = _copied(trainee.network)
             store.save(
                 trainee.name,
                 network=trainee.network,
@@ -119,6 +116,19 @@ def train(trainee: Trainee, context: RunContext, store: CheckpointStore | None =
     trainee.network.load_state_dict(best)
     trainee.network.eval()
     return log
+
+
+def take_step(optimizers: Sequence[torch.optim.Optimizer], loss: Tensor) -> None:
+    """Move the weights down the gradient of a loss."""
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    for optimizer in optimizers:
+        optimizer.step()
+
+
+def _copied(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
 def _stops(log: EpochLog, patience: int) -> bool:

@@ -14,7 +14,7 @@ from winnow.logs.side_values import SideValues
 from winnow.logs.split import LogSplit
 from winnow.training.candidate_trainee import CandidateTrainee
 from winnow.training.impression_ranking_trainee import ImpressionRankingTrainee
-from winnow.training.loop import Trainee
+from winnow.training.loop import Trainee, take_step
 from winnow.training.presets import CandidateSettings, ImpressionSettings, TrainingSettings
 from winnow.training.run_context import RunContext
 from winnow.training.watch_ranking_trainee import WatchRankingTrainee
@@ -98,11 +98,7 @@ def _plan(trainee: Trainee, validation_blocks: float, context: RunContext) -> Ne
         trainee.network.train()
         times = [time.monotonic()]
         for loss, _ in islice(trainee.losses(0), 1 + MEASURED_STEPS):
-            for optimizer in trainee.optimizers:
-                optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            for optimizer in trainee.optimizers:
-                optimizer.step()
+            take_step(trainee.optimizers, loss)
             loss.item()
             times.append(time.monotonic())
         trainee.network.eval()

@@ -11,7 +11,7 @@ from winnow.evaluation.gate import Verdict, judge, ranks_of_release
 from winnow.evaluation.rank_figures import Ranks
 from winnow.logs.split import HeldOut
 from winnow.release.manifest import CURRENT_FILE
-from winnow.release.reader import ReleaseError, current_release_id, open_release
+from winnow.release.reader import ReleaseError, open_current_release
 from winnow.training.trained_networks import Validated
 
 Publish = Literal["not-worse", "always", "never"]
@@ -36,7 +36,7 @@ def _ranks_of_current(
     if not (releases / CURRENT_FILE).is_file():
         return {}
     try:
-        release = open_release(releases / current_release_id(releases))
+        release = open_current_release(releases)
         trained_on = release.manifest.training.get("settings", {}).get("split", split)
         if trained_on != split:
             console.print(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from rich.console import Console
 
 from winnow.catalogue.attribute_codes import AttributeCodes, ItemCodes
 from winnow.catalogue.schema import AttributeType
+from winnow.catalogue.vocabulary import Vocabulary
 from winnow.evaluation.gate import Verdict
 from winnow.logs.blocks import count_rows
 from winnow.logs.impression_log import ImpressionLog
 from winnow.logs.interactions import Interactions, read_interactions
-from winnow.logs.items_file import NO_TYPES, read_item_facts, read_items
+from winnow.logs.items_file import NO_TYPES, ItemDescriptions, read_item_facts, read_items
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
-from winnow.logs.side_values import coded_values, fit_codes, side_values
+from winnow.logs.side_values import SideValues, coded_values, fit_codes, side_values
 from winnow.logs.split import SPLITS, LogSplit, checked
 from winnow.logs.statistics import LogStatistics
 from winnow.logs.trending import trending_items
@@ -32,7 +33,7 @@ from winnow.training.distributed.processes import Processes
 from winnow.training.distributed.read_own_part import read_own_part
 from winnow.training.distributed.supported import check_supported
 from winnow.training.plan import describe, plan_on_impressions, plan_on_watches
-from winnow.training.presets import TrainingSettings
+from winnow.training.presets import CandidateSettings, ImpressionSettings, TrainingSettings
 from winnow.training.publishing import Publish, compare_on_validation
 from winnow.training.run_context import RunContext, choose_precision
 from winnow.training.train_on_impressions import train_on_impressions
@@ -102,19 +103,7 @@ def run(
     """
     if processes is not None and paths.impressions is not None:
         raise ValueError("several processes cannot learn from impressions together: train on them in one process")
-    kept = {"vocabulary_size": settings.vocabulary_size, "min_item_count": settings.min_item_count}
-    log: Interactions | OwnPart
-    if processes is None:
-        log = read_interactions(paths.interactions, **kept, log_format=paths.log_format)
-    else:
-        log = read_own_part(paths.interactions, processes, **kept, log_format=paths.log_format)
-    for remark in log.rows.remarks():
-        console.print(remark, markup=False, soft_wrap=True)
-    descriptions = read_items(paths.items, log.vocabulary, attribute_types, paths.log_format)
-    lengths = log.log_lengths if isinstance(log, OwnPart) else log.histories.lengths
-    console.print(f"{int(lengths.sum()):,} watches of {len(log.vocabulary):,} items by {len(lengths):,} users")
-    for name, column_type in descriptions.types.items():
-        console.print(f"attribute {name}: {column_type}", markup=False)
+    log, descriptions = _read_log_and_items(paths, settings, attribute_types, console, processes)
     split = None
     if isinstance(log, OwnPart):
         split = log.split
@@ -125,19 +114,12 @@ def run(
         of_all = log.statistics() if isinstance(log, OwnPart) else LogStatistics.of(split.training, len(log.vocabulary))
         choice = choose(of_all)
         settings = choice.settings
-    sides = [side_values(descriptions.columns, column) for column in settings.candidate.attribute_columns]
-    part_codes = fit_codes(descriptions.attributes, settings.candidate.new_items_by)
-    parts = [coded_values(codes, descriptions.attributes) for codes in part_codes]
-    codes = ItemCodes(
-        watched=tuple(
-            AttributeCodes(name=name, texts=side.texts)
-            for name, side in zip(settings.candidate.attribute_columns, sides, strict=True)
-        ),
-        parts=tuple(part_codes),
-    )
+        for line in choice.decisions:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    data = _Data.of(log.vocabulary, descriptions, settings.candidate)
     context = RunContext(
         seed=settings.seed,
-        data=" ".join([log.fingerprint, *(side.fingerprint for side in (*sides, *parts)), settings.split]),
+        data=" ".join([log.fingerprint, *data.fingerprints, settings.split]),
         checkpoints=paths.checkpoints,
         console=console,
         resume=resume,
@@ -145,73 +127,16 @@ def run(
         precision=choose_precision(settings.precision, device),
     )
     impressions_sha256 = None
-    if choice is not None:
-        for line in choice.decisions:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
     if isinstance(log, OwnPart):
-        check_supported(settings, len(log.vocabulary), warm_start=start is not None)
-        _check_writable(paths.checkpoints, *([] if log.processes.rank else [paths.releases]))
-        # Only here: it takes a second to import.
-        from winnow.training.distributed.train_together import train_together
-
-        candidate_network, ranking_network, epochs = train_together(log, sides, settings, context)
-        # This process alone goes on, with the whole log: on disk, as far as that is in parts.
-        interactions = read_interactions(paths.interactions, **kept, log_format=paths.log_format)
-        log.check_same(interactions, str(paths.interactions))
-        log = interactions
-        split = LogSplit.leave_last_out(interactions.histories)
-        trained = finish(
-            split,
-            len(interactions.vocabulary),
-            settings,
-            context,
-            candidate_network=candidate_network,
-            ranking_network=ranking_network,
-            epochs=epochs,
-        )
+        trained, interactions = _train_together(paths, log, data, settings, context, start)
     elif split is not None:
         interactions = log
-        _check_writable(paths.checkpoints, paths.releases)
-        if not context.continues:
-            planned = plan_on_watches(split, len(interactions.vocabulary), sides, settings, context)
-            console.print(describe(planned), highlight=False)
-        facts = None
-        if settings.ranking.features:
-            counts = split.watch_counts(len(interactions.vocabulary))
-            popularity = (counts / counts.sum()).astype(np.float32)
-            facts = read_item_facts(paths.items, interactions.vocabulary, popularity, paths.log_format)
-        trained = train_on_watches(
-            split,
-            len(interactions.vocabulary),
-            sides,
-            settings,
-            context,
-            parts=parts,
-            facts=facts,
-            start=None if start is None else WarmStart.of(start, interactions.vocabulary, codes),
-        )
+        trained = _train_on_watches(paths, split, data, settings, context, start)
     else:
         interactions = log
-        learning = settings.impressions
-        if learning is None or paths.impressions is None:
-            raise ValueError("the settings do not say how to learn from impressions")
-        impressions = ImpressionLog.read(
-            paths.impressions,
-            interactions,
-            validation_share=learning.validation_share,
-            test_share=learning.test_share,
-            log_format=paths.log_format,
-        )
-        for remark in impressions.rows_read.remarks():
-            console.print(f"impressions: {remark}", markup=False, soft_wrap=True)
+        impressions, learning = _read_impressions(paths, interactions, settings, console)
         impressions_sha256 = impressions.fingerprint
-        facts = read_item_facts(paths.items, interactions.vocabulary, impressions.popularity, paths.log_format)
-        _check_writable(paths.checkpoints, paths.releases)
-        context = context.also_from(impressions.fingerprint)
-        if not context.continues:
-            planned = plan_on_impressions(impressions, facts, sides, settings.candidate, learning, context)
-            console.print(describe(planned), highlight=False)
-        trained = train_on_impressions(impressions, facts, sides, settings.candidate, learning, context, parts=parts)
+        trained = _train_on_impressions(paths, impressions, data, settings.candidate, learning, context)
     verdict = None
     if trained.validated is not None:
         verdict = compare_on_validation(
@@ -224,10 +149,10 @@ def run(
             vocabulary=interactions.vocabulary,
             candidate_network=trained.candidate_network.cpu(),
             ranking_network=trained.ranking_network.cpu(),
-            popularity=_popularity(interactions),
+            popularity=_shares(count_rows(interactions.histories.rows, len(interactions.vocabulary))),
             trending=trending_items(interactions.histories, len(interactions.vocabulary)),
             attributes=descriptions.attributes,
-            codes=codes,
+            codes=data.codes,
             sample_histories=trained.sample_histories,
             sample_contexts=trained.sample_contexts,
             tuning_histories=trained.tuning_histories,
@@ -243,6 +168,180 @@ def run(
     return RunResult(release_id=release_id, figures=trained.figures, verdict=verdict, current=current)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Data:
+    """The items of the log, and those of their attributes that the candidate network learns from."""
+
+    vocabulary: Vocabulary
+    sides: Sequence[SideValues]
+    """Of the attributes of watched items."""
+    parts: Sequence[SideValues]
+    """Of those that items to come get their vectors from."""
+    codes: ItemCodes
+    """How the values of both are numbered."""
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary, descriptions: ItemDescriptions, settings: CandidateSettings) -> "_Data":
+        sides = [side_values(descriptions.columns, column) for column in settings.attribute_columns]
+        part_codes = fit_codes(descriptions.attributes, settings.new_items_by)
+        watched = [
+            AttributeCodes(name=name, texts=side.texts)
+            for name, side in zip(settings.attribute_columns, sides, strict=True)
+        ]
+        return cls(
+            vocabulary=vocabulary,
+            sides=sides,
+            parts=[coded_values(codes, descriptions.attributes) for codes in part_codes],
+            codes=ItemCodes(watched=tuple(watched), parts=tuple(part_codes)),
+        )
+
+    @property
+    def item_count(self) -> int:
+        return len(self.vocabulary)
+
+    @property
+    def fingerprints(self) -> list[str]:
+        """Of the attributes."""
+        return [side.fingerprint for side in (*self.sides, *self.parts)]
+
+
+def _read_log_and_items(
+    paths: RunPaths,
+    settings: TrainingSettings,
+    attribute_types: Mapping[str, AttributeType | None],
+    console: Console,
+    processes: Processes | None,
+) -> tuple[Interactions | OwnPart, ItemDescriptions]:
+    """Read both files, of the log this process's part, and print what is in them. Raises InputFileError."""
+    log: Interactions | OwnPart
+    if processes is None:
+        log = _read_log(paths, settings)
+    else:
+        log = read_own_part(
+            paths.interactions,
+            processes,
+            vocabulary_size=settings.vocabulary_size,
+            min_item_count=settings.min_item_count,
+            log_format=paths.log_format,
+        )
+    for remark in log.rows.remarks():
+        console.print(remark, markup=False, soft_wrap=True)
+    descriptions = read_items(paths.items, log.vocabulary, attribute_types, paths.log_format)
+    lengths = log.log_lengths if isinstance(log, OwnPart) else log.histories.lengths
+    console.print(f"{int(lengths.sum()):,} watches of {len(log.vocabulary):,} items by {len(lengths):,} users")
+    for name, column_type in descriptions.types.items():
+        console.print(f"attribute {name}: {column_type}", markup=False)
+    return log, descriptions
+
+
+def _read_log(paths: RunPaths, settings: TrainingSettings) -> Interactions:
+    return read_interactions(
+        paths.interactions,
+        vocabulary_size=settings.vocabulary_size,
+        min_item_count=settings.min_item_count,
+        log_format=paths.log_format,
+    )
+
+
+def _read_impressions(
+    paths: RunPaths, interactions: Interactions, settings: TrainingSettings, console: Console
+) -> tuple[ImpressionLog, ImpressionSettings]:
+    """Read the log of impressions, and return it with the settings to learn from it by."""
+    learning = settings.impressions
+    if learning is None or paths.impressions is None:
+        raise ValueError("the settings do not say how to learn from impressions")
+    log = ImpressionLog.read(
+        paths.impressions,
+        interactions,
+        validation_share=learning.validation_share,
+        test_share=learning.test_share,
+        log_format=paths.log_format,
+    )
+    for remark in log.rows_read.remarks():
+        console.print(f"impressions: {remark}", markup=False, soft_wrap=True)
+    return log, learning
+
+
+def _train_on_watches(
+    paths: RunPaths,
+    split: LogSplit,
+    data: _Data,
+    settings: TrainingSettings,
+    context: RunContext,
+    start: Release | None,
+) -> TrainedNetworks:
+    """Train both networks on watches."""
+    _check_writable(paths.checkpoints, paths.releases)
+    if not context.continues:
+        planned = plan_on_watches(split, data.item_count, data.sides, settings, context)
+        context.console.print(describe(planned), highlight=False)
+    facts = None
+    if settings.ranking.features:
+        popularity = _shares(split.watch_counts(data.item_count))
+        facts = read_item_facts(paths.items, data.vocabulary, popularity, paths.log_format)
+    return train_on_watches(
+        split,
+        data.item_count,
+        data.sides,
+        settings,
+        context,
+        parts=data.parts,
+        facts=facts,
+        start=None if start is None else WarmStart.of(start, data.vocabulary, data.codes),
+    )
+
+
+def _train_together(
+    paths: RunPaths,
+    own: OwnPart,
+    data: _Data,
+    settings: TrainingSettings,
+    context: RunContext,
+    start: Release | None,
+) -> tuple[TrainedNetworks, Interactions]:
+    """Train both networks on watches, together with other processes; return them and the whole log.
+
+    Raises ShareDone in all processes but the first.
+    """
+    check_supported(settings, data.item_count, warm_start=start is not None)
+    _check_writable(paths.checkpoints, *([] if own.processes.rank else [paths.releases]))
+    # Only here: it takes a second to import.
+    from winnow.training.distributed.train_together import train_together
+
+    candidate_network, ranking_network, epochs = train_together(own, data.sides, settings, context)
+    # This process alone goes on, with the whole log: on disk, as far as that is in parts.
+    interactions = _read_log(paths, settings)
+    own.check_same(interactions, str(paths.interactions))
+    trained = finish(
+        LogSplit.leave_last_out(interactions.histories),
+        data.item_count,
+        settings,
+        context,
+        candidate_network=candidate_network,
+        ranking_network=ranking_network,
+        epochs=epochs,
+    )
+    return trained, interactions
+
+
+def _train_on_impressions(
+    paths: RunPaths,
+    log: ImpressionLog,
+    data: _Data,
+    candidate: CandidateSettings,
+    learning: ImpressionSettings,
+    context: RunContext,
+) -> TrainedNetworks:
+    """Train the candidate network on the watches before the impressions, and the ranking network on those."""
+    facts = read_item_facts(paths.items, data.vocabulary, log.popularity, paths.log_format)
+    _check_writable(paths.checkpoints, paths.releases)
+    context = context.also_from(log.fingerprint)
+    if not context.continues:
+        planned = plan_on_impressions(log, facts, data.sides, candidate, learning, context)
+        context.console.print(describe(planned), highlight=False)
+    return train_on_impressions(log, facts, data.sides, candidate, learning, context, parts=data.parts)
+
+
 def _check_writable(*directories: Path) -> None:
     """Fail before hours of training, not after them."""
     for directory in directories:
@@ -251,10 +350,9 @@ def _check_writable(*directories: Path) -> None:
             pass
 
 
-def _popularity(interactions: Interactions) -> NDArray[np.float32]:
-    counts = count_rows(interactions.histories.rows, len(interactions.vocabulary))
-    share: NDArray[np.float32] = (counts / counts.sum()).astype(np.float32)
-    return share
+def _shares(counts: NDArray[np.int64]) -> NDArray[np.float32]:
+    shares: NDArray[np.float32] = (counts / counts.sum()).astype(np.float32)
+    return shares
 
 
 def _provenance(settings: TrainingSettings, interactions: Interactions, trained: TrainedNetworks) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
+from urllib.parse import quote
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -69,13 +70,15 @@ def open_search(path: Path, basis: TrainingSettings, identity: str) -> Search:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         study = optuna.create_study(
-            storage=f"sqlite:///{path}",
+            # Quoted: a path may have characters that mean something in a URL.
+            storage=f"sqlite:///{quote(str(path))}",
             study_name="winnow",
             direction="maximize",
             pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=1),
             load_if_exists=True,
         )
-    except (SQLAlchemyError, StorageInternalError) as error:
+    except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
+        # A RuntimeError is what another version of optuna has written.
         raise ValueError(f"{path} cannot be read as a search: remove it, or use another --directory") from error
     found = study.user_attrs.get("identity")
     if found is None:

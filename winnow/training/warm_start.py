@@ -18,8 +18,8 @@ from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
 from winnow.release.models.loader import load_candidate_network, load_ranking_network
 from winnow.release.reader import Release
+from winnow.training.run_context import CPU
 
-CPU = torch.device("cpu")
 # A row for each item: taken item by item.
 ITEM_TABLES = ("embedding.weight", "output.weight")
 ATTRIBUTES, PARTS = "attributes.", "parts."

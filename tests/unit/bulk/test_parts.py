@@ -19,6 +19,16 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "out.parquet"
 
 
+def test_a_name_with_brackets_is_a_name(tmp_path: Path) -> None:
+    """For polars it is a pattern: it would read another file."""
+    file = PartedFile(tmp_path / "out[1].parquet", 1, JOB)
+    file.open()
+    file.write(0, part(0))
+    assert file.read(0, ["number"]).height == 2
+    file.join()
+    assert pl.read_parquet(tmp_path / "out[1].parquet", glob=False).height == 2
+
+
 def test_parts_are_joined_in_order_and_removed(output: Path) -> None:
     file = PartedFile(output, 3, JOB)
     assert file.open() == [0, 1, 2]

@@ -14,11 +14,11 @@ from rich.console import Console
 from tests.unit.client.fake_gateway import Failure, FakeGateway, fake_gateway
 from winnow.bulk.parts import OutputError
 from winnow.bulk.run import recommend_users
-from winnow.bulk.users import TRIES, Asked, Pace
-from winnow.client import WinnowError
+from winnow.bulk.users import TRIES, Pace
+from winnow.client import RecommendationRequest, WinnowError
 from winnow.v1 import recommendation_pb2
 
-ASKED = Asked(count=5, filter="", allowed_item_ids=None, include_watched=True, require_ranked=False)
+ASKED = RecommendationRequest(count=5, include_watched=True)
 AWAY = Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much work is waiting")
 
 

@@ -27,7 +27,7 @@ from winnow.queries import Candidates, RetrievalQuery
 from winnow.release.golden import GoldenRequests
 from winnow.release.golden_filters import GoldenMismatchError
 from winnow.release.models.loader import load_candidate_network
-from winnow.release.reader import Release, current_release_id, open_release
+from winnow.release.reader import Release, open_current_release, open_release
 from winnow.rpc.errors import UnavailableError
 from winnow.serving.device import Device
 from winnow.serving.metrics import Metrics
@@ -57,7 +57,7 @@ class ExactEngine:
 
 @pytest.fixture
 def release(releases: Path) -> Release:
-    return open_release(releases / current_release_id(releases))
+    return open_current_release(releases)
 
 
 def retriever(release: Release, engine: Any, kind: type[EngineRetriever] = EngineRetriever) -> EngineRetriever:

@@ -1,7 +1,7 @@
 """Candidates of a release with neighbour tables are those that the plain scores of all items give."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -184,9 +184,33 @@ def test_a_release_answers_its_golden_requests(release: Path) -> None:
         ("values", torch.inf, "holds a value that is not finite"),
     ],
 )
-def test_a_corrupt_table_is_refused(release: Path, name: str, value: float, reason: str) -> None:
+def test_a_corrupt_value_is_refused(release: Path, name: str, value: float, reason: str) -> None:
     weights = load_file(release / "candidate_network.safetensors")
     weights[f"neighbours.1.{name}"][5, 2] = value
     save_file(weights, release / "candidate_network.safetensors")
     with pytest.raises(ReleaseError, match=reason):
+        load_candidate_network(open_release(reseal(release)), CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("rows", lambda table: table.float(), r"neighbours\.1\.rows is of torch.float32, not of torch.int32"),
+        ("values", lambda table: table.double(), r"neighbours\.1\.values is of torch.float64, not of torch.float32"),
+        ("values", lambda table: table.int(), r"neighbours\.1\.values is of torch.int32, not of torch.float32"),
+        ("weight", lambda table: -table - 1, "a value or the weight of neighbours is negative"),
+        ("weight", lambda table: table * torch.nan, r"neighbours\.1\.weight holds a value that is not finite"),
+        ("rows", lambda table: table[:-1].clone(), "size mismatch for neighbours.1.rows"),
+        ("values", lambda table: table[:, :-1].clone(), "size mismatch for neighbours.1.values"),
+        ("values", lambda table: torch.cat([table, table], dim=1), "size mismatch for neighbours.1.values"),
+        ("weight", lambda table: table.repeat(3), "size mismatch for neighbours.1.weight"),
+    ],
+)
+def test_a_table_of_another_type_or_shape_is_refused(
+    release: Path, name: str, change: Callable[[torch.Tensor], torch.Tensor], reason: str
+) -> None:
+    weights = load_file(release / "candidate_network.safetensors")
+    weights[f"neighbours.1.{name}"] = change(weights[f"neighbours.1.{name}"])
+    save_file(weights, release / "candidate_network.safetensors")
+    with pytest.raises(ReleaseError, match=rf"(?s)candidate_network\.safetensors: .*{reason}"):
         load_candidate_network(open_release(reseal(release)), CPU)

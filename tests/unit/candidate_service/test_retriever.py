@@ -12,11 +12,11 @@ from candidate_service.retriever import Retriever
 from winnow.catalogue.filters.error import FilterError
 from winnow.history import WatchHistories
 from winnow.queries import Restriction, RetrievalQuery
-from winnow.release.reader import current_release_id, open_release
+from winnow.release.reader import open_current_release
 
 
 def test_every_call_of_a_batch_gets_the_candidates_that_it_gets_alone(releases: Path) -> None:
-    release = open_release(releases / current_release_id(releases))
+    release = open_current_release(releases)
     retriever = Retriever.from_release(release, torch.device("cpu"))
     calls = [
         RetrievalQuery(histories=histories, counts=np.array(counts, dtype=np.int32), exclusions=histories)
@@ -33,7 +33,7 @@ def test_every_call_of_a_batch_gets_the_candidates_that_it_gets_alone(releases: 
 
 
 def test_filters_of_a_batch_are_searched_as_alone(releases: Path) -> None:
-    release = open_release(releases / current_release_id(releases))
+    release = open_current_release(releases)
     retriever = Retriever.from_release(release, torch.device("cpu"))
     matching = [row for row in range(300) if row % 30 >= 10]  # rows 0 and 30 are of 1990, and so on
     histories = WatchHistories.from_lists([[1, 2], [3], [4, 5]])
@@ -52,7 +52,7 @@ def test_filters_of_a_batch_are_searched_as_alone(releases: Path) -> None:
 
 
 def test_a_filter_that_does_not_fit_the_release_is_named(releases: Path) -> None:
-    release = open_release(releases / current_release_id(releases))
+    release = open_current_release(releases)
     query = RetrievalQuery.without_histories(np.array([1], dtype=np.int32))
     query = replace(query, restrictions={0: Restriction(filter="yeer = 1")})
     with pytest.raises(FilterError, match="there is no attribute 'yeer'"):

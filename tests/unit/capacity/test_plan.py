@@ -83,11 +83,56 @@ def test_search_is_a_line_between_measured_sizes(model: CostModel) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"item_count": 0}, {"item_count": float("inf")}, {"requests_per_second": -1}, {"p99_seconds": float("nan")},
-     {"zones": 0}, {"hop_seconds": -1}, {"item_count": 1e15}],
+     {"zones": 0}, {"hop_seconds": -1}, {"hop_seconds": 1e30}, {"hop_seconds": float("nan")}, {"item_count": 1e15}],
 )  # fmt: skip
 def test_what_cannot_be_planned_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong)).replace("item_count", "item")):
         wanted(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("ranking.seconds_per_query", 1e300),
+        ("gateway.seconds_per_call", 1e30),
+        ("gateway.base_bytes", 0),
+        ("hop_seconds", 1e30),
+        ("jitter", 1e30),
+        ("busy_speed", 1e-300),
+        ("path_share", 1e-300),
+        ("item_count", "many"),
+        ("search", [{"item_count": 10, "seconds": 1}, {"item_count": 10, "seconds": 2}]),
+        ("search", [{"item_count": 10, "seconds": 1}, {"item_count": 5, "seconds": 2}]),
+        ("search", [{"item_count": 10, "seconds": 1}]),
+    ],
+)
+def test_a_file_of_costs_that_would_be_simulated_for_ever_or_wrongly_is_refused(
+    tmp_path: Path, model: CostModel, where: str, value: object
+) -> None:
+    costs = inner = json.loads(model.model_dump_json())
+    *tables, last = where.split(".")
+    for table in tables:
+        inner = inner[table]
+    inner[last] = value
+    path = tmp_path / "costs.json"
+    path.write_text(json.dumps(costs))
+    with pytest.raises(ValueError, match=f"costs.json: {where}: "):
+        read_cost_model(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]"])
+def test_a_file_that_is_no_cost_model_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "costs.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"costs.json: the whole: "):
+        read_cost_model(path)
+
+
+def test_the_largest_catalogue_that_fits_counts_what_a_replica_takes_without_one(model: CostModel) -> None:
+    cost = model.ranking
+    for item_count in (0, 1e5, 1e8):
+        assert cost.most_items(cost.memory_bytes(item_count)) == pytest.approx(item_count)
+    assert cost.most_items(cost.base_bytes / 2) == 0
 
 
 @pytest.mark.slow

@@ -23,6 +23,8 @@ def scenario(**fields: object) -> Scenario:
         "path_share": 1.0,
         "hop_seconds": 0.0,
         "jitter": 0.0,
+        "jitter_seconds": 0.0,
+        "wake_seconds": 0.0,
         "request_count": 400,
         **fields,
     }
@@ -48,6 +50,25 @@ def test_the_same_seed_gives_the_same_numbers_and_another_one_others() -> None:
     first, again, other = (simulate(scenario(rate_per_second=300, jitter=0.3, seed=seed)) for seed in (1, 1, 2))
     assert first.latencies == again.latencies
     assert first.latencies != other.latencies
+
+
+def test_a_process_with_nothing_to_do_is_woken_and_a_busy_one_is_not() -> None:
+    wake = 0.0002
+    alone = simulate(scenario(callers=1, hop_seconds=0.0001, wake_seconds=wake))
+    work = 0.001 + 0.0005 + 0.001 + 0.0005 + 0.002 + 0.0005
+    # The gateway by the request and both answers, each stage by its call. The client has no work in this scenario.
+    assert alone.milliseconds(0.5) == pytest.approx(1000 * (work + 6 * 0.0001 + 5 * wake))
+    many, steady = (simulate(scenario(callers=64, request_count=2000, wake_seconds=each)) for each in (wake, 0.0))
+    assert 1 / many.rate_per_second - 1 / steady.rate_per_second < wake / 2
+
+
+def test_a_process_stays_slow_for_a_while() -> None:
+    independent, together = (
+        simulate(scenario(callers=64, request_count=4000, jitter=0.5, jitter_seconds=seconds))
+        for seconds in (0.0, 0.02)
+    )
+    tails = [simulated.milliseconds(0.99) / simulated.milliseconds(0.5) for simulated in (independent, together)]
+    assert tails[1] > tails[0]
 
 
 def test_more_load_takes_longer_and_more_replicas_do_not() -> None:

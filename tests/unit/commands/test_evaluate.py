@@ -16,7 +16,7 @@ from winnow.cli import app
 from winnow.evaluation import baselines
 from winnow.logs.item_changes import no_changes
 from winnow.release.models.derivation import derive_release
-from winnow.release.reader import current_release_id, open_release
+from winnow.release.reader import open_current_release
 from winnow.training.presets import TrainingSettings
 from winnow.training.run import RunPaths, run
 
@@ -252,7 +252,7 @@ def test_a_baseline_that_does_not_fit_is_left_out_with_a_word(
 
 
 def test_retired_items_are_left_out_of_every_ranking(trained: Path, tmp_path: Path) -> None:
-    release = open_release(trained / "releases" / current_release_id(trained / "releases"))
+    release = open_current_release(trained / "releases")
     everybody = ["item 0", "item 1", "item 2"]
     made = derive_release(release, no_changes(), retire=everybody, restore=(), make_current=False)
     command = ["evaluate", f"--release={trained / 'releases' / made.release_id}"]

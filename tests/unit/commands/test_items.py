@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from tests.releases import ITEM_COUNT, item_id, write_random_release
 from winnow.commands.items import items
-from winnow.release.reader import current_release_id, open_release
+from winnow.release.reader import current_release_id, open_current_release, open_release
 
 app = typer.Typer()
 app.command()(items)
@@ -64,7 +64,7 @@ def test_a_parquet_file_keeps_its_types(releases: Path, tmp_path: Path) -> None:
     frame = pl.DataFrame({"item_id": [item_id(3)], "genres": [["Drama", "War"]], "adult": [True], "year": [1800]})
     frame.write_parquet(tmp_path / "changed.parquet")
     assert run(releases, "--items", tmp_path / "changed.parquet", "--publish").exit_code == 0
-    attributes = open_release(releases / current_release_id(releases)).attributes()
+    attributes = open_current_release(releases).attributes()
     assert (attributes["genres"][3], attributes["adult"][3], attributes["year"][3]) == (["Drama", "War"], True, 1800)
 
 
@@ -80,9 +80,9 @@ def test_without_publish_the_release_is_made_but_not_current(releases: Path) -> 
 def test_items_are_retired_and_restored_from_files(releases: Path, tmp_path: Path) -> None:
     ids = written(tmp_path / "ids.csv", f"item_id\n{item_id(8)}\n{item_id(12)}\n")
     assert run(releases, "--retire-from", ids, "--publish").exit_code == 0
-    assert open_release(releases / current_release_id(releases)).retired().tolist() == [8, 12]
+    assert open_current_release(releases).retired().tolist() == [8, 12]
     assert run(releases, "--restore", item_id(12), "--publish").exit_code == 0
-    assert open_release(releases / current_release_id(releases)).retired().tolist() == [8]
+    assert open_current_release(releases).retired().tolist() == [8]
 
 
 def test_files_may_call_their_columns_otherwise(releases: Path, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_files_may_call_their_columns_otherwise(releases: Path, tmp_path: Path) 
     names = ["--item-column=sku", "--title-column=Name"]
     result = run(releases, "--items", changed, "--retire-from", gone, *names, "--publish")
     assert result.exit_code == 0, result.output
-    release = open_release(releases / current_release_id(releases))
+    release = open_current_release(releases)
     assert (release.attributes()["title"][3], release.attributes()["year"][3]) == ("Neu", 1999)
     assert release.retired().tolist() == [8]
     result = run(releases, "--items", changed)

@@ -18,8 +18,9 @@ from winnow.commands.train import train
 from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, WatchHistories
 from winnow.logs.part_writer import write_parts
+from winnow.loop.exclusive import only_process_in
 from winnow.queries import RankingQuery, RetrievalQuery
-from winnow.release.reader import current_release_id, open_release
+from winnow.release.reader import open_current_release
 from winnow.training import presets
 
 CPU = torch.device("cpu")
@@ -51,6 +52,15 @@ def test_train_writes_a_release_and_prints_the_figures(app: typer.Typer, tmp_pat
     assert "candidate network, epoch 2 of 2" in result.output
     assert "NDCG@10" in result.output
     assert (tmp_path / "releases" / "CURRENT").exists()
+
+
+def test_two_runs_do_not_write_over_each_others_checkpoints(app: typer.Typer, tmp_path: Path) -> None:
+    write_planted_log(tmp_path / "log.csv")
+    with only_process_in(tmp_path / "checkpoints"):
+        result = CliRunner().invoke(app, arguments(tmp_path))
+    assert result.exit_code == 1
+    assert "checkpoints: another process is working there" in result.output.replace("\n", "")
+    assert not (tmp_path / "releases").exists()
 
 
 @pytest.mark.slow
@@ -238,7 +248,7 @@ def test_a_log_in_which_nobody_has_three_watches_is_refused_before_training(app:
     assert result.exit_code == 1
     assert "log.csv: too few watches: no user has one to hold out" in result.output
     assert "epoch" not in result.output
-    assert not (tmp_path / "checkpoints").exists()
+    assert not any((tmp_path / "checkpoints").iterdir())
 
 
 def test_an_item_id_that_no_request_may_hold_is_refused(app: typer.Typer, tmp_path: Path) -> None:
@@ -287,7 +297,7 @@ def test_a_release_that_was_trained_for_new_items_takes_them(
     command = ["--releases", str(releases), "--items", str(new), "--publish"]
     result = CliRunner().invoke(derive, command, catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    release = open_release(releases / current_release_id(releases))
+    release = open_current_release(releases)
     golden = release.golden_requests()
     retriever, ranker = Retriever.from_release(release, CPU), Ranker.from_release(release, CPU)
     retriever.check_golden(golden)

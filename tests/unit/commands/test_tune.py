@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from tests.unit.training.planted import write_planted_log
 from winnow.cli import app
+from winnow.loop.exclusive import only_process_in
 
 
 def arguments(directory: Path) -> list[str]:
@@ -33,6 +34,17 @@ def test_a_search_on_another_log_is_not_continued(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*arguments(tmp_path), "--minutes=0"])
     assert result.exit_code == 1
     assert "is a search on other data or settings" in result.output
+
+
+def test_one_search_at_a_time(tmp_path: Path) -> None:
+    """A second one would take the running trial of the first for one that was left by a killed process."""
+    write_planted_log(tmp_path / "log.csv")
+    with only_process_in(tmp_path / "tune"):
+        result = CliRunner().invoke(app, [*arguments(tmp_path), "--minutes=0"])
+        assert result.exit_code == 1
+        assert "tune: another process is working there" in result.output.replace("\n", "")
+    assert list((tmp_path / "tune").iterdir()) == []
+    assert CliRunner().invoke(app, [*arguments(tmp_path), "--minutes=0"]).exit_code == 0
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from gateway.served_release import ServedRelease
 from gateway.settings import GatewaySettings
 from gateway.stage_calls import StageFailure
 from tests.releases import write_random_release
-from tests.unit.serving.test_releases import until
+from tests.unit.serving.following import until
 from winnow.release.experiment import Arm, new_experiment, remove_experiment, write_experiment
 from winnow.serving.metrics import Metrics
 from winnow.users.events import Event, EventKind

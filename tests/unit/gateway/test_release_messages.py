@@ -6,11 +6,11 @@ from typing import Any
 from gateway.release_messages import write_release_facts
 from winnow.client.releases import release_facts
 from winnow.release.manifest import Manifest
-from winnow.release.reader import current_release_id, open_release
+from winnow.release.reader import open_current_release
 
 
 def manifest(releases: Path, **changes: Any) -> Manifest:
-    return open_release(releases / current_release_id(releases)).manifest.model_copy(update=changes)
+    return open_current_release(releases).manifest.model_copy(update=changes)
 
 
 def test_figures_and_epochs_are_sent(releases: Path) -> None:

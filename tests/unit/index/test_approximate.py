@@ -241,6 +241,26 @@ def test_vectors_are_added_and_replaced_in_the_lists(
     assert [len(set(index.search(users[:2], query).rows[user].tolist())) for user in range(2)] == [10_000] * 2
 
 
+@pytest.mark.parametrize("value", [1e19, 1e30, float("inf"), float("nan")])
+def test_vectors_that_would_end_the_process_in_faiss_are_scanned_and_not_added(
+    clustered: tuple[torch.Tensor, torch.Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    value: float,
+) -> None:
+    """As a diverged training leaves them: hours of it must not end in a core dump."""
+    items, users = clustered
+    monkeypatch.setattr("winnow.index.choose.LARGEST_EXACT_TABLE", 1000)
+    diverged = items.clone()
+    diverged[3, 2] = value
+    assert isinstance(choose_index(diverged, users).index, ExactIndex)
+    path = tmp_path / "index.faiss"
+    ApproximateIndex.build(items[:500], 4).save(path)
+    with pytest.raises(ValueError, match="a vector is not finite, or longer than"):
+        ApproximateIndex.update(path, tmp_path / "other.faiss", np.array([500]), diverged[3:4])
+    assert not (tmp_path / "other.faiss").exists()
+
+
 def test_what_is_no_index_is_not_updated(tmp_path: Path) -> None:
     (tmp_path / "before.faiss").write_text("no index")
     with pytest.raises(ValueError, match="not an index"):

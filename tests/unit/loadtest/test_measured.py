@@ -48,9 +48,11 @@ def test_rounds_add_up_to_a_longer_run() -> None:
 def test_what_is_encoded_for_another_process_is_the_same_when_decoded() -> None:
     original = measured([700, 1500, 90_000])
     original.degraded_count = 2
+    original.client_cpu_seconds = 0.25
     decoded = Measured.decode(original.encode())
     assert decoded.as_json() == original.as_json()
     assert decoded.goodput_per_second == 0.5
+    assert decoded.client_cpu_seconds == 0.25
 
 
 def test_the_parts_of_a_call_add_up_to_its_latency() -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.unit.training.planted import planted_histories, write_planted_log
+from tests.unit.training.planted_run import train_planted
 from tests.unit.training.settings import TINY
 from winnow.commands.retrain import retrain
 from winnow.evaluation.gate import Verdict, judge
@@ -23,8 +24,7 @@ from winnow.logs.item_changes import no_changes
 from winnow.loop.retrain import latest_held_out
 from winnow.release.models.derivation import derive_release
 from winnow.release.publication import point_current_at
-from winnow.release.reader import current_release_id, open_release
-from winnow.training.run import RunPaths, run
+from winnow.release.reader import current_release_id, open_current_release, open_release
 from winnow.users.events import Event, EventKind
 from winnow.users.sqlite_store import SqliteStore
 
@@ -42,13 +42,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a release of the planted log, and a store with the same watches and one more of each user."""
     directory = tmp_path_factory.mktemp("loop")
     write_planted_log(directory / "log.csv")
-    paths = RunPaths(
-        interactions=directory / "log.csv",
-        items=None,
-        releases=directory / "releases",
-        checkpoints=directory / "checkpoints",
-    )
-    run(paths, SETTINGS, resume=False, device=CPU, console=Console(file=StringIO()), publish="always")
+    train_planted(directory, SETTINGS)
     watches = planted_histories()
     events = [
         Event(f"user {user}", str(second), EventKind.WATCH, f"item {row}", 1 + second)
@@ -101,7 +95,7 @@ def test_a_release_that_is_not_worse_becomes_current_and_starts_from_the_last_on
     base = current_release_id(place / "releases")
     result = CliRunner().invoke(app, [*arguments(place), "--margin", "0.2"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    new = open_release(place / "releases" / current_release_id(place / "releases"))
+    new = open_current_release(place / "releases")
     assert new.release_id != base
     assert new.manifest.training["started_from"] == base
     assert f"candidate network: starts from release {base}: " in result.output
@@ -134,11 +128,11 @@ def test_a_worse_release_is_kept_back_and_a_margin_lets_it_pass(app: typer.Typer
 
 @pytest.mark.slow
 def test_retired_items_stay_retired(app: typer.Typer, place: Path) -> None:
-    base = open_release(place / "releases" / current_release_id(place / "releases"))
+    base = open_current_release(place / "releases")
     derive_release(base, no_changes(), retire=["item 3"], restore=(), make_current=True)
     result = CliRunner().invoke(app, [*arguments(place), "--margin", "1"])
     assert result.exit_code == 0, result.output
-    new = open_release(place / "releases" / current_release_id(place / "releases"))
+    new = open_current_release(place / "releases")
     assert new.vocabulary().item_ids(new.retired().tolist()) == ["item 3"]
 
 

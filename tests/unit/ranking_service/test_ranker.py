@@ -22,16 +22,16 @@ from winnow.queries import RankingQuery
 from winnow.release.golden import TOLERANCE
 from winnow.release.manifest import ArithmeticEntry
 from winnow.release.models.loader import load_ranking_network
-from winnow.release.reader import Release, ReleaseError, current_release_id, open_release
+from winnow.release.reader import Release, ReleaseError, current_release_id, open_current_release, open_release
 from winnow.serving.metrics import Metrics
-from winnow.serving.releases import MEMORY_PER_FILE_BYTE
+from winnow.serving.release_loader import MEMORY_PER_FILE_BYTE
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def release(releases: Path) -> Release:
-    return open_release(releases / current_release_id(releases))
+    return open_current_release(releases)
 
 
 @pytest.mark.parametrize("budget_bytes", [0, 16_000, 10**9])
@@ -70,7 +70,7 @@ def test_a_release_whose_table_does_not_fit_into_memory_is_refused(
     settings = RankingSettings(releases=tmp_path, item_table_mebibytes=1)
 
     async def start(available_bytes: int) -> None:
-        monkeypatch.setattr("winnow.serving.releases.available_bytes", lambda: available_bytes)
+        monkeypatch.setattr("winnow.serving.release_loader.available_bytes", lambda: available_bytes)
         service = RankingService(settings, Metrics())
         try:
             await service.keeper.load_current()

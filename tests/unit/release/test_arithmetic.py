@@ -13,7 +13,7 @@ from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
 from winnow.release.manifest import ArithmeticEntry
 from winnow.release.models.arithmetic import compare_arithmetic
-from winnow.release.reader import current_release_id, open_release
+from winnow.release.reader import open_current_release
 
 
 def some_histories(count: int) -> RaggedRows:
@@ -61,7 +61,7 @@ def test_without_a_watch_to_hold_out_nothing_is_compared() -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_manifest_says_what_was_measured(tmp_path: Path, seed: int) -> None:
     write_random_release(tmp_path, seed)
-    entry = open_release(tmp_path / current_release_id(tmp_path)).manifest.ranking_arithmetic
+    entry = open_current_release(tmp_path).manifest.ranking_arithmetic
     good = entry.top_20_overlap >= 0.99 and entry.ndcg_at_10_difference <= 0.0005
     assert entry.kind == ("bfloat16" if good else "float32")
     assert entry.compared_on_query_count == 4

@@ -199,6 +199,15 @@ def test_weights_that_are_not_finite_are_refused(release: Path) -> None:
         load_ranking_network(open_release(changed), torch.device("cpu"))
 
 
+def test_weights_of_another_type_are_refused(release: Path) -> None:
+    weights = load_file(release / "ranking_network.safetensors")
+    weights["embedding.weight"] = weights["embedding.weight"].half()
+    save_file(weights, release / "ranking_network.safetensors")
+    changed = reseal(release)
+    with pytest.raises(ReleaseError, match=r"embedding\.weight is of torch.float16, not of torch.float32"):
+        load_ranking_network(open_release(changed), torch.device("cpu"))
+
+
 @pytest.mark.parametrize("wrong", [np.nan, -0.1, np.inf])
 def test_popularity_that_is_not_a_share_is_refused(release: Path, wrong: float) -> None:
     popularity = open_release(release).popularity().copy()

@@ -1,9 +1,11 @@
+import gc
 import logging
 from collections.abc import Callable, Iterator
 
 import pytest
 import structlog
 
+from tests.unit.serving.following import Loader
 from winnow.serving.logs import LogFormat, LogLevel, configure_logs
 
 Configure = Callable[[LogFormat, LogLevel], None]
@@ -18,3 +20,10 @@ def configure() -> Iterator[Configure]:
     root.handlers[:], root.level = before
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture
+def loader() -> Iterator[Loader]:
+    """Ends what loading does to the garbage collector."""
+    yield Loader()
+    gc.unfreeze()

@@ -1,30 +1,15 @@
 """How a service follows EXPERIMENT: its releases are held beside the current one, and never in its way."""
 
 import asyncio
-import gc
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
 from tests.releases import write_random_release
-from tests.unit.serving.test_releases import Loader, following, reason_of, some_polls, state_of, until
+from tests.unit.serving.following import Loader, following, reason_of, some_polls, state_of, until
 from winnow.release.experiment import EXPERIMENT_FILE, Arm, new_experiment, remove_experiment, write_experiment
 from winnow.release.publication import point_current_at
 from winnow.serving.release_status import ReleaseState
-
-
-@pytest.fixture
-def loader() -> Loader:
-    return Loader()
-
-
-@pytest.fixture(autouse=True)
-def _unfreeze() -> Iterator[None]:
-    yield
-    gc.unfreeze()
 
 
 def write(releases: Path, *release_ids: str, name: str = "trial") -> None:
@@ -175,7 +160,6 @@ def test_a_roll_back_does_not_wait_for_a_release_that_is_being_loaded(tmp_path: 
             point_current_at(tmp_path, current)
             await until(lambda: keeper.current.release_id == current)
             loader.load = lambda release: (loads.wait(20), load(release))[1]  # type: ignore[method-assign]
-            keeper._load = loader.load
             write(tmp_path, arm)
             await until(lambda: state_of(keeper, arm) is ReleaseState.LOADING)
             point_current_at(tmp_path, before)

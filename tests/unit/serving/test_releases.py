@@ -1,107 +1,18 @@
 """How a service follows CURRENT: what is loaded, refused, tried again, kept and dropped."""
 
 import asyncio
-import contextlib
 import gc
 import os
-import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.releases import write_random_release
+from tests.unit.serving.following import Loaded, Loader, following, reason_of, some_polls, state_of, until
 from winnow.release.publication import point_current_at
-from winnow.release.reader import Release, ReleaseError
-from winnow.serving.metrics import Metrics
+from winnow.release.reader import ReleaseError
 from winnow.serving.release_status import ReleaseState
-from winnow.serving.releases import HeldRelease, ReleaseKeeper
-from winnow.serving.settings import ServerSettings
-
-
-class Loaded:
-    """What a service might make of a release."""
-
-    def __init__(self, release: Release) -> None:
-        self.release = release
-        self.itself: Loaded | None = self  # a cycle, ended by closing
-
-    async def close(self) -> None:
-        self.itself = None
-
-
-class Loader:
-    """Loads releases, or fails as it is told to, and counts the attempts."""
-
-    def __init__(self) -> None:
-        self.attempts: list[str] = []
-        self.error: Exception | None = None
-
-    def load(self, release: Release) -> Loaded:
-        self.attempts.append(release.release_id)
-        if self.error is not None:
-            raise self.error
-        return Loaded(release)
-
-
-@pytest.fixture
-def loader() -> Loader:
-    return Loader()
-
-
-@pytest.fixture(autouse=True)
-def _unfreeze() -> Iterator[None]:
-    yield
-    gc.unfreeze()
-
-
-@contextlib.asynccontextmanager
-async def following(
-    releases: Path,
-    loader: Loader,
-    retire_seconds: float = 3600,
-    derived_bytes: int = 0,
-    waits_for: Callable[[], str] = str,
-) -> AsyncIterator[ReleaseKeeper[Loaded]]:
-    """A keeper that has loaded the current release and looks at CURRENT every few milliseconds."""
-
-    async def waits(_held: HeldRelease[Loaded]) -> str:
-        return waits_for()
-
-    keeper = ReleaseKeeper(
-        ServerSettings(releases=releases, release_poll_seconds=0.01, release_retire_seconds=retire_seconds),
-        frozenset({"golden.safetensors"}),
-        loader.load,
-        Metrics(),
-        waits_for=waits,
-        derived_bytes=lambda _manifest: derived_bytes,
-    )
-    await keeper.load_current()
-    watch = asyncio.ensure_future(keeper.watch())
-    yield keeper
-    watch.cancel()
-    await asyncio.gather(watch, return_exceptions=True)
-    await keeper.close()
-
-
-def state_of(keeper: ReleaseKeeper[Loaded], release_id: str) -> ReleaseState | None:
-    return next((status.state for status in keeper.status() if status.release_id == release_id), None)
-
-
-def reason_of(keeper: ReleaseKeeper[Loaded], release_id: str) -> str:
-    return next((status.reason for status in keeper.status() if status.release_id == release_id), "")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < give_up
-        await asyncio.sleep(0.005)
-
-
-async def some_polls(keeper: ReleaseKeeper[Loaded]) -> None:
-    await asyncio.sleep(20 * 0.01)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +124,7 @@ def test_a_release_for_which_there_is_too_little_memory_is_refused(
 ) -> None:
     mib = 2**20
     left = [10 * mib]
-    monkeypatch.setattr("winnow.serving.releases.available_bytes", lambda: left[0])
+    monkeypatch.setattr("winnow.serving.release_loader.available_bytes", lambda: left[0])
 
     async def main() -> None:
         write_random_release(tmp_path, seed=1)
@@ -234,7 +145,7 @@ def test_what_is_read_of_a_release_has_to_fit_twice(
         release = tmp_path / write_random_release(tmp_path)
         file_bytes = (release / "golden.safetensors").stat().st_size  # all that this keeper reads
         available = None if left is None else int(left * file_bytes)
-        monkeypatch.setattr("winnow.serving.releases.available_bytes", lambda: available)
+        monkeypatch.setattr("winnow.serving.release_loader.available_bytes", lambda: available)
         try:
             async with following(tmp_path, loader):
                 return True
@@ -280,7 +191,7 @@ def test_a_release_whose_files_come_after_current_names_it_is_awaited(tmp_path: 
 def test_a_release_whose_files_never_come_is_refused_in_the_end(
     tmp_path: Path, loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("winnow.serving.releases.INCOMPLETE_SECONDS", 0.2)
+    monkeypatch.setattr("winnow.serving.release_loader.INCOMPLETE_SECONDS", 0.2)
 
     async def main() -> None:
         write_random_release(tmp_path)

@@ -9,6 +9,7 @@ from rich.console import Console
 from candidate_service.retriever import Retriever
 from ranking_service.ranker import Ranker
 from tests.unit.training.planted import write_planted_impressions, write_planted_log
+from tests.unit.training.planted_run import train_planted
 from tests.unit.training.settings import TINY
 from winnow.evaluation.figures_table import figures_table
 from winnow.logs.input_table import InputFileError
@@ -16,7 +17,7 @@ from winnow.logs.interactions import read_interactions
 from winnow.logs.trending import trending_items
 from winnow.networks.options import AttributeShape
 from winnow.release.models.loader import load_candidate_network, load_ranking_network
-from winnow.release.reader import current_release_id, open_release
+from winnow.release.reader import open_current_release, open_release
 from winnow.training.run import RunPaths, RunResult, run
 
 
@@ -45,20 +46,9 @@ def test_what_is_known_of_items_and_the_end_of_the_training_reach_the_release(tm
     (tmp_path / "items.csv").write_text("\n".join(["item_id,title,group", *lines]) + "\n")
     options = replace(TINY.candidate.options, example_age=True, tied_tables=True)
     candidate = replace(TINY.candidate, epochs=1, attribute_columns=("group",), options=options)
-    run(
-        RunPaths(
-            interactions=tmp_path / "log.csv",
-            items=tmp_path / "items.csv",
-            releases=tmp_path / "releases",
-            checkpoints=tmp_path / "checkpoints",
-        ),
-        replace(TINY, candidate=candidate, ranking=replace(TINY.ranking, epochs=1)),
-        resume=False,
-        device=torch.device("cpu"),
-        console=Console(file=StringIO()),
-        publish="always",
-    )
-    release = open_release(tmp_path / "releases" / current_release_id(tmp_path / "releases"))
+    settings = replace(TINY, candidate=candidate, ranking=replace(TINY.ranking, epochs=1))
+    train_planted(tmp_path, settings, items=True)
+    release = open_current_release(tmp_path / "releases")
     # Of twelve watches a second, the last two are held out.
     assert release.manifest.training["max_training_timestamp"] == 9
     assert release.manifest.candidate_network.options.attributes == (AttributeShape(value_count=2, values_per_item=1),)
@@ -75,21 +65,14 @@ def test_ranking_on_watches_reads_the_features_that_are_asked_for(tmp_path: Path
     write_planted_log(tmp_path / "log.csv")
     lines = [f"item {row},Title {row},{'odd' if row % 2 else 'even'}" for row in range(40)]
     (tmp_path / "items.csv").write_text("\n".join(["item_id,title,category", *lines]) + "\n")
-    paths = RunPaths(
-        interactions=tmp_path / "log.csv",
-        items=tmp_path / "items.csv",
-        releases=tmp_path / "releases",
-        checkpoints=tmp_path / "checkpoints",
-    )
     asked = ("category_watches", "popularity", "similarity")
 
     def train_with(features: tuple[str, ...]) -> RunResult:
         ranking = replace(TINY.ranking, epochs=1, features=features)
         settings = replace(TINY, candidate=replace(TINY.candidate, epochs=1), ranking=ranking)
-        device, console = torch.device("cpu"), Console(file=StringIO())
-        return run(paths, settings, resume=False, device=device, console=console, publish="always")
+        return train_planted(tmp_path, settings, items=True)
 
-    release = open_release(paths.releases / train_with(asked).release_id)
+    release = open_release(tmp_path / "releases" / train_with(asked).release_id)
     network = load_ranking_network(release, torch.device("cpu"))
     assert network.features is not None
     assert [feature.name for feature in network.features.features] == [*asked]
@@ -123,14 +106,7 @@ def test_a_release_says_which_impressions_ranking_learned_from(tmp_path: Path) -
     write_planted_impressions(tmp_path)
     of_watches = open_release(tmp_path / "releases" / run_in(tmp_path, "releases").release_id)
     assert of_watches.manifest.training["impressions_sha256"] is None
-    paths = RunPaths(
-        interactions=tmp_path / "log.csv",
-        items=tmp_path / "items.csv",
-        impressions=tmp_path / "impressions.csv",
-        releases=tmp_path / "releases",
-        checkpoints=tmp_path / "checkpoints",
-    )
-    result = run(paths, TINY, resume=False, device=torch.device("cpu"), console=Console(file=StringIO()))
+    result = train_planted(tmp_path, impressions=True)
     of_impressions = open_release(tmp_path / "releases" / result.release_id)
     assert len(of_impressions.manifest.training["impressions_sha256"]) == 64
 

@@ -1,7 +1,9 @@
 """A search is kept in a file, leaves something usable however it ends, and measures what training measures."""
 
+import sqlite3
 import tomllib
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +69,22 @@ def test_a_file_that_is_no_search_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "study.sqlite3").write_bytes(b"no database at all" * 100)
     with pytest.raises(ValueError, match=r"study\.sqlite3 cannot be read as a search"):
         opened(tmp_path)
+
+
+def test_a_file_of_another_version_of_optuna_is_an_error(tmp_path: Path) -> None:
+    opened(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "study.sqlite3")) as database, database:
+        database.execute("update alembic_version set version_num = 'v99'")
+    with pytest.raises(ValueError, match=r"study\.sqlite3 cannot be read as a search"):
+        opened(tmp_path)
+
+
+def test_the_name_of_a_directory_may_have_any_characters(tmp_path: Path) -> None:
+    name = "what? {x} #1 100%25 ü:@&="
+    run(opened(tmp_path / name), small_rate_is_good, 1)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in (tmp_path / name).iterdir()] == ["study.sqlite3"]
+    assert len(opened(tmp_path / name).completed) == 1
 
 
 @pytest.mark.parametrize("ends_with", [KeyboardInterrupt, OutOfTimeError])

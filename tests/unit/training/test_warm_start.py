@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 
 from tests.unit.training.planted import write_planted_log
+from tests.unit.training.planted_run import train_planted
 from tests.unit.training.settings import TINY
 from winnow.catalogue.attribute_codes import NO_CODES
 from winnow.catalogue.vocabulary import Vocabulary
@@ -16,7 +17,6 @@ from winnow.networks.candidate import DeepCandidateGenerationModel
 from winnow.networks.ranking import DeepRankingModel
 from winnow.release.models.loader import load_candidate_network, load_ranking_network
 from winnow.release.reader import Release, open_release
-from winnow.training.run import RunPaths, run
 from winnow.training.warm_start import WarmStart
 
 CPU = torch.device("cpu")
@@ -30,11 +30,7 @@ SETTINGS = replace(
 def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
     directory = tmp_path_factory.mktemp("warm")
     write_planted_log(directory / "log.csv")
-    paths = RunPaths(
-        interactions=directory / "log.csv", items=None, releases=directory, checkpoints=directory / "checkpoints"
-    )
-    result = run(paths, SETTINGS, resume=False, device=CPU, console=Console(file=StringIO()), publish="always")
-    return open_release(directory / result.release_id)
+    return open_release(directory / "releases" / train_planted(directory, SETTINGS).release_id)
 
 
 def test_rows_are_taken_by_item_id_and_layers_by_shape(release: Release) -> None:
@@ -87,16 +83,11 @@ def test_a_run_that_begins_with_a_release_begins_better(release: Release, tmp_pa
     """One epoch of a tiny step size: what is drawn stays bad, what is taken stays good."""
     unlearned = replace(SETTINGS, candidate=replace(SETTINGS.candidate, epochs=1, learning_rate=1e-9))
     write_planted_log(tmp_path / "log.csv")
-    paths = RunPaths(
-        interactions=tmp_path / "log.csv", items=None, releases=tmp_path, checkpoints=tmp_path / "checkpoints"
-    )
     found = {}
     for start in (None, release):
-        result = run(
-            paths, unlearned, resume=False, device=CPU, console=Console(file=StringIO()), publish="never", start=start
-        )
+        result = train_planted(tmp_path, unlearned, publish="never", start=start)
         found[start is release] = result.figures["validation"]["candidate"]["hr_at_10"]
-        training = open_release(tmp_path / result.release_id).manifest.training
+        training = open_release(tmp_path / "releases" / result.release_id).manifest.training
         assert training["started_from"] == (start and start.release_id)
     assert found[True] > found[False] + 0.1
     assert found[True] == pytest.approx(release.manifest.figures["validation"]["candidate"]["hr_at_10"], abs=0.03)

@@ -92,6 +92,10 @@ def build_network(build: Callable[[Config], Network], config: Config, weights: M
     """
     with torch.device("meta"), _WithoutDraws():
         network = build(config)
+    # Assigned, they would be of whatever type they are, and the first request that needs them would fail.
+    for name, expected in network.state_dict().items():
+        if name in weights and weights[name].dtype != expected.dtype:
+            raise ValueError(f"{name} is of {weights[name].dtype}, not of {expected.dtype}")
     network.load_state_dict(weights, assign=True)
     return network.eval().requires_grad_(requires_grad=False)
 
