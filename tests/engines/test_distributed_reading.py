@@ -20,11 +20,12 @@ from tests.engines.training_processes import (
 )
 from tests.unit.training.planted import write_planted_log
 from winnow.logs.interactions import read_interactions
+from winnow.logs.part_counts import COUNTS_FILE
 from winnow.logs.part_writer import write_parts
 from winnow.logs.split import LogSplit
 from winnow.logs.statistics import LogStatistics
 from winnow.networks.watch_features import quantile_edges
-from winnow.release.reader import current_release_id, open_release
+from winnow.release.reader import open_current_release
 from winnow.serving.local_stack import free_port
 from winnow.training.rollback_chunks import time_span
 
@@ -124,10 +125,7 @@ def test_a_process_trains_without_opening_the_parts_of_the_others(tmp_path: Path
         for process in processes:
             process.kill()
     assert_same_training(tmp_path, "together")
-    trained = [
-        open_release(tmp_path / name / current_release_id(tmp_path / name)).manifest.training
-        for name in ("alone", "together")
-    ]
+    trained = [open_current_release(tmp_path / name).manifest.training for name in ("alone", "together")]
     for name in ("automatic", "data_sha256", "user_count", "watch_count", "max_training_timestamp"):
         assert trained[0][name] == trained[1][name]
 
@@ -140,11 +138,13 @@ def damage(log: Path) -> None:
 def give_a_user_to_two_parts(log: Path) -> None:
     of_first = pl.read_parquet(log / "part=0" / "00000.parquet", hive_partitioning=False)
     of_first.head(1).write_parquet(log / "part=1" / "00001.parquet")
+    (log / COUNTS_FILE).unlink()
 
 
 def keep_one_part(log: Path) -> None:
     for part in (1, 2):
         shutil.rmtree(log / f"part={part}")
+    (log / COUNTS_FILE).unlink()
 
 
 @pytest.mark.parametrize(

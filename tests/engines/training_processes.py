@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from winnow.release.reader import current_release_id, open_release
+from winnow.release.reader import open_current_release
 from winnow.serving.local_stack import free_port
 
 SETTINGS = """
@@ -64,13 +64,13 @@ def torchrun(count: int, arguments: list[str]) -> subprocess.CompletedProcess[st
 
 
 def losses(releases: Path) -> dict[str, list[float]]:
-    training = open_release(releases / current_release_id(releases)).manifest.training
+    training = open_current_release(releases).manifest.training
     return {name: [epoch["loss"] for epoch in epochs] for name, epochs in training["epochs"].items()}
 
 
 def figures(releases: Path) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
     found: Mapping[str, Mapping[str, Mapping[str, float]]]
-    found = open_release(releases / current_release_id(releases)).manifest.figures
+    found = open_current_release(releases).manifest.figures
     return found
 
 

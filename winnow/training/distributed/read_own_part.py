@@ -18,7 +18,7 @@ from winnow.logs.fingerprint import fingerprint
 from winnow.logs.input_table import InputFileError
 from winnow.logs.interactions import frequent_items, histories_of_parts, joined_ids, rows_kept
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
-from winnow.logs.part_histories import PartHistories, check_different, collected, in_order
+from winnow.logs.part_histories import PartHistories, check_different, check_different_rows, collected, in_order
 from winnow.logs.parts import parts_of_users
 from winnow.logs.watches import WatchTable, read_watches
 from winnow.training.distributed.own_part import OwnPart
@@ -110,8 +110,8 @@ def _number_users(path: Path, found: PartHistories, processes: Processes) -> tup
     different, counts = np.unique(hashes_U, return_counts=True)
     alike = found.user_ids.filter(pl.Series(np.isin(hashes, different[counts > 1])))
     check_different(path, pl.concat(processes.gather_objects(alike)))
-    # Hashes order users whose rows have the same number, which are not told apart otherwise.
-    order = np.lexsort((hashes_U, first_rows_U))
+    check_different_rows(path, first_rows_U)
+    order = np.argsort(first_rows_U)
     numbers_U = np.empty_like(order)
     numbers_U[order] = np.arange(len(order))
     begin = sum(map(len, gathered[0][: processes.rank]))
