@@ -120,8 +120,8 @@ def finish(
         ranking_network = with_neighbours(ranking_network, candidate_network.neighbours.tables)
     factors = use_correction(candidate_network, ranking_network, split.validation, candidate_count=count)
     context.console.print(
-        f"ranking network: of its correction of the candidates' order, {factors.tower:g} of the tower's part and "
-        f"{factors.successions:g} of that by successions are used",
+        "ranking network: weights of its corrections of the candidates' order: "
+        f"tower {factors.tower:g}, successions {factors.successions:g}",
         soft_wrap=True,
     )
     neighbour_weights = dict[str, float]()

@@ -408,7 +408,7 @@ def test_the_report_shows_the_baselines_and_what_ranking_adds(app: typer.Typer, 
     assert result.exit_code == 0, result.output
     for name in ("popularity", "succession-knn", "ease", "candidate", "chain"):
         assert result.output.count(f"│ {name}") == 2
-    assert "ranking network: of its correction of the candidates' order," in result.output
+    assert "ranking network: weights of its corrections of the candidates' order: tower " in result.output
     assert "test: ranking adds to the order of the candidates: HR@10" in result.output
     [manifest] = (tmp_path / "releases").glob("*/manifest.json")
     written = json.loads(manifest.read_text())
