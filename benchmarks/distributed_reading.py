@@ -16,14 +16,12 @@ from pathlib import Path
 import torch
 
 from benchmarks.planted_logs import STREAM, write_stream
-from winnow.logs.interactions import read_interactions
+from winnow.logs.interactions import EVERY_ITEM, read_interactions
 from winnow.logs.part_writer import write_parts
 from winnow.logs.split import LogSplit
 from winnow.serving.local_stack import free_port
 from winnow.training.distributed.processes import joined_processes, launched
 from winnow.training.distributed.read_own_part import read_own_part
-
-EVERY_ITEM = 10**9
 
 
 def peak_mebibytes() -> int:
@@ -42,7 +40,7 @@ def read(log: Path) -> None:
             )
     else:
         before = peak_mebibytes()
-        interactions = read_interactions(log, vocabulary_size=EVERY_ITEM, min_item_count=1)
+        interactions = read_interactions(log)
         watch_count = len(LogSplit.leave_last_out(interactions.histories).training.rows)
     print(f"{before:,} and {peak_mebibytes():,} MiB, {watch_count:,} training watches")
 
@@ -75,7 +73,7 @@ def main() -> None:
         [file] = (Path(name) / "stream").iterdir()
         parts = Path(name) / "log.parts"
         write_parts([file], parts)
-        for log, count in ((file, 1), (parts, 1), (file, options.processes), (parts, options.processes)):
+        for log, count in ((file, 1), (parts, 1), (parts, options.processes)):
             print(f"{count} x {log.name}: {'; '.join(start(log, count))}", flush=True)
 
 

@@ -20,8 +20,8 @@ import numpy as np
 
 from benchmarks.systems import quiet_stack
 from winnow.client import RecommendationRequest, Watch, WinnowClient
-from winnow.commands.gateway_calls import read_whole_log, watches_of
-from winnow.logs.log_format import PLAIN_LOG
+from winnow.commands.gateway_calls import watches_of
+from winnow.logs.interactions import read_interactions
 
 Answer = TypeVar("Answer")
 
@@ -45,7 +45,7 @@ def main() -> None:
 
 def read_histories(interactions: Path) -> list[list[Watch]]:
     """The latest watches of some users, in a fixed order."""
-    log = read_whole_log(interactions, PLAIN_LOG)
+    log = read_interactions(interactions)
     users = np.random.default_rng(SEED).choice(log.user_ids, WARM_UP_USERS + USERS, replace=False)
     return [watches_of(log, user)[-HISTORY_LENGTH:] for user in users.tolist()]
 

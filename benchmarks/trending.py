@@ -16,7 +16,6 @@ from winnow.logs.interactions import Interactions, read_interactions
 from winnow.logs.trending import ADDED_WATCHES, WINDOW_SECONDS, trending_items
 
 LISTED_ITEMS = 20
-LARGEST_VOCABULARY = 2**31 - 1
 # Moments, as the share of all watches before them.
 MOMENTS = {"validation": np.linspace(0.3, 0.6, 13), "test": np.linspace(0.65, 0.95, 13)}
 
@@ -39,7 +38,7 @@ def main() -> None:
     """Print a table with a row for each part of the log and number of added watches."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("interactions", type=Path)
-    log = read_interactions(parser.parse_args().interactions, vocabulary_size=LARGEST_VOCABULARY, min_item_count=1)
+    log = read_interactions(parser.parse_args().interactions)
     print("| moments | added watches | times the usual share: mean, least | share of the following week |")
     print("|---|---|---|---|")
     for name, moments in MOMENTS.items():

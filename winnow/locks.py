@@ -20,3 +20,13 @@ def try_lock(path: Path) -> Iterator[bool]:
             yield True
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def only_process_in(directory: Path) -> Iterator[None]:
+    """Make the directory, and lock it until the block ends. Raises ValueError where it is locked."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with try_lock(directory) as free:
+        if not free:
+            raise ValueError(f"{directory}: another process is working there")
+        yield

@@ -17,8 +17,8 @@ from tests.engines.training_processes import (
     start_process,
     torchrun,
     train_alone,
+    write_log,
 )
-from tests.unit.training.planted import write_planted_log
 from winnow.logs.interactions import read_interactions
 from winnow.logs.part_counts import COUNTS_FILE
 from winnow.logs.part_writer import write_parts
@@ -35,7 +35,7 @@ READING = "tests.engines.reading_process"
 
 
 def write_logs(directory: Path) -> list[Path]:
-    """Write the same watches, many of them at the same time, as a file, in parts, and as another program would."""
+    """Write the same watches, many of them at the same time, in parts, and in those of another program."""
     draws = random.Random(1)
     rows = [
         (f"user {draws.randrange(25)}", f"item {min(draws.randrange(12), draws.randrange(12))}",
@@ -48,7 +48,7 @@ def write_logs(directory: Path) -> list[Path]:
     shutil.copytree(directory / "log.parts", directory / "unnumbered.parts")
     for file in (directory / "unnumbered.parts").rglob("*.parquet"):
         pl.read_parquet(file, hive_partitioning=False).drop("log_row").write_parquet(file)
-    return [directory / name for name in ("log.csv", "log.parts", "unnumbered.parts")]
+    return [directory / name for name in ("log.parts", "unnumbered.parts")]
 
 
 def read_by(count: int, logs: list[Path], found: Path) -> None:
@@ -103,11 +103,10 @@ def test_processes_that_read_their_parts_know_what_one_that_reads_all_does(tmp_p
 
 def test_a_process_trains_without_opening_the_parts_of_the_others(tmp_path: Path) -> None:
     """Settings follow from the log here, which no process has read as a whole."""
-    write_planted_log(tmp_path / "log.csv")
+    write_log(tmp_path, part_count=5)
     settings_in(tmp_path, "shuffled_copies = 0\nweight_range_count = 4", epochs=2)
     automatic = "--preset", "auto"
     train_alone(tmp_path, *automatic)
-    write_parts([tmp_path / "log.csv"], tmp_path / "log.parts", part_count=5)
     shutil.copytree(tmp_path / "log.parts", tmp_path / "others.parts")
     for file in tmp_path.glob("others.parts/part=[024]/*"):
         file.write_text("no Parquet file")
@@ -158,9 +157,8 @@ def keep_one_part(log: Path) -> None:
 def test_a_log_that_one_process_cannot_use_ends_all_with_one_error(
     spoil: Callable[[Path], None], message: str, tmp_path: Path
 ) -> None:
-    write_planted_log(tmp_path / "log.csv")
+    write_log(tmp_path, part_count=3)
     settings_in(tmp_path)
-    write_parts([tmp_path / "log.csv"], tmp_path / "log.parts", part_count=3)
     spoil(tmp_path / "log.parts")
     result = torchrun(2, command(tmp_path, "together"))
     assert result.returncode == 1
@@ -171,9 +169,8 @@ def test_a_log_that_one_process_cannot_use_ends_all_with_one_error(
 
 
 def test_a_part_that_one_process_does_not_find_is_named(tmp_path: Path) -> None:
-    write_planted_log(tmp_path / "log.csv")
+    write_log(tmp_path, part_count=3)
     settings_in(tmp_path)
-    write_parts([tmp_path / "log.csv"], tmp_path / "log.parts", part_count=3)
     shutil.copytree(tmp_path / "log.parts", tmp_path / "copy.parts")
     shutil.rmtree(tmp_path / "copy.parts" / "part=2")
     port = free_port("127.0.0.1")

@@ -17,6 +17,7 @@ from tests.engines.training_processes import (
     start_process,
     torchrun,
     train_alone,
+    write_log,
 )
 from tests.unit.training.planted import write_planted_log
 from winnow.logs.part_writer import write_parts
@@ -34,24 +35,23 @@ pytestmark = pytest.mark.engines
     ],
 )
 def test_two_processes_train_as_one_does_with_half_of_the_rows_each(candidate: str, tmp_path: Path) -> None:
-    write_planted_log(tmp_path / "log.csv")
+    write_log(tmp_path)
     lines = [f"item {row},Title {row},{row % 2}" for row in range(40)]
     (tmp_path / "items.csv").write_text("\n".join(["item_id,title,group", *lines]) + "\n")
     settings_in(tmp_path, candidate)
     train_alone(tmp_path)
     result = torchrun(2, command(tmp_path, "together"))
     assert result.returncode == 0, result.stderr
-    assert "2 processes: rows of each table 20, 20; watches 456, 504; peak memory" in result.stdout
+    assert "2 processes: rows of each table 20, 20; watches 516, 444; peak memory" in result.stdout
     # Only the first process prints.
     assert result.stdout.count("candidate network, epoch 3 of 3") == 1
     assert_same_training(tmp_path, "together")
 
 
 def test_where_one_process_dies_the_other_says_so_and_three_continue(tmp_path: Path) -> None:
-    write_planted_log(tmp_path / "log.csv")
+    write_log(tmp_path)
     settings_in(tmp_path, epochs=12)
     train_alone(tmp_path)
-    write_parts([tmp_path / "log.csv"], tmp_path / "log.parts", part_count=7)
     port = free_port("127.0.0.1")
     processes = [start_process(rank, 2, port, command(tmp_path, "together")) for rank in range(2)]
     try:
@@ -82,12 +82,15 @@ def test_where_one_process_dies_the_other_says_so_and_three_continue(tmp_path: P
 
 
 def test_processes_with_few_users_or_none_take_part(tmp_path: Path) -> None:
+    """The first of the parts holds a watch of an item that is too rare."""
     write_planted_log(tmp_path / "log.csv")
-    kept = [line for line in (tmp_path / "log.csv").read_text().splitlines() if re.match(r"user_id|user [013],", line)]
-    (tmp_path / "log.csv").write_text("\n".join(kept) + "\n")
+    kept = [line for line in (tmp_path / "log.csv").read_text().splitlines() if re.match(r"user_id|user [135],", line)]
+    (tmp_path / "log.csv").write_text("\n".join([*kept, "somebody,rare,0"]) + "\n")
+    write_parts([tmp_path / "log.csv"], tmp_path / "log.parts")
     settings_in(tmp_path)
-    train_alone(tmp_path)
-    result = torchrun(4, command(tmp_path, "together"))
+    too_rare = "--min-item-count", "2"
+    train_alone(tmp_path, *too_rare)
+    result = torchrun(4, command(tmp_path, "together", *too_rare))
     assert result.returncode == 0, result.stderr
     # The steps of Adam on a handful of examples are as large where a gradient is nothing but rounding.
     assert_same_training(tmp_path, "together", tolerance=1e-3)
@@ -100,7 +103,7 @@ def test_processes_with_few_users_or_none_take_part(tmp_path: Path) -> None:
 
 
 def test_what_processes_cannot_train_together_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    write_planted_log(tmp_path / "log.csv")
+    write_log(tmp_path)
     settings_in(tmp_path, "shuffled_copies = 1")
     result = torchrun(2, command(tmp_path, "together"))
     assert result.returncode == 1

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.training.planted import write_planted_log
+from winnow.logs.part_writer import write_parts
 from winnow.release.reader import open_current_release
 from winnow.serving.local_stack import free_port
 
@@ -34,10 +36,16 @@ negative_count = 8
 TOLERANCE = 1e-4
 
 
-def command(directory: Path, name: str, *options: str) -> list[str]:
+def write_log(directory: Path, part_count: int = 7) -> None:
+    """Write a log as a file, for one process, and in parts, for several."""
+    write_planted_log(directory / "log.csv")
+    write_parts([directory / "log.csv"], directory / "log.parts", part_count=part_count)
+
+
+def command(directory: Path, name: str, *options: str, log: str = "log.parts") -> list[str]:
     return [
         "train",
-        "--interactions", str(directory / ("log.parts" if (directory / "log.parts").exists() else "log.csv")),
+        "--interactions", str(directory / log),
         *(["--items", str(directory / "items.csv")] if (directory / "items.csv").exists() else []),
         "--settings", str(directory / "settings.toml"),
         "--preset", "demo",
@@ -53,7 +61,7 @@ def settings_in(directory: Path, candidate: str = "", epochs: int = 3) -> None:
 
 
 def train_alone(directory: Path, *options: str) -> None:
-    arguments = command(directory, "alone", *options)
+    arguments = command(directory, "alone", *options, log="log.csv")
     subprocess.run([sys.executable, "-m", "winnow", *arguments], check=True, capture_output=True, timeout=120)
 
 

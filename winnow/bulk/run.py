@@ -14,7 +14,6 @@ from winnow.client import AsyncWinnowClient, RecommendationRequest
 from winnow.logs.interactions import read_interactions
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
 
-LARGEST_VOCABULARY = 2**31 - 1
 DEFAULT_PACE = Pace()
 
 
@@ -38,7 +37,7 @@ def recommend_users(
     """
     if output.suffix != ".parquet":
         raise OutputError(f"{output}: the name must end in .parquet")
-    log = read_interactions(log_path, vocabulary_size=LARGEST_VOCABULARY, min_item_count=1, log_format=log_format)
+    log = read_interactions(log_path, log_format=log_format)
     for remark in log.rows.remarks():
         console.print(remark, markup=False, highlight=False, soft_wrap=True)
     part_count = -(-len(log.user_ids) // pace.users_per_part)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from winnow.client import Watch
 from winnow.commands.failures import one_line_errors
-from winnow.commands.gateway_calls import DEFAULT_TARGET, Target, read_whole_log, watches_of
+from winnow.commands.gateway_calls import DEFAULT_TARGET, Target, watches_of
 from winnow.commands.log_options import reads_a_log
 from winnow.logs.log_format import LogFormat
 
@@ -104,7 +104,9 @@ def explore(
 
 def read_user_log(path: Path, log_format: LogFormat) -> LogOfUsers:
     """Read a log as `winnow train` reads it. Raises ValueError that says what is wrong with it."""
-    return LogOfUsers(path.name, read_whole_log(path, log_format))
+    from winnow.logs.interactions import read_interactions
+
+    return LogOfUsers(path.name, read_interactions(path, log_format=log_format))
 
 
 def metrics_urls(given: Sequence[str]) -> dict[str, str]:

@@ -28,7 +28,6 @@ UserOfLog = Annotated[str | None, typer.Option(help="A user of that log, instead
 
 # The gateway's default limit of watches in a request.
 MAX_HISTORY_ITEMS = 1000
-LARGEST_VOCABULARY = 2**31 - 1
 # A title is looked for among this many pages of items that contain it, and this many of the others are named.
 MAX_SEARCH_PAGES, NAMED_OTHERS = 10, 3
 
@@ -115,13 +114,6 @@ def choose_by_title(text: str, pages: Iterable[SearchPage]) -> list[Item]:
     return matches[max(matches)] if matches else []
 
 
-def read_whole_log(path: Path, log_format: LogFormat) -> "Interactions":
-    """Read a log with all of its items. Raises ValueError that says what is wrong with it."""
-    from winnow.logs.interactions import read_interactions
-
-    return read_interactions(path, vocabulary_size=LARGEST_VOCABULARY, min_item_count=1, log_format=log_format)
-
-
 def watches_of(log: "Interactions", user_id: str) -> list[Watch]:
     """Return the watches of a user with their weights and times, oldest first. Raises ValueError for an unknown one."""
     watches = log.of_user(user_id)
@@ -130,8 +122,10 @@ def watches_of(log: "Interactions", user_id: str) -> list[Watch]:
 
 def _history_of(interactions: Path, user: str, log_format: LogFormat, command: str) -> list[Watch]:
     """Read the latest watches of a user from a log. Exit where that is impossible."""
+    from winnow.logs.interactions import read_interactions
+
     try:
-        log = read_whole_log(interactions, log_format)
+        log = read_interactions(interactions, log_format=log_format)
         for remark in log.rows.remarks():
             Console(emoji=False, stderr=True).print(remark, markup=False, highlight=False, soft_wrap=True)
         return watches_of(log, user)[-MAX_HISTORY_ITEMS:]

@@ -92,9 +92,9 @@ def train(
     import dataclasses
 
     from winnow.catalogue.inference import parse_types
+    from winnow.locks import only_process_in
     from winnow.logs.split import SPLITS
     from winnow.logs.statistics import LogStatistics
-    from winnow.loop.exclusive import only_process_in
     from winnow.training import automatic
     from winnow.training.distributed.processes import ShareDone, joined_processes, launched
     from winnow.training.presets import PRESETS, TrainingSettings

@@ -33,10 +33,10 @@ def tune(
 
     Settings are compared on validation. Ctrl-C ends the search early; the same command continues it.
     """
+    from winnow.locks import only_process_in
     from winnow.logs.interactions import read_interactions
     from winnow.logs.split import SPLITS, checked
     from winnow.logs.statistics import LogStatistics
-    from winnow.loop.exclusive import only_process_in
     from winnow.training import automatic
     from winnow.training.distributed.processes import check_alone
     from winnow.training.run_context import RunContext, choose_precision

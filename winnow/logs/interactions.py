@@ -20,6 +20,8 @@ from winnow.logs.watches import LOG_ROW, WatchTable, read_watches
 
 # After each id that is hashed.
 ID_END = "\0"
+# More items than rows are numbered for.
+EVERY_ITEM = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +63,9 @@ class Interactions:
 
 
 def read_interactions(
-    path: Path, *, vocabulary_size: int, min_item_count: int, log_format: LogFormat = PLAIN_LOG
+    path: Path, *, vocabulary_size: int = EVERY_ITEM, min_item_count: int = 1, log_format: LogFormat = PLAIN_LOG
 ) -> Interactions:
-    """Read a log and keep the watches of its `vocabulary_size` most frequent items.
+    """Read a log and keep the watches of its `vocabulary_size` most frequent items; by default, of all items.
 
     Items with fewer than `min_item_count` watches are left out. Raises InputFileError as `read_watches` does, and where
     no item is left.

@@ -17,9 +17,9 @@ from winnow.logs.file_formats import BLOCK, BlockSize
 from winnow.logs.input_table import InputFileError
 from winnow.logs.log_format import PLAIN_LOG, LogFormat
 from winnow.logs.part_counts import COUNTS_FILE, write_part_counts
-from winnow.logs.parts import DEFAULT_PART_COUNT, MOST_PARTS, part_name
+from winnow.logs.parts import DEFAULT_PART_COUNT, MOST_PARTS, part_name, parts_of_users
 from winnow.logs.skipped_rows import RowsRead
-from winnow.logs.watches import LOG_ROW, OptionalColumns, watch_blocks, with_parts
+from winnow.logs.watches import LOG_ROW, OptionalColumns, watch_blocks
 
 # Rows that are collected before they are written, so that a part is few files.
 BUFFERED_ROWS = 4_000_000
@@ -74,8 +74,10 @@ class _PartWriter:
 
     def add(self, frame: pl.DataFrame) -> None:
         """Take the next rows of the log."""
+        users = frame["user_id"].unique()
+        parts = pl.DataFrame({"user_id": users, "part": parts_of_users(users, self._part_count)})
         frame = frame.with_row_index(LOG_ROW).with_columns(pl.col(LOG_ROW).cast(pl.Int64) + self.row_count)
-        self._buffered.append(with_parts(frame, self._part_count))
+        self._buffered.append(frame.join(parts, on="user_id", how="left", maintain_order="left"))
         self.row_count += frame.height
         self.buffered_count += frame.height
 

@@ -25,7 +25,7 @@ def parts_of_users(user_ids: Iterable[str], part_count: int = DEFAULT_PART_COUNT
     return hashes % part_count
 
 
-def parts_of_rank(rank: int, rank_count: int, part_count: int = DEFAULT_PART_COUNT) -> range:
+def parts_of_rank(rank: int, rank_count: int, part_count: int) -> range:
     """Return the parts that rank `rank` of `rank_count` reads: no part is of two ranks.
 
     Raises ValueError where a rank would have none.

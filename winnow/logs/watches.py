@@ -12,14 +12,7 @@ from winnow.logs.file_formats import BLOCK, BlockSize
 from winnow.logs.input_table import InputFileError, InputTable
 from winnow.logs.log_format import PLAIN_LOG, LogFormat, Ties
 from winnow.logs.part_counts import COUNTS_FILE, read_part_counts
-from winnow.logs.parts import (
-    DEFAULT_PART_COUNT,
-    files_of_part,
-    part_folders,
-    part_name,
-    parts_of_rank,
-    parts_of_users,
-)
+from winnow.logs.parts import files_of_part, part_folders, part_name, parts_of_rank
 from winnow.logs.skipped_rows import RowsRead
 from winnow.logs.timestamps import read_microseconds
 
@@ -136,31 +129,23 @@ def read_watches(
     """Read the watches of all items from a file, or from a folder of parts (docs/large-logs.md).
 
     `look` is shown the watches of each part while they are in memory. `share` says which rank reads, and how many
-    there are: each reads the parts of `parts_of_rank`, in which there may be no watch. A file is read by all of them,
-    and each keeps the users of its parts.
+    there are: each reads the parts of `parts_of_rank`, in which there may be no watch that can be used.
 
     Ids are text; integers are converted. A timestamp is seconds since 1970 (or the format's unit), with or without a
     fraction, or ISO 8601 text, in UTC unless it names a zone. Raises InputFileError that names the file, the column and
-    the first line at fault, and where there are more ranks than parts.
+    the first line at fault, and where ranks share a file, or fewer parts than there are ranks.
     """
     if path.is_dir():
         table = WatchTable.of(path, _read_folder(path, log_format, size, share or (0, 1)), log_format.ties, look)
         return table if share else table.checked()
     if share:
-        return WatchTable.of(path, _read_share(path, log_format, size, share), log_format.ties, look)
+        raise InputFileError(f"{path}: several processes share a log in parts, which `winnow data parts` makes of it")
     frames, rows = [], RowsRead(row_count=0)
     for frame, of_block in watch_blocks(path, log_format, size):
         frames.append(frame)
         rows = rows.and_then(of_block)
     frame = pl.concat(frames).with_row_index(LOG_ROW).cast({LOG_ROW: pl.Int64})
     return WatchTable.of(path, [(_InMemory(frame), frame, rows)], log_format.ties, look).checked()
-
-
-def with_parts(watches: pl.DataFrame, part_count: int = DEFAULT_PART_COUNT) -> pl.DataFrame:
-    """Add the column `part`: that of each watch's user."""
-    users = watches["user_id"].unique()
-    parts = pl.DataFrame({"user_id": users, "part": parts_of_users(users, part_count)})
-    return watches.join(parts, on="user_id", how="left", maintain_order="left")
 
 
 def first_block(path: Path, log_format: LogFormat = PLAIN_LOG) -> InputTable:
@@ -301,13 +286,6 @@ def _files_of_parts(log: Path) -> dict[int, list[Path]]:
     return found
 
 
-def _parts_of_rank(log: Path, share: tuple[int, int], part_count: int) -> range:
-    try:
-        return parts_of_rank(*share, part_count)
-    except ValueError as error:
-        raise InputFileError(f"{log}: {error}") from None
-
-
 def _read_folder(
     log: Path, log_format: LogFormat, size: BlockSize, share: tuple[int, int]
 ) -> Iterator[tuple[WatchPart, pl.DataFrame, RowsRead]]:
@@ -317,9 +295,12 @@ def _read_folder(
         problem = "was not there when" if number in found else "is missing, which was there when"
         raise InputFileError(f"{log}: {part_name(number)} {problem} the parts were written ({COUNTS_FILE})")
     optional = OptionalColumns("weight", LOG_ROW)
+    try:
+        own = parts_of_rank(*share, len(found))
+    except ValueError as error:
+        raise InputFileError(f"{log}: {error}") from None
     numbers = list(found)
-    for position in _parts_of_rank(log, share, len(numbers)):
-        number = numbers[position]
+    for number in [numbers[position] for position in own]:
         part = _Folder(
             log=log,
             number=number,
@@ -330,20 +311,3 @@ def _read_folder(
             optional=optional,
         )
         yield part, *part.read_with_rows()
-
-
-def _read_share(
-    log: Path, log_format: LogFormat, size: BlockSize, share: tuple[int, int]
-) -> Iterator[tuple[WatchPart, pl.DataFrame, RowsRead]]:
-    """Read a file, and keep the parts of a rank. The first rank counts the rows."""
-    own_parts = _parts_of_rank(log, share, DEFAULT_PART_COUNT)
-    frames, rows, row_count = [], RowsRead(row_count=0), 0
-    for frame, of_block in watch_blocks(log, log_format, size):
-        numbered = with_parts(frame.with_row_index(LOG_ROW, row_count).cast({LOG_ROW: pl.Int64}))
-        frames.append(numbered.filter(pl.col("part").is_in(own_parts)))
-        rows, row_count = rows.and_then(of_block), row_count + frame.height
-    none = pl.concat(frames).clear()
-    of_parts = pl.concat(frames).partition_by("part", as_dict=True)
-    for number in own_parts:
-        part = of_parts.get((number,), none).drop("part")
-        yield _InMemory(part, number), part, rows if number == 0 else RowsRead(row_count=0)

@@ -18,7 +18,7 @@ from winnow.answer_log.deleted_users import DeletedUsers
 from winnow.answer_log.files import Damage, log_files, read_lines
 from winnow.answer_log.records import AnswerRecord, record_of
 from winnow.answer_log.whole_file import whole_file
-from winnow.loop.exclusive import only_process_in
+from winnow.locks import only_process_in
 from winnow.loop.join import Impression, Shown, join
 from winnow.users.addresses import store_at
 from winnow.users.events import Event, EventKind

@@ -13,10 +13,10 @@ from rich.console import Console
 from winnow.catalogue.schema import AttributeType
 from winnow.evaluation.gate import Verdict, judge, ranks_of_release
 from winnow.history import WatchHistories
+from winnow.locks import only_process_in
 from winnow.logs.interactions import Interactions, read_interactions
 from winnow.logs.item_changes import no_changes
 from winnow.logs.split import SPLITS, HeldOut, checked
-from winnow.loop.exclusive import only_process_in
 from winnow.loop.export import WATCHES_FILE, export_from
 from winnow.loop.join import Shown
 from winnow.release.models.derivation import derive_release

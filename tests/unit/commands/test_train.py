@@ -17,8 +17,8 @@ from winnow.commands.items import items
 from winnow.commands.train import train
 from winnow.contexts import RequestContexts
 from winnow.history import RaggedRows, WatchHistories
+from winnow.locks import only_process_in
 from winnow.logs.part_writer import write_parts
-from winnow.loop.exclusive import only_process_in
 from winnow.queries import RankingQuery, RetrievalQuery
 from winnow.release.reader import open_current_release
 from winnow.training import presets

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tests.unit.training.planted import write_planted_log
 from winnow.cli import app
-from winnow.loop.exclusive import only_process_in
+from winnow.locks import only_process_in
 
 
 def arguments(directory: Path) -> list[str]:

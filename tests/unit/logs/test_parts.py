@@ -14,7 +14,7 @@ def test_the_part_of_a_user_never_changes() -> None:
 
 @pytest.mark.parametrize("rank_count", [1, 2, 3, 64])
 def test_each_part_is_of_one_rank(rank_count: int) -> None:
-    shares = [parts_of_rank(rank, rank_count) for rank in range(rank_count)]
+    shares = [parts_of_rank(rank, rank_count, 64) for rank in range(rank_count)]
     assert sorted(part for share in shares for part in share) == list(range(64))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -29,7 +29,7 @@ def test_users_are_spread_evenly_over_the_parts() -> None:
 @pytest.mark.parametrize(("rank", "rank_count"), [(2, 2), (-1, 2), (0, 65)])
 def test_a_rank_without_a_part_is_refused(rank: int, rank_count: int) -> None:
     with pytest.raises(ValueError, match=r"rank 2|rank -1|65 processes cannot share 64 parts"):
-        parts_of_rank(rank, rank_count)
+        parts_of_rank(rank, rank_count, 64)
 
 
 def test_folders_of_parts_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:

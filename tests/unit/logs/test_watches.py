@@ -19,12 +19,9 @@ def write_log(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("in_parts", [True, False])
-def test_the_ranks_read_all_of_a_log_and_nothing_twice(tmp_path: Path, in_parts: bool) -> None:
-    log, bad_rows = write_log(tmp_path / "log.csv"), LogFormat(skip_bad_rows=True)
-    if in_parts:
-        write_parts([log], tmp_path / "log.parts", part_count=9, log_format=bad_rows)
-        log = tmp_path / "log.parts"
+def test_the_ranks_read_all_of_a_log_and_nothing_twice(tmp_path: Path) -> None:
+    log, bad_rows = tmp_path / "log.parts", LogFormat(skip_bad_rows=True)
+    write_parts([write_log(tmp_path / "log.csv")], log, part_count=9, log_format=bad_rows)
     whole = read_watches(log, bad_rows)
     shares = [read_watches(log, bad_rows, share=(rank, 4)) for rank in range(4)]
     read = pl.concat(frame for share in shares for frame in share.frames())
@@ -54,17 +51,21 @@ def test_a_rank_does_not_open_the_parts_of_others(tmp_path: Path) -> None:
         read_watches(tmp_path / "log.parts", share=(0, 2))
 
 
-def test_more_ranks_than_parts_are_refused(tmp_path: Path) -> None:
-    log = write_log(tmp_path / "log.csv")
-    write_parts([log], tmp_path / "log.parts", part_count=3, log_format=LogFormat(skip_bad_rows=True))
-    for path, count in ((log, 64), (tmp_path / "log.parts", 3)):
-        with pytest.raises(InputFileError, match=f"{path.name}: {count + 1} processes cannot share {count} parts"):
-            read_watches(path, LogFormat(skip_bad_rows=True), share=(0, count + 1))
+def test_more_ranks_than_parts_are_refused_and_a_file(tmp_path: Path) -> None:
+    log, parts = write_log(tmp_path / "log.csv"), tmp_path / "log.parts"
+    write_parts([log], parts, part_count=3, log_format=LogFormat(skip_bad_rows=True))
+    with pytest.raises(InputFileError, match=r"log\.parts: 4 processes cannot share 3 parts"):
+        read_watches(parts, share=(0, 4))
+    with pytest.raises(InputFileError, match=r"log\.csv: several processes share a log in parts"):
+        read_watches(log, share=(0, 2))
 
 
 def test_a_log_without_a_watch_is_refused_and_a_share_of_one_is_not(tmp_path: Path) -> None:
-    path, bad_rows = tmp_path / "log.csv", LogFormat(skip_bad_rows=True)
-    path.write_text("user_id,item_id,timestamp\nann,a,soon\n")
+    path, bad_rows = tmp_path / "log.parts", LogFormat(skip_bad_rows=True)
+    for number in range(2):
+        (path / f"part={number}").mkdir(parents=True)
+        rows = pl.DataFrame({"user_id": [f"u{number}"], "item_id": ["a"], "timestamp": ["soon"]})
+        rows.write_parquet(path / f"part={number}" / "0.parquet")
     shares: list[WatchTable] = [read_watches(path, bad_rows, share=(rank, 2)) for rank in range(2)]
-    with pytest.raises(InputFileError, match="no row can be used; line 2: column timestamp: 'soon'"):
+    with pytest.raises(InputFileError, match=r"no row can be used; part=0/0\.parquet, row 1: column timestamp: 'soon'"):
         shares[0].with_others([share.rows for share in shares], [share.item_counts for share in shares])

@@ -14,9 +14,9 @@ from tests.unit.answer_log.records import record, write_log
 from tests.unit.users.events import event
 from winnow.answer_log.deleted_users import note_deletion
 from winnow.commands.export_log import export_log
+from winnow.locks import only_process_in
 from winnow.logs.impressions import read_impressions
 from winnow.logs.interactions import read_interactions
-from winnow.loop.exclusive import only_process_in
 from winnow.loop.export import IMPRESSIONS_FILE, WATCHES_FILE, Exported, export_from
 from winnow.users.events import Event, EventKind
 from winnow.users.sqlite_store import SqliteStore

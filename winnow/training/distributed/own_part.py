@@ -4,7 +4,7 @@ Shape legend: U users of the whole log, V users of this process, N watches of th
 """
 
 from dataclasses import dataclass, replace
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -74,7 +74,7 @@ class OwnPart:
             users=users,
             log_lengths=log_lengths,
             lengths=lengths,
-            time_span=_time_span(split.training, processes),
+            time_span=_limits(split.training.timestamps, np.iinfo(np.int64).max, processes),
         )
 
     @property
@@ -119,9 +119,7 @@ class OwnPart:
     def statistics(self) -> LogStatistics:
         """Return the statistics of the training watches of all processes. Collective."""
         training, users = self.split.training, judged_users(self.lengths)
-        limits = [-training.weights.min(initial=np.inf), training.weights.max(initial=-np.inf)]
-        own_limits = torch.tensor(limits, dtype=torch.float64, device=self.processes.device)
-        lightest, heaviest = self.processes.largest(own_limits).tolist()
+        lightest, heaviest = _limits(training.weights, np.inf, self.processes)
         return LogStatistics.of_judged(
             WatchHistories.from_lengths(
                 self.gathered(training.rows, users),
@@ -131,7 +129,7 @@ class OwnPart:
             ),
             self.lengths,
             len(self.vocabulary),
-            lightest=-lightest,
+            lightest=lightest,
             heaviest=heaviest,
         )
 
@@ -146,9 +144,11 @@ def _of_log(held_out: HeldOut, users: NDArray[np.int64]) -> HeldOut:
     return replace(held_out, users=users[held_out.users])
 
 
-def _time_span(training: WatchHistories, processes: Processes) -> tuple[int, int]:
-    """Return the times of the earliest and the latest watch of all processes. Collective."""
-    most = np.iinfo(np.int64).max
-    limits = [-int(training.timestamps.min(initial=most)), int(training.timestamps.max(initial=-most))]
-    earliest, latest = processes.largest(torch.tensor(limits, device=processes.device)).tolist()
-    return -earliest, latest
+def _limits(values: NDArray[Number], none: float, processes: Processes) -> tuple[Any, Any]:
+    """Return the least and the greatest of the values of all processes. Collective.
+
+    `none`, which is greater than any, stands for the values of a process that has none.
+    """
+    own = [-values.min(initial=none).item(), values.max(initial=-none).item()]
+    negated, greatest = processes.largest(torch.tensor(own, device=processes.device)).tolist()
+    return -negated, greatest

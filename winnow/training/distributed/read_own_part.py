@@ -37,7 +37,7 @@ def read_own_part(
     min_item_count: int,
     log_format: LogFormat = PLAIN_LOG,
 ) -> OwnPart:
-    """Read the parts of this process, and of no other, of a log in parts; of a file, keep the users of such parts.
+    """Read the parts of this process, and of no other, of a log in parts.
 
     Collective. All processes raise InputFileError, as `read_interactions` and `checked` do, where one of them cannot
     read its parts, where they do not find the same files, and where there are more processes than parts.
